@@ -1,0 +1,26 @@
+# `make demo` and `make test` do all their own set-up, from a bare clone.
+.PHONY: demo test lint types oldest clean
+
+demo: .venv/.demo
+	.venv/bin/lightning-sagemaker simulate --hosts 2 --processes-per-host 2 --distribution torch_distributed \
+	    examples/digits/train.py -- --epochs 5
+
+test: .venv/.dev
+	.venv/bin/python -m pytest
+	.venv/bin/python scripts/launch_table.py --check
+
+lint: .venv/.dev
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+types: .venv/.dev
+	.venv/bin/mypy
+
+oldest: .venv/.dev
+	.venv/bin/nox -R -s oldest
+
+.venv/.demo .venv/.dev: pyproject.toml constraints.txt scripts/setup.sh
+	sh scripts/setup.sh $(patsubst .%,%,$(notdir $@))
+
+clean:
+	rm -rf .venv .nox build dist

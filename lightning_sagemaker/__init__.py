@@ -1,0 +1,37 @@
+"""PyTorch Lightning on Amazon SageMaker without glue.
+
+Importing this package is never needed - torch does it - and always allowed. It imports neither torch nor Lightning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker._autoload import autoload
+
+if TYPE_CHECKING:
+    from lightning_sagemaker.environment import SageMakerEnvironment
+    from lightning_sagemaker.job import SageMakerJob
+
+__all__ = ["SageMakerEnvironment", "SageMakerJob"]
+
+_HOMES = {
+    "SageMakerEnvironment": "lightning_sagemaker.environment",
+    "SageMakerJob": "lightning_sagemaker.job",
+}
+
+autoload()
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module, metadata  # noqa: PLC0415 - torch's start-up pays for what stands above
+
+    if name == "__version__":
+        return metadata.version("lightning-sagemaker")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,102 @@
+"""What ``import torch`` calls (entry point ``torch.backends``): watch for Lightning's connectors, nothing else.
+
+At that moment Lightning is often half-imported, and an exception here would make ``import torch`` itself fail. So this
+file uses the standard library only, imports neither torch nor Lightning, and lets nothing escape.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from _thread import get_ident
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_CONNECTORS = frozenset(
+    {
+        "lightning.fabric.connector",
+        "lightning.pytorch.trainer.connectors.accelerator_connector",
+        "lightning_fabric.connector",
+        "pytorch_lightning.trainer.connectors.accelerator_connector",
+    }
+)
+
+
+def autoload() -> None:
+    """Let Lightning find SageMaker, now if it is imported, else when it is.
+
+    ``LIGHTNING_SAGEMAKER_AUTOLOAD=0`` prevents it. Any number of calls has the effect of one. Never raises.
+    """
+    try:
+        switched_off = os.environ.get("LIGHTNING_SAGEMAKER_AUTOLOAD", "").lower() in {"0", "false", "no", "off"}
+        if switched_off or any(isinstance(finder, _ConnectorFinder) for finder in sys.meta_path):
+            return
+        sys.meta_path.insert(0, _ConnectorFinder())
+        for name in _CONNECTORS & sys.modules.keys():
+            _activate(sys.modules[name])
+    except Exception:  # noqa: BLE001 - `import torch` must not fail because of a plugin
+        _complain("lightning-sagemaker could not be loaded.")
+
+
+class _ConnectorFinder:
+    """Finds Lightning's connector modules as the other finders do, and has them wrapped once they are executed."""
+
+    def __init__(self) -> None:
+        self._searches: set[tuple[int, str]] = set()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        search = (get_ident(), fullname)
+        if fullname not in _CONNECTORS or search in self._searches:
+            return None  # the latter in our own loop, or in that of another finder which asks all the others
+        self._searches.add(search)
+        try:
+            for finder in tuple(sys.meta_path):
+                find = getattr(finder, "find_spec", None)
+                spec = find(fullname, path, target) if find else None
+                if spec is not None:
+                    _activate_after_execution(spec)
+                    return spec  # type: ignore[no-any-return]
+            return None
+        finally:
+            self._searches.discard(search)
+
+
+def _activate_after_execution(spec: ModuleSpec) -> None:
+    try:
+        loader = spec.loader
+        execute = loader.exec_module  # type: ignore[union-attr]
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            if module.__name__ in _CONNECTORS:  # one loader serves many modules of a zip file
+                _activate(module)
+
+        loader.exec_module = exec_module  # type: ignore[union-attr,method-assign]
+    except Exception:  # noqa: BLE001 - `import lightning` must not fail because of a plugin
+        _complain("lightning-sagemaker cannot watch the import of %s.", spec.name)
+
+
+def _activate(module: ModuleType) -> None:
+    try:
+        from lightning_sagemaker import connectors  # noqa: PLC0415 - only where Lightning is used
+
+        connectors.patch(module)
+    except Exception:  # noqa: BLE001
+        _complain("lightning-sagemaker cannot serve %s: is this Lightning older than 2.2 or newer than known?", module)
+
+
+def _complain(message: str, *arguments: object) -> None:
+    with suppress(Exception):  # a handler of the user's may raise
+        logging.getLogger("lightning_sagemaker").warning(
+            "%s HINT: LIGHTNING_SAGEMAKER_AUTOLOAD=0 switches it off; please report the following.",
+            message % arguments,
+            exc_info=sys.exc_info(),
+        )

@@ -1,0 +1,36 @@
+"""The command ``lightning-sagemaker``: one subcommand per tool."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.simulate import command as simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Each adds its subcommand with a default `run`, which takes the parsed arguments and returns the exit code.
+_COMMANDS = (simulate,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; those of this process by default.
+
+    Returns:
+        The exit code: 2 for bad input, otherwise the subcommand's.
+    """
+    parser = argparse.ArgumentParser(prog="lightning-sagemaker", description="PyTorch Lightning on Amazon SageMaker.")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(subparsers)
+    arguments = parser.parse_args(argv)
+    return int(arguments.run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""``SageMakerEnvironment``: the SageMaker training job as Lightning's Trainer and Fabric want to see it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from lightning_sagemaker.job import SageMakerJob, lightning_local_rank
+
+_APART = (
+    "For a Trainer that runs apart from the job on purpose (say, a test on one device after training), pass"
+    " plugins=[LightningEnvironment()]."
+)
+
+
+class SageMakerEnvironment:
+    """Cluster environment of SageMaker training jobs, for Trainer and Fabric of both Lightning distributions.
+
+    It is found without being asked for; pass ``plugins=[SageMakerEnvironment()]`` where detection is switched off. It
+    changes nothing in ``os.environ``, so any number of ``fit``, ``validate``, ``test`` and ``predict`` calls may follow
+    each other.
+
+    The two distributions have a ``ClusterEnvironment`` base class each and refuse the other's children. This class has
+    neither as its base and is registered as a virtual subclass of both.
+
+    Args:
+        job: The job to present; by default the one that this process belongs to.
+
+    Raises:
+        RuntimeError: This process belongs to no SageMaker training job.
+        ValueError: The job's variables or files are malformed or contradict each other, see
+            :meth:`SageMakerJob.detect`.
+    """
+
+    def __init__(self, job: SageMakerJob | None = None) -> None:
+        register_virtual_subclass()
+        job = job or SageMakerJob.detect()
+        if job is None:
+            raise RuntimeError(
+                "SageMakerEnvironment was made outside a SageMaker training job: none of TRAINING_JOB_ARN,"
+                " TRAINING_JOB_NAME, SM_TRAINING_ENV is set, or resourceconfig.json is missing. HINT: leave it out of"
+                " `plugins` - inside a job it is found by itself - or try the script by `lightning-sagemaker simulate`."
+            )
+        self.job = job
+        self._rank = job.rank
+        self._world_size = job.world_size
+
+    def __repr__(self) -> str:
+        return f"SageMakerEnvironment({self.job!r})"
+
+    @staticmethod
+    def detect() -> bool:
+        """Whether this process belongs to a SageMaker training job.
+
+        Raises:
+            ValueError: It does, but the job's variables or files are malformed or contradict each other.
+        """
+        return SageMakerJob.detect() is not None
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Whether all processes of this host are started already.
+
+        Where SageMaker started one process per host, Lightning's launcher starts the others, and its mark
+        (``LOCAL_RANK``, afterwards also in the parent) is what Lightning itself goes by.
+        """
+        return self.job.launcher != "none" or lightning_local_rank(os.environ) is not None
+
+    @property
+    def main_address(self) -> str:
+        """Name or address of the host of rank 0."""
+        return self.job.main_address
+
+    @property
+    def main_port(self) -> int:
+        """Port of the rendezvous on the host of rank 0."""
+        return self.job.main_port
+
+    def num_nodes(self) -> int:
+        """Number of hosts that train together."""
+        return self.job.num_nodes
+
+    def node_rank(self) -> int:
+        """Index of this host among those that train together."""
+        return self.job.node_rank
+
+    def local_rank(self) -> int:
+        """Index of this process on its host."""
+        if self.job.launcher == "none":  # set late, and in spawned processes after this object was made
+            return lightning_local_rank(os.environ) or 0
+        return self.job.local_rank
+
+    def world_size(self) -> int:
+        """Number of processes that train together; 1 until Lightning has said how many it will start."""
+        return self._world_size or 1
+
+    def global_rank(self) -> int:
+        """Index of this process among all that train together."""
+        return self._rank or 0
+
+    def set_world_size(self, size: int) -> None:
+        """Accept the world size that Lightning derived, if it is the job's.
+
+        Raises:
+            ValueError: It is not, so some ranks would wait for others that do not exist.
+        """
+        job = self.job
+        if size != job.world_size and (job.world_size is not None or size % job.num_nodes):
+            raise ValueError(
+                f"Lightning would train with {size} process(es) (`num_nodes` x `devices`), but the SageMaker job has"
+                f" {job.world_size or f'a multiple of {job.num_nodes}'}: {job!r}. HINT: remove `num_nodes` and"
+                f" `devices` from Trainer or Fabric: both come from the job. {_APART}"
+            )
+        self._world_size = size
+
+    def set_global_rank(self, rank: int) -> None:
+        """Accept the rank that Lightning derived where no launcher gave one; otherwise the launcher's stays."""
+        if self.job.launcher == "none":
+            self._rank = rank
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        """Check the user's settings against the job.
+
+        Args:
+            num_devices: Devices (processes) per host.
+            num_nodes: Number of hosts.
+
+        Raises:
+            ValueError: They contradict what SageMaker or its launcher started; the message names both.
+        """
+        job = self.job
+        if num_nodes != job.num_nodes:
+            raise ValueError(
+                f"You set `num_nodes={num_nodes}`, but {job.num_nodes} host(s) of the SageMaker job train together:"
+                f" {job!r}. HINT: remove `num_nodes`: it comes from the job; or change the job's instance count."
+            )
+        if job.launcher != "none" and num_devices != job.local_world_size:
+            raise ValueError(
+                f"You set `devices` to {num_devices} device(s), but {job.launcher} started {job.local_world_size}"
+                f" process(es) on each host: {job!r}. HINT: remove `devices`: it comes from the job; or change the"
+                f" number of processes per host in the job's distribution. {_APART}"
+            )
+
+    def teardown(self) -> None:
+        """Leave everything in place for the next ``fit``, ``validate``, ``test`` or ``predict``."""
+
+
+def register_virtual_subclass() -> None:
+    """Make :class:`SageMakerEnvironment` a ``ClusterEnvironment`` of each distribution that is imported by now."""
+    for name in ("lightning.fabric", "lightning_fabric"):
+        module = sys.modules.get(f"{name}.plugins.environments.cluster_environment")
+        if module is not None:
+            module.ClusterEnvironment.register(SageMakerEnvironment)

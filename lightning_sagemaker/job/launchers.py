@@ -1,0 +1,174 @@
+"""The launchers: which variables each sets, and the world that they describe.
+
+A launcher is one row of ``_LAUNCHERS``. The order of the rows is the order of precedence: torchrun started inside an
+mpirun job is the one that started this process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from lightning_sagemaker.job.values import integer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Launcher = Literal["torchrun", "mpirun", "custom", "none"]
+
+MOST_PROCESSES_PER_HOST = 1024  # no instance type has more devices; beyond it a value is damaged, not large
+
+
+@dataclass(frozen=True)
+class _Variables:
+    """Names of the variables by which a launcher describes the world.
+
+    Attributes:
+        marks: Variables that are all set exactly where this launcher started the process.
+        witnesses: Variables that may be set too, and the property of :class:`World` that they must then agree with.
+    """
+
+    launcher: Launcher
+    marks: tuple[str, ...]
+    rank: str
+    world_size: str
+    local_rank: str
+    local_world_size: str
+    witnesses: Mapping[str, str] = field(default_factory=dict)
+
+
+_GROUPS = {"GROUP_RANK": "node_rank", "GROUP_WORLD_SIZE": "num_nodes"}
+_LAUNCHERS = (
+    _Variables(
+        "torchrun", ("TORCHELASTIC_RUN_ID",), "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", witnesses=_GROUPS
+    ),
+    # `smddprun`, which runs under mpirun, adds torchrun's names for the same facts.
+    _Variables(
+        "mpirun",
+        ("OMPI_COMM_WORLD_SIZE",),
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+        witnesses={"RANK": "rank", "WORLD_SIZE": "size", "LOCAL_RANK": "local_rank"},
+    ),
+    # Any other program that keeps torch's convention. Lightning's own launcher does not: it sets no RANK.
+    _Variables(
+        "custom",
+        ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        witnesses=_GROUPS,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """Ranks as a launcher gave them."""
+
+    variables: _Variables
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+    @property
+    def launcher(self) -> Launcher:
+        """Name of the launcher."""
+        return self.variables.launcher
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of hosts that the world spans."""
+        return self.size // self.local_size
+
+    @property
+    def node_rank(self) -> int:
+        """Index of this host in the world (``OMPI_COMM_WORLD_NODE_RANK`` is not that, whatever its name says)."""
+        return self.rank // self.local_size
+
+    def __str__(self) -> str:
+        names = self.variables
+        return (
+            f"{names.rank}={self.rank}, {names.world_size}={self.size},"
+            f" {names.local_rank}={self.local_rank}, {names.local_world_size}={self.local_size}"
+        )
+
+
+def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
+    """The world that a launcher put this process in; ``None`` where no launcher started it.
+
+    Args:
+        environ: Environment to read.
+        num_hosts: Hosts of the job, for launchers that do not tell how many processes a host has.
+
+    Raises:
+        ValueError: The launcher's variables are incomplete, malformed or contradict each other.
+    """
+    for names in _LAUNCHERS:
+        if all(environ.get(mark) for mark in names.marks):
+            size = _required(environ, names.world_size)
+            if names.launcher == "custom" and not environ.get(names.local_world_size):
+                local_size = max(1, size // (integer(environ, "GROUP_WORLD_SIZE", least=1) or num_hosts))
+            else:
+                local_size = _required(environ, names.local_world_size)
+            world = World(names, _required(environ, names.rank), size, _required(environ, names.local_rank), local_size)
+            _check(environ, world)
+            return world
+    return None
+
+
+def lightning_local_rank(environ: Mapping[str, str]) -> int | None:
+    """Local rank that Lightning's own launcher gave this process, ``None`` before it started any.
+
+    Lightning sets ``LOCAL_RANK`` in the processes it starts and, once it has started them, in the parent too.
+
+    Raises:
+        ValueError: ``LOCAL_RANK`` is not a number.
+    """
+    return integer(environ, "LOCAL_RANK", most=MOST_PROCESSES_PER_HOST - 1)
+
+
+def _check(environ: Mapping[str, str], world: World) -> None:
+    names = world.variables
+    problem = None
+    if not 1 <= world.local_size <= MOST_PROCESSES_PER_HOST:
+        problem = f"{names.local_world_size} is not between 1 and {MOST_PROCESSES_PER_HOST}"
+    elif world.rank >= world.size:
+        problem = f"{names.rank} is not below {names.world_size}"
+    elif world.local_rank >= world.local_size:
+        problem = f"{names.local_rank} is not below {names.local_world_size}"
+    elif world.size % world.local_size:
+        problem = f"{names.world_size} is not divisible by {names.local_world_size}: the hosts differ in processes"
+    elif world.rank % world.local_size != world.local_rank:
+        problem = f"{names.local_rank} is not {names.rank} modulo {names.local_world_size}: ranks skip between hosts"
+    if problem:
+        raise ValueError(
+            f"{world.launcher} gave this process ranks that contradict each other ({world}): {problem}. HINT: start the"
+            " same number of processes on every host, host by host (mpirun: `--map-by slot`, SageMaker's default), and"
+            " set none of these variables yourself."
+        )
+    for name, fact in names.witnesses.items():
+        expected = getattr(world, fact)
+        if integer(environ, name) not in (None, expected):
+            raise ValueError(
+                f"Environment variable `{name}`={environ[name]} contradicts {world.launcher}, by whose variables"
+                f" ({world}) it would be {expected}. HINT: remove `{name}` from the job's environment and from your"
+                " entry script."
+            )
+
+
+def _required(environ: Mapping[str, str], name: str) -> int:
+    value = integer(environ, name)
+    if value is None:
+        present = sorted(
+            key for key in environ if key.startswith(("OMPI_COMM_WORLD_", "TORCHELASTIC_")) or "RANK" in key
+        )
+        raise ValueError(
+            f"Environment variable `{name}` is not set, but others of the same launcher are ({', '.join(present)})."
+            " HINT: torchrun and mpirun set them all; do not filter variables between launcher and script."
+        )
+    return value

@@ -1,0 +1,168 @@
+"""Where one process stands: the hosts that train together, its node rank and ranks, and how rank 0 is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.job.launchers import MOST_PROCESSES_PER_HOST, World, lightning_local_rank
+from lightning_sagemaker.job.values import DAMAGED, integer, json_value, some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lightning_sagemaker.job.resources import Resources
+
+_V3_MASTER = "algo-1"  # SDK v3 writes this constant, whatever the hosts are called
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process's place in the world; the fields are those of :class:`SageMakerJob`."""
+
+    world_hosts: tuple[str, ...]
+    num_nodes: int
+    node_rank: int
+    local_world_size: int | None
+    local_rank: int
+    rank: int | None
+    world_size: int | None
+    main_address: str
+
+
+def find_place(environ: Mapping[str, str], resources: Resources, world: World | None, sdk: str | None) -> Place:
+    """Find this process's place, in the world of its launcher or, without one, among the hosts of the job.
+
+    Raises:
+        ValueError: The launcher's world does not span the hosts that should train together, or ranks set from outside
+            contradict the job.
+    """
+    distributed = _distribution_hosts(environ, resources, sdk)
+    if world is None:
+        return _without_launcher(environ, resources, distributed)
+    return _by_launcher(environ, resources, distributed, world, sdk)
+
+
+def _distribution_hosts(environ: Mapping[str, str], resources: Resources, sdk: str | None) -> tuple[str, ...] | None:
+    """Hosts of the instance groups that v2's ``distribution=`` covers, in group order; ``None`` where none is said."""
+    text = environ.get("SM_DISTRIBUTION_INSTANCE_GROUPS")
+    if sdk == "v3" or not text:
+        return None
+    groups = json_value(text, "SM_DISTRIBUTION_INSTANCE_GROUPS")
+    if not isinstance(groups, list):
+        raise ValueError(f"SM_DISTRIBUTION_INSTANCE_GROUPS={text!r}; expected a JSON list of names. {DAMAGED}")
+    return tuple(host for name, hosts in resources.instance_groups.items() if name in groups for host in hosts) or None
+
+
+# --- with a launcher -------------------------------------------------------------------------------------------------
+
+
+def _by_launcher(
+    environ: Mapping[str, str],
+    resources: Resources,
+    distributed: tuple[str, ...] | None,
+    world: World,
+    sdk: str | None,
+) -> Place:
+    hosts = distributed or resources.hosts
+    # Where v2 says nothing of its distribution (an own entry point; a variable lost on the way through ssh), a launcher
+    # in a heterogeneous cluster may rightly cover one group only.
+    unknown = distributed is None and sdk != "v3" and len(resources.instance_groups) > 1
+    if world.num_nodes != len(hosts) and not unknown:
+        raise ValueError(_wrong_span(world, hosts, sdk))
+    return Place(
+        world_hosts=hosts,
+        num_nodes=world.num_nodes,
+        node_rank=world.node_rank,
+        local_world_size=world.local_size,
+        local_rank=world.local_rank,
+        rank=world.rank,
+        world_size=world.size,
+        main_address=_launched_main_address(environ, world, hosts),
+    )
+
+
+def _wrong_span(world: World, hosts: Sequence[str], sdk: str | None) -> str:
+    total = world.local_size * len(hosts)
+    if sdk == "v3" and world.launcher == "mpirun" and world.num_nodes == 1:
+        hint = (
+            "SDK v3's MPI() gives mpirun the processes of one host as the total (`-np`). Pass"
+            f' MPI(process_count_per_node={world.local_size}, mpi_additional_options=["-np", "{total}"]).'
+        )
+    else:
+        hint = (
+            f"let {world.launcher} span all of them (torchrun: `--nnodes {len(hosts)} --node_rank ...`; mpirun:"
+            f" `-np {total}`)."
+        )
+    return (
+        f"{world.launcher} started {world.size} process(es) on {world.num_nodes} host(s) ({world}), but {len(hosts)}"
+        f" hosts of this SageMaker job should train together: {some(hosts)}. They would train apart or idle, and the"
+        f" job would be called a success. HINT: {hint} To train apart on purpose, set LIGHTNING_SAGEMAKER_AUTOLOAD=0."
+    )
+
+
+def _launched_main_address(environ: Mapping[str, str], world: World, hosts: Sequence[str]) -> str:
+    for name in ("MASTER_ADDR", "SMDATAPARALLEL_SERVER_ADDR", "SM_MASTER_ADDR"):
+        if address := environ.get(name):
+            return address
+    if world.launcher == "mpirun":
+        return hosts[0]  # mpirun fills the hosts in the order of the group, which begins with the leader
+    raise ValueError(
+        f"{world.launcher} started this process ({world}) without `MASTER_ADDR`, so the address of rank 0 is unknown."
+        f" HINT: set MASTER_ADDR on all hosts to the name of the host of rank 0; the hosts are {some(hosts)}."
+    )
+
+
+# --- without a launcher ----------------------------------------------------------------------------------------------
+
+
+def _without_launcher(environ: Mapping[str, str], resources: Resources, distributed: tuple[str, ...] | None) -> Place:
+    hosts = _joining_hosts(resources, distributed)
+    leader, main_address = _leader(environ, resources.hosts, hosts)
+    hosts = (leader, *(host for host in hosts if host != leader))
+    num_nodes, node_rank = len(hosts), hosts.index(resources.current_host)
+    if integer(environ, "NODE_RANK") not in (None, node_rank):
+        raise ValueError(
+            f"Environment variable `NODE_RANK`={environ['NODE_RANK']}, but this host ({resources.current_host}) is"
+            f" number {node_rank} of {some(hosts)}. HINT: remove `NODE_RANK` from the job's environment and from your"
+            " entry script: it is derived from the job."
+        )
+    local_rank, world_size = lightning_local_rank(environ), integer(environ, "WORLD_SIZE", least=1)
+    if local_rank is None or world_size is None:
+        devices = (integer(environ, name, most=MOST_PROCESSES_PER_HOST) for name in ("SM_NUM_GPUS", "SM_NUM_NEURONS"))
+        local_size = next((count for count in devices if count), None)
+        return Place(hosts, num_nodes, node_rank, local_size, local_rank or 0, None, None, main_address)
+    local_size = world_size // num_nodes
+    if world_size % num_nodes or local_rank >= local_size:
+        raise ValueError(
+            f"`WORLD_SIZE`={world_size} and `LOCAL_RANK`={local_rank} do not fit the {num_nodes} host(s) of the"
+            f" SageMaker job that train together: {some(hosts)}. HINT: Lightning sets both when it starts the processes"
+            " of a host; set neither yourself."
+        )
+    rank = node_rank * local_size + local_rank
+    return Place(hosts, num_nodes, node_rank, local_size, local_rank, rank, world_size, main_address)
+
+
+def _joining_hosts(resources: Resources, distributed: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Hosts that started one process each and should train together, in SageMaker's order."""
+    if distributed is not None and resources.current_host not in distributed:
+        return (resources.current_host,)  # outside the distribution group: it must not join the others' world
+    if len(resources.instance_groups) > 1:
+        # Groups differ in instance type and so in devices: only hosts of one group can form a world.
+        for members in map(set, resources.instance_groups.values()):
+            if resources.current_host in members:
+                return tuple(host for host in resources.hosts if host in members)
+    return resources.hosts
+
+
+def _leader(environ: Mapping[str, str], all_hosts: Sequence[str], hosts: Sequence[str]) -> tuple[str, str]:
+    """Host of node rank 0, and the address to reach it by."""
+    if len(hosts) == 1:
+        return hosts[0], _LOOPBACK  # works where the host's own name does not resolve (Studio's local mode)
+    address = environ.get("MASTER_ADDR") or environ.get("SM_MASTER_ADDR") or hosts[0]
+    if address in hosts:
+        return address, address
+    if address in all_hosts or address == _V3_MASTER:  # another group's leader, or SDK v3's constant
+        return hosts[0], hosts[0]
+    return hosts[0], address  # an address, not a name

@@ -1,0 +1,102 @@
+"""``resourceconfig.json``: the hosts of the job, this host, and the instance groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.job.values import DAMAGED, json_value, names, some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_BASE_DIR = "/opt/ml"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The checked content of ``resourceconfig.json``; order of hosts as SageMaker lists them."""
+
+    hosts: tuple[str, ...]
+    current_host: str
+    instance_type: str | None
+    instance_group: str | None
+    instance_groups: Mapping[str, tuple[str, ...]]
+    network_interface: str | None
+
+
+def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) -> Resources | None:
+    """Read the file, or ``SM_RESOURCE_CONFIG`` where there is none; ``None`` where neither exists.
+
+    Raises:
+        FileNotFoundError: Neither exists, but ``TRAINING_JOB_ARN`` says that this is a training job.
+        ValueError: The content is malformed or contradicts itself.
+    """
+    if config_dir is None:
+        config_dir = Path(environ.get("SAGEMAKER_BASE_DIR") or DEFAULT_BASE_DIR, "input", "config")
+    path = Path(config_dir, "resourceconfig.json")
+    try:
+        text: str | None = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read: {error}. It names the hosts of the SageMaker training job."
+            " HINT: run as the user that the container starts with, and look at SAGEMAKER_BASE_DIR."
+        ) from error
+    if text is not None:
+        return _check(text, str(path), None)
+    if text := environ.get("SM_RESOURCE_CONFIG"):
+        # Under mpirun this is the leader's value on every host; CURRENT_HOST is not passed along and is the host's own.
+        return _check(text, "SM_RESOURCE_CONFIG", environ.get("CURRENT_HOST"))
+    if arn := environ.get("TRAINING_JOB_ARN"):
+        raise FileNotFoundError(
+            f"TRAINING_JOB_ARN={arn!r} says that this is a SageMaker training job, but there is no file {path} and"
+            " SM_RESOURCE_CONFIG is not set, so the hosts of the job are unknown. HINT: SageMaker mounts that file into"
+            " every training container; look for something that hides /opt/ml/input, or for a wrong SAGEMAKER_BASE_DIR."
+        )
+    return None  # a stray variable on a machine that is no training container
+
+
+def _check(text: str, where: str, current_host: str | None) -> Resources:
+    config = json_value(text, where)
+    if not isinstance(config, dict):
+        raise ValueError(f"{where} holds {config!r}; expected a JSON object. {DAMAGED}")
+    hosts = names(config.get("hosts"), f"`hosts` in {where}")
+    current_host = current_host or _text(config, "current_host", where)
+    if current_host is None or current_host not in hosts:
+        raise ValueError(
+            f"`current_host` in {where} is {current_host!r}, which is not among its `hosts` ({some(hosts)}), so this"
+            " host has no place in the job. HINT: SageMaker writes both; look for a copy from another host or job."
+        )
+    return Resources(
+        hosts=hosts,
+        current_host=current_host,
+        instance_type=_text(config, "current_instance_type", where),
+        instance_group=_text(config, "current_group_name", where),
+        instance_groups=_groups(config.get("instance_groups"), hosts, where),
+        network_interface=_text(config, "network_interface_name", where),
+    )
+
+
+def _groups(listed: object, hosts: tuple[str, ...], where: str) -> dict[str, tuple[str, ...]]:
+    if listed is None:
+        return {}  # local mode
+    if not isinstance(listed, list) or not all(isinstance(group, dict) for group in listed):
+        raise ValueError(f"`instance_groups` in {where} is {listed!r}; expected a list of objects. {DAMAGED}")
+    groups: dict[str, tuple[str, ...]] = {}
+    known = set(hosts)
+    for group in listed:
+        members = names(group.get("hosts"), f"`instance_groups[].hosts` in {where}")
+        if unknown := [host for host in members if host not in known]:
+            raise ValueError(f"`instance_groups` in {where} names hosts that `hosts` lacks: {some(unknown)}. {DAMAGED}")
+        groups[str(group.get("instance_group_name"))] = members
+    return groups
+
+
+def _text(config: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = config.get(key)
+    if value is None or isinstance(value, str):
+        return value or None
+    raise ValueError(f"`{key}` in {where} is {value!r}; expected a string. {DAMAGED}")

@@ -1,0 +1,64 @@
+"""Strict reading of single values: each error names variable or file, what it held, what was expected and the fix."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DAMAGED = (
+    "HINT: SageMaker writes this value; in mpirun modes it travels through /etc/environment, which cuts it at `#` and"
+    " at line ends: avoid both in hyperparameters, and do not overwrite it."
+)
+_SHOWN = 8  # names listed in a message before "..."
+
+
+def integer(environ: Mapping[str, str], name: str, *, least: int = 0, most: int = 10**8) -> int | None:
+    """Value of a variable; ``None`` where it is unset or empty (the toolkit writes ``None`` as an empty string).
+
+    Raises:
+        ValueError: It is no plain decimal integer from ``least`` to ``most``.
+    """
+    text = environ.get(name)
+    if not text:
+        return None
+    if re.fullmatch("[0-9]{1,10}", text) and least <= int(text) <= most:
+        return int(text)
+    raise ValueError(
+        f"Environment variable `{name}`={text!r}; expected an integer from {least} to {most}. HINT: SageMaker or the"
+        f" launcher sets `{name}`; remove it from the job's environment and from your entry script."
+    )
+
+
+def json_value(text: str, where: str) -> Any:  # noqa: ANN401 - JSON is of any type
+    """Parsed JSON of the variable or file ``where``.
+
+    Raises:
+        ValueError: It is malformed, for example cut short.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        start = text[:120] + ("..." if len(text) > len(text[:120]) else "")
+        raise ValueError(f"{where} is not JSON ({error}): {start!r}. {DAMAGED}") from error
+
+
+def names(value: object, where: str) -> tuple[str, ...]:
+    """A JSON list of host names.
+
+    Raises:
+        ValueError: It is no list, is empty, or holds anything but distinct non-empty strings.
+    """
+    if isinstance(value, list) and value and all(isinstance(name, str) and name for name in value):
+        if len(set(value)) == len(value):
+            return tuple(value)
+        raise ValueError(f"{where} is {some(value)}; expected distinct host names. {DAMAGED}")
+    raise ValueError(f"{where} is {value!r}; expected a list of host names, at least one. {DAMAGED}")
+
+
+def some(values: Sequence[str]) -> str:
+    """The names as prose, shortened where they are many."""
+    return ", ".join(values[:_SHOWN]) + (f", ... ({len(values)} in all)" if len(values) > _SHOWN else "")
