@@ -14,7 +14,7 @@ BEGIN, END = "<!-- launch modes: begin, made by scripts/launch_table.py -->", "<
 def table(results: dict[str, dict[str, object]]) -> str:
     """Markdown, one row a launch mode."""
     lines = [
-        "| SageMaker launched it as | hosts x processes | world size | `num_nodes` | `devices` | Trainer and Fabric get |",
+        "| SageMaker launched it as | hosts x processes | world size | `num_nodes` | `devices` | Trainer, Fabric |",
         "|---|---|---|---|---|---|",
     ]
     for mode in results.values():

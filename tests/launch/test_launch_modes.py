@@ -34,6 +34,8 @@ LEFT_BY_LIGHTNINGS_LAUNCHER = {"LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE
 # What torch needs for the rendezvous: Lightning writes it wherever the launcher has not.
 LEFT_BY_LIGHTNINGS_RENDEZVOUS = {"MASTER_ADDR", "MASTER_PORT"}
 
+SHOWN = ("strategy", "environment", "world_size", "num_nodes", "devices")  # in README's table
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -101,12 +103,7 @@ def _record(name: str, ranks: Ranks) -> None:
         "title": mode.title,
         "hosts": mode.hosts,
         "processes": mode.processes,
-        "routes": {
-            route: {
-                key: result[route][key] for key in ("strategy", "environment", "world_size", "num_nodes", "devices")
-            }
-            for route in sorted(result)
-        },
+        "routes": {route: {key: result[route][key] for key in SHOWN} for route in sorted(result)},
     }
     path.write_text(json.dumps(table, indent=1))
 

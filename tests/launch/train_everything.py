@@ -1,7 +1,7 @@
 """Trains with Trainer and Fabric of both distributions, one after the other, in the process group of one job.
 
-Run by test_launch_modes.py in every launch mode; it holds no word about SageMaker, hosts, devices or ranks. Each rank writes
-what it saw to OUT/RANK.json. The same file gives the reference: the same training in one process, without any launcher.
+Run by test_launch_modes.py in every launch mode; it holds no word about SageMaker, hosts, devices or ranks. Each rank
+writes what it saw to OUT/RANK.json. The same file gives the reference: the same training in one process.
 """
 
 import argparse
@@ -37,8 +37,8 @@ def weights(model: nn.Module) -> list[float]:
 def reference(world_size: int, epochs: int, *, shuffled: bool) -> list[float]:
     """Weights after the same global batches in one process, without Lightning.
 
-    A DistributedSampler deals the samples out one by one, so a global batch is the next PER_RANK * world_size of them, in
-    the order of the epoch's permutation where it shuffles.
+    A DistributedSampler deals the samples out one by one, so a global batch is the next PER_RANK * world_size of them,
+    in the order of the epoch's permutation where it shuffles.
     """
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -127,7 +127,7 @@ def by_fabric(package: str) -> dict[str, Any]:
     }
 
 
-def seen(owner: Any, strategy: Any) -> dict[str, Any]:  # noqa: ANN401 - Trainer and Fabric of either distribution
+def seen(owner: Any, strategy: Any) -> dict[str, Any]:
     environment = getattr(strategy, "cluster_environment", None)
     return {
         "strategy": type(strategy).__name__,
