@@ -21,7 +21,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lightning_sagemaker.job.launchers import Launcher, lightning_local_rank, read_world
+from lightning_sagemaker.job.launchers import Launcher, lightning_local_rank
 from lightning_sagemaker.job.placement import find_place
 from lightning_sagemaker.job.resources import read_resources
 from lightning_sagemaker.job.values import integer, some
@@ -111,19 +111,22 @@ class SageMakerJob:
         if resources is None:
             return None
         sdk = _sdk(environ)
-        world = read_world(environ, len(resources.hosts))
         return cls(
             name=environ.get("TRAINING_JOB_NAME") or environ.get("SAGEMAKER_JOB_NAME") or None,
             sdk=sdk,
-            launcher="none" if world is None else world.launcher,
             hosts=resources.hosts,
             current_host=resources.current_host,
             instance_type=resources.instance_type,
             instance_group=resources.instance_group,
             network_interface=resources.network_interface,
             main_port=_main_port(environ),
-            **vars(find_place(environ, resources, world, sdk)),
+            **vars(find_place(environ, resources, sdk)),
         )
+
+    @property
+    def is_rank_zero(self) -> bool:
+        """Whether this process is, or will be, rank 0 of its world."""
+        return self.node_rank == 0 and self.local_rank == 0
 
     def __repr__(self) -> str:
         return (

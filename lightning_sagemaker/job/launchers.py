@@ -52,7 +52,8 @@ _LAUNCHERS = (
         "OMPI_COMM_WORLD_LOCAL_SIZE",
         witnesses={"RANK": "rank", "WORLD_SIZE": "size", "LOCAL_RANK": "local_rank"},
     ),
-    # Any other program that keeps torch's convention. Lightning's own launcher does not: it sets no RANK.
+    # Any other program that keeps torch's convention. Lightning's own launcher does not: it sets no RANK. (DeepSpeed's
+    # strategy adds it, and leaves it behind.)
     _Variables(
         "custom",
         ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
@@ -60,7 +61,7 @@ _LAUNCHERS = (
         "WORLD_SIZE",
         "LOCAL_RANK",
         "LOCAL_WORLD_SIZE",
-        witnesses=_GROUPS,
+        witnesses={**_GROUPS, "NODE_RANK": "node_rank"},
     ),
 )
 
@@ -103,7 +104,8 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
 
     Args:
         environ: Environment to read.
-        num_hosts: Hosts of the job, for launchers that do not tell how many processes a host has.
+        num_hosts: Hosts that would train together without a launcher, for launchers that do not tell how many processes
+            a host has.
 
     Raises:
         ValueError: The launcher's variables are incomplete, malformed or contradict each other.
@@ -112,7 +114,7 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
         if all(environ.get(mark) for mark in names.marks):
             size = _required(environ, names.world_size)
             if names.launcher == "custom" and not environ.get(names.local_world_size):
-                local_size = max(1, size // (integer(environ, "GROUP_WORLD_SIZE", least=1) or num_hosts))
+                local_size = max(1, size // num_hosts)
             else:
                 local_size = _required(environ, names.local_world_size)
             world = World(names, _required(environ, names.rank), size, _required(environ, names.local_rank), local_size)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.job.launchers import MOST_PROCESSES_PER_HOST, World, lightning_local_rank
-from lightning_sagemaker.job.values import DAMAGED, integer, json_value, some
+from lightning_sagemaker.job.launchers import MOST_PROCESSES_PER_HOST, Launcher, World, lightning_local_rank, read_world
+from lightning_sagemaker.job.values import DAMAGED, integer, json_value, shown, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ _LOOPBACK = "127.0.0.1"
 class Place:
     """This process's place in the world; the fields are those of :class:`SageMakerJob`."""
 
+    launcher: Launcher
     world_hosts: tuple[str, ...]
     num_nodes: int
     node_rank: int
@@ -31,47 +32,63 @@ class Place:
     main_address: str
 
 
-def find_place(environ: Mapping[str, str], resources: Resources, world: World | None, sdk: str | None) -> Place:
+def find_place(environ: Mapping[str, str], resources: Resources, sdk: str | None) -> Place:
     """Find this process's place, in the world of its launcher or, without one, among the hosts of the job.
 
     Raises:
-        ValueError: The launcher's world does not span the hosts that should train together, or ranks set from outside
-            contradict the job.
+        ValueError: The launcher's variables are incomplete, malformed or contradict each other, its world does not span
+            the hosts that should train together, or ranks set from outside contradict the job.
     """
     distributed = _distribution_hosts(environ, resources, sdk)
+    hosts = _joining_hosts(resources, distributed)
+    world = read_world(environ, len(hosts))
     if world is None:
-        return _without_launcher(environ, resources, distributed)
-    return _by_launcher(environ, resources, distributed, world, sdk)
+        return _without_launcher(environ, resources, hosts)
+    return _by_launcher(environ, _launchable_hosts(resources, distributed, sdk), world, sdk)
 
 
 def _distribution_hosts(environ: Mapping[str, str], resources: Resources, sdk: str | None) -> tuple[str, ...] | None:
-    """Hosts of the instance groups that v2's ``distribution=`` covers, in group order; ``None`` where none is said."""
+    """Hosts that v2's ``distribution=`` joins with this one, in group order; ``None`` where nothing tells groups apart.
+
+    A host outside the distribution's groups is on its own: it must not join the others' world.
+    """
     text = environ.get("SM_DISTRIBUTION_INSTANCE_GROUPS")
-    if sdk == "v3" or not text:
+    if sdk == "v3" or len(resources.instance_groups) < 2 or not text:  # noqa: PLR2004 - one group is no choice
         return None
     groups = json_value(text, "SM_DISTRIBUTION_INSTANCE_GROUPS")
     if not isinstance(groups, list):
-        raise ValueError(f"SM_DISTRIBUTION_INSTANCE_GROUPS={text!r}; expected a JSON list of names. {DAMAGED}")
-    return tuple(host for name, hosts in resources.instance_groups.items() if name in groups for host in hosts) or None
+        raise ValueError(f"SM_DISTRIBUTION_INSTANCE_GROUPS={shown(text)}; expected a JSON list of names. {DAMAGED}")
+    distributed = tuple(
+        host for name, members in resources.instance_groups.items() if name in groups for host in members
+    )
+    if not distributed or resources.current_host in distributed:
+        return distributed or None
+    return (resources.current_host,)
 
 
 # --- with a launcher -------------------------------------------------------------------------------------------------
 
 
+def _launchable_hosts(
+    resources: Resources, distributed: tuple[str, ...] | None, sdk: str | None
+) -> tuple[tuple[str, ...], ...]:
+    """The sets of hosts that a launcher may rightly span, the likeliest first, each in the order of node ranks."""
+    if distributed is not None:
+        return (distributed,)
+    if sdk == "v3":
+        return (resources.hosts,)
+    # Nothing is said of groups: an own entry point, or a variable lost on the way through ssh.
+    return (resources.group_hosts, resources.hosts) if sdk == "v2" else (resources.hosts, resources.group_hosts)
+
+
 def _by_launcher(
-    environ: Mapping[str, str],
-    resources: Resources,
-    distributed: tuple[str, ...] | None,
-    world: World,
-    sdk: str | None,
+    environ: Mapping[str, str], launchable: Sequence[tuple[str, ...]], world: World, sdk: str | None
 ) -> Place:
-    hosts = distributed or resources.hosts
-    # Where v2 says nothing of its distribution (an own entry point; a variable lost on the way through ssh), a launcher
-    # in a heterogeneous cluster may rightly cover one group only.
-    unknown = distributed is None and sdk != "v3" and len(resources.instance_groups) > 1
-    if world.num_nodes != len(hosts) and not unknown:
-        raise ValueError(_wrong_span(world, hosts, sdk))
+    hosts = next((hosts for hosts in launchable if len(hosts) == world.num_nodes), None)
+    if hosts is None:
+        raise ValueError(_wrong_span(world, launchable[0], sdk))
     return Place(
+        launcher=world.launcher,
         world_hosts=hosts,
         num_nodes=world.num_nodes,
         node_rank=world.node_rank,
@@ -117,8 +134,7 @@ def _launched_main_address(environ: Mapping[str, str], world: World, hosts: Sequ
 # --- without a launcher ----------------------------------------------------------------------------------------------
 
 
-def _without_launcher(environ: Mapping[str, str], resources: Resources, distributed: tuple[str, ...] | None) -> Place:
-    hosts = _joining_hosts(resources, distributed)
+def _without_launcher(environ: Mapping[str, str], resources: Resources, hosts: tuple[str, ...]) -> Place:
     leader, main_address = _leader(environ, resources.hosts, hosts)
     hosts = (leader, *(host for host in hosts if host != leader))
     num_nodes, node_rank = len(hosts), hosts.index(resources.current_host)
@@ -132,28 +148,25 @@ def _without_launcher(environ: Mapping[str, str], resources: Resources, distribu
     if local_rank is None or world_size is None:
         devices = (integer(environ, name, most=MOST_PROCESSES_PER_HOST) for name in ("SM_NUM_GPUS", "SM_NUM_NEURONS"))
         local_size = next((count for count in devices if count), None)
-        return Place(hosts, num_nodes, node_rank, local_size, local_rank or 0, None, None, main_address)
+        return Place("none", hosts, num_nodes, node_rank, local_size, local_rank or 0, None, None, main_address)
     local_size = world_size // num_nodes
-    if world_size % num_nodes or local_rank >= local_size:
+    if world_size % num_nodes or not local_rank < local_size <= MOST_PROCESSES_PER_HOST:
         raise ValueError(
             f"`WORLD_SIZE`={world_size} and `LOCAL_RANK`={local_rank} do not fit the {num_nodes} host(s) of the"
             f" SageMaker job that train together: {some(hosts)}. HINT: Lightning sets both when it starts the processes"
             " of a host; set neither yourself."
         )
     rank = node_rank * local_size + local_rank
-    return Place(hosts, num_nodes, node_rank, local_size, local_rank, rank, world_size, main_address)
+    return Place("none", hosts, num_nodes, node_rank, local_size, local_rank, rank, world_size, main_address)
 
 
 def _joining_hosts(resources: Resources, distributed: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Hosts that started one process each and should train together, in SageMaker's order."""
-    if distributed is not None and resources.current_host not in distributed:
-        return (resources.current_host,)  # outside the distribution group: it must not join the others' world
-    if len(resources.instance_groups) > 1:
-        # Groups differ in instance type and so in devices: only hosts of one group can form a world.
-        for members in map(set, resources.instance_groups.values()):
-            if resources.current_host in members:
-                return tuple(host for host in resources.hosts if host in members)
-    return resources.hosts
+    """Hosts that started one process each and should train together, in SageMaker's order.
+
+    Groups differ in instance type and so in devices: only hosts of one group can form a world.
+    """
+    joining = {*resources.group_hosts}.intersection(distributed or resources.hosts)
+    return tuple(host for host in resources.hosts if host in joining)
 
 
 def _leader(environ: Mapping[str, str], all_hosts: Sequence[str], hosts: Sequence[str]) -> tuple[str, str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.job.values import DAMAGED, json_value, names, some
+from lightning_sagemaker.job.values import DAMAGED, json_value, names, shown, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,11 @@ class Resources:
     instance_group: str | None
     instance_groups: Mapping[str, tuple[str, ...]]
     network_interface: str | None
+
+    @property
+    def group_hosts(self) -> tuple[str, ...]:
+        """Hosts of this host's instance group, in the group's own order; all hosts where there are no groups."""
+        return next((hosts for hosts in self.instance_groups.values() if self.current_host in hosts), self.hosts)
 
 
 def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) -> Resources | None:
@@ -62,12 +68,13 @@ def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) ->
 def _check(text: str, where: str, current_host: str | None) -> Resources:
     config = json_value(text, where)
     if not isinstance(config, dict):
-        raise ValueError(f"{where} holds {config!r}; expected a JSON object. {DAMAGED}")
+        raise ValueError(f"{where} holds {shown(config)}; expected a JSON object. {DAMAGED}")
     hosts = names(config.get("hosts"), f"`hosts` in {where}")
+    source = "Environment variable `CURRENT_HOST`" if current_host else f"`current_host` in {where}"
     current_host = current_host or _text(config, "current_host", where)
     if current_host is None or current_host not in hosts:
         raise ValueError(
-            f"`current_host` in {where} is {current_host!r}, which is not among its `hosts` ({some(hosts)}), so this"
+            f"{source} is {shown(current_host)}, which is not among the `hosts` of {where} ({some(hosts)}), so this"
             " host has no place in the job. HINT: SageMaker writes both; look for a copy from another host or job."
         )
     return Resources(
@@ -84,14 +91,18 @@ def _groups(listed: object, hosts: tuple[str, ...], where: str) -> dict[str, tup
     if listed is None:
         return {}  # local mode
     if not isinstance(listed, list) or not all(isinstance(group, dict) for group in listed):
-        raise ValueError(f"`instance_groups` in {where} is {listed!r}; expected a list of objects. {DAMAGED}")
-    groups: dict[str, tuple[str, ...]] = {}
-    known = set(hosts)
-    for group in listed:
-        members = names(group.get("hosts"), f"`instance_groups[].hosts` in {where}")
-        if unknown := [host for host in members if host not in known]:
-            raise ValueError(f"`instance_groups` in {where} names hosts that `hosts` lacks: {some(unknown)}. {DAMAGED}")
-        groups[str(group.get("instance_group_name"))] = members
+        raise ValueError(f"`instance_groups` in {where} is {shown(listed)}; expected a list of objects. {DAMAGED}")
+    groups = {
+        _text(group, "instance_group_name", where) or "": names(
+            group.get("hosts"), f"`instance_groups[].hosts` in {where}"
+        )
+        for group in listed
+    }
+    expected, grouped = Counter(hosts), Counter(host for members in groups.values() for host in members)
+    if groups and (amiss := sorted((expected - grouped) | (grouped - expected))):
+        raise ValueError(
+            f"`instance_groups` in {where} does not have each of `hosts` in exactly one group: {some(amiss)}. {DAMAGED}"
+        )
     return groups
 
 
@@ -99,4 +110,4 @@ def _text(config: Mapping[str, Any], key: str, where: str) -> str | None:
     value = config.get(key)
     if value is None or isinstance(value, str):
         return value or None
-    raise ValueError(f"`{key}` in {where} is {value!r}; expected a string. {DAMAGED}")
+    raise ValueError(f"`{key}` in {where} is {shown(value)}; expected a string. {DAMAGED}")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 DAMAGED = (
-    "HINT: SageMaker writes this value; in mpirun modes it travels through /etc/environment, which cuts it at `#` and"
-    " at line ends: avoid both in hyperparameters, and do not overwrite it."
+    "HINT: SageMaker writes this value: do not overwrite it. In mpirun modes variables travel through"
+    " /etc/environment, which cuts them at `#` and at line ends: avoid both in hyperparameters."
 )
-_SHOWN = 8  # names listed in a message before "..."
+# SageMaker's job page shows the first 1024 characters of a message, and the fix stands last.
+_SHOWN = 8  # names listed before "..."
+_SHOWN_CHARACTERS = 120
 
 
 def integer(environ: Mapping[str, str], name: str, *, least: int = 0, most: int = 10**8) -> int | None:
@@ -28,8 +31,8 @@ def integer(environ: Mapping[str, str], name: str, *, least: int = 0, most: int 
     if re.fullmatch("[0-9]{1,10}", text) and least <= int(text) <= most:
         return int(text)
     raise ValueError(
-        f"Environment variable `{name}`={text!r}; expected an integer from {least} to {most}. HINT: SageMaker or the"
-        f" launcher sets `{name}`; remove it from the job's environment and from your entry script."
+        f"Environment variable `{name}`={shown(text)}; expected an integer from {least} to {most}. HINT: SageMaker or"
+        f" the launcher sets `{name}`; remove it from the job's environment and from your entry script."
     )
 
 
@@ -42,8 +45,7 @@ def json_value(text: str, where: str) -> Any:  # noqa: ANN401 - JSON is of any t
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        start = text[:120] + ("..." if len(text) > len(text[:120]) else "")
-        raise ValueError(f"{where} is not JSON ({error}): {start!r}. {DAMAGED}") from error
+        raise ValueError(f"{where} is not JSON ({error}): {shown(text)}. {DAMAGED}") from error
 
 
 def names(value: object, where: str) -> tuple[str, ...]:
@@ -53,12 +55,18 @@ def names(value: object, where: str) -> tuple[str, ...]:
         ValueError: It is no list, is empty, or holds anything but distinct non-empty strings.
     """
     if isinstance(value, list) and value and all(isinstance(name, str) and name for name in value):
-        if len(set(value)) == len(value):
-            return tuple(value)
-        raise ValueError(f"{where} is {some(value)}; expected distinct host names. {DAMAGED}")
-    raise ValueError(f"{where} is {value!r}; expected a list of host names, at least one. {DAMAGED}")
+        if repeated := [name for name, times in Counter(value).items() if times > 1]:
+            raise ValueError(f"{where} repeats {some(repeated)}; expected distinct host names. {DAMAGED}")
+        return tuple(value)
+    raise ValueError(f"{where} is {shown(value)}; expected a list of host names, at least one. {DAMAGED}")
 
 
 def some(values: Sequence[str]) -> str:
     """The names as prose, shortened where they are many."""
     return ", ".join(values[:_SHOWN]) + (f", ... ({len(values)} in all)" if len(values) > _SHOWN else "")
+
+
+def shown(value: object) -> str:
+    """The value as Python writes it, shortened where it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

@@ -1,0 +1,101 @@
+"""``lightning-sagemaker simulate``: the command line of the local twin."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lightning_sagemaker.simulate.run import simulate
+from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, Simulation, SimulationError
+
+_EPILOG = """\
+example:
+  lightning-sagemaker simulate --hosts 2 --processes-per-host 2 --distribution torch_distributed train.py -- --epochs 2
+
+SDK v2 knows the distributions none, torch_distributed, smdistributed, pytorchddp and mpi;
+SDK v3 knows none, torch_distributed (Torchrun) and mpi (MPI).
+"""
+BAD_INPUT = 2
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand.
+
+    Args:
+        subparsers: Where subcommands are added.
+    """
+    parser = subparsers.add_parser(
+        "simulate",
+        help="run a training script on this machine as a SageMaker job would",
+        description="Run a training script on this machine as N hosts x M processes, with the environment, the files "
+        "and the launcher that a SageMaker training job would have.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("script", type=Path, help="training script; its folder is the job's source folder")
+    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="the script's arguments, after --")
+    parser.add_argument("--hosts", type=int, default=1, help="number of hosts (default: 1)")
+    parser.add_argument("--processes-per-host", type=int, default=1, help="processes on each host (default: 1)")
+    parser.add_argument(
+        "--distribution",
+        default="none",
+        metavar="NAME",
+        help=f"one of {', '.join(DISTRIBUTIONS['v2'])} (default: none)",
+    )
+    parser.add_argument("--sdk", default="v2", metavar="v2|v3", help="SageMaker Python SDK (default: v2)")
+    parser.add_argument("--leader", type=int, metavar="N", help="v2 with a distribution: host that leads (default: last)")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the job; repeatable")
+    parser.add_argument("--channel", action="append", default=[], metavar="NAME=PATH", help="input channel; repeatable")
+    parser.add_argument("--instance-type", default=DEFAULT_INSTANCE_TYPE, help="(default: %(default)s)")
+    parser.add_argument(
+        "--mpi-option", action="append", default=[], metavar="OPTION", help="further option of mpirun; repeatable"
+    )
+    parser.add_argument("--work-dir", type=Path, help="empty folder for the hosts' files (default: a temporary one)")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder of a job that succeeded")
+    parser.add_argument(
+        "--grace", type=float, default=5.0, metavar="SECONDS", help="between SIGTERM and SIGKILL (default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Simulate what the arguments say.
+
+    Args:
+        arguments: Parsed arguments of `add_parser`.
+
+    Returns:
+        The job's exit code, or 2 where the arguments were wrong.
+    """
+    try:
+        job = Simulation(
+            script=arguments.script,
+            arguments=tuple(arguments.arguments),
+            hosts=arguments.hosts,
+            processes_per_host=arguments.processes_per_host,
+            distribution=arguments.distribution,
+            sdk=arguments.sdk,
+            leader=arguments.leader,
+            environment=_pairs(arguments.env, "--env NAME=VALUE"),
+            channels={name: Path(path) for name, path in _pairs(arguments.channel, "--channel NAME=PATH").items()},
+            instance_type=arguments.instance_type,
+            mpi_options=tuple(arguments.mpi_option),
+            work_dir=arguments.work_dir,
+            keep=arguments.keep,
+            grace=arguments.grace,
+        )
+    except SimulationError as error:
+        sys.stderr.write(f"lightning-sagemaker simulate: error: {error}\n")
+        return BAD_INPUT
+    return simulate(job).exit_code
+
+
+def _pairs(texts: list[str], usage: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SimulationError(f"{usage.split()[0]} is {text!r}, expected a name, =, and a value. HINT: {usage}")
+        pairs[name] = value
+    return pairs

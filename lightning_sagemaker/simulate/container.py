@@ -1,0 +1,161 @@
+"""A simulated host: the folders and configuration files that a container finds under ``/opt/ml``."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning_sagemaker.simulate.spec import Simulation
+
+GROUP = "homogeneousCluster"
+# Every simulated host is this machine, and they meet on its loopback interface.
+INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
+ADDRESS = "127.0.0.1"
+LOG_LEVEL = 20
+
+_DISTRIBUTION_FLAGS = {
+    "smdistributed": "sagemaker_distributed_dataparallel_enabled",
+    # What the SDK still sends for the class HuggingFace; for the class PyTorch it sends the line above.
+    "pytorchddp": "sagemaker_pytorch_ddp_enabled",
+    "torch_distributed": "sagemaker_torch_distributed_enabled",
+    "mpi": "sagemaker_mpi_enabled",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A simulation with everything decided that differs from run to run.
+
+    Args:
+        job: What is simulated.
+        name: The training job's name.
+        root: Folder of this run; each host has its own below it.
+        port: Free port that stands for 7777, so that two simulations on one machine do not meet.
+        region: AWS region that the job believes in.
+    """
+
+    job: Simulation
+    name: str
+    root: Path
+    port: int
+    region: str
+
+    def base(self, host: str) -> Path:
+        """Folder that stands for ``/opt/ml`` on a host."""
+        return self.root / host / "ml"
+
+    def temporary(self, host: str) -> Path:
+        """The host's own ``TMPDIR``."""
+        return self.root / host / "tmp"
+
+    def source(self, host: str) -> Path:
+        """Folder in which the host's workers start: the source folder, where the SDK puts it."""
+        return self.base(host) / ("input/data/code" if self.job.sdk == "v3" else "code")
+
+
+def free_port() -> int:
+    """Return a TCP port that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((ADDRESS, 0))
+        return int(probe.getsockname()[1])
+
+
+def resource_config(cluster: Cluster, host: str) -> dict[str, Any]:
+    """Content of ``resourceconfig.json``: hosts sorted, the group's hosts with the leader first."""
+    job = cluster.job
+    group = {"instance_group_name": GROUP, "instance_type": job.instance_type, "hosts": job.group_hosts}
+    return {
+        "current_host": host,
+        "current_instance_type": job.instance_type,
+        "current_group_name": GROUP,
+        "hosts": job.host_names,
+        "instance_groups": [group],
+        "network_interface_name": INTERFACE,
+    }
+
+
+def framework_parameters(job: Simulation) -> dict[str, Any]:
+    """The hyperparameters by which SDK v2 tells the toolkit how to launch."""
+    if job.sdk == "v3" or job.distribution == "none":
+        return {}
+    parameters: dict[str, Any] = {_DISTRIBUTION_FLAGS[job.distribution]: True}
+    options = " ".join(job.mpi_options)
+    if job.distribution == "mpi":
+        parameters["sagemaker_mpi_custom_mpi_options"] = options
+    else:
+        parameters["sagemaker_instance_type"] = job.instance_type
+    if job.distribution in ("smdistributed", "pytorchddp"):
+        parameters["sagemaker_distributed_dataparallel_custom_mpi_options"] = options
+    # All of the toolkit's launchers read this one; here it stands for the GPUs that a laptop lacks.
+    parameters["sagemaker_mpi_num_of_processes_per_host"] = job.processes_per_host
+    return parameters
+
+
+def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
+    """Content of ``hyperparameters.json``: every value a string, JSON in v2, plain text in v3."""
+    job = cluster.job
+    if job.sdk == "v3":
+        return {k: v if isinstance(v, str) else json.dumps(v) for k, v in job.hyperparameters.items()}
+    values = {
+        **job.hyperparameters,
+        **framework_parameters(job),
+        "sagemaker_program": job.script.name,
+        "sagemaker_submit_directory": str(cluster.source(host)),
+        "sagemaker_container_log_level": LOG_LEVEL,
+        "sagemaker_job_name": cluster.name,
+        "sagemaker_region": cluster.region,
+    }
+    return {k: json.dumps(v) for k, v in values.items()}
+
+
+def input_data_config(job: Simulation) -> dict[str, dict[str, str]]:
+    """Content of ``inputdataconfig.json``; SDK v3 ships source and drivers as two further channels."""
+    names = [*job.channels, *(("code", "sm_drivers") if job.sdk == "v3" else ())]
+    mode = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+    return {name: dict(mode) for name in names}
+
+
+def distributed_config(job: Simulation) -> dict[str, Any]:
+    """Content of SDK v3's ``distributed.json``: empty without a launcher."""
+    if job.distribution == "torch_distributed":
+        return {"process_count_per_node": job.processes_per_host, "smp": None}
+    if job.distribution == "mpi":
+        options = list(job.mpi_options) or None
+        return {"process_count_per_node": job.processes_per_host, "mpi_additional_options": options}
+    return {}
+
+
+def create(cluster: Cluster, host: str) -> None:
+    """Make a host's folders and configuration files.
+
+    Args:
+        cluster: The run.
+        host: Name of the host.
+    """
+    job, base = cluster.job, cluster.base(host)
+    for folder in ("input/config", "input/data", "model", "output/data", "checkpoints"):
+        (base / folder).mkdir(parents=True)
+    cluster.temporary(host).mkdir()
+    cluster.source(host).symlink_to(job.script.resolve().parent, target_is_directory=True)
+    for name, path in job.channels.items():
+        (base / "input/data" / name).symlink_to(path.resolve(), target_is_directory=path.is_dir())
+    config = base / "input/config"
+    _write(config / "resourceconfig.json", resource_config(cluster, host))
+    _write(config / "hyperparameters.json", hyperparameters(cluster, host))
+    _write(config / "inputdataconfig.json", input_data_config(job))
+    if job.sdk == "v3":
+        drivers = base / "input/data/sm_drivers"
+        drivers.mkdir()
+        _write(drivers / "sourcecode.json", {"source_dir": os.curdir, "entry_script": job.script.name})
+        _write(drivers / "distributed.json", distributed_config(job))
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")

@@ -1,0 +1,255 @@
+"""The mpirun modes: the command, the agent that stands for ssh, and the ranks' variables where no mpirun exists.
+
+Several hosts on one machine: mpirun starts its daemon on each host of ``--host`` through a launch agent, by default ssh.
+Ours gets the same arguments (a host and a shell command) and runs the command right here, in the environment that an ssh
+login on that host would give. The names ``algo-N`` need not resolve, every daemon counts its own ranks, and so the
+local ranks and sizes are mpirun's own. Works with Open MPI 4.1 (``orted``) and 5.0 (``prted``).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.simulate.container import ADDRESS, INTERFACE
+from lightning_sagemaker.simulate.spec import Simulation, SimulationError
+from lightning_sagemaker.simulate.toolkit import SMDDP_SERVER_PORT, has_efa, has_rdma
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lightning_sagemaker.simulate.container import Cluster
+
+_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_OPEN_MPI_5 = 5
+
+
+@dataclass(frozen=True)
+class Mpirun:
+    """An installed mpirun.
+
+    Args:
+        path: The program.
+        major: Major version of its Open MPI.
+    """
+
+    path: str
+    major: int
+
+
+def find(python: str, hosts: int) -> tuple[Mpirun | None, str]:
+    """Find an mpirun that can play several hosts: beside the interpreter, or on PATH.
+
+    Args:
+        python: The interpreter.
+        hosts: How many hosts it has to play.
+
+    Returns:
+        The mpirun, and in words why there is none.
+    """
+    beside = Path(python).with_name("mpirun")
+    path = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpirun")
+    if path is None:
+        return None, "mpirun is not installed"
+    try:
+        output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout  # noqa: S603
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, f"{path} does not run ({error})"
+    version = re.search(r"\(Open\s?(?:MPI|RTE)\) (\d+)\.", output)
+    if version is None:
+        return None, f"{path} is not Open MPI's"
+    major = int(version[1])
+    if major >= _OPEN_MPI_5 and hosts > 1 and not _has_network():
+        # Its daemons refuse to meet on the loopback interface.
+        return None, "Open MPI 5 plays several hosts only on a machine with a network"
+    return Mpirun(path, major), ""
+
+
+def has_mpi4py() -> bool:
+    """Whether this interpreter has mpi4py, through which SageMaker starts Python under mpirun."""
+    return importlib.util.find_spec("mpi4py") is not None
+
+
+def world_size(job: Simulation) -> int:
+    """What ``-np`` ends up as: the last one given wins, as in Open MPI 4.
+
+    SDK v3 passes processes per host instead of their total, so without a repair all ranks land on the first host.
+    """
+    wanted = job.processes_per_host * (1 if job.sdk == "v3" else job.hosts)
+    for position, option in enumerate(job.mpi_options[:-1]):
+        if option in ("-np", "--np", "-n", "--n"):
+            text = job.mpi_options[position + 1]
+            if not text.isdecimal() or not 1 <= int(text) <= job.hosts * job.processes_per_host:
+                raise SimulationError(
+                    f"mpi option {option} is {text!r}, expected 1 to {job.hosts * job.processes_per_host} "
+                    "(hosts x processes per host). HINT: --mpi-option=-np --mpi-option=4",
+                )
+            wanted = int(text)
+    return wanted
+
+
+def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> list[str]:
+    """What the launcher passes with ``-x``: ``NAME=VALUE``, or ``NAME`` for the leader's own value.
+
+    Args:
+        cluster: The run.
+        leader: The leader's environment.
+
+    Returns:
+        The arguments of ``-x``.
+    """
+    job = cluster.job
+    entries = [f"NCCL_SOCKET_IFNAME={INTERFACE}", *(name for name in ("LD_LIBRARY_PATH", "PATH") if name in leader)]
+    if job.sdk == "v2":
+        entries.append(f"NCCL_DEBUG={_nccl_debug(job)}")
+    efa = ["FI_PROVIDER=efa"]
+    if job.distribution in ("smdistributed", "pytorchddp"):
+        alone = job.hosts == 1
+        entries += [f"SMDATAPARALLEL_USE_{'SINGLENODE' if alone else 'HOMOGENEOUS'}=1", *efa, "RDMAV_FORK_SAFE=1"]
+        if not alone:
+            entries += [f"SMDATAPARALLEL_SERVER_ADDR={ADDRESS}", f"SMDATAPARALLEL_SERVER_PORT={SMDDP_SERVER_PORT}"]
+            entries.append(f"SAGEMAKER_INSTANCE_TYPE={job.instance_type}")
+        efa = []
+    elif job.sdk == "v2":
+        entries.append("NCCL_MIN_NRINGS=4")
+    if has_efa(job.instance_type):
+        entries += [*efa, "NCCL_PROTO=simple"]
+    if has_rdma(job.instance_type):
+        entries.append("FI_EFA_USE_DEVICE_RDMA=1")
+    if job.distribution == "mpi":
+        entries += [name for name in _CREDENTIALS if name in leader]
+        if job.sdk == "v2":
+            # The leader's own description of itself, sent to every host: the toolkit's doing, not ours.
+            entries += [name for name in leader if name.startswith("SM_") and name != "SM_DLC_TORCH_VERSION"]
+            entries.append("PYTHONPATH")
+    return entries
+
+
+def command(program: Mpirun, cluster: Cluster, leader: Mapping[str, str], agent: str) -> list[str]:
+    """Build mpirun's command up to the ranks' own.
+
+    Args:
+        program: The mpirun.
+        cluster: The run.
+        leader: The leader's environment.
+        agent: Launch agent that stands for ssh.
+
+    Returns:
+        The command. Ranks fill host after host, bound to nothing, as the images have it.
+    """
+    job = cluster.job
+    arguments = [program.path]
+    if program.major >= _OPEN_MPI_5:
+        arguments += ["--prtemca", "plm_ssh_agent", agent, "--prtemca", "plm_ssh_no_tree_spawn", "1"]
+        parameters = {}
+    else:
+        arguments += ["-mca", "plm_rsh_agent", agent, "-mca", "plm_rsh_no_tree_spawn", "1"]
+        parameters = {
+            "oob_tcp_if_include": INTERFACE,
+            "orte_abort_on_non_zero_status": "1",
+            "plm_rsh_num_concurrent": str(job.hosts),
+        }
+    # No shared memory: its segments are named by machine and local rank, which hosts on one machine have in common.
+    parameters |= {"pml": "ob1", "btl": "self,tcp", "btl_tcp_if_include": INTERFACE}
+    hosts = ",".join(f"{host}:{job.processes_per_host}" for host in job.launcher_hosts)
+    arguments += ["--host", hosts, "-np", str(world_size(job)), "--allow-run-as-root"]
+    options = _own_options(job)
+    if not any("map-by" in option for option in options):
+        arguments += ["--map-by", "slot:oversubscribe"]
+    if not any("bind-to" in option for option in options):
+        arguments += ["--bind-to", "none"]
+    for name, value in parameters.items():
+        arguments += ["-mca", name, value]
+    for entry in forwarded(cluster, leader):
+        arguments += ["-x", entry]
+    return arguments + options
+
+
+def write_agent(folder: Path, environments: Mapping[str, Mapping[str, str]]) -> str:
+    """Write the launch agent: called with a host and a command, it runs the command with that host's environment.
+
+    Args:
+        folder: Where its files go.
+        environments: Environment of each host.
+
+    Returns:
+        The agent's path.
+    """
+    for host, environment in environments.items():
+        pairs = " ".join(shlex.quote(f"{name}={value}") for name, value in environment.items())
+        _write_script(folder / f"login-{host}", f'exec env -i {pairs} /bin/sh -c "$*"\n')
+    agent = folder / "agent"
+    _write_script(agent, f'host=$1\nshift\nexec {shlex.quote(str(folder))}/login-"$host" "$@"\n')
+    return str(agent)
+
+
+def rank_variables(job: Simulation, rank: int) -> dict[str, str]:
+    """What mpirun itself would tell a rank.
+
+    Args:
+        job: What is simulated.
+        rank: The global rank.
+
+    Returns:
+        The variables of Open MPI that scripts and libraries read.
+    """
+    size, each = world_size(job), job.processes_per_host
+    local_size = min(each, size - rank // each * each)
+    return {
+        "OMPI_COMM_WORLD_SIZE": str(size),
+        "OMPI_COMM_WORLD_RANK": str(rank),
+        "OMPI_COMM_WORLD_LOCAL_SIZE": str(local_size),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(rank % each),
+        "OMPI_COMM_WORLD_NODE_RANK": str(rank % each),
+        "OMPI_UNIVERSE_SIZE": str(job.hosts * each),
+    }
+
+
+def resolved(entries: Iterable[str], leader: Mapping[str, str]) -> dict[str, str]:
+    """Turn arguments of ``-x`` into variables."""
+    pairs = (entry.partition("=") for entry in entries)
+    return {name: value if equals else leader[name] for name, equals, value in pairs}
+
+
+def _own_options(job: Simulation) -> list[str]:
+    """The user's options without those that are answered elsewhere."""
+    options = list(job.mpi_options)
+    kept: list[str] = []
+    while options:
+        option = options.pop(0)
+        if option in ("-np", "--np", "-n", "--n") or (job.sdk == "v2" and option == "--NCCL_DEBUG"):
+            del options[:1]
+        elif not (job.sdk == "v2" and option.startswith("--NCCL_DEBUG=")):
+            kept.append(option)
+    return kept
+
+
+def _nccl_debug(job: Simulation) -> str:
+    """The one option that the toolkit reads itself."""
+    text = " ".join(job.mpi_options)
+    found = re.search(r"--NCCL_DEBUG[= ](\S+)", text)
+    return found[1] if found else "INFO"
+
+
+def _write_script(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/sh\n{body}", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def _has_network() -> bool:
+    """Whether this machine has an address besides the loopback's; sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a documentation address: only the routing table is asked
+        except OSError:
+            return False
+        return not str(probe.getsockname()[0]).startswith("127.")

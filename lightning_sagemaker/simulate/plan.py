@@ -1,0 +1,179 @@
+"""What to start: one process per host, or one per rank, and where the ranks' output goes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.simulate import drivers, mpi, toolkit, worker_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lightning_sagemaker.simulate.container import Cluster
+
+
+_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A process that the simulation starts itself.
+
+    Args:
+        host: Simulated host on which it runs.
+        command: Its command.
+        environment: Its whole environment.
+        folder: Its working directory.
+        rank: Its global rank, where it is itself a worker with a rank.
+    """
+
+    host: str
+    command: list[str]
+    environment: dict[str, str]
+    folder: Path
+    rank: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run starts.
+
+    Args:
+        launches: The processes, the leader's first.
+        ranks: Ranks that write to pipes of their own, in `pipes`.
+        pipes: Folder of the ranks' pipes.
+        notes: What differs from the real thing on this machine, for the user.
+    """
+
+    launches: list[Launch]
+    ranks: range
+    pipes: Path
+    notes: list[str]
+
+
+def make(cluster: Cluster, environ: Mapping[str, str] | None = None, python: str = sys.executable) -> Plan:
+    """Decide what to start, and write the small scripts that it needs into the run's folder.
+
+    Args:
+        cluster: The run; its hosts' folders exist.
+        environ: The caller's environment.
+        python: The interpreter that stands for the container's.
+
+    Returns:
+        The plan.
+    """
+    job = cluster.job
+    environ = os.environ if environ is None else environ
+    sdk = drivers if job.sdk == "v3" else toolkit
+    devices = worker_environment.share_devices(job, environ)
+    notes = [] if devices else ["ranks run on the CPU (fewer GPUs than ranks on this machine)"]
+    if job.inexpressible:
+        notes.append(
+            f"{shlex.join(job.inexpressible)}: passed on, but no hyperparameter can express it, so a SageMaker job would "
+            "not have it. HINT: --name value, each name once",
+        )
+    environments = {}
+    for host in job.launcher_hosts:
+        base = worker_environment.container_environment(cluster, host, (devices or {}).get(host, ""), environ)
+        environments[host] = sdk.worker_environment(cluster, host, base)
+
+    pipes = cluster.root / "ranks"
+    pipes.mkdir()
+    ranks = range(0)
+    if job.uses_mpirun:
+        launches, ranks, more = _mpirun(cluster, environments, pipes, python)
+        notes += more
+    elif job.distribution == "torch_distributed":
+        ranks = range(job.hosts * job.processes_per_host)
+        # torchrun starts the workers with PYTHON_EXEC; its own arguments stay exactly the toolkit's.
+        worker = _rank_script(pipes, python, "RANK", environments)
+        torchrun = _torchrun(python)
+        launches = [
+            Launch(host, sdk.torchrun_command(torchrun, cluster, host), env | {"PYTHON_EXEC": worker}, cluster.source(host))
+            for host, env in environments.items()
+        ]
+    else:
+        command = sdk.python_command(python, job)
+        if job.processes_per_host > 1:
+            for environment in environments.values():
+                paths = (environment.get("PYTHONPATH"), str(Path(__file__).with_name("site")))
+                environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        launches = [Launch(host, command, env, cluster.source(host)) for host, env in environments.items()]
+    return Plan(launches, ranks, pipes, notes)
+
+
+def _mpirun(
+    cluster: Cluster,
+    environments: dict[str, dict[str, str]],
+    pipes: Path,
+    python: str,
+) -> tuple[list[Launch], range, list[str]]:
+    job, notes = cluster.job, []
+    size = mpi.world_size(job)
+    leader = environments[job.leader_host]
+    program, missing = mpi.find(python, job.hosts)
+    module = ["-m", "mpi4py"] if program and mpi.has_mpi4py() else []
+    if not module:
+        notes.append(
+            "ranks are started as plain Python; SageMaker starts python -m mpi4py. HINT: pip install "
+            "'lightning-sagemaker[mpi]'",
+        )
+    if size < job.hosts * job.processes_per_host:
+        notes.append(
+            f"mpirun starts {size} of {job.hosts * job.processes_per_host} ranks (-np); SDK v3 passes the processes of one "
+            "host. HINT: mpi_additional_options=['-np', '<hosts x processes>']; here --mpi-option=-np --mpi-option=<n>",
+        )
+    script = [*module, job.script.name, *job.arguments]
+    if program:
+        worker = _rank_script(pipes, python, "OMPI_COMM_WORLD_RANK", environments)
+        agent = mpi.write_agent(pipes, environments)
+        command = [*mpi.command(program, cluster, leader, agent), worker, *script]
+        launch = Launch(job.leader_host, command, dict(leader), cluster.source(job.leader_host))
+        return [launch], range(size), notes
+    notes.append(f"{missing}: ranks are started directly, with the variables that mpirun would set")
+    same = mpi.resolved(mpi.forwarded(cluster, leader), leader)
+    launches = []
+    for rank in range(size):
+        host = job.launcher_hosts[rank // job.processes_per_host]
+        environment = environments[host] | same | mpi.rank_variables(job, rank)
+        launches.append(Launch(host, [python, *script], environment, cluster.source(host), rank))
+    return launches, range(0), notes
+
+
+def _torchrun(python: str) -> list[str]:
+    beside = Path(python).with_name("torchrun")
+    return [str(beside)] if os.access(beside, os.X_OK) else [python, "-m", "torch.distributed.run"]
+
+
+def _rank_script(pipes: Path, python: str, rank_variable: str, environments: Mapping[str, Mapping[str, str]]) -> str:
+    """Write the script by which a rank gets its own output.
+
+    It becomes the interpreter (``exec``), so that signals and the exit code are the rank's own. The first line that
+    it writes says on which host the rank runs: only the launcher knows it before that.
+    """
+    folder = shlex.quote(str(pipes))
+    for host, environment in environments.items():
+        # A shell loses variables with names like SM_HP_LEARNING-RATE; env does not.
+        lost = [f"{name}={value}" for name, value in environment.items() if not _SHELL_NAME.fullmatch(name)]
+        program = ["env", *lost, python] if lost else [python]
+        (pipes / f"{host}.sh").write_text(f'set -- {shlex.join(program)} "$@"\n', encoding="utf-8")
+    script = pipes / "python"
+    script.write_text(
+        "#!/bin/sh\n"
+        "unset PYTHON_EXEC\n"
+        "base=${SAGEMAKER_BASE_DIR%/ml}\n"
+        "host=${base##*/}\n"
+        f"exec >{folder}/${{{rank_variable}}}.out 2>{folder}/${{{rank_variable}}}.err\n"
+        'echo "$host"\n'
+        f'. {folder}/"$host".sh\n'
+        'exec "$@"\n',
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    return str(script)

@@ -1,0 +1,87 @@
+"""One simulation from beginning to end: folders, processes, report."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from lightning_sagemaker.simulate import container, plan
+from lightning_sagemaker.simulate.status import Console
+from lightning_sagemaker.simulate.supervisor import Failure, Supervisor
+
+if TYPE_CHECKING:
+    from lightning_sagemaker.simulate.spec import Simulation
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a simulated job ended.
+
+    Args:
+        exit_code: The job's exit code: that of the rank that failed first, 128 + n for signal n, 0 for success.
+        seconds: How long it ran.
+        folder: Folder with the hosts' files, or None where it was removed.
+        failure: The first failure.
+    """
+
+    exit_code: int
+    seconds: float
+    folder: Path | None
+    failure: Failure | None
+
+
+def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = None) -> Result:
+    """Run a training job on this machine as SageMaker would run it on a cluster.
+
+    Args:
+        job: What to run.
+        out: Receives what the job prints to its standard output, each line with host and rank.
+        err: Receives what the job prints to its standard error, and this simulation's own lines.
+
+    Returns:
+        How it ended. The hosts' folders are kept when the job failed, when a folder was named, or on demand.
+    """
+    console = Console(out or sys.stdout, err or sys.stderr)
+    cluster = _cluster(job)
+    for host in job.host_names:
+        container.create(cluster, host)
+    made = plan.make(cluster)
+    shape = f"{job.hosts} x {job.processes_per_host}, SDK {job.sdk}, {job.distribution}"
+    console.note(f"{cluster.name}: {shape}, leader {job.leader_host}, folder {cluster.root}")
+    for note in made.notes:
+        console.note(note)
+    code, failure = Supervisor(made, cluster.root, console, cluster.name, job.grace).run()
+
+    seconds = console.elapsed
+    shutil.rmtree(made.pipes)
+    folder: Path | None = cluster.root
+    if code == 0 and job.work_dir is None and not job.keep:
+        shutil.rmtree(cluster.root)
+        folder = None
+    kept = f", files kept in {folder}" if folder else ""
+    console.note(f"ended after {seconds:.1f} s with exit code {code}{kept}")
+    if failure:
+        rank = "" if failure.rank is None else f", rank {failure.rank}"
+        console.note(f"the job failed on {failure.host}{rank}, exit code {failure.code}:")
+        console.lines([f"  {line}" for line in failure.error], error=True)
+    return Result(code, seconds, folder, failure)
+
+
+def _cluster(job: Simulation) -> container.Cluster:
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", job.script.stem).strip("-")[:24] or "script"
+    now = datetime.now(tz=timezone.utc)
+    name = f"{stem}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03d}"
+    if job.work_dir is None:
+        root = Path(tempfile.mkdtemp(prefix="sagemaker-")).resolve()
+    else:
+        root = job.work_dir.resolve()
+        root.mkdir(parents=True, exist_ok=True)
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return container.Cluster(job, name, root, container.free_port(), region)

@@ -1,0 +1,244 @@
+"""Runs what a plan says: output, failures, signals, and an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.simulate import diagnosis, processes
+from lightning_sagemaker.simulate.streams import RankStream, Stream, error_text, has_traceback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lightning_sagemaker.simulate.plan import Launch, Plan
+    from lightning_sagemaker.simulate.status import Console
+
+_TICK = 0.1
+# Launchers that hang after their last rank has gone (they do) are given this long.
+_PATIENCE = 10.0
+# After a process has ended, its last output is waited for this long; a child that holds the pipe must not hold us.
+_DRAIN = 0.5
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first failure of a job.
+
+    Args:
+        host: Host on which it happened, if known.
+        rank: Global rank that failed, if known.
+        code: Exit code as a shell reports it: 128 + n for signal n.
+        error: Last part of what the failed process wrote to its standard error.
+    """
+
+    host: str | None
+    rank: int | None
+    code: int
+    error: list[str]
+
+
+@dataclass
+class _Child:
+    launch: Launch
+    process: subprocess.Popen[bytes]
+    streams: list[Stream]
+    ended: float | None = None
+
+
+class Supervisor:
+    """Starts a plan's processes and stays until all of them are gone.
+
+    Args:
+        plan: What to start.
+        root: Folder of the run, by which its processes are recognised.
+        console: Where output goes.
+        title: What the status line begins with.
+        grace: Seconds between SIGTERM and SIGKILL.
+    """
+
+    def __init__(self, plan: Plan, root: Path, console: Console, title: str, grace: float) -> None:
+        self._plan, self._root, self._console, self._title, self._grace = plan, root, console, title, grace
+        self._selector = selectors.DefaultSelector()
+        self._children: list[_Child] = []
+        self._ranks: list[RankStream] = []
+        self._word: tuple[str, diagnosis.Diagnosis] | None = None
+        self._failed: _Child | None = None
+        self._received: list[int] = []
+        self._deadline: float | None = None
+        self._gone: float | None = None
+        self._tracebacks: list[Stream] = []
+
+    def run(self) -> tuple[int, Failure | None]:
+        """Run to the end.
+
+        Returns:
+            The exit code, and the first failure, if there was one.
+        """
+        with self._signals():
+            try:
+                self._start()
+                while any(child.ended is None for child in self._children):
+                    self._turn(_TICK)
+            finally:
+                self._finish()
+        if self._received:
+            return 128 + self._received[0], None
+        failure = self._failure()
+        return (failure.code if failure else 0), failure
+
+    def _start(self) -> None:
+        for rank in self._plan.ranks:
+            for error, suffix in ((False, "out"), (True, "err")):
+                stream = RankStream(self._plan.pipes / f"{rank}.{suffix}", rank, error=error)
+                self._ranks.append(stream)
+                self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
+        for launch in self._plan.launches:
+            process = subprocess.Popen(  # noqa: S603
+                launch.command,
+                env=launch.environment,
+                cwd=launch.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            streams = []
+            for pipe, error in ((process.stdout, False), (process.stderr, True)):
+                if pipe is not None:
+                    streams.append(Stream(os.dup(pipe.fileno()), launch.host, launch.rank, error=error))
+                    pipe.close()
+            for stream in streams:
+                self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
+            self._children.append(_Child(launch, process, streams))
+
+    def _turn(self, timeout: float) -> bool:
+        """Read once, look after the children once; say whether anything was read."""
+        read = self._read(timeout)
+        now = time.monotonic()
+        for child in self._children:
+            if child.ended is None and child.process.poll() is not None:
+                child.ended = now
+            if child.ended is not None and child.process.returncode != 0 and self._failed is None:
+                self._failed = child
+                self._end(signal.SIGTERM)
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = now + self._grace
+            self._end(signal.SIGKILL)
+        outputs = [stream for stream in self._ranks if not stream.error]
+        running = sum(stream.open and stream.host is not None for stream in outputs)
+        if outputs and self._deadline is None and all(not stream.open for stream in outputs):
+            self._gone = self._gone or now
+            if now - self._gone > _PATIENCE:
+                self._console.note("all ranks have ended, their launcher has not: ending it")
+                self._end(signal.SIGTERM)
+        hosts = sum(child.ended is None for child in self._children)
+        ranks = f" | {running} of {len(self._plan.ranks)} ranks running" if self._plan.ranks else ""
+        self._console.status(f"{self._title} | {hosts} of {len(self._children)} processes up{ranks}")
+        return read
+
+    def _read(self, timeout: float) -> bool:
+        streams: list[Stream] = [key.data for key, _ in self._selector.select(timeout)]
+        for stream in sorted(streams, key=lambda stream: stream.error):
+            lines = stream.read()
+            if not stream.open:
+                self._selector.unregister(stream.descriptor)
+            self._look(stream, lines)
+            if lines:
+                self._console.lines([f"{stream.label} {line}" for line in lines], error=stream.error)
+        return bool(streams)
+
+    def _look(self, stream: Stream, lines: list[str]) -> None:
+        if isinstance(stream, RankStream) and stream.host is not None and not stream.error:
+            pair = self._ranks[self._ranks.index(stream) + 1]
+            pair.host = stream.host
+            pair.release()
+        if stream.error and stream not in self._tracebacks and has_traceback(lines):
+            self._tracebacks.append(stream)
+        if stream.rank is None and stream.host is not None and self._plan.ranks:
+            for line in lines:
+                word = diagnosis.read(line)
+                if word and (self._word is None or (self._word[0] == stream.host and not self._word[1].names_rank)):
+                    self._word = (stream.host, word)
+                    # The launcher ends its own ranks; those that do not listen are given this long.
+                    self._deadline = self._deadline or time.monotonic() + self._grace
+
+    def _end(self, number: signal.Signals) -> None:
+        processes.end_groups((child.process.pid for child in self._children), number)
+        if number == signal.SIGKILL:
+            processes.kill_members(self._root)
+        self._deadline = self._deadline or time.monotonic() + self._grace
+
+    def _finish(self) -> None:
+        """Take in the last output, kill what is left as the end of a container does, take in what that freed."""
+        for stream in self._ranks:
+            stream.release()
+        self._drain()
+        self._end(signal.SIGKILL)
+        for child in self._children:
+            child.process.wait()
+        while processes.kill_members(self._root):
+            time.sleep(_TICK)
+        self._drain()
+        for key in list(self._selector.get_map().values()):
+            os.close(key.fd)
+        self._selector.close()
+        self._console.close()
+
+    def _drain(self) -> None:
+        until = time.monotonic() + _DRAIN
+        while self._selector.get_map() and time.monotonic() < until:
+            self._read(_TICK)
+
+    def _failure(self) -> Failure | None:
+        child = self._failed
+        if child is None:
+            return None
+        host, rank, code = child.launch.host, child.launch.rank, child.process.returncode
+        if self._word is not None:
+            host, word = self._word
+            rank = word.rank if word.rank is not None else self._global_rank(host, word.local_rank)
+            code = code if word.code is None else word.code
+        of_rank = [stream for stream in self._ranks if stream.rank == rank]
+        of_host = sorted(child.streams, key=lambda stream: not stream.error)
+        # A launcher that did not name a rank: the first that showed a traceback.
+        guessed = [stream for stream in self._tracebacks if stream.rank is not None and rank is None]
+        told = [*(stream for stream in of_rank if stream.error), *guessed, *of_host]
+        source = next((stream for stream in told if any(stream.tail)), told[-1])
+        if rank is None and source.rank is not None:
+            rank, of_rank = source.rank, [source]
+        host = next((stream.host for stream in of_rank if stream.host), host)
+        return Failure(host, rank, 128 - code if code < 0 else code, error_text(list(source.tail)))
+
+    def _global_rank(self, host: str, local_rank: int | None) -> int | None:
+        if local_rank is None:
+            return None
+        here = sorted({stream.rank for stream in self._ranks if stream.host == host and stream.rank is not None})
+        return here[local_rank] if local_rank < len(here) else None
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn the signals that end us into an end of the job; a second one does not wait."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def receive(number: int, _frame: Any) -> None:  # noqa: ANN401 - a frame or None
+            self._received.append(number)
+            self._end(signal.SIGTERM if len(self._received) == 1 else signal.SIGKILL)
+
+        before = {number: signal.signal(number, receive) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

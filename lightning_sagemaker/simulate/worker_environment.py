@@ -1,0 +1,141 @@
+"""Where a worker's environment begins: the caller's, cleaned, and what the platform and this simulation add.
+
+Differences between a simulated host and a real one that cannot be avoided, all of them:
+
+===========================  ===================  =====================  ===============================================
+what                         real                 simulated              because
+===========================  ===================  =====================  ===============================================
+addresses of hosts           ``algo-N``           ``127.0.0.1``          such names resolve on no laptop without root
+(MASTER_ADDR, SM_MASTER_ADDR, SMDATAPARALLEL_SERVER_ADDR)
+port                         7777                 a free one             two simulations must not meet
+(MASTER_PORT, SM_MASTER_PORT)
+base folder                  ``/opt/ml``          SAGEMAKER_BASE_DIR     several hosts on one machine, no root
+network interface            ``eth0``             loopback               every host is this machine
+GLOO_SOCKET_IFNAME           unset                loopback               gloo asks the host's name for its address
+CUDA_VISIBLE_DEVICES         unset                the host's GPUs        hosts share one machine's GPUs
+TMPDIR                       unset                the host's own         hosts share one machine's ``/tmp``
+PYTHONUNBUFFERED             1 (set by images)    1                      lines appear as they are printed
+TRAINING_JOB_ARN             set                  unset                  nothing may take this for AWS (as in local mode)
+LD_PRELOAD                   gethostname.so       unset                  it reads a fixed path under ``/opt/ml``
+===========================  ===================  =====================  ===============================================
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.simulate.container import INTERFACE, Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lightning_sagemaker.simulate.spec import Simulation
+
+# Set by launchers, schedulers and SageMaker. A simulation started inside one of them must not inherit its world.
+_FOREIGN_PREFIXES = (
+    "HYDRA_",
+    "JSM_",
+    "LSB_",
+    "OMPI_",
+    "PBS_",
+    "PET_",
+    "PMIX_",
+    "PMI_",
+    "PRTE_",
+    "SAGEMAKER_",
+    "SLURM_",
+    "SMDATAPARALLEL_",
+    "SM_",
+    "SRUN_",
+    "TORCHELASTIC_",
+    "TRAINING_JOB_",
+)
+_FOREIGN_NAMES = frozenset(
+    {
+        "CURRENT_HOST",
+        "GROUP_RANK",
+        "GROUP_WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "NODE_RANK",
+        "PYTHON_EXEC",
+        "RANK",
+        "ROLE_NAME",
+        "ROLE_RANK",
+        "ROLE_WORLD_SIZE",
+        "WORLD_SIZE",
+    },
+)
+
+
+def cleaned(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what a launcher, a scheduler or SageMaker sets."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in _FOREIGN_NAMES and not name.startswith(_FOREIGN_PREFIXES)
+    }
+
+
+def container_environment(cluster: Cluster, host: str, devices: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which a host's container starts.
+
+    Args:
+        cluster: The run.
+        host: Name of the host.
+        devices: The host's ``CUDA_VISIBLE_DEVICES``.
+        environ: The caller's environment.
+
+    Returns:
+        The environment that toolkit or drivers then add to.
+    """
+    environment = cleaned(environ)
+    if "PYTHONPATH" in environment:
+        # The worker starts in another folder.
+        parts = [os.path.abspath(part) for part in environment["PYTHONPATH"].split(os.pathsep) if part]  # noqa: PTH100
+        environment["PYTHONPATH"] = os.pathsep.join(parts)
+    return {
+        **environment,
+        "PYTHONUNBUFFERED": "1",
+        **cluster.job.environment,
+        "TRAINING_JOB_NAME": cluster.name,
+        "SAGEMAKER_BASE_DIR": str(cluster.base(host)),
+        "TMPDIR": str(cluster.temporary(host)),
+        "GLOO_SOCKET_IFNAME": INTERFACE,
+        "CUDA_VISIBLE_DEVICES": devices,
+    }
+
+
+def share_devices(job: Simulation, environ: Mapping[str, str]) -> dict[str, str] | None:
+    """Give each host its own slice of this machine's GPUs.
+
+    Args:
+        job: What is simulated.
+        environ: The caller's environment; its ``CUDA_VISIBLE_DEVICES`` is respected.
+
+    Returns:
+        ``CUDA_VISIBLE_DEVICES`` by host, or None where there are fewer GPUs than ranks.
+    """
+    devices = [str(index) for index in range(_count_gpus())]
+    if devices and "CUDA_VISIBLE_DEVICES" in environ:
+        devices = [device for device in environ["CUDA_VISIBLE_DEVICES"].split(",") if device]
+    each = job.processes_per_host
+    if len(devices) < job.hosts * each:
+        return None
+    return {host: ",".join(devices[i * each : (i + 1) * each]) for i, host in enumerate(job.host_names)}
+
+
+def _count_gpus() -> int:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0
+    try:
+        listing = subprocess.run([program, "--list-gpus"], capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
