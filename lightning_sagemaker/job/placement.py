@@ -39,7 +39,7 @@ def find_place(environ: Mapping[str, str], resources: Resources, sdk: str | None
         ValueError: The launcher's variables are incomplete, malformed or contradict each other, its world does not span
             the hosts that should train together, or ranks set from outside contradict the job.
     """
-    distributed = _distribution_hosts(environ, resources, sdk)
+    distributed = _distribution_hosts(environ, resources)
     hosts = _joining_hosts(resources, distributed)
     world = read_world(environ, len(hosts))
     if world is None:
@@ -47,13 +47,13 @@ def find_place(environ: Mapping[str, str], resources: Resources, sdk: str | None
     return _by_launcher(environ, _launchable_hosts(resources, distributed, sdk), world, sdk)
 
 
-def _distribution_hosts(environ: Mapping[str, str], resources: Resources, sdk: str | None) -> tuple[str, ...] | None:
+def _distribution_hosts(environ: Mapping[str, str], resources: Resources) -> tuple[str, ...] | None:
     """Hosts that v2's ``distribution=`` joins with this one, in group order; ``None`` where nothing tells groups apart.
 
     A host outside the distribution's groups is on its own: it must not join the others' world.
     """
     text = environ.get("SM_DISTRIBUTION_INSTANCE_GROUPS")
-    if sdk == "v3" or len(resources.instance_groups) < 2 or not text:  # noqa: PLR2004 - one group is no choice
+    if len(resources.instance_groups) < 2 or not text:  # noqa: PLR2004 - one group is no choice
         return None
     groups = json_value(text, "SM_DISTRIBUTION_INSTANCE_GROUPS")
     if not isinstance(groups, list):
@@ -102,7 +102,7 @@ def _by_launcher(
 
 def _wrong_span(world: World, hosts: Sequence[str], sdk: str | None) -> str:
     total = world.local_size * len(hosts)
-    if sdk == "v3" and world.launcher == "mpirun" and world.num_nodes == 1:
+    if sdk == "v3" and world.launcher == "mpirun":
         hint = (
             "SDK v3's MPI() gives mpirun the processes of one host as the total (`-np`). Pass"
             f' MPI(process_count_per_node={world.local_size}, mpi_additional_options=["-np", "{total}"]).'

@@ -1,0 +1,352 @@
+"""Which hosts train together, who leads them, and which worlds are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lightning_sagemaker.job import SageMakerJob
+
+from .launch_modes import HETERO, LARGE, MODES, Process, ranks, started_by_lightning, torchrun
+
+Detect = Callable[[Mapping[str, str], Any], SageMakerJob | None]
+
+NONE = MODES["v2-none-2-hosts"].process("algo-2")
+TORCHRUN = MODES["v2-torch_distributed-2-hosts"].process("algo-1", 3)
+MPIRUN = MODES["v2-mpi-2-hosts"].process("algo-1", 3)
+
+
+def _on_one_host(process: Process) -> Process:
+    """The process of a launcher that started its world on this host alone."""
+    return replace(process, world=replace(process.world, hosts=(process.host,)))
+
+
+def _without(environ: Mapping[str, str], *names: str) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in names}
+
+
+# --- worlds that do not span the job ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [1, 8])
+def test_too_small_an_np_of_sdk_v3_is_refused_with_the_option_that_repairs_it(
+    processes: int, refusal: Callable[..., str]
+) -> None:
+    whole = MODES["v3-mpi-repaired"]
+    process = _on_one_host(whole.process("algo-1", processes - 1))
+    process = replace(process, world=replace(process.world, processes=processes))
+    message = refusal(process.environ, process.config)
+    assert f"mpirun started {processes} process(es) on 1 host(s)" in message
+    assert "2 hosts of this SageMaker job should train together: algo-1, algo-2" in message
+    assert f'MPI(process_count_per_node={processes}, mpi_additional_options=["-np", "{2 * processes}"])' in message
+
+
+def test_an_np_of_sdk_v3_repaired_for_too_few_hosts_is_refused_with_the_right_one(refusal: Callable[..., str]) -> None:
+    mode = replace(MODES["v3-mpi-repaired"], hosts=("algo-1", "algo-2", "algo-3"), groups={})
+    process = Process(mode, mode.worlds[0], "algo-2", 7)
+    message = refusal(process.environ, process.config)
+    assert "mpirun started 16 process(es) on 2 host(s)" in message
+    assert 'mpi_additional_options=["-np", "24"]' in message
+
+
+def test_the_repair_of_sdk_v3s_fault_counts_all_1000_hosts(refusal: Callable[..., str]) -> None:
+    mode = LARGE["v3-none"]
+    world = replace(MODES["v3-mpi-repaired"].worlds[0], hosts=("algo-1",))
+    process = Process(mode, world, "algo-1", 7)
+    assert 'mpi_additional_options=["-np", "8000"]' in refusal(process.environ, process.config)
+
+
+@pytest.mark.parametrize(
+    ("row", "host"),
+    [
+        ("v2-torch_distributed-2-hosts", "algo-1"),
+        ("v2-torch_distributed-2-hosts", "algo-2"),
+        ("v3-torchrun-2-hosts", "algo-2"),
+        ("own-torchrun", "algo-2"),
+        ("v2-local-torch_distributed", "algo-2-k3x9d"),
+    ],
+)
+def test_torchrun_standalone_on_each_of_two_hosts_is_refused(row: str, host: str, refusal: Callable[..., str]) -> None:
+    process = _on_one_host(MODES[row].process(host))
+    message = refusal(process.environ, process.config)
+    assert "torchrun started 8 process(es) on 1 host(s) (RANK=0, WORLD_SIZE=8, LOCAL_RANK=0" in message
+    assert "`--nnodes 2 --node_rank" in message
+    assert "LIGHTNING_SAGEMAKER_AUTOLOAD=0" in message
+
+
+@pytest.mark.parametrize("row", ["v2-mpi-2-hosts", "v2-smddp-with-smddprun-2-hosts", "own-mpirun"])
+def test_an_mpirun_world_on_one_of_two_hosts_is_refused(row: str, refusal: Callable[..., str]) -> None:
+    process = _on_one_host(MODES[row].process("algo-1"))
+    message = refusal(process.environ, process.config)
+    assert "OMPI_COMM_WORLD_SIZE=8" in message
+    assert "`-np 16`" in message
+    assert "MPI(" not in message
+
+
+def test_an_own_launchers_world_on_one_of_two_hosts_is_refused(refusal: Callable[..., str]) -> None:
+    process = _on_one_host(MODES["own-launcher"].process("algo-1"))
+    environ = {**process.environ, "LOCAL_WORLD_SIZE": "8"}
+    assert "custom started 8 process(es) on 1 host(s)" in refusal(environ, process.config)
+
+
+@pytest.mark.parametrize("row", ["v2-torch_distributed-2-hosts", "v2-mpi-2-hosts", "own-torchrun", "own-mpirun"])
+def test_a_world_of_more_hosts_than_the_job_has_is_refused(row: str, refusal: Callable[..., str]) -> None:
+    process = MODES[row].process("algo-1")
+    process = replace(process, world=replace(process.world, hosts=("algo-1", "algo-2", "algo-3")))
+    assert "on 3 host(s)" in refusal(process.environ, process.config)
+
+
+# --- instance groups -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", ["own-torchrun-on-1-group", "own-torchrun-on-all-groups"])
+@pytest.mark.parametrize("hosts", [("algo-1",), ("algo-1", "algo-2", "algo-3", "algo-4")], ids=["part", "too-many"])
+def test_an_own_launcher_spans_a_group_or_the_job_and_nothing_else(
+    row: str, hosts: tuple[str, ...], refusal: Callable[..., str]
+) -> None:
+    process = MODES[row].process("algo-1")
+    process = replace(process, world=replace(process.world, hosts=hosts))
+    assert f"on {len(hosts)} host(s)" in refusal(process.environ, process.config)
+
+
+def test_a_launcher_inside_the_distributions_group_must_span_it(refusal: Callable[..., str]) -> None:
+    process = MODES["v2-instance_groups-mpi"].process("algo-1")
+    process = replace(process, world=replace(process.world, hosts=("algo-1", "algo-2", "algo-3")))
+    message = refusal(process.environ, process.config)
+    assert "2 hosts of this SageMaker job should train together: algo-3, algo-1" in message
+
+
+def test_a_users_own_torchrun_outside_the_distributions_group_is_alone(detect: Detect) -> None:
+    process = MODES["v2-instance_groups-smddp"].process("algo-2")
+    world = replace(process.world, launcher="torchrun", main_address="localhost", main_port=29400, processes=4)
+    process = replace(process, world=replace(world, layers=(*world.layers, torchrun)), local_rank=3)
+    assert detect(process.environ, process.config) == process.expected
+
+
+@pytest.mark.parametrize("row", ["v2-instance_groups-smddp", "v2-none-2-groups"])
+def test_a_host_outside_never_joins_whatever_main_address_it_is_told(row: str, detect: Detect) -> None:
+    process = MODES[row].process("algo-2")
+    found = detect({**process.environ, "MASTER_ADDR": "algo-3"}, process.config)
+    assert found == process.expected
+
+
+@pytest.mark.parametrize("groups", ["[]", '["other"]', "[1, null, {}]"], ids=["none", "unknown", "no-names"])
+def test_a_distribution_of_no_known_group_joins_the_hosts_of_one_group(groups: str, detect: Detect) -> None:
+    process = MODES["v2-none-2-groups"].process("algo-3")
+    assert detect({**process.environ, "SM_DISTRIBUTION_INSTANCE_GROUPS": groups}, process.config) == process.expected
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [('["gpu', "is not JSON"), ('"gpu"', "expected a JSON list"), ("7", "expected a JSON list"), ("{}", "JSON list")],
+)
+def test_a_damaged_distribution_is_refused_where_groups_differ(
+    text: str, part: str, refusal: Callable[..., str]
+) -> None:
+    process = MODES["v2-instance_groups-smddp"].process("algo-3")
+    message = refusal({**process.environ, "SM_DISTRIBUTION_INSTANCE_GROUPS": text}, process.config)
+    assert "SM_DISTRIBUTION_INSTANCE_GROUPS" in message
+    assert part in message
+    assert repr(text) in message
+
+
+def test_sdk_v3_knows_no_groups_under_a_launcher(detect: Detect, refusal: Callable[..., str]) -> None:
+    mode = replace(MODES["v3-torchrun-2-hosts"], hosts=("algo-1", "algo-2", "algo-3"), groups=HETERO)
+    world = replace(mode.worlds[0], hosts=mode.hosts)
+    process = Process(replace(mode, worlds=(world,)), world, "algo-2", 1)
+    assert detect(process.environ, process.config) == process.expected
+    of_the_group = replace(process, world=replace(world, hosts=("algo-3", "algo-1")), host="algo-1")
+    assert "3 hosts of this" in refusal(of_the_group.environ, of_the_group.config)
+
+
+# --- the address of rank 0 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", ["own-torchrun", "own-launcher"])
+def test_a_launcher_of_torchs_convention_without_main_address_is_refused(row: str, refusal: Callable[..., str]) -> None:
+    process = MODES[row].process("algo-2", 3)
+    message = refusal(_without(process.environ, "MASTER_ADDR"), process.config)
+    assert "`MASTER_ADDR`" in message
+    assert "RANK=11" in message
+    assert "algo-1, algo-2" in message
+
+
+@pytest.mark.parametrize("local_rank", [0, 7])
+@pytest.mark.parametrize("host", ["algo-1", "algo-2"])
+@pytest.mark.parametrize("row", ["v2-smddp-without-smddprun-2-hosts", "v2-smddp-with-smddprun-2-hosts"])
+def test_variables_lost_on_the_way_through_ssh_are_not_missed(
+    row: str, host: str, local_rank: int, detect: Detect
+) -> None:
+    process = MODES[row].process(host, local_rank)
+    lost = [name for name in process.environ if name.startswith(("SM_", "MASTER_", "CURRENT_", "SAGEMAKER_"))]
+    found = detect(_without(process.environ, *lost), process.config)
+    # without SM_* nothing tells the SDK, nor whose order of hosts was the launcher's
+    assert found == replace(process.expected, sdk=None, world_hosts=process.mode.hosts)
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({"MASTER_ADDR": "a", "SMDATAPARALLEL_SERVER_ADDR": "b", "SM_MASTER_ADDR": "c"}, "a"),
+        ({"MASTER_ADDR": "", "SMDATAPARALLEL_SERVER_ADDR": "b", "SM_MASTER_ADDR": "c"}, "b"),
+        ({"SMDATAPARALLEL_SERVER_ADDR": "", "SM_MASTER_ADDR": "c"}, "c"),
+        ({}, "algo-1"),
+    ],
+)
+def test_under_mpirun_the_main_address_is_the_first_that_is_told(
+    variables: dict[str, str], address: str, detect: Detect
+) -> None:
+    process = MODES["own-mpirun"].process("algo-2", 3)
+    found = detect({**process.environ, **variables}, process.config)
+    assert found is not None
+    assert found.main_address == address
+
+
+@pytest.mark.parametrize(
+    ("variables", "leader", "address"),
+    [
+        ({}, "algo-1", "algo-1"),
+        ({"MASTER_ADDR": ""}, "algo-1", "algo-1"),
+        ({"MASTER_ADDR": "algo-2"}, "algo-2", "algo-2"),
+        ({"SM_MASTER_ADDR": "algo-2"}, "algo-2", "algo-2"),
+        ({"MASTER_ADDR": "algo-1", "SM_MASTER_ADDR": "algo-2"}, "algo-1", "algo-1"),
+        ({"MASTER_ADDR": "10.0.208.15"}, "algo-1", "10.0.208.15"),
+    ],
+)
+def test_without_launcher_the_host_of_the_main_address_comes_first(
+    variables: dict[str, str], leader: str, address: str, detect: Detect
+) -> None:
+    for host in ("algo-1", "algo-2"):
+        process = MODES["own-none-2-hosts"].process(host)
+        found = detect({**process.environ, **variables}, process.config)
+        assert found is not None
+        assert (found.world_hosts[0], found.main_address) == (leader, address)
+        assert found.node_rank == (0 if host == leader else 1)
+
+
+def test_a_leader_in_the_middle_moves_to_the_front_and_the_others_keep_their_order(detect: Detect) -> None:
+    process = MODES["v2-none-11-hosts"].process("algo-11")
+    found = detect({**process.environ, "MASTER_ADDR": "algo-2"}, process.config)
+    assert found is not None
+    assert found.world_hosts[:4] == ("algo-2", "algo-1", "algo-10", "algo-11")
+    assert found.node_rank == 3
+
+
+# --- the port --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "port"),
+    [
+        ({}, 7777),
+        ({"MASTER_PORT": ""}, 7777),
+        ({"MASTER_PORT": "1"}, 1),
+        ({"MASTER_PORT": "65535", "SM_MASTER_PORT": "7778"}, 65535),
+        ({"SM_MASTER_PORT": "7778"}, 7778),
+    ],
+)
+def test_the_port_is_the_first_that_is_told(variables: dict[str, str], port: int, detect: Detect) -> None:
+    process = MODES["own-none-2-hosts"].process("algo-2")
+    found = detect({**process.environ, **variables}, process.config)
+    assert found is not None
+    assert found.main_port == port
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "-1", "abc", "7777.0", " 7777", "tcp://7777", "99999999999"])
+@pytest.mark.parametrize("name", ["MASTER_PORT", "SM_MASTER_PORT"])
+@pytest.mark.parametrize("row", ["own-none-2-hosts", "own-mpirun"])
+def test_a_port_that_is_none_is_refused(row: str, name: str, text: str, refusal: Callable[..., str]) -> None:
+    process = MODES[row].process("algo-2")
+    message = refusal({**process.environ, name: text}, process.config)
+    assert f"`{name}`={text!r}; expected an integer from 1 to 65535" in message
+
+
+# --- ranks from outside, without a launcher --------------------------------------------------------------------------
+
+
+def test_a_stray_node_rank_is_refused(refusal: Callable[..., str]) -> None:
+    message = refusal({**NONE.environ, "NODE_RANK": "0"}, NONE.config)
+    assert "`NODE_RANK`=0" in message
+    assert "this host (algo-2) is number 1 of algo-1, algo-2" in message
+
+
+@pytest.mark.parametrize(
+    ("world_size", "local_rank"),
+    [
+        ("3", "0"),
+        ("1", "0"),
+        ("4", "2"),
+        ("16", "8"),
+        ("100000000", "0"),
+        ("2050", "0"),
+    ],
+    ids=["odd", "below-hosts", "local-rank-beyond", "local-rank-is-size", "absurd", "crowd"],
+)
+def test_a_world_that_does_not_fit_the_hosts_is_refused(
+    world_size: str, local_rank: str, refusal: Callable[..., str]
+) -> None:
+    message = refusal({**NONE.environ, "WORLD_SIZE": world_size, "LOCAL_RANK": local_rank}, NONE.config)
+    assert f"`WORLD_SIZE`={world_size} and `LOCAL_RANK`={local_rank}" in message
+    assert "2 host(s)" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("WORLD_SIZE", "0"),
+        ("WORLD_SIZE", "all"),
+        ("NODE_RANK", "first"),
+        ("NODE_RANK", "-1"),
+        ("LOCAL_RANK", "1024"),
+        ("LOCAL_RANK", "-1"),
+        ("SM_NUM_GPUS", "eight"),
+        ("SM_NUM_GPUS", "1025"),
+        ("SM_NUM_NEURONS", "-1"),
+    ],
+)
+def test_a_variable_that_is_no_number_is_refused(name: str, text: str, refusal: Callable[..., str]) -> None:
+    environ = {**NONE.environ, "SM_NUM_GPUS": "0", name: text}
+    assert f"`{name}`='{text}'; expected an integer from" in refusal(environ, NONE.config)
+
+
+def test_a_stray_rank_that_only_children_would_believe_is_refused_there(refusal: Callable[..., str]) -> None:
+    environ = {**NONE.environ, "RANK": "0"}  # of the job's own Environment: the same on every host
+    for local_rank in range(2):
+        child = started_by_lightning(environ, NONE.expected, 2, local_rank)
+        assert "RANK=0" in refusal(child, NONE.config)
+
+
+def test_a_stray_rank_with_one_device_per_host_is_refused_by_the_node_rank(refusal: Callable[..., str]) -> None:
+    environ = started_by_lightning({**NONE.environ, "RANK": "0"}, NONE.expected, 1, 0)
+    message = refusal(environ, NONE.config)
+    assert "`NODE_RANK`=1 contradicts custom" in message
+    assert "RANK=0, WORLD_SIZE=2" in message
+
+
+def test_a_stray_world_size_alone_says_nothing(detect: Detect) -> None:
+    assert detect({**NONE.environ, "WORLD_SIZE": "16"}, NONE.config) == NONE.expected
+
+
+def test_devices_that_the_job_tells_are_those_of_this_host(detect: Detect) -> None:
+    for gpus, neurons, told in [("4", "0", 4), ("0", "32", 32), ("0", "0", None), ("", "", None)]:
+        found = detect({**NONE.environ, "SM_NUM_GPUS": gpus, "SM_NUM_NEURONS": neurons}, NONE.config)
+        assert found is not None
+        assert found.local_world_size == told
+
+
+def test_per_host_values_of_the_leader_are_not_believed(detect: Detect) -> None:
+    assert json.loads(MPIRUN.environ["SM_RESOURCE_CONFIG"])["current_host"] == "algo-2"
+    assert MPIRUN.environ["SM_CURRENT_HOST"] == "algo-2"
+    found = detect(MPIRUN.environ, MPIRUN.config)
+    assert found is not None
+    assert found.current_host == "algo-1"
+
+
+def test_an_own_launcher_on_one_group_says_ranks_and_address(detect: Detect) -> None:
+    process = MODES["own-torchrun-on-1-group"].process("algo-1", 5)
+    environ = {**_without(process.environ, *torchrun(process)), **ranks(process)}
+    assert detect(environ, process.config) == replace(process.expected, launcher="custom")

@@ -1,0 +1,314 @@
+"""``SageMakerEnvironment`` gives Lightning the job's facts, and refuses settings that contradict them."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import json
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lightning_sagemaker import SageMakerEnvironment
+
+from .job.launch_modes import LARGE, MODES, Process, started_by_lightning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Enter = Callable[..., SageMakerEnvironment]
+
+FABRICS = [name for name in ("lightning.fabric", "lightning_fabric") if importlib.util.find_spec(name.split(".")[0])]
+VARIABLES = {name for mode in MODES.values() for process in mode.processes() for name in process.environ}
+VARIABLES -= {"PATH", "HOME"}
+
+NONE = MODES["v2-none-2-hosts"].process("algo-2")
+ALONE = MODES["v2-none-1-host"].process("algo-1")
+LAUNCHED = {
+    "torchrun": MODES["v2-torch_distributed-2-hosts"].process("algo-1", 3),
+    "mpirun": MODES["v2-mpi-2-hosts"].process("algo-1", 3),
+    "smddprun": MODES["v2-smddp-with-smddprun-2-hosts"].process("algo-1", 3),
+    "custom": MODES["own-launcher"].process("algo-2", 3),
+}
+
+
+@pytest.fixture
+def enter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Enter:
+    """Put this process into a job, and give Lightning's environment of it."""
+
+    def environment(process: Process, **changes: str) -> SageMakerEnvironment:
+        folder = tmp_path / "input" / "config"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "resourceconfig.json").write_text(json.dumps(process.config))
+        for name in VARIABLES | {"NODE_RANK"}:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {**process.environ, **changes, "SAGEMAKER_BASE_DIR": str(tmp_path)}.items():
+            if name in VARIABLES or name not in os.environ or name == "SAGEMAKER_BASE_DIR":
+                monkeypatch.setenv(name, value)
+        return SageMakerEnvironment()
+
+    return environment
+
+
+# --- one class, both distributions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fabric", FABRICS)
+def test_it_is_a_cluster_environment_of_each_distribution(fabric: str, enter: Enter) -> None:
+    base = importlib.import_module(f"{fabric}.plugins.environments").ClusterEnvironment
+    environment = enter(NONE)
+    assert isinstance(environment, base)
+    assert issubclass(SageMakerEnvironment, base)
+
+
+@pytest.mark.parametrize("fabric", FABRICS)
+def test_it_has_everything_that_a_cluster_environment_has(fabric: str, enter: Enter) -> None:
+    base = importlib.import_module(f"{fabric}.plugins.environments").ClusterEnvironment
+    environment = enter(NONE)
+    for name in (name for name in vars(base) if not name.startswith("_")):
+        assert hasattr(environment, name)
+        assert isinstance(getattr(base, name), property) == isinstance(getattr(type(environment), name), property)
+        assert callable(getattr(base, name)) == callable(getattr(type(environment), name))
+
+
+def test_it_is_one_of_each_distribution_that_is_imported_after_it_was_made(enter: Enter) -> None:
+    enter(NONE)  # for the environment variables, which the new process inherits
+    program = f"""
+        import importlib, sys
+        from lightning_sagemaker import SageMakerEnvironment
+        environment = SageMakerEnvironment()
+        assert not any(name.startswith(("lightning.", "lightning_fabric")) for name in sys.modules)
+        for name in {FABRICS}:
+            module = importlib.import_module(name)
+            assert isinstance(environment, module.plugins.environments.ClusterEnvironment), name
+            print(name)
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", "\n".join(line[8:] for line in program.splitlines())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == FABRICS
+
+
+# --- getters ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_getters_give_what_the_job_says(name: str, enter: Enter) -> None:
+    processes = list(MODES[name].processes())
+    for process in (processes[0], processes[-1]):
+        environment, job = enter(process), process.expected
+        assert SageMakerEnvironment.detect()
+        assert environment.job == job
+        assert environment.creates_processes_externally == (job.launcher != "none")
+        assert (environment.main_address, environment.main_port) == (job.main_address, job.main_port)
+        assert (environment.num_nodes(), environment.node_rank()) == (job.num_nodes, job.node_rank)
+        assert environment.local_rank() == job.local_rank
+        assert (environment.global_rank(), environment.world_size()) == (job.rank or 0, job.world_size or 1)
+
+
+def test_a_child_of_lightnings_launcher_has_its_own_ranks(enter: Enter) -> None:
+    environment = enter(NONE, **started_by_lightning({}, NONE.expected, 4, 3))
+    assert environment.creates_processes_externally
+    assert (environment.local_rank(), environment.global_rank(), environment.world_size()) == (3, 7, 8)
+    assert (environment.num_nodes(), environment.node_rank()) == (2, 1)
+
+
+def test_processes_are_started_once(enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = enter(NONE)
+    assert not environment.creates_processes_externally
+    monkeypatch.setenv("LOCAL_RANK", "0")  # by Lightning's launcher, in the parent too
+    assert environment.creates_processes_externally
+
+
+def test_the_local_rank_of_a_spawned_process_is_set_late(enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = enter(NONE)
+    assert environment.local_rank() == 0
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert environment.local_rank() == 3
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_a_launchers_local_rank_stays(launcher: str, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = enter(LAUNCHED[launcher])
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    assert environment.local_rank() == 3
+    assert environment.creates_processes_externally
+
+
+def test_a_given_job_is_presented_wherever_the_process_is() -> None:
+    job = LAUNCHED["torchrun"].expected
+    assert SageMakerEnvironment(job).job is job
+    assert SageMakerEnvironment(job).global_rank() == 11
+
+
+# --- what Lightning derived ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_the_launchers_world_size_is_accepted(launcher: str, enter: Enter) -> None:
+    environment = enter(LAUNCHED[launcher])
+    environment.set_world_size(16)
+    assert environment.world_size() == 16
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 15, 32])
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_any_other_world_size_than_the_launchers_is_refused(launcher: str, size: int, enter: Enter) -> None:
+    environment = enter(LAUNCHED[launcher])
+    with pytest.raises(ValueError, match=rf"train with {size} process\(es\) .* job has 16: SageMakerJob\(.*HINT: "):
+        environment.set_world_size(size)
+    assert environment.world_size() == 16
+
+
+@pytest.mark.parametrize("size", [2, 4, 16])
+def test_without_launcher_any_number_of_devices_on_all_hosts_is_accepted(size: int, enter: Enter) -> None:
+    environment = enter(NONE)
+    environment.set_world_size(size)
+    assert environment.world_size() == size
+
+
+@pytest.mark.parametrize("size", [1, 3, 15])
+def test_without_launcher_a_world_that_leaves_hosts_unequal_is_refused(size: int, enter: Enter) -> None:
+    environment = enter(NONE)
+    with pytest.raises(
+        ValueError, match=rf"{size} process\(es\) \(`num_nodes` x `devices`\).* a multiple of 2: .*HINT: .*`num_nodes`"
+    ):
+        environment.set_world_size(size)
+    assert environment.world_size() == 1
+
+
+@pytest.mark.parametrize("size", [2, 4, 16])
+def test_once_the_processes_run_their_number_stays(size: int, enter: Enter) -> None:
+    environment = enter(NONE, **started_by_lightning({}, NONE.expected, 4, 0))
+    environment.set_world_size(8)
+    with pytest.raises(ValueError, match=rf"{size} process\(es\).* has 8: .*HINT: "):
+        environment.set_world_size(size)
+
+
+def test_without_launcher_lightning_says_the_rank(enter: Enter) -> None:
+    environment = enter(NONE)
+    environment.set_global_rank(8)
+    assert environment.global_rank() == 8
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_the_launchers_rank_stays(launcher: str, enter: Enter) -> None:
+    environment = enter(LAUNCHED[launcher])
+    environment.set_global_rank(3)
+    assert environment.global_rank() == 11
+
+
+# --- what the user set -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_settings_that_fit_the_launcher_are_accepted(launcher: str, enter: Enter) -> None:
+    enter(LAUNCHED[launcher]).validate_settings(num_devices=8, num_nodes=2)
+
+
+@pytest.mark.parametrize("devices", [1, 3, 8])
+def test_without_launcher_any_number_of_devices_is_accepted(devices: int, enter: Enter) -> None:
+    enter(NONE).validate_settings(num_devices=devices, num_nodes=2)
+    enter(ALONE).validate_settings(num_devices=devices, num_nodes=1)
+
+
+@pytest.mark.parametrize("num_nodes", [1, 3, 16])
+@pytest.mark.parametrize("process", [NONE, *LAUNCHED.values()], ids=["none", *LAUNCHED])
+def test_another_number_of_hosts_is_refused(process: Process, num_nodes: int, enter: Enter) -> None:
+    environment = enter(process)
+    message = rf"`num_nodes={num_nodes}`, but 2 host\(s\) of the SageMaker job train together: SageMakerJob.*HINT: "
+    with pytest.raises(ValueError, match=message):
+        environment.validate_settings(num_devices=8, num_nodes=num_nodes)
+
+
+@pytest.mark.parametrize("devices", [1, 7, 9, 16])
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_another_number_of_devices_than_the_launcher_started_is_refused(
+    launcher: str, devices: int, enter: Enter
+) -> None:
+    environment = enter(LAUNCHED[launcher])
+    started = f"but {environment.job.launcher} started 8 process"
+    with pytest.raises(
+        ValueError, match=rf"`devices` to {devices} device.*{started}.*HINT: .*LightningEnvironment\(\)"
+    ):
+        environment.validate_settings(num_devices=devices, num_nodes=2)
+
+
+@pytest.mark.parametrize("name", ["v2-torch_distributed", "v2-none"])
+def test_refusals_are_short_for_1000_hosts(name: str, enter: Enter) -> None:
+    environment = enter(LARGE[name].process("algo-1000"))
+    with pytest.raises(ValueError, match="HINT: ") as nodes:
+        environment.validate_settings(num_devices=8, num_nodes=1)
+    with pytest.raises(ValueError, match="HINT: ") as size:
+        environment.set_world_size(8)
+    assert max(len(str(nodes.value)), len(str(size.value))) <= 1024
+
+
+# --- outside of a job ------------------------------------------------------------------------------------------------
+
+
+def test_outside_a_job_there_is_no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("TRAINING_JOB_ARN", "TRAINING_JOB_NAME", "SM_TRAINING_ENV"):
+        monkeypatch.delenv(name, raising=False)
+    assert not SageMakerEnvironment.detect()
+    with pytest.raises(RuntimeError, match=r"TRAINING_JOB_ARN, TRAINING_JOB_NAME, SM_TRAINING_ENV.*HINT: .*simulate"):
+        SageMakerEnvironment()
+    monkeypatch.setenv("TRAINING_JOB_NAME", "stray")
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    assert not SageMakerEnvironment.detect()
+    with pytest.raises(RuntimeError, match=r"resourceconfig\.json is missing.*HINT: "):
+        SageMakerEnvironment()
+
+
+def test_a_contradictory_job_is_an_error_at_construction(enter: Enter) -> None:
+    with pytest.raises(ValueError, match=r"`GROUP_RANK`=0 contradicts torchrun.*HINT: "):
+        enter(LAUNCHED["torchrun"], GROUP_RANK="0")
+    with pytest.raises(ValueError, match=r"`GROUP_RANK`=0 contradicts torchrun.*HINT: "):
+        SageMakerEnvironment.detect()
+
+
+# --- what it is ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("process", [NONE, *LAUNCHED.values()], ids=["none", *LAUNCHED])
+def test_nothing_that_it_does_changes_the_process(process: Process, enter: Enter) -> None:
+    environment = enter(process)
+    before = dict(os.environ)
+    for _ in range(2):  # fit, and another fit
+        environment = SageMakerEnvironment()
+        environment.set_global_rank(11)
+        environment.set_world_size(16)
+        environment.validate_settings(num_devices=8, num_nodes=2)
+        environment.teardown()
+        assert environment.world_size() == 16
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301
+@pytest.mark.parametrize("process", [NONE, *LAUNCHED.values()], ids=["none", *LAUNCHED])
+def test_a_copy_is_the_same(process: Process, copied: Callable[[Any], Any], enter: Enter) -> None:
+    environment = enter(process)
+    environment.set_global_rank(11)
+    environment.set_world_size(16)
+    twin = copied(environment)
+    assert twin.job == environment.job
+    assert (twin.global_rank(), twin.world_size()) == (11, 16)
+
+
+def test_its_text_is_the_jobs() -> None:
+    job = replace(NONE.expected, name="digits")
+    assert repr(SageMakerEnvironment(job)) == (
+        "SageMakerEnvironment(SageMakerJob(name=digits, launcher=none, host=algo-2 of [algo-1, algo-2],"
+        " node_rank=1(2), local_rank=0(8), rank=None(None), main=algo-1:7777))"
+    )
