@@ -5,7 +5,7 @@ Importing this package is never needed - torch does it - and always allowed. It 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker._autoload import autoload
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from lightning_sagemaker.environment import SageMakerEnvironment
     from lightning_sagemaker.job import SageMakerJob
 
-__all__ = ["SageMakerEnvironment", "SageMakerJob"]
+    SMDDPStrategy: Any
+    SMDDPFSDPStrategy: Any
+
+__all__ = ["SMDDPFSDPStrategy", "SMDDPStrategy", "SageMakerEnvironment", "SageMakerJob"]
 
 _HOMES = {
     "SageMakerEnvironment": "lightning_sagemaker.environment",
@@ -30,6 +33,9 @@ def __getattr__(name: str) -> object:
         return metadata.version("lightning-sagemaker")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        strategies = import_module("lightning_sagemaker.smddp.strategies")
+        return strategies.class_by_name(name, "lightning.pytorch", "pytorch_lightning")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""What ``import torch`` calls (entry point ``torch.backends``): watch for Lightning's connectors, nothing else.
+"""What ``import torch`` calls (entry point ``torch.backends``): watch for Lightning's modules, nothing else.
 
 At that moment Lightning is often half-imported, and an exception here would make ``import torch`` itself fail. So this
 file uses the standard library only, imports neither torch nor Lightning, and lets nothing escape.
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-_CONNECTORS = frozenset(
-    {
-        "lightning.fabric.connector",
-        "lightning.pytorch.trainer.connectors.accelerator_connector",
-        "lightning_fabric.connector",
-        "pytorch_lightning.trainer.connectors.accelerator_connector",
-    }
-)
+# Modules of Lightning, and the function of `connectors` that each is given to once it is executed.
+_MODULES = {
+    f"{package}.{module}": function
+    for packages, module, function in (
+        (("lightning.fabric", "lightning_fabric"), "connector", "patch_connector"),
+        (("lightning.pytorch", "pytorch_lightning"), "trainer.connectors.accelerator_connector", "patch_connector"),
+        (("lightning.fabric", "lightning_fabric"), "strategies", "register_strategies"),
+        (("lightning.pytorch", "pytorch_lightning"), "strategies", "register_strategies"),
+        (("lightning.fabric", "lightning_fabric"), "utilities.distributed", "patch_infinite_barrier"),
+    )
+    for package in packages
+}
 
 
 def autoload() -> None:
@@ -35,17 +39,17 @@ def autoload() -> None:
     """
     try:
         switched_off = os.environ.get("LIGHTNING_SAGEMAKER_AUTOLOAD", "").lower() in {"0", "false", "no", "off"}
-        if switched_off or any(isinstance(finder, _ConnectorFinder) for finder in sys.meta_path):
+        if switched_off or any(isinstance(finder, _LightningFinder) for finder in sys.meta_path):
             return
-        sys.meta_path.insert(0, _ConnectorFinder())
-        for name in _CONNECTORS & sys.modules.keys():
+        sys.meta_path.insert(0, _LightningFinder())
+        for name in _MODULES.keys() & sys.modules.keys():
             _activate(sys.modules[name])
     except Exception:  # noqa: BLE001 - `import torch` must not fail because of a plugin
         _complain("lightning-sagemaker could not be loaded.")
 
 
-class _ConnectorFinder:
-    """Finds Lightning's connector modules as the other finders do, and has them wrapped once they are executed."""
+class _LightningFinder:
+    """Finds some modules of Lightning as the other finders do, and has them served once they are executed."""
 
     def __init__(self) -> None:
         self._searches: set[tuple[int, str]] = set()
@@ -54,7 +58,7 @@ class _ConnectorFinder:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         search = (get_ident(), fullname)
-        if fullname not in _CONNECTORS or search in self._searches:
+        if fullname not in _MODULES or search in self._searches:
             return None  # the latter in our own loop, or in that of another finder which asks all the others
         self._searches.add(search)
         try:
@@ -76,7 +80,7 @@ def _activate_after_execution(spec: ModuleSpec) -> None:
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            if module.__name__ in _CONNECTORS:  # one loader serves many modules of a zip file
+            if module.__name__ in _MODULES:  # one loader serves many modules of a zip file
                 _activate(module)
 
         loader.exec_module = exec_module  # type: ignore[union-attr,method-assign]
@@ -88,7 +92,7 @@ def _activate(module: ModuleType) -> None:
     try:
         from lightning_sagemaker import connectors  # noqa: PLC0415 - only where Lightning is used
 
-        connectors.patch(module)
+        getattr(connectors, _MODULES[module.__name__])(module)
     except Exception:  # noqa: BLE001
         _complain("lightning-sagemaker cannot serve %s: is this Lightning older than 2.2 or newer than known?", module)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from lightning_sagemaker.simulate import command as simulate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Each adds its subcommand with a default `run`, which takes the parsed arguments and returns the exit code.
+# Each adds its subcommand with a default `run`, which takes the parsed arguments and returns the exit code. What
+# follows -- on the command line is in `rest`.
 _COMMANDS = (simulate,)
 
 
@@ -28,7 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(subparsers)
-    arguments = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    # What follows -- belongs to the user's script; argparse would take a second -- out of it.
+    end = given.index("--") if "--" in given else len(given)
+    own, rest = given[:end], given[end + 1 :]
+    arguments, unknown = parser.parse_known_args(own, argparse.Namespace(rest=rest))
+    if unknown:
+        parser.error(f"unrecognized arguments: {shlex.join(unknown)}. HINT: what belongs to a script goes after --")
     return int(arguments.run(arguments))
 
 

@@ -56,20 +56,22 @@ class Classifier(L.LightningModule):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net(images)
+        logits: Tensor = self.net(images)
+        return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         return F.cross_entropy(self(images), labels)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.evaluate(batch, "val")
 
-    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.evaluate(batch, "test")
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        return self(batch[0]).argmax(dim=1)
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        predicted: Tensor = self(batch[0]).argmax(dim=1)
+        return predicted
 
     def evaluate(self, batch: tuple[Tensor, Tensor], name: str) -> None:
         images, labels = batch
@@ -102,12 +104,12 @@ def main() -> None:
     trainer.fit(model, digits)
     trainer.validate(model, digits, verbose=False)
     metrics = trainer.test(model, digits, verbose=False)[0]
-    predictions = torch.cat(trainer.predict(model, digits))
+    predictions = trainer.predict(model, digits) or []
 
     if trainer.is_global_zero:
         print(f"world size: {trainer.world_size}")
         print(f"ranks per host: {trainer.num_devices}")
-        print(f"predictions on rank 0: {len(predictions)}")
+        print(f"predictions on rank 0: {sum(map(len, predictions))}")
         print(f"test accuracy: {metrics['test_accuracy']:.3f}")
 
 

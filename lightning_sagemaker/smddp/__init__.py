@@ -1,0 +1,1 @@
+"""AWS's SMDDP collectives as Lightning strategies, within the library's real limits."""

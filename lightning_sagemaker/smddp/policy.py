@@ -1,0 +1,84 @@
+"""What the absence of SMDDP means: one policy, stated in one place."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Literal, cast, get_args
+
+from lightning_sagemaker.job import SageMakerJob
+from lightning_sagemaker.smddp.probe import BACKEND, Sharding, advice, probe, request_all_gather
+
+log = logging.getLogger("lightning_sagemaker")
+
+OnMissing = Literal["native", "error"]
+VARIABLE = "LIGHTNING_SAGEMAKER_ON_MISSING"
+_said: set[str] = set()
+
+
+def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> str | None:
+    """Decide on SMDDP or the native backend, and say on rank zero what the user should know.
+
+    Args:
+        sharding: Which of SMDDP's collectives the strategy wants.
+        on_missing: What to do where SMDDP cannot be used; by default what ``LIGHTNING_SAGEMAKER_ON_MISSING`` says, and
+            ``"native"`` where it is not set.
+
+    Returns:
+        ``"smddp"``, or ``None`` for the backend that Lightning chooses for the device.
+
+    Raises:
+        RuntimeError: SMDDP cannot be used, and the policy is ``"error"``.
+        ValueError: The policy is neither ``"native"`` nor ``"error"``.
+    """
+    policy = _policy(on_missing)
+    job = SageMakerJob.detect()
+    if sharding == "sharded":
+        request_all_gather(job, os.environ)
+    found = probe()
+    problem = found.problem or _launcher_problem(job)
+    if problem is None:
+        for line in advice(job, sharding, os.environ):
+            _say(line, job)
+        return BACKEND
+    if policy == "error":
+        raise RuntimeError(
+            f"SMDDP cannot be used, and on_missing is 'error': {problem}. HINT: choose an image and an instance type"
+            " that have SMDDP, or let on_missing be 'native' to train with NCCL."
+        ) from found.cause
+    _say(
+        f"SMDDP IS NOT USED: {problem}. Training goes on with NCCL (GPU) or gloo (CPU), with the same results."
+        f" HINT: to make this an error, set on_missing='error' or {VARIABLE}=error.",
+        job,
+    )
+    return None
+
+
+def _policy(on_missing: OnMissing | None) -> OnMissing:
+    where, value = "on_missing", on_missing
+    if on_missing is None:
+        where, value = VARIABLE, cast("OnMissing", os.environ.get(VARIABLE) or "native")
+    if value not in get_args(OnMissing):
+        raise ValueError(f"{where}={value!r}; expected one of {get_args(OnMissing)}. HINT: 'native' is the default.")
+    return cast("OnMissing", value)
+
+
+def _launcher_problem(job: SageMakerJob | None) -> str | None:
+    if job is None:
+        return "this process is in no SageMaker training job"
+    if job.launcher in ("mpirun", "torchrun"):
+        return None
+    return (
+        "SMDDP works under mpirun and torchrun only, and this job was started by neither; choose"
+        ' distribution={"smdistributed": {"dataparallel": {"enabled": True}}} (mpirun) or'
+        ' {"torch_distributed": {"enabled": True}} (torchrun)'
+    )
+
+
+def _say(line: str, job: SageMakerJob | None) -> None:
+    from lightning_utilities.core.rank_zero import rank_zero_only  # noqa: PLC0415 - comes with Lightning
+
+    rank_zero = job.is_rank_zero if job is not None else getattr(rank_zero_only, "rank", 0) == 0
+    if rank_zero and line not in _said:
+        _said.add(line)
+        log.warning(line)

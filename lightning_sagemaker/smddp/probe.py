@@ -1,0 +1,102 @@
+"""Is the SMDDP library there, and can this process use it?
+
+The library is a part of some PyTorch training images only, the last of them PyTorch 2.5.1 (deep-learning-containers);
+it is not on PyPI. Its import may fail with any exception: since 2.3.0 it checks the instance type while it is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from lightning_sagemaker.job import SageMakerJob
+
+BACKEND = "smddp"
+INSTANCE_TYPES = ("ml.p4d.24xlarge", "ml.p4de.24xlarge")  # what current versions support; p3 types are deprecated
+OPTIMIZE_ALL_GATHER = "SMDATAPARALLEL_OPTIMIZE_SDP"
+_PACKAGE = "smdistributed"
+_MODULE = "smdistributed.dataparallel.torch.torch_smddp"  # importing it registers the backend
+
+Sharding = Literal["replicated", "sharded"]
+
+
+@dataclass(frozen=True)
+class Availability:
+    """What the probe found.
+
+    Attributes:
+        version: Version of the library, ``None`` where it could not be imported.
+        problem: Why it cannot be used, in words; ``None`` where it can.
+        cause: The exception that its import raised.
+    """
+
+    version: str | None = None
+    problem: str | None = None
+    cause: BaseException | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a process group may be made with the backend ``smddp``."""
+        return self.problem is None
+
+
+@functools.cache
+def probe() -> Availability:
+    """Import the library, if it is there; the answer is kept for this process."""
+    try:
+        found = importlib.util.find_spec(_PACKAGE) is not None
+    except (ImportError, ValueError):  # a half-removed package
+        found = False
+    if not found:
+        return Availability(
+            problem="the SMDDP library (`smdistributed.dataparallel`) is not installed; it is a part of AWS's PyTorch"
+            " training images up to 2.5.1 only"
+        )
+    try:
+        importlib.import_module(_MODULE)
+    except Exception as error:  # noqa: BLE001 - whatever the closed library raises, the policy decides
+        return Availability(problem=f"importing `{_MODULE}` raised {type(error).__name__}: {error}", cause=error)
+    package = importlib.import_module("smdistributed.dataparallel")
+    return Availability(version=str(getattr(package, "__version__", "unknown")))
+
+
+def request_all_gather(job: SageMakerJob | None, environ: MutableMapping[str, str]) -> None:
+    """Ask SMDDP for its AllGather, which sharded training needs and mpirun launchers leave off.
+
+    Must come before :func:`probe`: the library reads the variable when it is imported.
+    """
+    if job is not None and job.launcher == "mpirun":
+        environ.setdefault(OPTIMIZE_ALL_GATHER, "true")
+
+
+def advice(job: SageMakerJob | None, sharding: Sharding, environ: MutableMapping[str, str]) -> list[str]:
+    """What the user should know of a working SMDDP in this job.
+
+    Launcher and collective are coupled (AWS, data-parallel-modify-sdp): under mpirun SMDDP serves AllReduce, under
+    torchrun AllGather; the other one falls back to NCCL.
+    """
+    lines: list[str] = []
+    if job is None:
+        return lines
+    if job.launcher == "torchrun" and sharding == "replicated":
+        lines.append(
+            "SMDDP's AllReduce works under mpirun launchers only; under torchrun it falls back to NCCL. HINT: use"
+            ' distribution={"smdistributed": {"dataparallel": {"enabled": True}}}, or strategy="smddp_fsdp", whose'
+            " AllGather SMDDP serves under torchrun."
+        )
+    if job.launcher == "mpirun" and sharding == "sharded" and environ.get(OPTIMIZE_ALL_GATHER, "").lower() != "true":
+        lines.append(
+            f"SMDDP's AllGather is off: {OPTIMIZE_ALL_GATHER}={environ.get(OPTIMIZE_ALL_GATHER)!r}. HINT: remove it"
+            " from the job's environment: it is set to 'true' for sharded strategies under mpirun."
+        )
+    if job.instance_type and job.instance_type not in INSTANCE_TYPES:
+        lines.append(f"SMDDP supports {', '.join(INSTANCE_TYPES)}; this host is {job.instance_type}.")
+    if job.num_nodes == 1:
+        lines.append("SMDDP gains nothing on a single host (AWS's FAQ): NCCL is at least as fast there.")
+    return lines

@@ -1,0 +1,163 @@
+"""``SMDDPStrategy`` and ``SMDDPFSDPStrategy``: one mixin, joined with each of Lightning's base classes.
+
+There are eight classes: DDP and FSDP, for Trainer and Fabric, of both distributions.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib.util
+import logging
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch.distributed as dist
+from torch import Tensor
+
+from lightning_sagemaker.smddp import collectives
+from lightning_sagemaker.smddp.policy import OnMissing, choose_backend
+from lightning_sagemaker.smddp.probe import BACKEND, Sharding
+
+if TYPE_CHECKING:
+    from torch.distributed import ReduceOp
+
+log = logging.getLogger("lightning_sagemaker")
+
+Package = Literal["lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"]
+
+
+class _SMDDPMixin:
+    """What SMDDP needs otherwise than Lightning does it.
+
+    Args:
+        on_missing: What to do where SMDDP cannot be used: ``"native"``, the default, trains with NCCL or gloo and says
+            so loudly; ``"error"`` raises. The environment variable ``LIGHTNING_SAGEMAKER_ON_MISSING`` sets the default.
+        kwargs: Arguments of the Lightning strategy of the same kind.
+
+    Raises:
+        RuntimeError: SMDDP cannot be used, and ``on_missing`` is ``"error"``.
+        ValueError: ``on_missing`` is neither.
+        TypeError: ``process_group_backend`` is given.
+    """
+
+    _sharding: Sharding
+    _process_group_backend: str | None
+
+    def __init__(self, *args: Any, on_missing: OnMissing | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        if "process_group_backend" in kwargs:
+            raise TypeError(
+                f"process_group_backend={kwargs['process_group_backend']!r} was given to {type(self).__name__}, which"
+                " chooses the backend itself. HINT: leave it out, or use Lightning's own strategy."
+            )
+        backend = choose_backend(self._sharding, on_missing)
+        super().__init__(*args, process_group_backend=backend, **kwargs)  # type: ignore[call-arg]
+
+    @property
+    def process_group_backend(self) -> str | None:
+        """The backend really in use: ``"smddp"``, ``"nccl"`` or ``"gloo"``; ``None`` while the device is unknown."""
+        known = self._on_smddp or not self.parallel_devices  # type: ignore[attr-defined]
+        return self._process_group_backend if known else self._get_process_group_backend()  # type: ignore[attr-defined]
+
+    @property
+    def _on_smddp(self) -> bool:
+        return self._process_group_backend == BACKEND
+
+    def _configure_launcher(self) -> None:
+        # Lightning's own check goes by the names and the exact type of its own strategies.
+        if self._sharding == "sharded" and self.root_device.type != "cuda":  # type: ignore[attr-defined]
+            raise ValueError(
+                f"{type(self).__name__} shards over GPUs, but the accelerator is {self.root_device.type!r}."  # type: ignore[attr-defined]
+                ' HINT: run on GPUs with accelerator="gpu", or use strategy="smddp".'
+            )
+        super()._configure_launcher()  # type: ignore[misc]
+
+    def setup_environment(self) -> None:
+        """Make the process group: an SMDDP group here, without ``device_id``, any other as Lightning does."""
+        if self._on_smddp and not dist.is_initialized():
+            self.accelerator.setup_device(self.root_device)  # type: ignore[attr-defined]
+            environment = self.cluster_environment  # type: ignore[attr-defined]
+            os.environ["MASTER_ADDR"] = environment.main_address
+            os.environ["MASTER_PORT"] = str(environment.main_port)
+            rank, world_size = environment.global_rank(), environment.world_size()
+            dist.init_process_group(BACKEND, rank=rank, world_size=world_size, timeout=self._timeout)  # type: ignore[attr-defined]
+            atexit.register(_end_process_group)
+            if rank == 0:
+                log.info("distributed_backend=%s, %d processes", BACKEND, world_size)
+        super().setup_environment()  # type: ignore[misc]
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:  # noqa: ANN401 - Lightning's signature
+        """Broadcast any object, by tensors on the device that SMDDP carries."""
+        if not self._on_smddp or not dist.is_initialized():
+            return super().broadcast(obj, src)  # type: ignore[misc]
+        objects = [obj]
+        dist.broadcast_object_list(objects, src, device=self.root_device)  # type: ignore[attr-defined]
+        return objects[0]
+
+    def all_gather(self, tensor: Tensor, group: Any = None, sync_grads: bool = False) -> Tensor:  # noqa: ANN401
+        """Gather a tensor from all ranks; shape ``(world_size, ...)``."""
+        if self._on_smddp and sync_grads and dist.is_initialized():
+            return collectives.all_gather(tensor, group)
+        return super().all_gather(tensor, group, sync_grads)  # type: ignore[misc,no-any-return]
+
+    @classmethod
+    def register_strategies(cls, _registry: object) -> None:
+        """Register nothing: the inherited method would register Lightning's names again."""
+
+
+def _reduce(
+    _strategy: _SMDDPMixin,
+    tensor: Any,  # noqa: ANN401 - Lightning passes what the user logs
+    group: Any = None,  # noqa: ANN401
+    reduce_op: ReduceOp | str | None = "mean",
+) -> Any:  # noqa: ANN401
+    """Reduce a tensor over all ranks, in place; other objects are returned as they are."""
+    if isinstance(tensor, Tensor) and dist.is_available() and dist.is_initialized():
+        return collectives.reduce_in_place(tensor, group, reduce_op)
+    return tensor
+
+
+@functools.cache
+def strategy_class(package: Package, sharding: Sharding) -> type:
+    """Class of the strategy for a Trainer or Fabric.
+
+    Args:
+        package: Where the Trainer or Fabric comes from: ``"lightning.pytorch"``, ``"pytorch_lightning"``,
+            ``"lightning.fabric"`` or ``"lightning_fabric"``.
+        sharding: ``"replicated"`` for DDP, ``"sharded"`` for FSDP.
+
+    Raises:
+        ImportError: The package is not installed.
+    """
+    kind = "DDPStrategy" if sharding == "replicated" else "FSDPStrategy"
+    base = getattr(import_module(f"{package}.strategies"), kind)
+    members = {
+        "__module__": __name__,
+        "__doc__": _SMDDPMixin.__doc__,
+        "_sharding": sharding,
+        "all_reduce" if "fabric" in package else "reduce": _reduce,
+    }
+    return type(f"SMDDP{kind.removeprefix('DDP')}", (_SMDDPMixin, base), members)
+
+
+def class_by_name(name: str, *packages: Package) -> type:
+    """Class that ``SMDDPStrategy`` or ``SMDDPFSDPStrategy`` stands for.
+
+    Args:
+        name: One of the two.
+        packages: Packages of the two distributions. The class is made for the first that is imported, else installed.
+
+    Raises:
+        ImportError: None is installed.
+    """
+    imported = (package for package in packages if package in sys.modules)
+    installed = (package for package in packages if importlib.util.find_spec(package.partition(".")[0]))
+    package = next(imported, None) or next(installed, packages[0])
+    return strategy_class(package, "sharded" if "FSDP" in name else "replicated")
+
+
+def _end_process_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

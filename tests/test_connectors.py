@@ -1,0 +1,699 @@
+"""What Trainer and Fabric of both distributions become in a SageMaker training job. No process group is made here."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lightning_sagemaker import SageMakerEnvironment, SageMakerJob, connectors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Job = Callable[..., None]
+    Make = Callable[..., Any]
+
+LOG = logging.getLogger("lightning_sagemaker")
+HOSTS = ["algo-2", "algo-1"]  # the leader is often not algo-1
+FOREIGN = (
+    *("SM_", "SAGEMAKER", "SMDATAPARALLEL", "TRAINING_JOB", "LIGHTNING_SAGEMAKER", "TORCHELASTIC", "OMPI_", "PMIX"),
+    *("SLURM", "LSB_", "JSM_", "GROUP_", "ROLE_", "MASTER_", "PL_", "LT_"),
+)
+RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK")
+LAUNCHERS = ("torchrun", "mpirun", "smddprun", "custom")
+QUIET = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+class Distribution:
+    """One of the two distributions, by the names of its packages."""
+
+    def __init__(self, pytorch: str, fabric: str) -> None:
+        self.pytorch = pytorch
+        self.fabric = fabric
+
+    def get(self, part: str, path: str) -> Any:
+        """``get("pytorch", "strategies.DDPStrategy")``."""
+        module, _, name = f"{getattr(self, part)}.{path}".rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+
+DISTRIBUTIONS = {
+    "lightning": Distribution("lightning.pytorch", "lightning.fabric"),
+    "pytorch_lightning": Distribution("pytorch_lightning", "lightning_fabric"),
+}
+
+
+@pytest.fixture(params=list(DISTRIBUTIONS))
+def distribution(request: pytest.FixtureRequest) -> Distribution:
+    if importlib.util.find_spec(request.param) is None:
+        pytest.skip(f"the distribution `{request.param}` is not installed")
+    return DISTRIBUTIONS[request.param]
+
+
+@pytest.fixture(params=["Trainer", "Fabric"])
+def part(request: pytest.FixtureRequest) -> str:
+    return "pytorch" if request.param == "Trainer" else "fabric"
+
+
+@pytest.fixture
+def make(distribution: Distribution, part: str) -> Make:
+    """Make a Trainer or a Fabric and give back its connector, of whose parts both are made."""
+
+    def make(**arguments: Any) -> Any:
+        if part == "pytorch":
+            return distribution.get("pytorch", "Trainer")(**QUIET, **arguments)._accelerator_connector
+        return distribution.get("fabric", "Fabric")(**arguments)._connector
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No trace of a job or launcher at first, and none left for the next test."""
+    for name in tuple(os.environ):
+        if name.startswith(FOREIGN) or name in RANKS:
+            monkeypatch.delenv(name)
+    utilities = importlib.import_module("lightning_utilities.core.rank_zero")
+    monkeypatch.setattr(utilities.rank_zero_only, "rank", 0, raising=False)  # strategies set it at construction
+    for package in ("lightning", "lightning_fabric"):
+        if importlib.util.find_spec(package) is not None:  # its detection starts MPI in this process
+            name = f"{package}.fabric" if package == "lightning" else package
+            module = importlib.import_module(f"{name}.plugins.environments.mpi")
+            monkeypatch.setattr(module.MPIEnvironment, "detect", staticmethod(lambda: False))
+    level, handlers, propagate = LOG.level, LOG.handlers[:], LOG.propagate
+    yield
+    LOG.setLevel(level)
+    LOG.handlers[:], LOG.propagate = handlers, propagate
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Job:
+    """Make this process one of a SageMaker training job."""
+
+    def job(launcher: str = "torchrun", *, hosts: int = 2, per_host: int = 2, rank: int = 0, gpus: int = 0) -> None:
+        names = [*HOSTS, *(f"algo-{number}" for number in range(3, 2000))][:hosts]
+        node_rank, local_rank = divmod(rank, per_host)
+        size = hosts * per_host
+        config = tmp_path / "input" / "config"
+        config.mkdir(parents=True, exist_ok=True)
+        (config / "resourceconfig.json").write_text(json.dumps({"current_host": names[node_rank], "hosts": names}))
+        mpirun: dict[str, object] = {
+            "OMPI_COMM_WORLD_RANK": rank,
+            "OMPI_COMM_WORLD_SIZE": size,
+            "OMPI_COMM_WORLD_LOCAL_RANK": local_rank,
+            "OMPI_COMM_WORLD_LOCAL_SIZE": per_host,
+        }
+        ranks: dict[str, object] = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": local_rank}
+        torchrun = ranks | {"LOCAL_WORLD_SIZE": per_host, "GROUP_RANK": node_rank, "GROUP_WORLD_SIZE": hosts}
+        by_launcher: dict[str, dict[str, object]] = {
+            "none": {},
+            "lightning": {"LOCAL_RANK": local_rank, "WORLD_SIZE": size, "NODE_RANK": node_rank},
+            "torchrun": torchrun | {"TORCHELASTIC_RUN_ID": "none"},
+            "mpirun": mpirun,
+            "smddprun": mpirun | ranks | {"SMDATAPARALLEL_USE_HOMOGENEOUS": 1},
+            "custom": torchrun,
+        }
+        variables = {
+            **by_launcher[launcher],
+            "MASTER_ADDR": names[0],
+            "MASTER_PORT": 7777,
+            "SM_NUM_GPUS": gpus,
+            "SM_HOSTS": json.dumps(names),
+        }
+        variables |= {"TRAINING_JOB_NAME": "digits", "SAGEMAKER_BASE_DIR": tmp_path}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+
+    return job
+
+
+@pytest.fixture
+def see_gpus(monkeypatch: pytest.MonkeyPatch, distribution: Distribution) -> Callable[[int], None]:
+    """Have Lightning see so many GPUs, as its own tests do."""
+
+    def see_gpus(count: int) -> None:
+        for package in (distribution.pytorch, distribution.fabric):
+            module = importlib.import_module(f"{package}.accelerators.cuda")
+            monkeypatch.setattr(module, "num_cuda_devices", lambda: count)
+
+    return see_gpus
+
+
+def strategy_name(connector: Any) -> str:
+    return type(connector.strategy).__name__
+
+
+# --- the world -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("rank", [0, 1, 2, 3])
+def test_every_launcher_gives_its_world_to_the_strategy(make: Make, job: Job, launcher: str, rank: int) -> None:
+    job(launcher, rank=rank)
+    connector = make()
+    strategy = connector.strategy
+    assert type(connector.cluster_environment) is SageMakerEnvironment
+    assert strategy.cluster_environment is connector.cluster_environment
+    assert strategy_name(connector) == "DDPStrategy"
+    assert (strategy.num_nodes, strategy.num_processes, strategy.world_size) == (2, 2, 4)
+    assert (strategy.global_rank, strategy.node_rank, strategy.local_rank) == (rank, *divmod(rank, 2))
+    assert strategy.distributed_sampler_kwargs == {"num_replicas": 4, "rank": rank}
+
+
+@pytest.mark.parametrize("node_rank", [0, 1])
+def test_without_a_launcher_the_first_process_of_a_host_gets_its_node_rank(
+    make: Make, job: Job, node_rank: int
+) -> None:
+    job("none", rank=2 * node_rank, gpus=2)
+    strategy = make().strategy
+    assert type(strategy.cluster_environment) is SageMakerEnvironment
+    assert (strategy.num_nodes, strategy.num_processes, strategy.world_size) == (2, 2, 4)
+    assert (strategy.global_rank, strategy.node_rank, strategy.local_rank) == (2 * node_rank, node_rank, 0)
+    assert strategy.distributed_sampler_kwargs == {"num_replicas": 4, "rank": 2 * node_rank}
+    assert strategy.cluster_environment.creates_processes_externally is False
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2, 3])
+def test_a_process_that_lightning_started_gets_its_ranks(make: Make, job: Job, rank: int) -> None:
+    job("lightning", rank=rank, gpus=2)
+    strategy = make().strategy
+    assert (strategy.num_nodes, strategy.num_processes, strategy.world_size) == (2, 2, 4)
+    assert (strategy.global_rank, strategy.node_rank, strategy.local_rank) == (rank, *divmod(rank, 2))
+    assert strategy.cluster_environment.creates_processes_externally is True
+
+
+@pytest.mark.parametrize("rank", [0, 7_999])
+def test_a_thousand_hosts_are_a_world_as_two_are(make: Make, job: Job, rank: int) -> None:
+    job("torchrun", hosts=1000, per_host=8, rank=rank)
+    strategy = make().strategy
+    assert (strategy.num_nodes, strategy.world_size, strategy.global_rank) == (1000, 8000, rank)
+
+
+def test_trainer_and_fabric_report_the_world_themselves(distribution: Distribution, job: Job) -> None:
+    job("torchrun", rank=3)
+    for made in (distribution.get("pytorch", "Trainer")(**QUIET), distribution.get("fabric", "Fabric")()):
+        assert (made.world_size, made.global_rank, made.node_rank, made.local_rank) == (4, 3, 1, 1)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "ddp", "DDP"])
+def test_every_name_of_ddp_is_served(make: Make, job: Job, strategy: str) -> None:
+    job("torchrun", rank=3)
+    connector = make(strategy=strategy)
+    assert strategy_name(connector) == "DDPStrategy"
+    assert type(connector.strategy.cluster_environment) is SageMakerEnvironment
+    assert connector.strategy.distributed_sampler_kwargs == {"num_replicas": 4, "rank": 3}
+
+
+@pytest.mark.parametrize("answer", ["true", "false"])
+def test_names_of_ddp_that_answer_its_question_are_served(distribution: Distribution, job: Job, answer: str) -> None:
+    job("torchrun", rank=3)
+    trainer = distribution.get("pytorch", "Trainer")(strategy=f"ddp_find_unused_parameters_{answer}", **QUIET)
+    assert type(trainer.strategy.cluster_environment) is SageMakerEnvironment
+    assert (trainer.num_nodes, trainer.world_size, trainer.global_rank) == (2, 4, 3)
+
+
+def test_a_strategy_instance_without_an_environment_is_served(
+    make: Make, distribution: Distribution, part: str, job: Job
+) -> None:
+    job("torchrun", rank=3)
+    strategy = make(strategy=distribution.get(part, "strategies.DDPStrategy")()).strategy
+    assert type(strategy.cluster_environment) is SageMakerEnvironment
+    assert (strategy.num_nodes, strategy.world_size, strategy.global_rank) == (2, 4, 3)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "ddp"])
+def test_a_trainer_subclass_is_served(distribution: Distribution, job: Job, strategy: str) -> None:
+    job("torchrun", rank=3)
+    trainer = type("Mine", (distribution.get("pytorch", "Trainer"),), {})(strategy=strategy, **QUIET)
+    assert type(trainer.strategy.cluster_environment) is SageMakerEnvironment
+    assert (trainer.num_nodes, trainer.world_size, trainer.global_rank) == (2, 4, 3)
+
+
+def test_a_trainer_subclass_with_a_constructor_of_its_own_is_served(distribution: Distribution, job: Job) -> None:
+    job("torchrun", rank=3)
+    base = distribution.get("pytorch", "Trainer")
+
+    class Mine(base):  # type: ignore[misc,valid-type]
+        def __init__(self, **arguments: Any) -> None:
+            super().__init__(max_epochs=1, **arguments)
+
+    trainer = Mine(**QUIET)
+    assert type(trainer.strategy.cluster_environment) is SageMakerEnvironment
+    assert (trainer.num_nodes, trainer.world_size, trainer.global_rank) == (2, 4, 3)
+
+
+def test_the_trainer_of_lightning_cli_is_served(distribution: Distribution, job: Job) -> None:
+    job("torchrun", rank=3)
+    command_line = distribution.get("pytorch", "cli.LightningCLI")(
+        distribution.get("pytorch", "demos.boring_classes.BoringModel"),
+        run=False,
+        args=[],
+        save_config_callback=None,
+        trainer_defaults=QUIET,
+    )
+    trainer = command_line.trainer
+    assert type(trainer.strategy.cluster_environment) is SageMakerEnvironment
+    assert (trainer.num_nodes, trainer.world_size, trainer.global_rank) == (2, 4, 3)
+
+
+@pytest.mark.parametrize("launcher", [*LAUNCHERS, "none"])
+def test_one_process_on_each_of_two_hosts_is_ddp(make: Make, job: Job, launcher: str) -> None:
+    job(launcher, per_host=1, rank=1)
+    connector = make()
+    assert strategy_name(connector) == "DDPStrategy"
+    assert connector.strategy.distributed_sampler_kwargs == {"num_replicas": 2, "rank": 1}
+
+
+@pytest.mark.parametrize("launcher", [*LAUNCHERS, "none"])
+def test_a_world_of_one_process_is_a_plain_run(make: Make, job: Job, launcher: str) -> None:
+    job(launcher, hosts=1, per_host=1)
+    connector = make()
+    assert strategy_name(connector) == "SingleDeviceStrategy"
+    assert connector.strategy.is_global_zero
+
+
+def test_a_world_of_one_process_may_be_ddp_on_request(make: Make, job: Job) -> None:
+    job("torchrun", hosts=1, per_host=1)
+    assert make(strategy="ddp").strategy.distributed_sampler_kwargs == {"num_replicas": 1, "rank": 0}
+
+
+def test_construction_leaves_the_environment_as_it_was(make: Make, job: Job) -> None:
+    job("torchrun", rank=3)
+    before = dict(os.environ)
+    make()
+    make(strategy="ddp")
+    assert dict(os.environ) == before
+
+
+def test_the_job_is_read_once_for_devices_and_environment(
+    make: Make, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job("torchrun")
+    read: list[SageMakerJob | None] = []
+    detect = SageMakerJob.detect
+
+    def counting() -> SageMakerJob | None:
+        read.append(detect())
+        return read[-1]
+
+    monkeypatch.setattr(SageMakerJob, "detect", counting)
+    assert make().cluster_environment.job is read[0]
+    assert len(read) == 1
+
+
+def test_a_connector_is_patched_once(distribution: Distribution) -> None:
+    for path in (
+        f"{distribution.fabric}.connector",
+        f"{distribution.pytorch}.trainer.connectors.accelerator_connector",
+    ):
+        module = importlib.import_module(path)
+        connector = getattr(module, "_AcceleratorConnector", None) or module._Connector
+        before = dict(vars(connector))
+        connectors.patch_connector(module)
+        assert dict(vars(connector)) == before
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "mpirun", "none"])
+def test_a_second_one_in_the_same_process_is_as_the_first(make: Make, job: Job, launcher: str) -> None:
+    job(launcher, rank=2, gpus=2)
+    first, second = make().strategy, make().strategy
+    assert first.cluster_environment is not second.cluster_environment
+    assert (second.num_nodes, second.num_processes, second.world_size, second.global_rank) == (2, 2, 4, 2)
+
+
+def test_one_after_the_launch_of_the_local_processes_is_as_the_one_before(
+    make: Make, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job("none", rank=2, gpus=2)
+    make()
+    for name, value in {"LOCAL_RANK": "0", "NODE_RANK": "1", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)  # as Lightning's launcher leaves them in the process that started the others
+    strategy = make().strategy
+    assert (strategy.num_nodes, strategy.num_processes, strategy.world_size, strategy.global_rank) == (2, 2, 4, 2)
+    assert strategy.cluster_environment.creates_processes_externally is True
+
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("devices", ["auto", 3, "3"])
+def test_devices_on_cpu_are_the_processes_of_the_launcher(
+    make: Make, job: Job, launcher: str, devices: int | str
+) -> None:
+    job(launcher, per_host=3)
+    strategy = make(accelerator="cpu", devices=devices).strategy
+    assert [device.type for device in strategy.parallel_devices] == ["cpu"] * 3
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "gpu", "cuda"])
+def test_fewer_processes_than_gpus_use_as_many_gpus(
+    make: Make, job: Job, see_gpus: Callable[[int], None], accelerator: str
+) -> None:
+    see_gpus(8)
+    job("torchrun", per_host=4, rank=6)
+    strategy = make(accelerator=accelerator).strategy
+    assert [str(device) for device in strategy.parallel_devices] == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
+    assert str(strategy.root_device) == "cuda:2"
+    assert strategy.world_size == 8
+
+
+def test_fsdp_on_gpus_is_served(make: Make, job: Job, see_gpus: Callable[[int], None]) -> None:
+    see_gpus(2)
+    job("torchrun", rank=3)
+    connector = make(strategy="fsdp")
+    strategy = connector.strategy
+    assert strategy_name(connector) == "FSDPStrategy"
+    assert type(strategy.cluster_environment) is SageMakerEnvironment
+    assert (strategy.num_nodes, strategy.world_size, strategy.global_rank) == (2, 4, 3)
+    assert strategy.distributed_sampler_kwargs == {"num_replicas": 4, "rank": 3}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_more_processes_than_gpus_are_an_error_that_names_both(
+    make: Make, job: Job, see_gpus: Callable[[int], None], launcher: str
+) -> None:
+    see_gpus(3)
+    job(launcher, per_host=8)
+    with pytest.raises(RuntimeError, match=r"started 8 processes on this host, but torch sees 3 device.*HINT: "):
+        make()
+
+
+@pytest.mark.parametrize("told", [0, 8])
+def test_without_a_launcher_the_gpus_are_counted_by_lightning(
+    make: Make, job: Job, see_gpus: Callable[[int], None], told: int
+) -> None:
+    see_gpus(4)
+    job("none", gpus=told)
+    strategy = make().strategy
+    assert (strategy.num_processes, strategy.num_nodes, strategy.world_size) == (4, 2, 8)
+
+
+def test_without_a_launcher_explicit_devices_are_taken(make: Make, job: Job) -> None:
+    job("none", gpus=8)
+    strategy = make(accelerator="cpu", devices=3).strategy
+    assert (strategy.num_processes, strategy.world_size) == (3, 6)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("devices", [1, 3, "3"])
+@pytest.mark.parametrize("strategy", ["auto", "ddp"])
+def test_devices_that_contradict_the_launcher_are_an_error_that_names_both(
+    make: Make, job: Job, launcher: str, devices: int | str, strategy: str
+) -> None:
+    job(launcher)
+    with pytest.raises(ValueError, match=rf"`devices` to {devices} device.* started 2\b.*HINT: remove `devices`"):
+        make(accelerator="cpu", devices=devices, strategy=strategy)
+
+
+def test_a_list_of_gpus_that_contradicts_the_launcher_is_an_error(
+    make: Make, job: Job, see_gpus: Callable[[int], None]
+) -> None:
+    see_gpus(8)
+    job("torchrun", per_host=4)
+    with pytest.raises(ValueError, match=r"`devices` to 2 device.* torchrun started 4\b.*HINT: "):
+        make(devices=[0, 5])
+
+
+def test_parallel_devices_that_contradict_the_launcher_are_an_error(
+    make: Make, distribution: Distribution, part: str, job: Job
+) -> None:
+    job("torchrun")
+    devices = distribution.get(part, "accelerators.CPUAccelerator").get_parallel_devices(3)
+    with pytest.raises(ValueError, match=r"`devices` to 3 device.* torchrun started 2\b.*HINT: "):
+        make(strategy=distribution.get(part, "strategies.DDPStrategy")(parallel_devices=devices))
+
+
+# --- num_nodes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launcher", [*LAUNCHERS, "none"])
+@pytest.mark.parametrize("num_nodes", [3, 16])
+def test_num_nodes_that_contradicts_the_job_is_an_error_that_names_both(
+    make: Make, job: Job, launcher: str, num_nodes: int
+) -> None:
+    job(launcher)
+    with pytest.raises(ValueError, match=rf"`num_nodes={num_nodes}`, but 2 host.*HINT: remove `num_nodes`"):
+        make(num_nodes=num_nodes)
+
+
+def test_num_nodes_that_contradicts_a_job_of_one_host_is_an_error(make: Make, job: Job) -> None:
+    job("none", hosts=1)
+    with pytest.raises(ValueError, match=r"`num_nodes=2`, but 1 host.*HINT: remove `num_nodes`"):
+        make(num_nodes=2)
+
+
+def test_num_nodes_of_1_yields_to_the_cluster(make: Make, job: Job) -> None:
+    job("torchrun")
+    assert make(num_nodes=1).strategy.num_nodes == 2
+
+
+def test_the_cluster_s_num_nodes_is_said_in_one_line(make: Make, job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    job("torchrun")
+    with caplog.at_level(logging.INFO, logger=LOG.name):
+        make()
+    lines = [record.getMessage() for record in caplog.records if record.name == LOG.name]
+    assert len(lines) == 1
+    assert lines[0].startswith("num_nodes=2, as in SageMakerJob(name=digits, launcher=torchrun")
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_only_rank_zero_says_the_cluster_s_num_nodes(
+    make: Make, job: Job, caplog: pytest.LogCaptureFixture, rank: int
+) -> None:
+    job("torchrun", rank=rank)
+    with caplog.at_level(logging.INFO, logger=LOG.name):
+        make()
+    assert [record for record in caplog.records if record.name == LOG.name] == []
+
+
+def test_an_explicit_num_nodes_that_is_right_needs_no_line(
+    make: Make, job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    job("torchrun")
+    with caplog.at_level(logging.INFO, logger=LOG.name):
+        assert make(num_nodes=2).strategy.num_nodes == 2
+    assert [record for record in caplog.records if record.name == LOG.name] == []
+
+
+# --- logging ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def fresh_logging(*handlers: logging.Handler) -> Iterator[None]:
+    """Logging as in a fresh interpreter: pytest's own handlers are away."""
+    root = logging.getLogger()
+    before, root.handlers = root.handlers, list(handlers)
+    try:
+        yield
+    finally:
+        root.handlers = before
+
+
+class Keeping(logging.Handler):
+    """A handler of the user's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.names.append(record.name)
+
+
+def test_the_line_is_shown_where_the_user_set_up_no_logging(
+    make: Make, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job("torchrun")
+    with fresh_logging():
+        make()
+        make()
+    assert capsys.readouterr().err.count("num_nodes=2, as in SageMakerJob(") == 2
+
+
+def test_a_handler_of_the_user_s_at_the_root_gets_the_line_instead(
+    make: Make, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job("torchrun")
+    handler = Keeping()
+    LOG.setLevel(logging.INFO)
+    with fresh_logging(handler):
+        make()
+    assert handler.names.count(LOG.name) == 1
+    assert (LOG.handlers, LOG.propagate) == ([], True)
+    assert "num_nodes=2" not in capsys.readouterr().err
+
+
+def test_a_handler_of_the_user_s_at_our_logger_gets_the_line_instead(
+    make: Make, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job("torchrun")
+    handler = Keeping()
+    LOG.setLevel(logging.INFO)
+    LOG.addHandler(handler)
+    with fresh_logging():
+        make()
+    assert handler.names == [LOG.name]
+    assert LOG.handlers == [handler]
+    assert "num_nodes=2" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level", [logging.WARNING, logging.DEBUG])
+def test_a_level_that_the_user_set_stays(make: Make, job: Job, level: int) -> None:
+    job("torchrun")
+    LOG.setLevel(level)
+    with fresh_logging():
+        make()
+    assert LOG.level == level
+
+
+def test_a_line_that_the_user_s_level_excludes_is_not_shown(
+    make: Make, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job("torchrun")
+    LOG.setLevel(logging.WARNING)
+    with fresh_logging():
+        make()
+    assert "num_nodes=2" not in capsys.readouterr().err
+
+
+# --- whoever comes before us -----------------------------------------------------------------------------------------
+
+
+def test_an_environment_in_plugins_comes_first(make: Make, distribution: Distribution, job: Job) -> None:
+    job("mpirun")
+    environment = distribution.get("fabric", "plugins.environments.LightningEnvironment")()
+    connector = make(plugins=[environment])
+    assert connector.cluster_environment is environment
+    assert strategy_name(connector) == "SingleDeviceStrategy"  # nor are its devices and hosts ours
+
+
+def test_the_environment_of_a_strategy_instance_comes_first(
+    make: Make, distribution: Distribution, part: str, job: Job
+) -> None:
+    job("mpirun")
+    environment = distribution.get("fabric", "plugins.environments.LightningEnvironment")()
+    strategy = distribution.get(part, "strategies.DDPStrategy")(cluster_environment=environment)
+    made = make(strategy=strategy).strategy
+    assert made.cluster_environment is environment
+    assert (made.num_nodes, made.num_processes) == (1, 1)
+
+
+def test_our_environment_in_plugins_is_served_as_the_one_found(make: Make, job: Job) -> None:
+    job("torchrun", rank=3)
+    environment = SageMakerEnvironment()
+    strategy = make(plugins=[environment]).strategy
+    assert strategy.cluster_environment is environment
+    assert (strategy.num_nodes, strategy.num_processes, strategy.world_size, strategy.global_rank) == (2, 2, 4, 3)
+
+
+def test_our_environment_in_a_strategy_instance_is_served_as_the_one_found(
+    make: Make, distribution: Distribution, part: str, job: Job
+) -> None:
+    job("torchrun", rank=3)
+    environment = SageMakerEnvironment()
+    strategy = make(strategy=distribution.get(part, "strategies.DDPStrategy")(cluster_environment=environment)).strategy
+    assert strategy.cluster_environment is environment
+    assert (strategy.num_nodes, strategy.num_processes, strategy.world_size, strategy.global_rank) == (2, 2, 4, 3)
+
+
+def test_our_environment_serves_both_distributions_in_one_process(job: Job) -> None:
+    if importlib.util.find_spec("lightning") is None:
+        pytest.skip("the distribution `lightning` is not installed")
+    job("torchrun", rank=3)
+    environment = SageMakerEnvironment()
+    for each in DISTRIBUTIONS.values():
+        assert isinstance(environment, each.get("fabric", "plugins.environments.ClusterEnvironment"))
+        assert each.get("pytorch", "Trainer")(plugins=[environment], **QUIET).world_size == 4
+        assert each.get("fabric", "Fabric")(plugins=[environment]).world_size == 4
+
+
+def test_slurm_comes_first(make: Make, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    job("none", gpus=2)
+    slurm = {"NTASKS": "4", "JOB_NAME": "train", "PROCID": "3", "LOCALID": "1", "NODEID": "1", "NTASKS_PER_NODE": "2"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    connector = make(accelerator="cpu", devices=2, num_nodes=2)
+    assert type(connector.cluster_environment).__name__ == "SLURMEnvironment"
+    assert connector.strategy.global_rank == 3
+
+
+def test_lsf_comes_first(make: Make, job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    job("none", gpus=2)
+    hosts = tmp_path / "hosts"
+    hosts.write_text("launch\nhere\nhere\n")
+    lsf = {"LSB_JOBID": "1", "LSB_DJOB_RANKFILE": str(hosts), "JSM_NAMESPACE_SIZE": "2"}
+    lsf |= {"JSM_NAMESPACE_RANK": "1", "JSM_NAMESPACE_LOCAL_RANK": "1"}
+    for name, value in lsf.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("socket.gethostname", lambda: "here")
+    connector = make(accelerator="cpu", devices=2)
+    assert type(connector.cluster_environment).__name__ == "LSFEnvironment"
+    assert connector.strategy.global_rank == 1
+
+
+def test_torchrun_outside_sagemaker_stays_lightning_s(make: Make, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    job("torchrun", rank=3)
+    monkeypatch.delenv("TRAINING_JOB_NAME")
+    connector = make(accelerator="cpu", devices=2, num_nodes=2)
+    assert type(connector.cluster_environment).__name__ == "TorchElasticEnvironment"
+    assert connector.strategy.global_rank == 3
+
+
+def test_a_stray_variable_without_resourceconfig_changes_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRAINING_JOB_NAME", "digits")
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    connector = make()
+    assert type(connector.cluster_environment).__name__ == "LightningEnvironment"
+    assert strategy_name(connector) == "SingleDeviceStrategy"
+
+
+def test_a_damaged_job_is_an_error_at_construction(make: Make, job: Job, tmp_path: Path) -> None:
+    job("torchrun")
+    (tmp_path / "input" / "config" / "resourceconfig.json").write_text('{"current_host": "algo-1", "hos')
+    with pytest.raises(ValueError, match=r"resourceconfig\.json is not JSON.*HINT: "):
+        make()
+
+
+def test_with_the_off_switch_our_environment_is_still_accepted_by_name(
+    job: Job, distribution: Distribution, part: str
+) -> None:
+    job("torchrun", rank=3)
+    name = "Trainer" if part == "pytorch" else "Fabric"
+    code = f"""
+from {getattr(distribution, part)} import {name}
+from lightning_sagemaker import SageMakerEnvironment
+found = {name}(accelerator="cpu", devices=2, num_nodes=2)
+found = getattr(found, "_accelerator_connector", None) or found._connector
+assert type(found.cluster_environment).__name__ == "TorchElasticEnvironment"
+made = {name}(accelerator="cpu", devices=2, num_nodes=2, plugins=[SageMakerEnvironment()])
+assert type(made.strategy.cluster_environment) is SageMakerEnvironment
+print(made.world_size, made.global_rank)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "LIGHTNING_SAGEMAKER_AUTOLOAD": "0"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "4 3"

@@ -1,0 +1,260 @@
+"""The package as it is built, installed and removed, and its public names."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import lightning_sagemaker
+
+if TYPE_CHECKING:
+    from email.message import Message
+
+ROOT = Path(__file__).parents[1]
+ISOLATION = ["--no-isolation"] if importlib.util.find_spec("hatchling") else []
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that was built from the sdist."""
+    pytest.importorskip("build", reason="`build` is not installed")
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", *ISOLATION, "--outdir", str(folder), str(ROOT)], check=True, timeout=280
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    return next(built.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    return Parser().parsestr(text_of(wheel, "METADATA"))
+
+
+@pytest.fixture(scope="module")
+def sources(built: Path) -> set[str]:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        return {name.partition("/")[2] for name in archive.getnames()}
+
+
+def text_of(wheel: Path, name: str) -> str:
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read(f"lightning_sagemaker-{lightning_sagemaker.__version__}.dist-info/{name}").decode()
+
+
+def tracked(folder: str) -> set[str]:
+    """Files of the working tree that belong into a distribution."""
+    paths = (path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file())
+    return {path.as_posix() for path in paths if "__pycache__" not in path.parts and path.suffix != ".pyc"}
+
+
+# --- the files -------------------------------------------------------------------------------------------------------
+
+
+def test_the_wheel_is_pure_and_for_every_platform(wheel: Path) -> None:
+    assert wheel.name == f"lightning_sagemaker-{lightning_sagemaker.__version__}-py3-none-any.whl"
+    assert "Root-Is-Purelib: true" in text_of(wheel, "WHEEL")
+
+
+def test_the_wheel_holds_all_of_the_package(names: set[str]) -> None:
+    assert {name for name in names if name.startswith("lightning_sagemaker/")} == tracked("lightning_sagemaker")
+
+
+def test_the_wheel_is_marked_as_typed(names: set[str]) -> None:
+    assert "lightning_sagemaker/py.typed" in names
+
+
+def test_the_wheel_holds_nothing_beside_package_pth_file_and_metadata(names: set[str]) -> None:
+    roots = {name.partition("/")[0] for name in names}
+    information = f"lightning_sagemaker-{lightning_sagemaker.__version__}.dist-info"
+    assert roots == {"lightning_sagemaker", "lightning_sagemaker.pth", information}
+
+
+def test_the_pth_file_of_the_wheel_is_one_line_that_site_executes(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        line, *others = archive.read("lightning_sagemaker.pth").decode().splitlines()
+    assert line.startswith("import ")
+    assert others == []
+
+
+def test_the_pth_file_stands_behind_those_of_editable_installations(names: set[str]) -> None:
+    (ours,) = (name for name in names if name.endswith(".pth"))
+    assert max(ours, "_editable_impl_lightning_sagemaker.pth", "__editable__.lightning_sagemaker-0.1.0.pth") == ours
+
+
+def test_the_wheel_holds_the_licence(names: set[str], metadata: Message) -> None:
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_sdist_holds_what_the_wheel_is_built_from_and_the_tests(sources: set[str]) -> None:
+    assert tracked("lightning_sagemaker") | {"lightning_sagemaker.pth", "pyproject.toml", "LICENSE"} <= sources
+    assert "tests/test_package.py" in sources
+
+
+def test_the_sdist_holds_no_caches(sources: set[str]) -> None:
+    assert [name for name in sources if "__pycache__" in name or "_cache" in name or name.startswith(".git/")] == []
+
+
+# --- the metadata ----------------------------------------------------------------------------------------------------
+
+
+def test_the_oldest_python_is_3_10(metadata: Message) -> None:
+    assert metadata["Requires-Python"] == ">=3.10"
+
+
+def test_the_only_requirement_is_pytorch_lightning_without_its_withdrawn_versions(metadata: Message) -> None:
+    required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert len(required) == 1
+    assert required[0].startswith("pytorch-lightning")
+    assert set(required[0].removeprefix("pytorch-lightning").split(",")) == {">=2.2", "!=2.6.2", "!=2.6.3"}
+
+
+def test_no_requirement_touches_torch(metadata: Message) -> None:
+    names = [line.split(">")[0].split("=")[0].split(";")[0].strip() for line in metadata.get_all("Requires-Dist", [])]
+    assert not {"torch", "torchvision", "lightning"} & set(names)
+
+
+def test_every_requirement_beside_pytorch_lightning_belongs_to_a_declared_extra(metadata: Message) -> None:
+    extras = metadata.get_all("Provides-Extra", [])
+    for line in metadata.get_all("Requires-Dist", []):
+        assert line.startswith("pytorch-lightning") or any(f"extra == '{extra}'" in line for extra in extras), line
+
+
+def test_torch_and_the_command_line_have_their_entry_points(wheel: Path) -> None:
+    assert text_of(wheel, "entry_points.txt").split() == [
+        *("[console_scripts]", "lightning-sagemaker", "=", "lightning_sagemaker.cli:main"),
+        *("[torch.backends]", "lightning_sagemaker", "=", "lightning_sagemaker._autoload:autoload"),
+    ]
+
+
+# --- installed and removed -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """Interpreter of a new environment that has pip, and nothing of this one."""
+    venv.EnvBuilder(symlinks=True, with_pip=False).create(tmp_path / "venv")
+    return tmp_path / "venv" / "bin" / "python"
+
+
+def pip(python: Path, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "--python", str(python), *arguments], check=True, timeout=280
+    )
+
+
+def files_below(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def answer(python: Path, code: str, **environ: str) -> str:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TRAINING_JOB"))}
+    done = subprocess.run(
+        [str(python), "-c", code],
+        env=inherited | environ,
+        cwd=python.parent,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+ENTRY_POINT = """
+import importlib.metadata, sys
+entry, = importlib.metadata.entry_points(group="torch.backends")
+entry.load()()
+print(entry.value, type(sys.meta_path[0]).__module__)
+"""
+
+
+def test_the_installed_wheel_serves_torch_and_every_start_in_a_job(wheel: Path, python: Path) -> None:
+    pip(python, "install", "--no-deps", "--no-index", str(wheel))
+    assert answer(python, ENTRY_POINT) == "lightning_sagemaker._autoload:autoload lightning_sagemaker._autoload"
+    loaded = "import sys; print('lightning_sagemaker' in sys.modules)"
+    assert answer(python, loaded) == "False"
+    assert answer(python, loaded, TRAINING_JOB_NAME="digits") == "True"
+    assert (python.parent / "lightning-sagemaker").exists()
+
+
+def test_removing_the_wheel_leaves_nothing_behind(wheel: Path, python: Path) -> None:
+    before = files_below(python.parents[1])
+    pip(python, "install", "--no-deps", "--no-index", str(wheel))
+    assert files_below(python.parents[1]) != before
+    answer(python, ENTRY_POINT, TRAINING_JOB_NAME="digits")
+    pip(python, "uninstall", "--yes", "lightning-sagemaker")
+    assert files_below(python.parents[1]) == before
+    assert answer(python, "print('starts')", TRAINING_JOB_NAME="digits") == "starts"
+
+
+def test_a_target_folder_on_the_path_serves_torch(wheel: Path, python: Path, tmp_path: Path) -> None:
+    pip(python, "install", "--no-deps", "--no-index", "--target", str(tmp_path / "target"), str(wheel))
+    value = answer(python, ENTRY_POINT, PYTHONPATH=str(tmp_path / "target"))
+    assert value == "lightning_sagemaker._autoload:autoload lightning_sagemaker._autoload"
+
+
+# --- public names ----------------------------------------------------------------------------------------------------
+
+
+def test_the_public_names_are_sorted() -> None:
+    assert lightning_sagemaker.__all__ == sorted(lightning_sagemaker.__all__)
+
+
+@pytest.mark.parametrize("name", lightning_sagemaker.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(lightning_sagemaker, name).__name__ == name
+
+
+def test_a_star_import_brings_the_public_names() -> None:
+    names: dict[str, object] = {}
+    exec("from lightning_sagemaker import *", names)  # noqa: S102 - only allowed at a module's level
+    assert names.keys() - {"__builtins__"} == set(lightning_sagemaker.__all__)
+
+
+def test_the_version_is_that_of_the_metadata() -> None:
+    assert lightning_sagemaker.__version__ == importlib.metadata.version("lightning-sagemaker")
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'lightning_sagemaker' has no attribute 'Sagemaker'"):
+        lightning_sagemaker.Sagemaker  # noqa: B018
+
+
+def test_an_unknown_name_cannot_be_imported() -> None:
+    with pytest.raises(ImportError, match="cannot import name 'Sagemaker'"):
+        exec("from lightning_sagemaker import Sagemaker")  # noqa: S102 - mypy would refuse it
+
+
+def test_submodules_are_imported_as_ever() -> None:
+    from lightning_sagemaker import connectors  # noqa: PLC0415
+
+    assert connectors.__name__ == "lightning_sagemaker.connectors"
+
+
+def test_dir_lists_the_public_names_and_the_version() -> None:
+    assert set(dir(lightning_sagemaker)) == {*lightning_sagemaker.__all__, "__version__"}
