@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=16, help="per process")
     parser.add_argument("--lr", type=float, default=4e-3)
+    parser.add_argument("--strategy", default="auto")
     arguments = parser.parse_args()
 
     L.seed_everything(42)
@@ -96,6 +97,7 @@ def main() -> None:
     trainer = L.Trainer(
         max_epochs=arguments.epochs,
         accelerator="auto",
+        strategy=arguments.strategy,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

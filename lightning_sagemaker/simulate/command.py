@@ -27,6 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """
     parser = subparsers.add_parser(
         "simulate",
+        usage="%(prog)s [options] script.py [-- arguments of the script]",
         help="run a training script on this machine as a SageMaker job would",
         description="Run a training script on this machine as N hosts x M processes, with the environment, the files "
         "and the launcher that a SageMaker training job would have.",
@@ -34,7 +35,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("script", type=Path, help="training script; its folder is the job's source folder")
-    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="the script's arguments, after --")
     parser.add_argument("--hosts", type=int, default=1, help="number of hosts (default: 1)")
     parser.add_argument("--processes-per-host", type=int, default=1, help="processes on each host (default: 1)")
     parser.add_argument(
@@ -44,10 +44,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=f"one of {', '.join(DISTRIBUTIONS['v2'])} (default: none)",
     )
     parser.add_argument("--sdk", default="v2", metavar="v2|v3", help="SageMaker Python SDK (default: v2)")
-    parser.add_argument("--leader", type=int, metavar="N", help="v2 with a distribution: host that leads (default: last)")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the job; repeatable")
+    parser.add_argument(
+        "--leader", type=int, metavar="N", help="v2 with a distribution: host that leads (default: last)"
+    )
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the job; repeatable"
+    )
     parser.add_argument("--channel", action="append", default=[], metavar="NAME=PATH", help="input channel; repeatable")
     parser.add_argument("--instance-type", default=DEFAULT_INSTANCE_TYPE, help="(default: %(default)s)")
+    parser.add_argument(
+        "--smddp",
+        action=argparse.BooleanOptionalAction,
+        help="whether the image has SMDDP, played by a stand-in (default: with smdistributed and pytorchddp)",
+    )
     parser.add_argument(
         "--mpi-option", action="append", default=[], metavar="OPTION", help="further option of mpirun; repeatable"
     )
@@ -71,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         job = Simulation(
             script=arguments.script,
-            arguments=tuple(arguments.arguments),
+            arguments=tuple(arguments.rest),
             hosts=arguments.hosts,
             processes_per_host=arguments.processes_per_host,
             distribution=arguments.distribution,
@@ -80,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             environment=_pairs(arguments.env, "--env NAME=VALUE"),
             channels={name: Path(path) for name, path in _pairs(arguments.channel, "--channel NAME=PATH").items()},
             instance_type=arguments.instance_type,
+            smddp=arguments.smddp,
             mpi_options=tuple(arguments.mpi_option),
             work_dir=arguments.work_dir,
             keep=arguments.keep,
@@ -96,6 +106,7 @@ def _pairs(texts: list[str], usage: str) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise SimulationError(f"{usage.split()[0]} is {text!r}, expected a name, =, and a value. HINT: {usage}")
+            option = usage.split(maxsplit=1)[0]
+            raise SimulationError(f"{option} is {text!r}, expected a name, =, and a value. HINT: {usage}")
         pairs[name] = value
     return pairs

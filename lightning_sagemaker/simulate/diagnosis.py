@@ -1,9 +1,26 @@
-"""What launchers say about the rank that failed first; their own exit code often does not tell."""
+"""The first failure of a job, and what launchers say about it: their own exit code often does not tell."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first failure of a job.
+
+    Args:
+        host: Host on which it happened, if known.
+        rank: Global rank that failed, if known.
+        code: Exit code as a shell reports it: 128 + n for signal n.
+        error: Last part of what the failed process wrote to its standard error.
+    """
+
+    host: str | None
+    rank: int | None
+    code: int
+    error: list[str]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The mpirun modes: the command, the agent that stands for ssh, and the ranks' variables where no mpirun exists.
 
-Several hosts on one machine: mpirun starts its daemon on each host of ``--host`` through a launch agent, by default ssh.
-Ours gets the same arguments (a host and a shell command) and runs the command right here, in the environment that an ssh
-login on that host would give. The names ``algo-N`` need not resolve, every daemon counts its own ranks, and so the
-local ranks and sizes are mpirun's own. Works with Open MPI 4.1 (``orted``) and 5.0 (``prted``).
+Several hosts on one machine: mpirun starts its daemon on each host of ``--host`` through a launch agent, by default
+ssh. Ours gets the same arguments (a host and a shell command) and runs the command right here, in the environment that
+an ssh login on that host would give. The names ``algo-N`` need not resolve, every daemon counts its own ranks, and so
+the local ranks and sizes are mpirun's own. Works with Open MPI 4.1 (``orted``) and 5.0 (``prted``).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.simulate.container import ADDRESS, INTERFACE
-from lightning_sagemaker.simulate.spec import Simulation, SimulationError
+from lightning_sagemaker.simulate.spec import NUMBER_OPTIONS
 from lightning_sagemaker.simulate.toolkit import SMDDP_SERVER_PORT, has_efa, has_rdma
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lightning_sagemaker.simulate.container import Cluster
+    from lightning_sagemaker.simulate.spec import Simulation
 
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _OPEN_MPI_5 = 5
@@ -79,24 +79,6 @@ def has_mpi4py() -> bool:
     return importlib.util.find_spec("mpi4py") is not None
 
 
-def world_size(job: Simulation) -> int:
-    """What ``-np`` ends up as: the last one given wins, as in Open MPI 4.
-
-    SDK v3 passes processes per host instead of their total, so without a repair all ranks land on the first host.
-    """
-    wanted = job.processes_per_host * (1 if job.sdk == "v3" else job.hosts)
-    for position, option in enumerate(job.mpi_options[:-1]):
-        if option in ("-np", "--np", "-n", "--n"):
-            text = job.mpi_options[position + 1]
-            if not text.isdecimal() or not 1 <= int(text) <= job.hosts * job.processes_per_host:
-                raise SimulationError(
-                    f"mpi option {option} is {text!r}, expected 1 to {job.hosts * job.processes_per_host} "
-                    "(hosts x processes per host). HINT: --mpi-option=-np --mpi-option=4",
-                )
-            wanted = int(text)
-    return wanted
-
-
 def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> list[str]:
     """What the launcher passes with ``-x``: ``NAME=VALUE``, or ``NAME`` for the leader's own value.
 
@@ -112,7 +94,7 @@ def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> list[str]:
     if job.sdk == "v2":
         entries.append(f"NCCL_DEBUG={_nccl_debug(job)}")
     efa = ["FI_PROVIDER=efa"]
-    if job.distribution in ("smdistributed", "pytorchddp"):
+    if job.asks_for_smddp:
         alone = job.hosts == 1
         entries += [f"SMDATAPARALLEL_USE_{'SINGLENODE' if alone else 'HOMOGENEOUS'}=1", *efa, "RDMAV_FORK_SAFE=1"]
         if not alone:
@@ -161,7 +143,7 @@ def command(program: Mpirun, cluster: Cluster, leader: Mapping[str, str], agent:
     # No shared memory: its segments are named by machine and local rank, which hosts on one machine have in common.
     parameters |= {"pml": "ob1", "btl": "self,tcp", "btl_tcp_if_include": INTERFACE}
     hosts = ",".join(f"{host}:{job.processes_per_host}" for host in job.launcher_hosts)
-    arguments += ["--host", hosts, "-np", str(world_size(job)), "--allow-run-as-root"]
+    arguments += ["--host", hosts, "-np", str(job.world_size), "--allow-run-as-root"]
     options = _own_options(job)
     if not any("map-by" in option for option in options):
         arguments += ["--map-by", "slot:oversubscribe"]
@@ -202,7 +184,7 @@ def rank_variables(job: Simulation, rank: int) -> dict[str, str]:
     Returns:
         The variables of Open MPI that scripts and libraries read.
     """
-    size, each = world_size(job), job.processes_per_host
+    size, each = job.world_size, job.processes_per_host
     local_size = min(each, size - rank // each * each)
     return {
         "OMPI_COMM_WORLD_SIZE": str(size),
@@ -226,7 +208,7 @@ def _own_options(job: Simulation) -> list[str]:
     kept: list[str] = []
     while options:
         option = options.pop(0)
-        if option in ("-np", "--np", "-n", "--n") or (job.sdk == "v2" and option == "--NCCL_DEBUG"):
+        if option in NUMBER_OPTIONS or (job.sdk == "v2" and option == "--NCCL_DEBUG"):
             del options[:1]
         elif not (job.sdk == "v2" and option.startswith("--NCCL_DEBUG=")):
             kept.append(option)

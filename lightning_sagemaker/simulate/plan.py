@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.simulate import drivers, mpi, toolkit, worker_environment
+from lightning_sagemaker.simulate.worker_environment import STANDIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +47,7 @@ class Plan:
 
     Args:
         launches: The processes, the leader's first.
-        ranks: Ranks that write to pipes of their own, in `pipes`.
+        ranks: Ranks that a launcher starts, each writing to its own pipe in `pipes`.
         pipes: Folder of the ranks' pipes.
         notes: What differs from the real thing on this machine, for the user.
     """
@@ -57,11 +58,17 @@ class Plan:
     notes: list[str]
 
 
-def make(cluster: Cluster, environ: Mapping[str, str] | None = None, python: str = sys.executable) -> Plan:
-    """Decide what to start, and write the small scripts that it needs into the run's folder.
+def make(
+    cluster: Cluster,
+    pipes: Path,
+    environ: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+) -> Plan:
+    """Decide what to start, and write the small scripts that it needs.
 
     Args:
         cluster: The run; its hosts' folders exist.
+        pipes: Folder for the scripts and the ranks' pipes; mpirun wants no blank in its path.
         environ: The caller's environment.
         python: The interpreter that stands for the container's.
 
@@ -73,18 +80,18 @@ def make(cluster: Cluster, environ: Mapping[str, str] | None = None, python: str
     sdk = drivers if job.sdk == "v3" else toolkit
     devices = worker_environment.share_devices(job, environ)
     notes = [] if devices else ["ranks run on the CPU (fewer GPUs than ranks on this machine)"]
+    if job.has_smddp:
+        notes.append("the image has SMDDP: a stand-in with its documented limits, not AWS's library. HINT: --no-smddp")
     if job.inexpressible:
         notes.append(
-            f"{shlex.join(job.inexpressible)}: passed on, but no hyperparameter can express it, so a SageMaker job would "
-            "not have it. HINT: --name value, each name once",
+            f"{shlex.join(job.inexpressible)}: passed on, but no hyperparameter can express it, so a SageMaker job "
+            "would not have it. HINT: --name value, each name once",
         )
     environments = {}
     for host in job.launcher_hosts:
         base = worker_environment.container_environment(cluster, host, (devices or {}).get(host, ""), environ)
         environments[host] = sdk.worker_environment(cluster, host, base)
 
-    pipes = cluster.root / "ranks"
-    pipes.mkdir()
     ranks = range(0)
     if job.uses_mpirun:
         launches, ranks, more = _mpirun(cluster, environments, pipes, python)
@@ -95,7 +102,9 @@ def make(cluster: Cluster, environ: Mapping[str, str] | None = None, python: str
         worker = _rank_script(pipes, python, "RANK", environments)
         torchrun = _torchrun(python)
         launches = [
-            Launch(host, sdk.torchrun_command(torchrun, cluster, host), env | {"PYTHON_EXEC": worker}, cluster.source(host))
+            Launch(
+                host, sdk.torchrun_command(torchrun, cluster, host), env | {"PYTHON_EXEC": worker}, cluster.source(host)
+            )
             for host, env in environments.items()
         ]
     else:
@@ -115,7 +124,7 @@ def _mpirun(
     python: str,
 ) -> tuple[list[Launch], range, list[str]]:
     job, notes = cluster.job, []
-    size = mpi.world_size(job)
+    size = job.world_size
     leader = environments[job.leader_host]
     program, missing = mpi.find(python, job.hosts)
     module = ["-m", "mpi4py"] if program and mpi.has_mpi4py() else []
@@ -126,14 +135,16 @@ def _mpirun(
         )
     if size < job.hosts * job.processes_per_host:
         notes.append(
-            f"mpirun starts {size} of {job.hosts * job.processes_per_host} ranks (-np); SDK v3 passes the processes of one "
-            "host. HINT: mpi_additional_options=['-np', '<hosts x processes>']; here --mpi-option=-np --mpi-option=<n>",
+            f"mpirun starts {size} of {job.hosts * job.processes_per_host} ranks (-np); SDK v3 passes the processes of "
+            "one host. HINT: mpi_additional_options=['-np', '<hosts x processes>']; here --mpi-option=-np "
+            "--mpi-option=<n>",
         )
     script = [*module, job.script.name, *job.arguments]
+    wrapper = [str(STANDIN / "bin" / "smddprun")] if job.asks_for_smddp and job.has_smddp else []
     if program:
         worker = _rank_script(pipes, python, "OMPI_COMM_WORLD_RANK", environments)
         agent = mpi.write_agent(pipes, environments)
-        command = [*mpi.command(program, cluster, leader, agent), worker, *script]
+        command = [*mpi.command(program, cluster, leader, agent), *wrapper, worker, *script]
         launch = Launch(job.leader_host, command, dict(leader), cluster.source(job.leader_host))
         return [launch], range(size), notes
     notes.append(f"{missing}: ranks are started directly, with the variables that mpirun would set")
@@ -142,7 +153,7 @@ def _mpirun(
     for rank in range(size):
         host = job.launcher_hosts[rank // job.processes_per_host]
         environment = environments[host] | same | mpi.rank_variables(job, rank)
-        launches.append(Launch(host, [python, *script], environment, cluster.source(host), rank))
+        launches.append(Launch(host, [*wrapper, python, *script], environment, cluster.source(host), rank))
     return launches, range(0), notes
 
 
@@ -162,7 +173,9 @@ def _rank_script(pipes: Path, python: str, rank_variable: str, environments: Map
         # A shell loses variables with names like SM_HP_LEARNING-RATE; env does not.
         lost = [f"{name}={value}" for name, value in environment.items() if not _SHELL_NAME.fullmatch(name)]
         program = ["env", *lost, python] if lost else [python]
-        (pipes / f"{host}.sh").write_text(f'set -- {shlex.join(program)} "$@"\n', encoding="utf-8")
+        # And it adds some of its own.
+        added = " ".join(name for name in ("OLDPWD", "PWD", "SHLVL") if name not in environment)
+        (pipes / f"{host}.sh").write_text(f'unset {added}\nset -- {shlex.join(program)} "$@"\n', encoding="utf-8")
     script = pipes / "python"
     script.write_text(
         "#!/bin/sh\n"

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from lightning_sagemaker.simulate import container, plan
 from lightning_sagemaker.simulate.status import Console
-from lightning_sagemaker.simulate.supervisor import Failure, Supervisor
+from lightning_sagemaker.simulate.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from lightning_sagemaker.simulate.diagnosis import Failure
     from lightning_sagemaker.simulate.spec import Simulation
 
 
@@ -52,15 +53,17 @@ def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = No
     cluster = _cluster(job)
     for host in job.host_names:
         container.create(cluster, host)
-    made = plan.make(cluster)
     shape = f"{job.hosts} x {job.processes_per_host}, SDK {job.sdk}, {job.distribution}"
     console.note(f"{cluster.name}: {shape}, leader {job.leader_host}, folder {cluster.root}")
-    for note in made.notes:
-        console.note(note)
-    code, failure = Supervisor(made, cluster.root, console, cluster.name, job.grace).run()
+    with tempfile.TemporaryDirectory(prefix="sagemaker-ranks-") as pipes:
+        made = plan.make(cluster, Path(pipes))
+        for note in made.notes:
+            console.note(note)
+        code, failure = Supervisor(
+            made, console, root=cluster.root, title=cluster.name, hosts=job.hosts, grace=job.grace
+        ).run()
 
     seconds = console.elapsed
-    shutil.rmtree(made.pipes)
     folder: Path | None = cluster.root
     if code == 0 and job.work_dir is None and not job.keep:
         shutil.rmtree(cluster.root)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lightning_sagemaker.simulate.arguments import parse_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +17,9 @@ DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "v2": ("none", "torch_distributed", "smdistributed", "pytorchddp", "mpi"),
     "v3": ("none", "torch_distributed", "mpi"),
 }
-MPIRUN_DISTRIBUTIONS = ("smdistributed", "pytorchddp", "mpi")
+NUMBER_OPTIONS = ("-np", "--np", "-n", "--n")
+SMDDP_DISTRIBUTIONS = ("smdistributed", "pytorchddp")  # the same thing: the container cannot tell them apart
+MPIRUN_DISTRIBUTIONS = (*SMDDP_DISTRIBUTIONS, "mpi")
 
 # The type that SMDDP was made for: a script sees every variable that the toolkit can set, EFA's included.
 DEFAULT_INSTANCE_TYPE = "ml.p4d.24xlarge"
@@ -50,6 +54,8 @@ class Simulation:
         environment: The job's own environment variables.
         channels: Input channels: name to folder or file.
         instance_type: Instance type that the job believes in.
+        smddp: Whether the image has SMDDP; the stand-in plays it. The default is yes where the distribution asks for it
+            (``smdistributed``, ``pytorchddp``). No image of PyTorch 2.6 or later has it.
         mpi_options: Further options of mpirun (``custom_mpi_options`` in v2, ``mpi_additional_options`` in v3).
         work_dir: Folder for the hosts' files, empty or to be made. The default is a temporary folder.
         keep: Keep a temporary folder also when the job succeeded.
@@ -66,6 +72,7 @@ class Simulation:
     environment: Mapping[str, str] = field(default_factory=dict)
     channels: Mapping[str, Path] = field(default_factory=dict)
     instance_type: str = DEFAULT_INSTANCE_TYPE
+    smddp: bool | None = None
     mpi_options: tuple[str, ...] = ()
     work_dir: Path | None = None
     keep: bool = False
@@ -73,6 +80,8 @@ class Simulation:
 
     def __post_init__(self) -> None:
         _check_launch(self)
+        _check_leader(self)
+        _check_options(self)
         _check_script(self)
         _check_files(self)
         _check_hyperparameters(self)
@@ -104,6 +113,34 @@ class Simulation:
         return self.distribution in MPIRUN_DISTRIBUTIONS
 
     @property
+    def asks_for_smddp(self) -> bool:
+        """Whether the toolkit starts the ranks through ``smddprun``, where the image has it."""
+        return self.distribution in SMDDP_DISTRIBUTIONS
+
+    @property
+    def has_smddp(self) -> bool:
+        """Whether the image has SMDDP."""
+        return self.asks_for_smddp if self.smddp is None else self.smddp
+
+    @property
+    def world_size(self) -> int:
+        """What mpirun's ``-np`` ends up as: the last one given wins, as in Open MPI 4.
+
+        SDK v3 passes the processes of one host instead of their total: without a repair all ranks land on the first.
+        """
+        wanted = self.processes_per_host * (1 if self.sdk == "v3" and self.uses_mpirun else self.hosts)
+        for option, text in itertools.pairwise(self.mpi_options):
+            if option in NUMBER_OPTIONS:
+                if not text.isdecimal() or not 1 <= int(text) <= self.hosts * self.processes_per_host:
+                    slots = self.hosts * self.processes_per_host
+                    raise SimulationError(
+                        f"mpi option {option} is {text!r}, expected 1 to {slots} (hosts x processes per host). "
+                        "HINT: --mpi-option=-np --mpi-option=4",
+                    )
+                wanted = int(text)
+        return wanted
+
+    @property
     def hyperparameters(self) -> dict[str, object]:
         """The arguments that a job can express: a number where the text survives the round trip, else a string."""
         return dict(parse_arguments(self.arguments)[0])
@@ -112,43 +149,6 @@ class Simulation:
     def inexpressible(self) -> list[str]:
         """The arguments that no hyperparameter can express (flags, positional ones, repeated names)."""
         return parse_arguments(self.arguments)[1]
-
-
-def parse_arguments(arguments: tuple[str, ...]) -> tuple[dict[str, object], list[str]]:
-    """Split a script's arguments into hyperparameters and what cannot be one.
-
-    Args:
-        arguments: The arguments as given.
-
-    Returns:
-        The hyperparameters by name, and the arguments left over.
-    """
-    hyperparameters: dict[str, object] = {}
-    rest: list[str] = []
-    index = 0
-    while index < len(arguments):
-        option, equals, value = arguments[index].partition("=")
-        is_option = re.fullmatch(r"--[A-Za-z][\w.-]*|-[A-Za-z]", option) is not None
-        has_next = index + 1 < len(arguments) and not re.match(r"-[A-Za-z-]", arguments[index + 1])
-        name = option.lstrip("-")
-        if is_option and name not in hyperparameters and (equals or has_next):
-            hyperparameters[name] = _number_or_text(value if equals else arguments[index + 1])
-            index += 1 if equals else 2
-        else:
-            rest.append(arguments[index])
-            index += 1
-    return hyperparameters, rest
-
-
-def _number_or_text(text: str) -> object:
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        if str(number) == text and math.isfinite(number):
-            return number
-    return text
 
 
 def _check_launch(job: Simulation) -> None:
@@ -164,26 +164,36 @@ def _check_launch(job: Simulation) -> None:
     for name, count in (("hosts", job.hosts), ("processes-per-host", job.processes_per_host)):
         if count < 1:
             raise SimulationError(f"{name} is {count}, expected at least 1. HINT: pass --{name} 1 or more.")
-    if job.leader is not None:
-        if job.sdk != "v2" or job.distribution == "none":
-            raise SimulationError(
-                f"leader is {job.leader}, but SDK {job.sdk} with distribution {job.distribution!r} always has its first "
-                "host lead. HINT: drop --leader, or use SDK v2 with a distribution.",
-            )
-        if not 1 <= job.leader <= job.hosts:
-            raise SimulationError(
-                f"leader is {job.leader}, expected the number of a host: 1 to {job.hosts}. HINT: --leader 2 is algo-2.",
-            )
+
+
+def _check_options(job: Simulation) -> None:
     if job.mpi_options and not job.uses_mpirun:
+        with_mpirun = [name for name in DISTRIBUTIONS[job.sdk] if name in MPIRUN_DISTRIBUTIONS]
         raise SimulationError(
             f"mpi options are {list(job.mpi_options)}, but distribution {job.distribution!r} starts no mpirun. "
-            f"HINT: drop --mpi-option, or choose one of: {', '.join(n for n in legal if n in MPIRUN_DISTRIBUTIONS)}.",
+            f"HINT: drop --mpi-option, or choose one of: {', '.join(with_mpirun)}.",
         )
+    if job.grace < 0:
+        raise SimulationError(f"grace is {job.grace}, expected 0 or more seconds. HINT: the default is 5.")
+    _ = job.world_size  # checks the options that change it
     for name in job.environment:
         if not _VARIABLE.fullmatch(name):
             raise SimulationError(
                 f"environment variable is named {name!r}, expected letters, digits and underscores. "
                 "HINT: pass --env NAME=VALUE.",
+            )
+
+
+def _check_leader(job: Simulation) -> None:
+    if job.leader is not None:
+        if job.sdk != "v2" or job.distribution == "none":
+            raise SimulationError(
+                f"leader is {job.leader}, but SDK {job.sdk} with distribution {job.distribution!r} always has its "
+                "first host lead. HINT: drop --leader, or use SDK v2 with a distribution.",
+            )
+        if not 1 <= job.leader <= job.hosts:
+            raise SimulationError(
+                f"leader is {job.leader}, expected the number of a host: 1 to {job.hosts}. HINT: --leader 2 is algo-2.",
             )
 
 
@@ -217,7 +227,9 @@ def _check_files(job: Simulation) -> None:
         if not _CHANNEL.fullmatch(name):
             raise SimulationError(f"channel is named {name!r}, expected up to 64 letters, digits and . - _")
         if not path.exists():
-            raise SimulationError(f"channel {name!r} is {str(path)!r}, which does not exist. HINT: --channel NAME=PATH.")
+            raise SimulationError(
+                f"channel {name!r} is {str(path)!r}, which does not exist. HINT: --channel NAME=PATH."
+            )
 
 
 def _check_hyperparameters(job: Simulation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from typing import TextIO
@@ -20,6 +21,7 @@ class Console:
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self._out, self._err = out, err
         self._live = err.isatty()
+        self.broken = False
         self._shown = False
         self._next = 0.0
         self._started = time.monotonic()
@@ -35,8 +37,13 @@ class Console:
         stream = self._err if error else self._out
         text = "".join(f"{line}\n" for line in lines)
         encoding = stream.encoding or "utf-8"
-        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        stream.flush()
+        try:
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            stream.flush()
+        except BrokenPipeError:
+            # Whoever read us has gone (`| head`). What is still written goes nowhere, at interpreter exit too.
+            self.broken = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     def note(self, text: str) -> None:
         """Write a line of our own."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.simulate import diagnosis, processes
+from lightning_sagemaker.simulate.diagnosis import Failure
 from lightning_sagemaker.simulate.streams import RankStream, Stream, error_text, has_traceback
 
 if TYPE_CHECKING:
@@ -30,23 +31,6 @@ _DRAIN = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """The first failure of a job.
-
-    Args:
-        host: Host on which it happened, if known.
-        rank: Global rank that failed, if known.
-        code: Exit code as a shell reports it: 128 + n for signal n.
-        error: Last part of what the failed process wrote to its standard error.
-    """
-
-    host: str | None
-    rank: int | None
-    code: int
-    error: list[str]
-
-
 @dataclass
 class _Child:
     launch: Launch
@@ -60,14 +44,16 @@ class Supervisor:
 
     Args:
         plan: What to start.
-        root: Folder of the run, by which its processes are recognised.
         console: Where output goes.
+        root: Folder of the run, by which its processes are recognised.
         title: What the status line begins with.
+        hosts: How many hosts the job has.
         grace: Seconds between SIGTERM and SIGKILL.
     """
 
-    def __init__(self, plan: Plan, root: Path, console: Console, title: str, grace: float) -> None:
+    def __init__(self, plan: Plan, console: Console, *, root: Path, title: str, hosts: int, grace: float) -> None:
         self._plan, self._root, self._console, self._title, self._grace = plan, root, console, title, grace
+        self._hosts = hosts
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._ranks: list[RankStream] = []
@@ -99,9 +85,9 @@ class Supervisor:
     def _start(self) -> None:
         for rank in self._plan.ranks:
             for error, suffix in ((False, "out"), (True, "err")):
-                stream = RankStream(self._plan.pipes / f"{rank}.{suffix}", rank, error=error)
-                self._ranks.append(stream)
-                self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
+                of_rank = RankStream(self._plan.pipes / f"{rank}.{suffix}", rank, error=error)
+                self._ranks.append(of_rank)
+                self._selector.register(of_rank.descriptor, selectors.EVENT_READ, of_rank)
         for launch in self._plan.launches:
             process = subprocess.Popen(  # noqa: S603
                 launch.command,
@@ -131,6 +117,9 @@ class Supervisor:
             if child.ended is not None and child.process.returncode != 0 and self._failed is None:
                 self._failed = child
                 self._end(signal.SIGTERM)
+        if self._console.broken and not self._received:
+            self._received.append(signal.SIGPIPE)
+            self._end(signal.SIGTERM)
         if self._deadline is not None and now >= self._deadline:
             self._deadline = now + self._grace
             self._end(signal.SIGKILL)
@@ -141,10 +130,19 @@ class Supervisor:
             if now - self._gone > _PATIENCE:
                 self._console.note("all ranks have ended, their launcher has not: ending it")
                 self._end(signal.SIGTERM)
-        hosts = sum(child.ended is None for child in self._children)
-        ranks = f" | {running} of {len(self._plan.ranks)} ranks running" if self._plan.ranks else ""
-        self._console.status(f"{self._title} | {hosts} of {len(self._children)} processes up{ranks}")
+        self._show(running)
         return read
+
+    def _show(self, running: int) -> None:
+        up = [child.launch for child in self._children if child.ended is None]
+        # mpirun, one process on the leader's host, stands for all of them.
+        hosts = self._hosts if self._plan.ranks and up and len(self._children) == 1 else len({one.host for one in up})
+        text = f"{self._title} | {hosts} of {self._hosts} hosts up"
+        if self._plan.ranks:
+            text += f" | {running} of {len(self._plan.ranks)} ranks running"
+        elif any(one.rank is not None for one in up):
+            text += f" | {len(up)} of {len(self._children)} ranks running"
+        self._console.status(text)
 
     def _read(self, timeout: float) -> bool:
         streams: list[Stream] = [key.data for key, _ in self._selector.select(timeout)]
@@ -208,7 +206,7 @@ class Supervisor:
             host, word = self._word
             rank = word.rank if word.rank is not None else self._global_rank(host, word.local_rank)
             code = code if word.code is None else word.code
-        of_rank = [stream for stream in self._ranks if stream.rank == rank]
+        of_rank: list[Stream] = [stream for stream in self._ranks if stream.rank == rank]
         of_host = sorted(child.streams, key=lambda stream: not stream.error)
         # A launcher that did not name a rank: the first that showed a traceback.
         guessed = [stream for stream in self._tracebacks if stream.rank is not None and rank is None]

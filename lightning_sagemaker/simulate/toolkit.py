@@ -31,14 +31,19 @@ if TYPE_CHECKING:
 FRAMEWORK_MODULE = "sagemaker_pytorch_container.training:main"
 SMDDP_SERVER_PORT = 7592
 
-_EFA_TYPES = frozenset(
+# What the toolkit knows, whatever a type really has.
+_RDMA_TYPES = frozenset(
     f"ml.{name}"
     for name in (
-        "g4dn.8xlarge g4dn.12xlarge g5.48xlarge p3dn.24xlarge p4d.24xlarge p4de.24xlarge p5.48xlarge p5e.48xlarge "
-        "trn1.32xlarge p6e-gb200.36xlarge"
-    ).split()
+        "p4d.24xlarge",
+        "p4de.24xlarge",
+        "p5.48xlarge",
+        "p5e.48xlarge",
+        "trn1.32xlarge",
+        "p6e-gb200.36xlarge",
+    )
 )
-_RDMA_TYPES = _EFA_TYPES - {"ml.g4dn.8xlarge", "ml.g4dn.12xlarge", "ml.g5.48xlarge", "ml.p3dn.24xlarge"}
+_EFA_TYPES = _RDMA_TYPES | {"ml.g4dn.8xlarge", "ml.g4dn.12xlarge", "ml.g5.48xlarge", "ml.p3dn.24xlarge"}
 
 
 def has_efa(instance_type: str) -> bool:
@@ -170,7 +175,7 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
         "is_master": host == job.leader_host,
         "is_modelparallel_enabled": None,
         "is_smddpmprun_installed": False,
-        "is_smddprun_installed": False,
+        "is_smddprun_installed": job.has_smddp,
         "job_name": cluster.name,
         "master_hostname": job.leader_host,
         "topology": [],

@@ -15,7 +15,7 @@ GLOO_SOCKET_IFNAME           unset                loopback               gloo as
 CUDA_VISIBLE_DEVICES         unset                the host's GPUs        hosts share one machine's GPUs
 TMPDIR                       unset                the host's own         hosts share one machine's ``/tmp``
 PYTHONUNBUFFERED             1 (set by images)    1                      lines appear as they are printed
-TRAINING_JOB_ARN             set                  unset                  nothing may take this for AWS (as in local mode)
+TRAINING_JOB_ARN             set                  unset                  local mode has none either; this is not AWS
 LD_PRELOAD                   gethostname.so       unset                  it reads a fixed path under ``/opt/ml``
 ===========================  ===================  =====================  ===============================================
 """
@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.simulate.container import INTERFACE, Cluster
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lightning_sagemaker.simulate.spec import Simulation
+
+STANDIN = Path(__file__).with_name("standin")  # for the folder of an image's SMDDP library
 
 # Set by launchers, schedulers and SageMaker. A simulation started inside one of them must not inherit its world.
 _FOREIGN_PREFIXES = (
@@ -99,10 +102,12 @@ def container_environment(cluster: Cluster, host: str, devices: str, environ: Ma
         # The worker starts in another folder.
         parts = [os.path.abspath(part) for part in environment["PYTHONPATH"].split(os.pathsep) if part]  # noqa: PTH100
         environment["PYTHONPATH"] = os.pathsep.join(parts)
+    environment |= {"PYTHONUNBUFFERED": "1", **cluster.job.environment}
+    if cluster.job.has_smddp:  # installed in the image: after whatever the user puts on the path
+        for name, folder in (("PYTHONPATH", STANDIN), ("PATH", STANDIN / "bin")):
+            environment[name] = os.pathsep.join(part for part in (environment.get(name), str(folder)) if part)
     return {
         **environment,
-        "PYTHONUNBUFFERED": "1",
-        **cluster.job.environment,
         "TRAINING_JOB_NAME": cluster.name,
         "SAGEMAKER_BASE_DIR": str(cluster.base(host)),
         "TMPDIR": str(cluster.temporary(host)),

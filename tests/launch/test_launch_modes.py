@@ -28,7 +28,7 @@ ROUTES = tuple(
 )
 TRAINERS = tuple(name for name in ROUTES if "fabric" not in name)
 # Stock Lightning and torch set these at first use, with or without this package.
-SET_BY_STOCK = {"PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}
+SET_BY_STOCK = {"OMP_NUM_THREADS", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}
 # Where SageMaker starts one process per host, Lightning's own launcher starts the others, and leaves these behind.
 LEFT_BY_LIGHTNINGS_LAUNCHER = {"LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "WORLD_SIZE"}
 # What torch needs for the rendezvous: Lightning writes it wherever the launcher has not.
@@ -53,8 +53,9 @@ class Mode:
 MODES = {
     "v2-none": Mode("SDK v2, no distribution", ("none",), left_behind=LEFT_BY_LIGHTNINGS_LAUNCHER),
     "v2-torch_distributed": Mode("SDK v2, `torch_distributed`", ("torch_distributed",)),
-    "v2-smdistributed": Mode("SDK v2, `smdistributed.dataparallel`, image without SMDDP", ("smdistributed",)),
-    "v2-pytorchddp": Mode("SDK v2, `pytorchddp`", ("pytorchddp",)),
+    "v2-smdistributed": Mode("SDK v2, `smdistributed.dataparallel`, image with SMDDP", ("smdistributed",)),
+    "v2-no-smddp": Mode("SDK v2, `smdistributed.dataparallel`, image without SMDDP", ("smdistributed", "--no-smddp")),
+    "v2-pytorchddp": Mode("SDK v2, `pytorchddp`, image without SMDDP", ("pytorchddp", "--no-smddp")),
     "v2-mpi": Mode("SDK v2, `mpi`", ("mpi",)),
     "v3-none": Mode("SDK v3, no distribution", ("none", "--sdk", "v3"), left_behind=LEFT_BY_LIGHTNINGS_LAUNCHER),
     "v3-torchrun": Mode("SDK v3, `Torchrun()`", ("torch_distributed", "--sdk", "v3")),
@@ -105,7 +106,7 @@ def _record(name: str, ranks: Ranks) -> None:
         "processes": mode.processes,
         "routes": {route: {key: result[route][key] for key in SHOWN} for route in sorted(result)},
     }
-    path.write_text(json.dumps(table, indent=1))
+    path.write_text(json.dumps({key: table[key] for key in MODES if key in table}, indent=1))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,119 @@
+"""The files that a simulated host finds under its /opt/ml."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lightning_sagemaker.simulate import Simulation
+from lightning_sagemaker.simulate.container import Cluster, create
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def made(script: Callable[[str], Path], tmp_path: Path) -> Callable[..., Cluster]:
+    """Make the hosts of a simulation without starting it."""
+
+    def make(*arguments: str, **options: Any) -> Cluster:
+        job = Simulation(script("print()"), arguments, **options)
+        cluster = Cluster(job, "job-1", tmp_path / "root", 4321, "us-east-1")
+        for host in job.host_names:
+            create(cluster, host)
+        return cluster
+
+    return make
+
+
+def read(cluster: Cluster, host: str, name: str) -> Any:
+    return json.loads((cluster.base(host) / "input/config" / name).read_text(encoding="utf-8"))
+
+
+def test_hosts_are_sorted_as_text_and_the_group_begins_with_the_leader(made: Callable[..., Cluster]) -> None:
+    cluster = made(hosts=11, distribution="mpi", leader=2)
+    resources = read(cluster, "algo-10", "resourceconfig.json")
+    assert resources["hosts"][:4] == ["algo-1", "algo-10", "algo-11", "algo-2"]
+    assert resources["instance_groups"][0]["hosts"][:3] == ["algo-2", "algo-1", "algo-10"]
+    assert resources["current_host"] == "algo-10"
+    assert resources["current_group_name"] == "homogeneousCluster"
+
+
+def test_the_last_host_leads_by_default(made: Callable[..., Cluster]) -> None:
+    assert made(hosts=3, distribution="torch_distributed").job.leader_host == "algo-3"
+
+
+@pytest.mark.parametrize("options", [{}, {"sdk": "v3", "distribution": "torch_distributed"}])
+def test_the_first_host_leads_without_a_v2_distribution_though_the_group_is_unsorted(
+    made: Callable[..., Cluster],
+    options: dict[str, str],
+) -> None:
+    cluster = made(hosts=2, **options)
+    assert cluster.job.leader_host == "algo-1"
+    assert read(cluster, "algo-1", "resourceconfig.json")["instance_groups"][0]["hosts"] == ["algo-2", "algo-1"]
+
+
+def test_v2_hyperparameters_are_json_and_name_the_script(made: Callable[..., Cluster]) -> None:
+    cluster = made(
+        "--epochs", "2", "--name", "a b", distribution="mpi", processes_per_host=4, mpi_options=("-x", "A=1")
+    )
+    written = read(cluster, "algo-1", "hyperparameters.json")
+    assert {name: json.loads(value) for name, value in written.items()} == {
+        "epochs": 2,
+        "name": "a b",
+        "sagemaker_program": "train.py",
+        "sagemaker_submit_directory": str(cluster.base("algo-1") / "code"),
+        "sagemaker_container_log_level": 20,
+        "sagemaker_job_name": "job-1",
+        "sagemaker_region": "us-east-1",
+        "sagemaker_mpi_enabled": True,
+        "sagemaker_mpi_num_of_processes_per_host": 4,
+        "sagemaker_mpi_custom_mpi_options": "-x A=1",
+    }
+
+
+def test_v3_hyperparameters_are_the_users_alone(made: Callable[..., Cluster]) -> None:
+    cluster = made("--epochs", "2", "--name", "a b", sdk="v3")
+    assert read(cluster, "algo-1", "hyperparameters.json") == {"epochs": "2", "name": "a b"}
+
+
+def test_channels_are_links_and_are_listed(made: Callable[..., Cluster], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "x.csv").write_text("1\n")
+    cluster = made(channels={"train": data})
+    assert (cluster.base("algo-1") / "input/data/train/x.csv").read_text() == "1\n"
+    assert list(read(cluster, "algo-1", "inputdataconfig.json")) == ["train"]
+
+
+def test_each_host_has_folders_of_its_own_and_the_users_source(made: Callable[..., Cluster], tmp_path: Path) -> None:
+    cluster = made(hosts=2)
+    for host in ("algo-1", "algo-2"):
+        base = cluster.base(host)
+        assert all((base / name).is_dir() for name in ("model", "output/data", "checkpoints", "input/data"))
+        assert (base / "code").resolve() == tmp_path / "source"
+        assert cluster.temporary(host).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hyperparameters", "rest"),
+    [
+        (("--a", "1", "--b=2.5", "-c", "x"), {"a": 1, "b": 2.5, "c": "x"}, []),
+        (("--lr", "1e-3", "--big", "1_0", "--nan", "nan"), {"lr": "1e-3", "big": "1_0", "nan": "nan"}, []),
+        (("--shift", "-1", "--text", "a - b"), {"shift": -1, "text": "a - b"}, []),
+        (("--verbose", "--a", "1", "file"), {"a": 1}, ["--verbose", "file"]),
+        (("--a", "1", "--a", "2"), {"a": 1}, ["--a", "2"]),
+    ],
+)
+def test_arguments_become_hyperparameters_where_they_can(
+    arguments: tuple[str, ...],
+    hyperparameters: dict[str, Any],
+    rest: list[str],
+    script: Callable[[str], Path],
+) -> None:
+    job = Simulation(script(""), arguments)
+    assert job.hyperparameters == hyperparameters
+    assert job.inexpressible == rest

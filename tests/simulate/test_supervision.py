@@ -1,0 +1,306 @@
+"""What happens when something breaks, is ended, or prints a lot: with real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .helpers import alive, command, environment, run_cli, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# Every rank says who it is; the one that is told to breaks, the others would go on for minutes.
+SCRIPT = """\
+import os, signal, sys, time
+rank = os.environ.get("RANK", os.environ.get("OMPI_COMM_WORLD_RANK", os.environ["SM_CURRENT_HOST"][-1]))
+way, who = sys.argv[1:3]
+print("here is", rank, flush=True)
+open(os.path.join(os.environ["READY"], rank), "w").write(str(os.getpid()))
+if way == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("deaf is", rank, flush=True)
+while len(os.listdir(os.environ["READY"])) < int(os.environ["EXPECTED"]):
+    time.sleep(0.02)
+if rank == who:
+    if way == "raise":
+        raise RuntimeError("the reason is 42")
+    if way == "exit":
+        sys.exit(7)
+    if way == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(300)
+"""
+LAUNCHERS = {"none": 2, "torch_distributed": 4, "smdistributed": 4}
+TWO_BY_TWO = ("--hosts", "2", "--processes-per-host", "2")
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> Path:
+    folder = tmp_path / "ready"
+    folder.mkdir()
+    return folder
+
+
+def options(distribution: str, ready: Path) -> list[str]:
+    shape = [*TWO_BY_TWO, "--distribution", distribution, "--env", f"READY={ready}"]
+    return [*shape, "--env", f"EXPECTED={LAUNCHERS[distribution]}"]
+
+
+def gone(*marks: Path) -> bool:
+    return not [line for mark in marks for line in alive(str(mark))]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "way", "who", "code", "told"),
+    [
+        ("none", "raise", "2", 1, "the job failed on algo-2, exit code 1:"),
+        ("none", "exit", "1", 7, "the job failed on algo-1, exit code 7:"),
+        ("none", "kill", "2", 137, "the job failed on algo-2, exit code 137:"),
+        ("torch_distributed", "raise", "3", 1, "the job failed on algo-1, rank 3, exit code 1:"),
+        ("torch_distributed", "kill", "2", 137, "the job failed on algo-1, rank 2, exit code 137:"),
+        ("smdistributed", "raise", "1", 1, "the job failed on algo-2, rank 1, exit code 1:"),
+        ("smdistributed", "exit", "2", 7, "the job failed on algo-1, rank 2, exit code 7:"),
+        ("smdistributed", "kill", "3", 137, "the job failed on algo-1, rank 3, exit code 137:"),
+    ],
+)
+def test_a_failing_rank_ends_the_job_with_its_code_and_its_error_last(
+    *,
+    distribution: str,
+    way: str,
+    who: str,
+    code: int,
+    told: str,
+    script: Callable[[str], Path],
+    ready: Path,
+    tmp_path: Path,
+) -> None:
+    path, job = script(SCRIPT), tmp_path / "job"
+    done = run_cli(*options(distribution, ready), "--work-dir", str(job), str(path), "--", way, who)
+    broke = (ready / who).stat().st_mtime
+    assert done.returncode == code, done.stderr
+    assert time.time() - broke < 30
+    head, _, error = done.stderr.rpartition("simulate: ")
+    assert error.splitlines()[0] == told
+    assert f"ended after {head.rpartition('ended after ')[2].split()[0]} s with exit code {code}" in head
+    if way == "raise":
+        assert done.stderr.splitlines()[-1] == "  RuntimeError: the reason is 42"
+    assert gone(path.parent, job)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "number", "code"),
+    [
+        ("none", signal.SIGINT, 130),
+        ("none", signal.SIGTERM, 143),
+        ("torch_distributed", signal.SIGINT, 130),
+        ("smdistributed", signal.SIGINT, 130),
+        ("smdistributed", signal.SIGTERM, 143),
+    ],
+)
+def test_a_signal_ends_everything(
+    *,
+    distribution: str,
+    number: signal.Signals,
+    code: int,
+    script: Callable[[str], Path],
+    ready: Path,
+    tmp_path: Path,
+) -> None:
+    path, job = script(SCRIPT), tmp_path / "job"
+    started = subprocess.Popen(
+        command(*options(distribution, ready), "--work-dir", str(job), str(path), "--", "sleep", "-"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: len(list(ready.iterdir())) == LAUNCHERS[distribution], "all ranks are there")
+    sent = time.monotonic()
+    started.send_signal(number)
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == code, err
+    assert time.monotonic() - sent < 20
+    assert f"with exit code {code}" in err
+    assert gone(path.parent, job)
+
+
+@pytest.mark.parametrize("distribution", LAUNCHERS)
+def test_ranks_that_ignore_sigterm_are_killed_after_the_grace(
+    distribution: str,
+    script: Callable[[str], Path],
+    ready: Path,
+    tmp_path: Path,
+) -> None:
+    path, job = script(SCRIPT), tmp_path / "job"
+    wanted = [*options(distribution, ready), "--grace", "1", "--work-dir", str(job), str(path), "--", "deaf", "-"]
+    with (tmp_path / "out").open("w") as out:
+        started = subprocess.Popen(command(*wanted), env=environment(), stdout=out, stderr=subprocess.DEVNULL)
+    count = LAUNCHERS[distribution]
+    wait_until(lambda: (tmp_path / "out").read_text().count("deaf is") == count, "all ranks are deaf")
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(timeout=30) == 143
+    assert gone(path.parent, job)
+
+
+def test_a_second_signal_does_not_wait_for_the_grace(
+    script: Callable[[str], Path], ready: Path, tmp_path: Path
+) -> None:
+    path = script(SCRIPT)
+    wanted = [
+        *options("none", ready),
+        "--grace",
+        "250",
+        "--work-dir",
+        str(tmp_path / "job"),
+        str(path),
+        "--",
+        "deaf",
+        "-",
+    ]
+    with (tmp_path / "out").open("w") as out:
+        started = subprocess.Popen(command(*wanted), env=environment(), stdout=out, stderr=subprocess.DEVNULL)
+    wait_until(lambda: (tmp_path / "out").read_text().count("deaf is") == 2, "both hosts are deaf")
+    started.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        started.wait(timeout=1)
+    started.send_signal(signal.SIGINT)
+    assert started.wait(timeout=30) == 130
+    assert gone(path.parent)
+
+
+def test_what_a_rank_leaves_behind_ends_with_the_job(script: Callable[[str], Path], tmp_path: Path) -> None:
+    text = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', {!r}],"
+    path = script(text.format(str(tmp_path)) + " start_new_session=True)")
+    assert run_cli("--hosts", "2", str(path)).returncode == 0
+    assert gone(tmp_path)
+
+
+@pytest.mark.parametrize("distribution", ["none", "smdistributed", "torch_distributed"])
+def test_lines_are_whole_however_long_and_many(distribution: str, script: Callable[[str], Path]) -> None:
+    path = script(
+        "import os, sys\n"
+        "me = os.environ.get('RANK', os.environ.get('OMPI_COMM_WORLD_RANK', os.environ['SM_CURRENT_HOST'][-1]))\n"
+        "for index in range(300):\n"
+        "    print('<', me * 50, index, '>')\n"
+        "    print('{', me * 50, index, '}', file=sys.stderr)\n"
+        "print('<', me * 300_000, '>')\n"
+        "print('<', me, 'no newline', '>', end='')\n",
+    )
+    done = run_cli(*TWO_BY_TWO, "--distribution", distribution, str(path))
+    assert done.returncode == 0, done.stderr
+    who = r"\[algo-\d\]" if distribution == "none" else r"\[algo-\d rank \d\]"
+    line = re.compile(rf"{who} < (\d)(\1*) (?:\d+|no newline)? ?>")
+    broken = [text[:200] for text in done.stdout.splitlines() if not line.fullmatch(text)]
+    assert not broken
+    count = LAUNCHERS[distribution]
+    assert len(done.stdout.splitlines()) == count * 302
+    assert max(map(len, done.stdout.splitlines())) > 300_000
+    errors = [text for text in done.stderr.splitlines() if "{" in text]
+    assert len(errors) == count * 300
+    assert all(re.fullmatch(rf"{who} {{ (\d)\1* \d+ }}", text) for text in errors)
+
+
+def test_processes_that_share_a_hosts_output_do_not_break_each_others_lines(script: Callable[[str], Path]) -> None:
+    # As Lightning starts them without a launcher: children that inherit the output.
+    path = script(
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, *sys.argv, 'child']) if len(sys.argv) == 1 else None\n"
+        "mark = os.environ['TMPDIR'] + '/both'\n"
+        "child or open(mark, 'w')\n"
+        "while not os.path.exists(mark):\n"
+        "    pass\n"
+        "for index in range(2000):\n"
+        "    print('<', 'child' if child is None else 'main', index, '>')\n"
+        "child is None or child.wait()\n",
+    )
+    done = run_cli(*TWO_BY_TWO, str(path))
+    assert done.returncode == 0, done.stderr
+    broken = [text for text in done.stdout.splitlines() if not re.fullmatch(r"\[algo-\d\] < (main|child) \d+ >", text)]
+    assert not broken
+    assert len(done.stdout.splitlines()) == 8000
+
+
+def test_the_environments_own_sitecustomize_still_runs(script: Callable[[str], Path]) -> None:
+    path = script("import builtins\nprint('mark', builtins.mark)")
+    (path.parent / "sitecustomize.py").write_text("import builtins\nbuiltins.mark = 5\n")
+    done = run_cli("--processes-per-host", "2", str(path))
+    assert "[algo-1] mark 5" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("distribution", ["none", "smdistributed"])
+def test_arguments_arrive_as_given(distribution: str, script: Callable[[str], Path]) -> None:
+    path = script("import sys\nprint(sys.argv[1:])")
+    arguments = ["--name", "a b  c", "--dash=-- x", "--flag", "-1", "$HOME", "it's", "", "--", "*"]
+    done = run_cli("--distribution", distribution, str(path), "--", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(str(arguments))
+
+
+def test_a_progress_bar_leaves_its_last_state(script: Callable[[str], Path]) -> None:
+    path = script("import sys\nfor n in range(100):\n    sys.stdout.write(f'\\r{n} %')\nprint('\\rdone')")
+    assert run_cli(str(path)).stdout == "[algo-1] done\n"
+
+
+def test_a_reader_that_goes_away_ends_the_job(script: Callable[[str], Path], tmp_path: Path) -> None:
+    path = script("while True:\n    print('again and again', flush=True)")
+    started = subprocess.Popen(
+        command("--work-dir", str(tmp_path / "job"), str(path)),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert started.stdout is not None
+    started.stdout.readline()
+    started.stdout.close()
+    assert started.wait(timeout=30) == 141
+    assert gone(path.parent)
+
+
+def test_a_terminal_gets_a_live_status_that_leaves_lines_alone(script: Callable[[str], Path]) -> None:
+    pty = pytest.importorskip("pty")
+    path = script("import time\nfor n in range(12):\n    print('line', n, flush=True)\n    time.sleep(0.2)")
+    main, terminal = pty.openpty()
+    started = subprocess.Popen(command(str(path)), env=environment(TERM="xterm"), stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    written = b""
+    while True:
+        try:
+            written += os.read(main, 65536)
+        except OSError:
+            break
+        if not written:
+            break
+    assert started.wait(timeout=30) == 0
+    text = written.decode().replace("\r\n", "\n")
+    assert re.search(r"1 of 1 hosts up \| 0:0[1-9]", text)
+    # A terminal shows what follows the last erasure of a line.
+    shown = [line.rpartition("\x1b[2K")[2] for line in text.split("\n")]
+    assert [line for line in shown if line.startswith("[algo-1]")] == [f"[algo-1] line {n}" for n in range(12)]
+
+
+def test_a_failed_jobs_files_are_kept_and_named(script: Callable[[str], Path]) -> None:
+    path = script("import os, sys\nopen(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('x')\nsys.exit(3)")
+    done = run_cli(str(path))
+    found = re.search(r"files kept in (\S+)", done.stderr)
+    assert found is not None
+    assert open(f"{found[1]}/algo-1/ml/model/m").read() == "x"  # noqa: PTH123, SIM115
+    subprocess.run(["rm", "-r", found[1]], check=True)  # noqa: S607
+
+
+def test_a_succeeded_jobs_temporary_files_are_removed_unless_kept(
+    script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = script("")
+    env = environment(TMPDIR=str(tmp_path))
+    assert run_cli(str(path), env=env).returncode == 0
+    assert not list(tmp_path.glob("sagemaker-*"))
+    assert run_cli("--keep", str(path), env=env).returncode == 0
+    assert list(tmp_path.glob("sagemaker-*/algo-1/ml/model"))
