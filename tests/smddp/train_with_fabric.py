@@ -58,7 +58,7 @@ def train(package: str, strategy_name: str, out: Path) -> None:
                 "losses": losses,
                 "weights": torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).tolist(),
                 "reduced": reduced,
-                "gathered": gathered.tolist(),
+                "gathered": gathered.flatten().tolist(),
                 "gradient": embedding.grad.tolist(),
                 "broadcast": fabric.broadcast({"from": fabric.global_rank}, src=1),
                 "nested": fabric.all_gather({"rank": torch.tensor(fabric.global_rank)})["rank"].tolist(),
