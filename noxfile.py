@@ -20,6 +20,8 @@ TESTS = (
     "tests/test_connectors.py",
     "tests/test_environment.py",
     "tests/launch/test_launch_modes.py",
+    "tests/smddp/test_strategies.py",
+    "tests/smddp/test_training.py",
 )
 TOOLS = (
     "mpi4py",

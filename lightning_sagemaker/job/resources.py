@@ -72,7 +72,7 @@ def _check(text: str, where: str, current_host: str | None) -> Resources:
     hosts = names(config.get("hosts"), f"`hosts` in {where}")
     source = "Environment variable `CURRENT_HOST`" if current_host else f"`current_host` in {where}"
     current_host = current_host or _text(config, "current_host", where)
-    if current_host is None or current_host not in hosts:
+    if current_host not in hosts:
         raise ValueError(
             f"{source} is {shown(current_host)}, which is not among the `hosts` of {where} ({some(hosts)}), so this"
             " host has no place in the job. HINT: SageMaker writes both; look for a copy from another host or job."

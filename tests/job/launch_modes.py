@@ -357,10 +357,10 @@ MODES: dict[str, Mode] = {
     ),
     "v2-none-2-groups-first-host-elsewhere": _row(
         "v2",
-        THREE,
-        {"cpu": ("algo-1",), "gpu": ("algo-3", "algo-2")},
-        _in(_none, ("algo-1",), _LOOPBACK, *V2, **_NO_DEVICE),
-        _in(_none, ("algo-2", "algo-3"), "algo-2", *V2),
+        ("algo-3", "algo-1", "algo-2"),
+        {"cpu": ("algo-3",), "gpu": ("algo-2", "algo-1")},
+        _in(_none, ("algo-3",), _LOOPBACK, *V2, **_NO_DEVICE),
+        _in(_none, ("algo-1", "algo-2"), "algo-1", *V2),
     ),
     "v2-none-image-without-pytorch-module": _row(
         "v2", TWO, one_group(*SWAPPED), _in(_none, TWO, "algo-1", *V2, lost=("MASTER_",))

@@ -313,6 +313,12 @@ def test_a_variable_that_is_no_number_is_refused(name: str, text: str, refusal: 
     assert f"`{name}`='{text}'; expected an integer from" in refusal(environ, NONE.config)
 
 
+def test_1024_devices_on_a_host_are_not_too_many(detect: Detect) -> None:
+    found = detect({**NONE.environ, "WORLD_SIZE": "2048", "LOCAL_RANK": "1023"}, NONE.config)
+    assert found is not None
+    assert (found.local_world_size, found.rank) == (1024, 2047)
+
+
 def test_a_stray_rank_that_only_children_would_believe_is_refused_there(refusal: Callable[..., str]) -> None:
     environ = {**NONE.environ, "RANK": "0"}  # of the job's own Environment: the same on every host
     for local_rank in range(2):

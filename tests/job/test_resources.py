@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +32,20 @@ def test_the_file_comes_before_the_variable(detect: Detect) -> None:
 
 def test_the_file_may_hold_more_than_is_read(detect: Detect) -> None:
     assert detect(PROCESS.environ, {**CONFIG, "topology": [{"a": 1}], "new": None}) == PROCESS.expected
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_what_the_file_leaves_empty_is_unknown(value: str | None, detect: Detect) -> None:
+    unknown = {"current_instance_type": value, "current_group_name": value, "network_interface_name": value}
+    assert detect(PROCESS.environ, {**CONFIG, **unknown}) == replace(
+        PROCESS.expected, instance_type=None, instance_group=None, network_interface=None
+    )
+
+
+@pytest.mark.parametrize("groups", [[], None])
+def test_a_job_may_have_no_groups(groups: list[Any] | None, detect: Detect) -> None:
+    process = MODES["v3-none-2-hosts"].process("algo-2")
+    assert detect(process.environ, {**process.config, "instance_groups": groups}) == process.expected
 
 
 def test_without_file_the_variable_serves_and_the_toolkit_tells_the_host(detect: Detect) -> None:
@@ -97,6 +112,9 @@ BROKEN: dict[str, tuple[Any, tuple[str, ...]]] = {
     "interface-object": ({**CONFIG, "network_interface_name": {}}, ("`network_interface_name`", "{}")),
     "groups-text": ({**CONFIG, "instance_groups": "gpu"}, ("`instance_groups`", "'gpu'")),
     "groups-object": ({**CONFIG, "instance_groups": GROUP}, ("`instance_groups`", "list of objects")),
+    "groups-number": ({**CONFIG, "instance_groups": 7}, ("`instance_groups`", "7")),
+    "groups-empty-object": ({**CONFIG, "instance_groups": {}}, ("`instance_groups`", "{}")),
+    "groups-empty-text": ({**CONFIG, "instance_groups": ""}, ("`instance_groups`", "''")),
     "groups-of-names": ({**CONFIG, "instance_groups": ["gpu"]}, ("`instance_groups`", "['gpu']")),
     "groups-many": ({**CONFIG, "instance_groups": [{}] * 1000 + [0]}, ("`instance_groups`", "list of objects")),
     "group-without-hosts": ({**CONFIG, "instance_groups": [{}]}, ("`instance_groups[].hosts`", "None")),

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_sagemaker.smddp.strategies import strategy_class
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--package", default="lightning.pytorch")
+parser.add_argument("--package", required=True)
 parser.add_argument("--seconds", type=float, default=0)
 parser.add_argument("--fail", action="store_true")
 arguments = parser.parse_args()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -14,7 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOLDER = Path(__file__).parent
-TRAINERS, FABRICS = ("lightning.pytorch", "pytorch_lightning"), ("lightning.fabric", "lightning_fabric")
+PACKAGES = [
+    name
+    for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric")
+    if importlib.util.find_spec(name.split(".")[0])
+]
+TRAINERS = [name for name in PACKAGES if "fabric" not in name]
+FABRICS = [name for name in PACKAGES if "fabric" in name]
 
 Ranks = list[dict[str, Any]]
 
@@ -143,17 +151,22 @@ def test_nothing_but_sums_is_asked_of_smddp_and_no_second_group(train: Any, api:
     assert reductions
     assert {entry["reduce_op"] for entry in reductions} == {"SUM"}
     assert {entry["op"] for entry in log} <= {"init", "all_reduce", "all_gather", "broadcast", "barrier", "destroy"}
+    assert not [entry for entry in log if "refused" in entry]
     assert sum(entry["op"] == "init" for entry in log) == processes  # one group, made once by each rank
 
 
 def test_the_others_wait_for_prepare_data_beyond_the_time_limit_of_collectives() -> None:
-    job = simulate("prepare_slowly.py", "--seconds", 8, processes=2)
+    job = simulate("prepare_slowly.py", "--package", TRAINERS[0], "--seconds", 8, processes=2)
     assert job.returncode == 0, job.stdout + job.stderr
     assert job.stdout.count("TRAINED") == 2
 
 
+@pytest.mark.skipif(
+    not hasattr(importlib.import_module(f"{FABRICS[0]}.utilities.distributed"), "_InfiniteBarrier"),
+    reason="Lightning 2.2 guards prepare_data by no barrier of its own: the launcher ends the others",
+)
 def test_a_failed_prepare_data_reaches_every_rank_with_its_text() -> None:
-    job = simulate("prepare_slowly.py", "--fail", processes=4)
+    job = simulate("prepare_slowly.py", "--package", TRAINERS[0], "--fail", processes=4)
     assert job.returncode != 0
     caught = [line for line in job.stdout.splitlines() if "CAUGHT" in line]
     assert len(caught) == 4, job.stdout + job.stderr
