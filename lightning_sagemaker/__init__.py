@@ -12,15 +12,27 @@ from lightning_sagemaker._autoload import autoload
 if TYPE_CHECKING:
     from lightning_sagemaker.environment import SageMakerEnvironment
     from lightning_sagemaker.job import SageMakerJob
+    from lightning_sagemaker.locking import SerialSetup, node_lock, once_per_node
 
     SMDDPStrategy: Any
     SMDDPFSDPStrategy: Any
 
-__all__ = ["SMDDPFSDPStrategy", "SMDDPStrategy", "SageMakerEnvironment", "SageMakerJob"]
+__all__ = [
+    "SMDDPFSDPStrategy",
+    "SMDDPStrategy",
+    "SageMakerEnvironment",
+    "SageMakerJob",
+    "SerialSetup",
+    "node_lock",
+    "once_per_node",
+]
 
 _HOMES = {
     "SageMakerEnvironment": "lightning_sagemaker.environment",
     "SageMakerJob": "lightning_sagemaker.job",
+    "SerialSetup": "lightning_sagemaker.locking",
+    "node_lock": "lightning_sagemaker.locking",
+    "once_per_node": "lightning_sagemaker.locking",
 }
 
 autoload()

@@ -24,6 +24,7 @@ _MODULES = {
     for packages, module, function in (
         (("lightning.fabric", "lightning_fabric"), "connector", "patch_connector"),
         (("lightning.pytorch", "pytorch_lightning"), "trainer.connectors.accelerator_connector", "patch_connector"),
+        (("lightning.pytorch", "pytorch_lightning"), "trainer.connectors.data_connector", "patch_data_connector"),
         (("lightning.fabric", "lightning_fabric"), "strategies", "register_strategies"),
         (("lightning.pytorch", "pytorch_lightning"), "strategies", "register_strategies"),
         (("lightning.fabric", "lightning_fabric"), "utilities.distributed", "patch_infinite_barrier"),

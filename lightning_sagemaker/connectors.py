@@ -1,4 +1,4 @@
-"""Where this package meets Lightning: environment and devices of a Trainer or Fabric, strategies by name, one barrier.
+"""Where this package meets Lightning: environment, devices, strategies by name, ``prepare_data``, one barrier.
 
 The only file that names private parts of Lightning. What it uses is the same in Lightning 2.2 to 2.6, in both
 distributions: ``_choose_and_init_cluster_environment``, ``_set_devices_flag_if_auto_passed`` and the ``_*_flag``
@@ -101,6 +101,21 @@ def register_strategies(module: ModuleType) -> None:
 
     registry.register = register_over_ours
     setattr(registry, _PATCHED, True)
+
+
+def patch_data_connector(module: ModuleType) -> None:
+    """Let a failed ``prepare_data`` reach all processes of its host; inside SageMaker training jobs only.
+
+    Args:
+        module: ``*.trainer.connectors.data_connector`` of either distribution.
+    """
+    connector_class = module._DataConnector
+    if _PATCHED in vars(connector_class) or not in_training_job(os.environ):
+        return
+    from lightning_sagemaker.locking.lightning import guard_prepare_data  # noqa: PLC0415 - only in a job
+
+    guard_prepare_data(connector_class)
+    setattr(connector_class, _PATCHED, True)
 
 
 def patch_infinite_barrier(module: ModuleType) -> None:

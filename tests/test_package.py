@@ -125,11 +125,12 @@ def test_the_oldest_python_is_3_10(metadata: Message) -> None:
     assert metadata["Requires-Python"] == ">=3.10"
 
 
-def test_the_only_requirement_is_pytorch_lightning_without_its_withdrawn_versions(metadata: Message) -> None:
-    required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert len(required) == 1
-    assert required[0].startswith("pytorch-lightning")
-    assert set(required[0].removeprefix("pytorch-lightning").split(",")) == {">=2.2", "!=2.6.2", "!=2.6.3"}
+def test_only_filelock_and_pytorch_lightning_without_its_withdrawn_versions_are_required(metadata: Message) -> None:
+    required = sorted(line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line)
+    assert len(required) == 2
+    assert required[0] == "filelock>=3.12"
+    assert required[1].startswith("pytorch-lightning")
+    assert set(required[1].removeprefix("pytorch-lightning").split(",")) == {">=2.2", "!=2.6.2", "!=2.6.3"}
 
 
 def test_no_requirement_touches_torch(metadata: Message) -> None:
@@ -137,10 +138,11 @@ def test_no_requirement_touches_torch(metadata: Message) -> None:
     assert not {"torch", "torchvision", "lightning"} & set(names)
 
 
-def test_every_requirement_beside_pytorch_lightning_belongs_to_a_declared_extra(metadata: Message) -> None:
+def test_every_other_requirement_belongs_to_a_declared_extra(metadata: Message) -> None:
     extras = metadata.get_all("Provides-Extra", [])
     for line in metadata.get_all("Requires-Dist", []):
-        assert line.startswith("pytorch-lightning") or any(f"extra == '{extra}'" in line for extra in extras), line
+        plain = line.startswith(("filelock", "pytorch-lightning"))
+        assert plain or any(f"extra == '{extra}'" in line for extra in extras), line
 
 
 def test_torch_and_the_command_line_have_their_entry_points(wheel: Path) -> None:

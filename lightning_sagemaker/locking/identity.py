@@ -1,0 +1,99 @@
+"""Which run of which job on which host this process belongs to, and how it is named to the others."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_sagemaker.job import SageMakerJob, lightning_local_rank
+from lightning_sagemaker.job.launchers import read_world
+from lightning_sagemaker.locking import processes
+
+_RUN_ID = "LIGHTNING_SAGEMAKER_RUN_ID"
+_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Who:
+    """A process, as it is named in messages of other processes.
+
+    Attributes:
+        pid: Its process id.
+        host: Name of its host in the job, outside a job of the machine.
+        rank: Its global rank, where it has one already.
+        local_rank: Its rank on the host, where it has one already.
+    """
+
+    pid: int
+    host: str
+    rank: int | None
+    local_rank: int | None
+
+    @classmethod
+    def me(cls) -> Who:
+        """This process."""
+        job = SageMakerJob.detect()
+        world = None
+        local_rank = None
+        with suppress(ValueError):  # outside a job nobody has checked these variables, and here they only are names
+            world = read_world(os.environ, 1) if job is None else None
+            local_rank = lightning_local_rank(os.environ)
+        if job is not None:
+            rank, host = job.rank, job.current_host
+            local_rank = job.local_rank if job.launcher != "none" else local_rank
+        else:
+            rank, host = world.rank if world else None, platform.node()
+            local_rank = world.local_rank if world else local_rank
+        return cls(os.getpid(), host, rank, local_rank)
+
+    @classmethod
+    def of(cls, record: Any) -> Who | None:  # noqa: ANN401 - JSON is of any type
+        """The process that :func:`vars` of a ``Who`` described."""
+        with suppress(TypeError):
+            return cls(**record)
+        return None
+
+    def __str__(self) -> str:
+        ranks = (f"{name} {value}, " for name, value in (("rank", self.rank), ("local rank", self.local_rank)))
+        known = (value is not None for value in (self.rank, self.local_rank))
+        shown = "".join(text for text, is_known in zip(ranks, known, strict=True) if is_known)
+        return f"{shown}pid {self.pid} on {self.host}"
+
+
+def file_stem(name: str) -> str:
+    """A file name for any text: readable, and different for different texts."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:_SHOWN].lstrip(".-")
+    return f"{readable}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
+
+
+def run_stem() -> str:
+    """File name that is the same for the processes that shall see each other, and for no others.
+
+    In a SageMaker training job: the job's name, the host, its base folder (simulated hosts share one machine) and this
+    start of the container. Elsewhere: ``LIGHTNING_SAGEMAKER_RUN_ID``, or the process that stands for the run.
+
+    Raises:
+        FileNotFoundError: See :meth:`SageMakerJob.detect`.
+        ValueError: See :meth:`SageMakerJob.detect`.
+        RuntimeError: Outside a job, nothing tells which processes belong to one run.
+    """
+    job = SageMakerJob.detect()
+    chosen = os.environ.get(_RUN_ID, "")
+    if job is not None:
+        base = os.path.realpath(os.environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml")
+        job_name = job.name or "job"
+        parts = ["job", job_name, job.current_host, base, chosen, processes.container()]
+        label = f"{job_name[:_SHOWN]}-{job.current_host}"
+    elif chosen:
+        parts, label = ["run", chosen, platform.node(), processes.container()], chosen
+    else:
+        pid, start = processes.run_leader()
+        parts, label = ["process", str(pid), start, platform.node(), processes.container()], f"process-{pid}"
+    digest = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()[:16]
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[: 2 * _SHOWN].lstrip(".-")
+    return f"{readable}-{digest}"

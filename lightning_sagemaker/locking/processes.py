@@ -1,0 +1,122 @@
+"""What the operating system tells about processes: their start, their parents, the container, a clock nobody can set.
+
+Linux tells it in ``/proc`` (proc_pid_stat(5), proc_pid_environ(5), pid_namespaces(7)); elsewhere ``ps`` is asked for
+the start of a process, and the rest is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+PROC = Path("/proc")
+# Present in the *initial* environment of what a launcher on this host started, absent from the launcher's own.
+_MARKS = ("LOCAL_RANK", "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+# In the command of what `multiprocessing` starts by its methods spawn and forkserver.
+_MULTIPROCESSING = b"from multiprocessing."
+
+
+def clock() -> float:
+    """Seconds since the machine started: the same for all its processes, and not moved when the time is set."""
+    with suppress(AttributeError, OSError):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+_imported = clock()
+
+
+def born() -> float:
+    """When this process started, by :func:`clock`; where the system does not tell, when this module was imported."""
+    try:
+        return int(_stat(os.getpid())[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return _imported
+
+
+def start_of(pid: int) -> str | None:
+    """Something about the start of a process that a later process with the same id does not share; ``None`` if gone."""
+    if (PROC / "self/stat").exists():
+        with suppress(OSError, IndexError):
+            return _stat(pid)[19]
+        return None
+    command = ["ps", "-o", "lstart=", "-p", str(pid)]
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(  # noqa: S603 - the command is ours
+            command, capture_output=True, text=True, timeout=10, check=True, env={**os.environ, "LC_ALL": "C"}
+        )
+        return done.stdout.strip() or None
+    return None
+
+
+def container() -> str:
+    """Identity of this start of this container: the machine's start, that of process 1, and the process namespace.
+
+    A spot restart and a warm pool keep the job's name or the machine; neither keeps all three of these.
+    """
+    parts = []
+    with suppress(OSError):
+        parts.append((PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+    with suppress(OSError, IndexError):
+        parts.append(_stat(1)[19])
+    with suppress(OSError):
+        parts.append(os.readlink(PROC / "self/ns/pid"))  # noqa: PTH115 - a name, no path
+    return " ".join(parts)
+
+
+@functools.cache
+def run_leader() -> tuple[int, str]:
+    """Process that stands for this run on this host, and its start: the same for all processes of one run.
+
+    It is the nearest ancestor, or this process itself, that no launcher of ranks and no ``multiprocessing`` started:
+    torchrun, mpirun's daemon, or the script whose Trainer starts its own siblings. What forks keep the answer.
+
+    Raises:
+        RuntimeError: The system does not tell when that process started.
+    """
+    parent = multiprocessing.parent_process()
+    pid = os.getpid() if parent is None or parent.pid is None else parent.pid
+    if (PROC / "self/stat").exists():
+        while pid > 1 and _was_launched(pid):
+            pid = int(_stat(pid)[1])
+    elif any(os.environ.get(mark) for mark in _MARKS):
+        pid = os.getppid()
+    start = start_of(pid)
+    if start is None:
+        raise RuntimeError(
+            f"It cannot be told which processes belong to this run: nothing tells when process {pid} started. HINT: set"
+            " LIGHTNING_SAGEMAKER_RUN_ID to a text that is the same for all processes of a run and new for the next."
+        )
+    return pid, start
+
+
+def _remember() -> None:
+    with suppress(Exception):  # says so itself when it is needed
+        run_leader()
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child looks like its parent to the search above, and would take itself for a run of its own.
+    os.register_at_fork(before=_remember)
+
+
+def _was_launched(pid: int) -> bool:
+    try:
+        if _MULTIPROCESSING in (PROC / str(pid) / "cmdline").read_bytes():
+            return True
+        environment = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False  # another user's process: a daemon that starts ours
+    names = {entry.partition(b"=")[0].decode(errors="replace") for entry in environment}
+    return not names.isdisjoint(_MARKS)
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of ``/proc/PID/stat`` after the command's name: [1] is the parent, [19] the start in clock ticks."""
+    text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(")")[2].split()

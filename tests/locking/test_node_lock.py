@@ -1,0 +1,285 @@
+"""``node_lock`` between real processes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import pytest
+
+from lightning_sagemaker.locking import node, node_lock
+from lightning_sagemaker.locking.holder import Holder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Crew
+
+
+@pytest.mark.parametrize("count", [2, 8, 64])
+def test_one_process_at_a_time_is_inside(crew: Callable[..., Crew], count: int) -> None:
+    seen = crew(
+        count,
+        """
+        def act(index):
+            for _ in range(2):
+                with node_lock("x", timeout=60), witness():
+                    note("in")
+                    time.sleep(0.001)
+        """,
+    )
+    assert len(seen.notes) == 2 * count
+    assert not [record["message"] for record in seen if "error" in record]
+
+
+def test_a_killed_holder_lets_the_next_one_in_which_says_so(crew: Callable[..., Crew]) -> None:
+    seen = crew(
+        4,
+        """
+        def act(index):
+            with node_lock("x", timeout=60), witness():
+                note(os.getpid())
+                if len((folder / "notes").read_text().splitlines()) == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    assert len(seen.notes) == 4
+    lines = [line for record in seen.survivors for line in record["log"]]
+    assert len(lines) == 1
+    assert f"ended without letting go: pid {seen.notes[0]} on " in lines[0]
+
+
+def test_a_time_out_names_the_holder(crew: Callable[..., Crew]) -> None:
+    seen = crew(
+        2,
+        """
+        def act(index):
+            if index == 0:
+                with node_lock("data", timeout=60):
+                    (folder / "held").touch()
+                    wait_for((folder / "given-up").exists)
+            else:
+                wait_for((folder / "held").exists)
+                try:
+                    with node_lock("data", timeout=0.2):
+                        pass
+                finally:
+                    (folder / "given-up").touch()
+        """,
+    )
+    assert "error" not in seen[0]
+    assert seen[1]["error"] == "TimeoutError"
+    message = seen[1]["message"]
+    assert message.startswith("node_lock('data') waited 0.")
+    assert f"for pid {seen[0]['pid']} on " in message
+    assert " UTC (0 s). HINT: " in message
+
+
+def test_a_waiter_says_for_whom_it_waits(crew: Callable[..., Crew]) -> None:
+    seen = crew(
+        2,
+        """
+        from lightning_sagemaker.locking import node
+        node._REPORT = 0.05
+
+        def act(index):
+            if index == 0:
+                with node_lock("data", timeout=60):
+                    (folder / "held").touch()
+                    time.sleep(0.4)
+            else:
+                wait_for((folder / "held").exists)
+                with node_lock("data", timeout=60):
+                    pass
+        """,
+    )
+    lines = seen[1]["log"]
+    assert 1 <= len(lines) <= 9
+    assert all("node_lock('data') waits, " in line and f"for pid {seen[0]['pid']} on " in line for line in lines)
+
+
+def test_waiters_speak_every_ten_seconds_and_never_wait_for_ever_by_default() -> None:
+    assert node._REPORT == 10
+    assert 0 < node.DEFAULT_TIMEOUT < 24 * 3600
+
+
+def test_a_time_out_of_zero_takes_a_free_lock_and_no_other() -> None:
+    with node_lock("x", timeout=0):
+        failures: list[BaseException] = []
+
+        def other() -> None:
+            try:
+                with node_lock("x", timeout=0):
+                    pass
+            except TimeoutError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(30)
+        assert len(failures) == 1
+
+
+def test_entering_twice_in_one_thread_is_an_error_and_leaves_the_lock_held_then_free() -> None:
+    with node_lock("x"):
+        with (
+            pytest.raises(RuntimeError, match=r"node_lock\('x'\) is entered again by the thread.*HINT: "),
+            node_lock("x"),
+        ):
+            pass
+        with node_lock("y"):
+            pass
+    with node_lock("x", timeout=0):
+        pass
+
+
+def test_an_error_in_the_body_frees_the_lock() -> None:
+    with pytest.raises(ZeroDivisionError), node_lock("x"):
+        1 / 0  # noqa: B018
+    with node_lock("x", timeout=0):
+        pass
+
+
+def test_threads_of_one_process_exclude_each_other() -> None:
+    inside, most = 0, 0
+
+    def enter() -> None:
+        nonlocal inside, most
+        for _ in range(5):
+            with node_lock("x", timeout=60):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=enter) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == 1
+
+
+@pytest.mark.parametrize("hours", [-24, 24])
+def test_a_clock_set_back_or_forward_changes_no_wait(crew: Callable[..., Crew], hours: int) -> None:
+    seen = crew(
+        3,
+        f"""
+        import datetime
+        now, real = time.time, datetime.datetime
+
+        def act(index):
+            if index == 0:
+                with node_lock("x", timeout=60):
+                    (folder / "held").touch()
+                    time.sleep(0.3)
+                return once_per_node(lambda: "made", key="k", timeout=60)
+            wait_for((folder / "held").exists)
+            class Set(real):
+                @classmethod
+                def now(cls, tz=None):
+                    return real.now(tz) + datetime.timedelta(hours={hours})
+            datetime.datetime = Set
+            from lightning_sagemaker.locking import holder
+            holder.datetime = Set
+            time.time = lambda: now() + 3600 * {hours}
+            for path in Path(os.environ["LIGHTNING_SAGEMAKER_LOCK_DIR"]).rglob("*"):
+                os.utime(path, (now() + 3600 * {hours},) * 2)
+            start = time.monotonic()
+            with node_lock("x", timeout=20):
+                pass
+            assert time.monotonic() - start < 19
+            return once_per_node(lambda: "made", key="k", timeout=20)
+        """,
+    )
+    assert [record.get("value") for record in seen] == ["made"] * 3, [record.get("traceback") for record in seen]
+
+
+def test_a_holder_record_that_is_damaged_or_old_only_costs_the_name(crew: Callable[..., Crew]) -> None:
+    seen = crew(
+        2,
+        """
+        def act(index):
+            if index == 0:
+                with node_lock("x", timeout=60):
+                    (path,) = Path(os.environ["LIGHTNING_SAGEMAKER_LOCK_DIR"]).rglob("*.holder")
+                    path.write_text("{")
+                    (folder / "held").touch()
+                    wait_for((folder / "given-up").exists)
+            else:
+                wait_for((folder / "held").exists)
+                try:
+                    with node_lock("x", timeout=0.1):
+                        pass
+                finally:
+                    (folder / "given-up").touch()
+        """,
+    )
+    assert "for a process that has not said who it is" in seen[1]["message"]
+
+
+def test_a_lock_that_is_only_the_existence_of_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filelock, "FileLock", filelock.SoftFileLock)
+    with pytest.raises(OSError, match=r"no flock.*HINT: "), node_lock("x"):
+        pass
+
+
+def test_a_file_system_without_flock_is_refused_whatever_filelock_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match=r"node_lock|HINT: "), node_lock("x"):
+        pass
+
+
+def test_a_lock_that_turned_soft_when_taken_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def turn(self: Any, *_: object, **__: object) -> None:
+        self.__class__ = filelock.SoftFileLock
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", turn)
+    with (
+        pytest.raises(OSError, match=r"fell back to a lock which two processes can hold at once. HINT: "),
+        node_lock("x"),
+    ):
+        pass
+
+
+def test_an_interruption_while_taking_the_lock_leaves_it_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Holder, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt), node_lock("x"):
+            pass
+    with node_lock("x", timeout=0):
+        pass
+
+
+def test_without_pipes_waiters_only_wake_later(crew: Callable[..., Crew]) -> None:
+    seen = crew(
+        4,
+        """
+        def no_pipes(*_):
+            raise OSError(95, "Operation not supported")
+        os.mkfifo = no_pipes
+
+        def act(index):
+            with node_lock("x", timeout=60), witness():
+                time.sleep(0.02)
+            return once_per_node(os.getpid, key="k", timeout=60)
+        """,
+    )
+    assert len({record["value"] for record in seen}) == 1
+
+
+def test_nothing_is_logged_where_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "lightning_sagemaker"):
+        for _ in range(2):
+            with node_lock("x"):
+                pass
+    assert not caplog.records or {record.name for record in caplog.records} == {"filelock"}
