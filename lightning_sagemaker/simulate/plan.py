@@ -153,8 +153,18 @@ def _mpirun(
     for rank in range(size):
         host = job.launcher_hosts[rank // job.processes_per_host]
         environment = environments[host] | same | mpi.rank_variables(job, rank)
-        launches.append(Launch(host, [*wrapper, python, *script], environment, cluster.source(host), rank))
+        program_of_rank = [*wrapper, *_from_a_shell(python, environment)] if wrapper else [python]
+        launches.append(Launch(host, [*program_of_rank, *script], environment, cluster.source(host), rank))
     return launches, range(0), notes
+
+
+def _from_a_shell(python: str, environment: Mapping[str, str]) -> list[str]:
+    """Command by which a shell starts the interpreter without a loss of variables.
+
+    A shell loses those with names like SM_HP_LEARNING-RATE; env does not.
+    """
+    lost = [f"{name}={value}" for name, value in environment.items() if not _SHELL_NAME.fullmatch(name)]
+    return ["env", *lost, python] if lost else [python]
 
 
 def _torchrun(python: str) -> list[str]:
@@ -170,9 +180,7 @@ def _rank_script(pipes: Path, python: str, rank_variable: str, environments: Map
     """
     folder = shlex.quote(str(pipes))
     for host, environment in environments.items():
-        # A shell loses variables with names like SM_HP_LEARNING-RATE; env does not.
-        lost = [f"{name}={value}" for name, value in environment.items() if not _SHELL_NAME.fullmatch(name)]
-        program = ["env", *lost, python] if lost else [python]
+        program = _from_a_shell(python, environment)
         # And it adds some of its own.
         added = " ".join(name for name in ("OLDPWD", "PWD", "SHLVL") if name not in environment)
         (pipes / f"{host}.sh").write_text(f'unset {added}\nset -- {shlex.join(program)} "$@"\n', encoding="utf-8")
