@@ -7,7 +7,14 @@ import os
 from typing import Literal, cast, get_args
 
 from lightning_sagemaker.job import SageMakerJob
-from lightning_sagemaker.smddp.probe import BACKEND, Sharding, advice, probe, request_all_gather
+from lightning_sagemaker.smddp.probe import (
+    BACKEND,
+    OPTIMIZE_ALL_GATHER,
+    Sharding,
+    advice,
+    probe,
+    request_all_gather,
+)
 
 log = logging.getLogger("lightning_sagemaker")
 
@@ -52,6 +59,22 @@ def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> s
         job,
     )
     return None
+
+
+def advise_on_sync_batchnorm() -> None:
+    """Say what SyncBatchNorm needs of SMDDP: torch gathers its statistics by all_gather_into_tensor.
+
+    SMDDP answers that with ``SMDDP does not support: _allgather_base`` under mpirun (deep-learning-containers#4119),
+    unless its AllGather is on.
+    """
+    job = SageMakerJob.detect()
+    if job is not None and job.launcher == "mpirun" and os.environ.get(OPTIMIZE_ALL_GATHER, "").lower() != "true":
+        _say(
+            "sync_batchnorm=True needs an all_gather that SMDDP refuses under mpirun, with 'SMDDP does not support:"
+            f" _allgather_base'. HINT: set {OPTIMIZE_ALL_GATHER}=true in the job's environment, or leave sync_batchnorm"
+            " out.",
+            job,
+        )
 
 
 def _policy(on_missing: OnMissing | None) -> OnMissing:

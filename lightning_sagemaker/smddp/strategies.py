@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lightning_sagemaker.smddp import collectives
-from lightning_sagemaker.smddp.policy import OnMissing, choose_backend
+from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend
 from lightning_sagemaker.smddp.probe import BACKEND, Sharding
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class _SMDDPMixin:
                 f"{type(self).__name__} shards over GPUs, but the accelerator is {self.root_device.type!r}."  # type: ignore[attr-defined]
                 ' HINT: run on GPUs with accelerator="gpu", or use strategy="smddp".'
             )
+        if self._on_smddp and getattr(self, "_layer_sync", None) is not None:
+            advise_on_sync_batchnorm()
         super()._configure_launcher()  # type: ignore[misc]
 
     def setup_environment(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import subprocess
 import sys
 from datetime import timedelta
@@ -148,6 +149,26 @@ def test_registering_the_name_again_still_works_for_others(package: str) -> None
     finally:
         names.clear()
         names.update(kept)
+
+
+@pytest.mark.parametrize("package", TRAINERS)
+@pytest.mark.parametrize("switched_on", [True, False])
+def test_sync_batchnorm_that_smddp_would_refuse_is_said_beforehand(
+    package: str,
+    library: Callable[[str], None],
+    job: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    switched_on: bool,
+) -> None:
+    library("")
+    job("mpirun")
+    monkeypatch.setattr(logging.getLogger("lightning_sagemaker"), "propagate", True)
+    if switched_on:
+        monkeypatch.setenv("SMDATAPARALLEL_OPTIMIZE_SDP", "true")
+    owner(package, accelerator="cpu", strategy="smddp", sync_batchnorm=True)
+    assert any("_allgather_base" in line and "HINT: " in line for line in caplog.messages) is not switched_on
 
 
 @pytest.mark.parametrize("package", TRAINERS)
