@@ -29,6 +29,7 @@ def simulate(scene: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
     """Train on one simulated host with two processes; return its exit code and what the processes left behind."""
     for name in ("LIGHTNING_SAGEMAKER_LOCK_DIR", "LIGHTNING_SAGEMAKER_RUN_ID"):
         monkeypatch.delenv(name)
+    monkeypatch.setenv("TMPDIR", str(folder.parent))  # a failed job's files are kept
     pytest.importorskip("lightning")
     command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--distribution", "torch_distributed"]
     command += ["--hosts", "1", "--processes-per-host", "2", str(TRAIN), "--", scene, str(folder)]

@@ -165,7 +165,10 @@ def test_the_others_wait_for_prepare_data_beyond_the_time_limit_of_collectives()
     not hasattr(importlib.import_module(f"{FABRICS[0]}.utilities.distributed"), "_InfiniteBarrier"),
     reason="Lightning 2.2 guards prepare_data by no barrier of its own: the launcher ends the others",
 )
-def test_a_failed_prepare_data_reaches_every_rank_with_its_text() -> None:
+def test_a_failed_prepare_data_reaches_every_rank_with_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a failed job's files are kept
     job = simulate("prepare_slowly.py", "--package", TRAINERS[0], "--fail", processes=4)
     assert job.returncode != 0
     caught = [line for line in job.stdout.splitlines() if "CAUGHT" in line]
