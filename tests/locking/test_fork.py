@@ -46,15 +46,14 @@ def test_a_child_that_ends_in_the_body_leaves_the_lock_to_its_parent(crew: Calla
                 try:
                     with node_lock("x", timeout=0.3):
                         return "in, though it was held"
-                except TimeoutError:
+                except TimeoutError as error:
+                    note(error)
                     (folder / "tried").touch()
                 with node_lock("x", timeout=20):
                     return "in, when it was free"
             with node_lock("x", timeout=20):
                 pid = os.fork()
                 if pid == 0:
-                    import gc, runpy
-                    gc.collect()
                     return "the child comes out of the body"
                 os.waitpid(pid, 0)
                 (folder / "ended").touch()
@@ -63,6 +62,7 @@ def test_a_child_that_ends_in_the_body_leaves_the_lock_to_its_parent(crew: Calla
         """,
     )
     assert [record.get("value") for record in seen] == ["the parent", "in, when it was free"]
+    assert f" for pid {seen[0]['pid']} on " in seen.notes[0], "the parent's record is the parent's"
 
 
 def test_a_child_that_waits_for_its_own_parent_is_told_so(crew: Callable[..., Crew]) -> None:

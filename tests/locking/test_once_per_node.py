@@ -161,6 +161,48 @@ def test_a_worker_killed_between_its_end_and_the_publication_is_replaced(crew: C
     assert len({record["value"] for record in seen.survivors}) == 1
 
 
+def test_a_worker_killed_while_it_writes_the_outcome_leaves_none(crew: Callable[..., Crew]) -> None:
+    seen = crew(
+        3,
+        """
+        write = os.pwrite
+
+        def half(descriptor, content, offset):
+            if not (folder / "notes").exists():
+                note("died")
+                write(descriptor, content[: len(content) // 2], offset)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return write(descriptor, content, offset)
+
+        os.pwrite = half
+
+        def act(index):
+            return once_per_node(lambda: "made", key="x", timeout=60)
+        """,
+    )
+    assert seen.notes == ["died"]
+    assert [record.get("value") for record in seen.survivors] == ["made"] * 2
+
+
+def test_an_outcome_that_is_written_slowly_appears_whole(crew: Callable[..., Crew]) -> None:
+    seen = crew(
+        3,
+        """
+        write = os.pwrite
+
+        def slow(descriptor, content, offset):
+            time.sleep(0.01)
+            return write(descriptor, content[:20], offset)
+
+        os.pwrite = slow
+
+        def act(index):
+            return once_per_node(lambda: "x" * 300, key="x", timeout=60)
+        """,
+    )
+    assert [record.get("value") for record in seen] == ["x" * 300] * 3
+
+
 def test_a_worker_killed_after_the_publication_is_not_replaced(crew: Callable[..., Crew]) -> None:
     seen = crew(
         4,
