@@ -18,16 +18,18 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-# Modules of Lightning, and the function of `connectors` that each is given to once it is executed.
+_FABRIC = ("lightning.fabric", "lightning_fabric")
+_PYTORCH = ("lightning.pytorch", "pytorch_lightning")
+# Modules of Lightning, and the functions in `connectors` that each is given to once it is executed.
 _MODULES = {
-    f"{package}.{module}": function
-    for packages, module, function in (
-        (("lightning.fabric", "lightning_fabric"), "connector", "patch_connector"),
-        (("lightning.pytorch", "pytorch_lightning"), "trainer.connectors.accelerator_connector", "patch_connector"),
-        (("lightning.pytorch", "pytorch_lightning"), "trainer.connectors.data_connector", "patch_data_connector"),
-        (("lightning.fabric", "lightning_fabric"), "strategies", "register_strategies"),
-        (("lightning.pytorch", "pytorch_lightning"), "strategies", "register_strategies"),
-        (("lightning.fabric", "lightning_fabric"), "utilities.distributed", "patch_infinite_barrier"),
+    f"{package}.{module}": functions
+    for packages, module, *functions in (
+        (_FABRIC, "connector", "environment.patch_connector"),
+        (_PYTORCH, "trainer.connectors.accelerator_connector", "environment.patch_connector"),
+        (_PYTORCH, "trainer.connectors.data_connector", "preparation.patch_data_connector"),
+        (_FABRIC, "strategies", "strategies.register_strategies"),
+        (_PYTORCH, "strategies", "strategies.register_strategies"),
+        (_FABRIC, "utilities.distributed", "preparation.patch_infinite_barrier"),
     )
     for package in packages
 }
@@ -91,9 +93,11 @@ def _activate_after_execution(spec: ModuleSpec) -> None:
 
 def _activate(module: ModuleType) -> None:
     try:
-        from lightning_sagemaker import connectors  # noqa: PLC0415 - only where Lightning is used
+        from importlib import import_module  # noqa: PLC0415 - only where Lightning is used
 
-        getattr(connectors, _MODULES[module.__name__])(module)
+        for path in _MODULES[module.__name__]:
+            home, _, function = path.partition(".")
+            getattr(import_module(f"lightning_sagemaker.connectors.{home}"), function)(module)
     except Exception:  # noqa: BLE001
         _complain("lightning-sagemaker cannot serve %s: is this Lightning older than 2.2 or newer than known?", module)
 

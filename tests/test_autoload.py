@@ -182,7 +182,7 @@ def test_importing_torch_is_silent_with_half_an_installation_of_lightning(run: R
 
 
 def test_importing_torch_is_silent_with_half_an_installation_of_ours(run: Run, copy: Path) -> None:
-    (copy / "lightning_sagemaker" / "connectors.py").unlink()
+    shutil.rmtree(copy / "lightning_sagemaker" / "connectors")
     (copy / "lightning_sagemaker" / "environment.py").write_text("half a line (")
     shutil.rmtree(copy / "lightning_sagemaker" / "job")
     done = run(
@@ -463,7 +463,7 @@ def test_a_damaged_lightning_fails_as_it_does_without_us(
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda package: (package / "connectors.py").unlink(),
+        lambda package: shutil.rmtree(package / "connectors"),
         lambda package: (package / "environment.py").unlink(),
         lambda package: (package / "environment.py").write_text("half a line ("),
         lambda package: shutil.rmtree(package / "job"),

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker import SageMakerEnvironment, SageMakerJob, connectors
+from lightning_sagemaker import SageMakerEnvironment, SageMakerJob
+from lightning_sagemaker.connectors.environment import patch_connector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -324,7 +325,7 @@ def test_a_connector_is_patched_once(distribution: Distribution) -> None:
         module = importlib.import_module(path)
         connector = getattr(module, "_AcceleratorConnector", None) or module._Connector
         before = dict(vars(connector))
-        connectors.patch_connector(module)
+        patch_connector(module)
         assert dict(vars(connector)) == before
 
 

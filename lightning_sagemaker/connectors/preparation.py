@@ -1,0 +1,60 @@
+"""``prepare_data`` and the barrier without time limit around it (``_InfiniteBarrier``, since Lightning 2.3)."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.connectors import first_time
+from lightning_sagemaker.job import in_training_job
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def patch_data_connector(module: ModuleType) -> None:
+    """Let a failed ``prepare_data`` reach all processes of its host; inside SageMaker training jobs only.
+
+    Args:
+        module: ``*.trainer.connectors.data_connector`` of either distribution.
+    """
+    connector_class = module._DataConnector
+    if not in_training_job(os.environ) or not first_time(connector_class):
+        return
+    from lightning_sagemaker.locking.lightning import guard_prepare_data  # noqa: PLC0415 - only in a job
+
+    guard_prepare_data(connector_class)
+
+
+def patch_infinite_barrier(module: ModuleType) -> None:
+    """Let Lightning's barrier without time limit do without a second process group where SMDDP is in use.
+
+    Args:
+        module: ``*fabric.utilities.distributed`` of either distribution.
+    """
+    barrier_class = getattr(module, "_InfiniteBarrier", None)
+    if barrier_class is None or not first_time(barrier_class):
+        return
+    enter, leave = barrier_class.__enter__, barrier_class.__exit__
+
+    @functools.wraps(enter)
+    def __enter__(barrier: Any) -> Any:  # noqa: ANN401, N807
+        import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
+
+        barrier.store_barrier = None
+        if not (dist.is_available() and dist.is_initialized() and dist.get_backend() == "smddp"):
+            return enter(barrier)
+        from lightning_sagemaker.smddp.waiting import StoreBarrier  # noqa: PLC0415 - only on SMDDP
+
+        barrier.store_barrier = StoreBarrier()
+        barrier.barrier = barrier.store_barrier.wait
+        return barrier
+
+    @functools.wraps(leave)
+    def __exit__(barrier: Any, kind: Any, error: BaseException | None, trace: Any) -> Any:  # noqa: ANN401, N807
+        if barrier.store_barrier is None:
+            return leave(barrier, kind, error, trace)
+        return barrier.store_barrier.wait() if error is None else barrier.store_barrier.fail(error)
+
+    barrier_class.__enter__, barrier_class.__exit__ = __enter__, __exit__

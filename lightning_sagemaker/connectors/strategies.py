@@ -1,0 +1,59 @@
+"""Our strategies by name, in the registries of Trainer and Fabric."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.connectors import first_time
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_STRATEGIES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "smddp": ("replicated", {}, "DDP over AWS's SMDDP collectives"),
+    "smddp_find_unused_parameters_true": (
+        "replicated",
+        {"find_unused_parameters": True},
+        "DDP over AWS's SMDDP collectives with `find_unused_parameters=True`",
+    ),
+    "smddp_find_unused_parameters_false": (
+        "replicated",
+        {"find_unused_parameters": False},
+        "DDP over AWS's SMDDP collectives with `find_unused_parameters=False`",
+    ),
+    "smddp_fsdp": ("sharded", {}, "FSDP over AWS's SMDDP collectives"),
+}
+
+
+def register_strategies(module: ModuleType) -> None:
+    """Add our strategies to a registry of Lightning; names that are taken stay as they are.
+
+    Args:
+        module: ``*.strategies`` of either distribution, of Trainer or Fabric.
+    """
+    package = module.__name__.removesuffix(".strategies")
+    registry = module.STRATEGY_REGISTRY if package.endswith("fabric") else module.StrategyRegistry
+    if not first_time(registry):
+        return
+    ours = {name: description for name, (_, _, description) in _STRATEGIES.items() if name not in registry}
+    for name, description in ours.items():
+        sharding, options, _ = _STRATEGIES[name]
+        factory = functools.partial(_create_strategy, package, sharding)
+        registry.register(name, factory, description=description, **options)
+    register = registry.register
+
+    @functools.wraps(register)
+    def register_over_ours(name: str, strategy: Any = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        # NeMo registers `smddp` without `override`, which would fail because of us.
+        if name in ours and registry[name]["description"] == ours[name]:
+            registry.remove(name)
+        return register(name, strategy, *args, **kwargs)
+
+    registry.register = register_over_ours
+
+
+def _create_strategy(package: str, sharding: str, **kwargs: Any) -> Any:  # noqa: ANN401
+    from lightning_sagemaker.smddp.strategies import strategy_class  # noqa: PLC0415 - needs all of Lightning
+
+    return strategy_class(package, sharding)(**kwargs)
