@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FABRIC = ("lightning.fabric", "lightning_fabric")
 _PYTORCH = ("lightning.pytorch", "pytorch_lightning")
-# Modules of Lightning, and the functions in `connectors` that each is given to once it is executed.
+# Modules of Lightning and torch, and the functions in `connectors` that each is given to once it is executed.
 _MODULES = {
     f"{package}.{module}": functions
     for packages, module, *functions in (
@@ -29,7 +29,18 @@ _MODULES = {
         (_PYTORCH, "trainer.connectors.data_connector", "preparation.patch_data_connector"),
         (_FABRIC, "strategies", "strategies.register_strategies"),
         (_PYTORCH, "strategies", "strategies.register_strategies"),
-        (_FABRIC, "utilities.distributed", "preparation.patch_infinite_barrier"),
+        (_PYTORCH, "trainer.connectors.signal_connector", "process_group.patch_signal_connector"),
+        (
+            _FABRIC,
+            "utilities.distributed",
+            "preparation.patch_infinite_barrier",
+            "process_group.patch_init_dist_connection",
+        ),
+        (
+            ("torch.distributed.elastic.rendezvous",),
+            "static_tcp_rendezvous",
+            "process_group.patch_static_rendezvous",
+        ),
     )
     for package in packages
 }

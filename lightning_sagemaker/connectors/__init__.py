@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-_PATCHED = "_lightning_sagemaker_patched"
 
+def first_time(owner: Any, what: str = "patched") -> bool:  # noqa: ANN401 - a class, module or object of Lightning
+    """Whether this is asked for the first time; the owner is marked, so that it is patched once.
 
-def first_time(owner: Any) -> bool:  # noqa: ANN401 - a class or an object of Lightning
-    """Whether this class or object is seen here for the first time; it is marked, so that it is patched once."""
-    if _PATCHED in vars(owner):
+    Args:
+        owner: What is patched.
+        what: What for, where an owner is patched in several places.
+    """
+    mark = f"_lightning_sagemaker_{what}"
+    if mark in vars(owner):
         return False
-    setattr(owner, _PATCHED, True)
+    setattr(owner, mark, True)
     return True

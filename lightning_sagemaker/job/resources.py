@@ -32,6 +32,11 @@ class Resources:
         return next((hosts for hosts in self.instance_groups.values() if self.current_host in hosts), self.hosts)
 
 
+def base_dir(environ: Mapping[str, str]) -> Path:
+    """Folder in which SageMaker keeps a job's input and output: ``SAGEMAKER_BASE_DIR``, ``/opt/ml`` unless set."""
+    return Path(environ.get("SAGEMAKER_BASE_DIR") or DEFAULT_BASE_DIR)
+
+
 def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) -> Resources | None:
     """Read the file, or ``SM_RESOURCE_CONFIG`` where there is none; ``None`` where neither exists.
 
@@ -40,7 +45,7 @@ def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) ->
         ValueError: The content is malformed or contradicts itself.
     """
     if config_dir is None:
-        config_dir = Path(environ.get("SAGEMAKER_BASE_DIR") or DEFAULT_BASE_DIR, "input", "config")
+        config_dir = base_dir(environ) / "input" / "config"
     path = Path(config_dir, "resourceconfig.json")
     try:
         text: str | None = path.read_text(encoding="utf-8")

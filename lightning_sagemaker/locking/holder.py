@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.locking import processes
+from lightning_sagemaker import processes
 from lightning_sagemaker.locking.identity import Who
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from lightning_sagemaker import processes
 from lightning_sagemaker.job import SageMakerJob, lightning_local_rank
 from lightning_sagemaker.job.launchers import read_world
-from lightning_sagemaker.locking import processes
 
 _RUN_ID = "LIGHTNING_SAGEMAKER_RUN_ID"
 _SHOWN = 40

@@ -12,8 +12,8 @@ import os
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker import processes
 from lightning_sagemaker.environment import SageMakerEnvironment
-from lightning_sagemaker.locking import processes
 from lightning_sagemaker.locking.directory import lock_directory
 from lightning_sagemaker.locking.identity import Who, file_stem
 from lightning_sagemaker.locking.node import DEFAULT_TIMEOUT, node_lock

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from lightning_sagemaker.locking import processes
+from lightning_sagemaker import processes
 from lightning_sagemaker.locking.bell import Bell
 from lightning_sagemaker.locking.directory import lock_directory
 from lightning_sagemaker.locking.holder import Holder

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.locking.processes import PROC
+from lightning_sagemaker.processes import PROC
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from lightning_sagemaker.locking import processes
+from lightning_sagemaker import processes
 from lightning_sagemaker.locking.identity import Who
 from lightning_sagemaker.locking.lock import Lock
 from lightning_sagemaker.locking.node import DEFAULT_TIMEOUT, acquire, checked_timeout

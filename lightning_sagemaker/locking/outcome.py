@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lightning_sagemaker.locking import processes
+from lightning_sagemaker import processes
 from lightning_sagemaker.locking.identity import Who
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ There are eight classes: DDP and FSDP, for Trainer and Fabric, of both distribut
 
 from __future__ import annotations
 
-import atexit
 import functools
 import importlib.util
 import logging
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch.distributed as dist
 from torch import Tensor
 
+from lightning_sagemaker.process_group import watched
 from lightning_sagemaker.smddp import collectives
 from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend
 from lightning_sagemaker.smddp.probe import BACKEND, Sharding
@@ -83,9 +83,9 @@ class _SMDDPMixin:
             environment = self.cluster_environment  # type: ignore[attr-defined]
             os.environ["MASTER_ADDR"] = environment.main_address
             os.environ["MASTER_PORT"] = str(environment.main_port)
-            rank, world_size = environment.global_rank(), environment.world_size()
-            dist.init_process_group(BACKEND, rank=rank, world_size=world_size, timeout=self._timeout)  # type: ignore[attr-defined]
-            atexit.register(_end_process_group)
+            rank, world_size, timeout = environment.global_rank(), environment.world_size(), self._timeout  # type: ignore[attr-defined]
+            with watched(environment.job, rank, world_size, timeout) as options:
+                dist.init_process_group(BACKEND, rank=rank, world_size=world_size, timeout=timeout, **options)
             if rank == 0:
                 log.info("distributed_backend=%s, %d processes", BACKEND, world_size)
         super().setup_environment()  # type: ignore[misc]
@@ -158,8 +158,3 @@ def class_by_name(name: str, *packages: Package) -> type:
     installed = (package for package in packages if importlib.util.find_spec(package.partition(".")[0]))
     package = next(imported, None) or next(installed, packages[0])
     return strategy_class(package, "sharded" if "FSDP" in name else "replicated")
-
-
-def _end_process_group() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()

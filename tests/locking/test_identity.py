@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.locking import identity, once_per_node, processes
+from lightning_sagemaker import processes
+from lightning_sagemaker.locking import identity, once_per_node
 from lightning_sagemaker.locking.identity import Who, run_stem
 
 if TYPE_CHECKING:

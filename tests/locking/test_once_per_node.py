@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.locking import node_lock, once_per_node, processes
+from lightning_sagemaker import processes
+from lightning_sagemaker.locking import node_lock, once_per_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable

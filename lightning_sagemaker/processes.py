@@ -54,6 +54,20 @@ def start_of(pid: int) -> str | None:
     return None
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal or a tracer has stopped the process; ``False`` where the system does not tell."""
+    with suppress(OSError, IndexError):
+        return _stat(pid)[0] in ("T", "t")
+    return False
+
+
+def has_ended(pid: int, start: str | None) -> bool:
+    """Whether the process that began at ``start`` is gone, or only its parent has not noticed yet."""
+    with suppress(OSError, IndexError):
+        return _stat(pid)[0] in ("Z", "X") or start_of(pid) != start
+    return start_of(pid) != start
+
+
 def container() -> str:
     """Identity of this start of this container: the machine's start, that of process 1, and the process namespace.
 
@@ -117,6 +131,6 @@ def _was_launched(pid: int) -> bool:
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of ``/proc/PID/stat`` after the command's name: [1] is the parent, [19] the start in clock ticks."""
+    """Fields of ``/proc/PID/stat`` after the command's name: [0] is the state, [1] the parent, [19] the start."""
     text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     return text.rpartition(")")[2].split()

@@ -1,0 +1,105 @@
+"""The making of the process group, by Lightning and by torchrun's agents."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.connectors import first_time
+from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.failure import report_exceptions
+from lightning_sagemaker.job import in_training_job
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def patch_init_dist_connection(module: ModuleType) -> None:
+    """Wrap the function by which all of Lightning's strategies but DeepSpeed's make their process group.
+
+    Args:
+        module: ``*fabric.utilities.distributed`` of either distribution.
+    """
+    if not in_training_job(os.environ) or not first_time(module):
+        return
+    report_exceptions()
+    connect = module._init_dist_connection
+
+    @functools.wraps(connect)
+    def _init_dist_connection(
+        cluster_environment: Any,  # noqa: ANN401
+        torch_distributed_backend: str,
+        global_rank: int | None = None,
+        world_size: int | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
+
+        from lightning_sagemaker.process_group import watched  # noqa: PLC0415 - the same
+
+        ours = isinstance(cluster_environment, SageMakerEnvironment)
+        if not ours or not dist.is_available() or dist.is_initialized() or "store" in kwargs:
+            connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs)
+            return
+        global_rank = cluster_environment.global_rank() if global_rank is None else global_rank
+        world_size = cluster_environment.world_size() if world_size is None else world_size
+        with watched(cluster_environment.job, global_rank, world_size, kwargs.get("timeout")) as options:
+            connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs, **options)
+
+    for user in tuple(sys.modules.values()):  # this module, and those that were imported before this package
+        if getattr(user, "__dict__", {}).get("_init_dist_connection") is connect:
+            user._init_dist_connection = _init_dist_connection  # type: ignore[attr-defined]
+
+
+def patch_static_rendezvous(module: ModuleType) -> None:
+    """Let torchrun's agents, one per host, meet as the processes do elsewhere: they come before any user code.
+
+    Args:
+        module: ``torch.distributed.elastic.rendezvous.static_tcp_rendezvous``, which SageMaker's launchers use.
+    """
+    rendezvous_class = module.StaticTCPRendezvous
+    if not in_training_job(os.environ) or not first_time(rendezvous_class):
+        return
+    next_rendezvous = rendezvous_class.next_rendezvous
+
+    @functools.wraps(next_rendezvous)
+    def meet_first(rendezvous: Any) -> Any:  # noqa: ANN401
+        if rendezvous._store is None:
+            from lightning_sagemaker.reachability.meeting import meet_agents  # noqa: PLC0415 - only in an agent
+
+            rendezvous._store = meet_agents(
+                rendezvous.master_addr,
+                rendezvous.master_port,
+                rendezvous.rank,
+                rendezvous.world_size,
+                rendezvous.timeout,
+            )
+        return next_rendezvous(rendezvous)
+
+    rendezvous_class.next_rendezvous = meet_first
+    report_exceptions()
+
+
+def patch_signal_connector(module: ModuleType) -> None:
+    """Let the heartbeat know at which step a Trainer is.
+
+    Args:
+        module: ``*.trainer.connectors.signal_connector`` of either distribution.
+    """
+    connector_class = module._SignalConnector
+    if not in_training_job(os.environ) or not first_time(connector_class, "steps"):
+        return
+    register = connector_class.register_signal_handlers
+
+    @functools.wraps(register)
+    def register_signal_handlers(connector: Any) -> None:  # noqa: ANN401 - called once by each fit, validate, test
+        from lightning_sagemaker.heartbeat import tell_step  # noqa: PLC0415 - imports torch
+
+        trainer = weakref.ref(connector.trainer)
+        tell_step(lambda: getattr(trainer(), "global_step", None))
+        register(connector)
+
+    connector_class.register_signal_handlers = register_signal_handlers

@@ -1,0 +1,140 @@
+"""The failure file: why a job failed, for SageMaker's job page.
+
+SageMaker shows the first 1,024 characters of ``/opt/ml/output/failure`` as the job's failure reason (developer guide,
+your-algorithms-training-algo-output). The toolkit and SDK v3's drivers write it only where there is none yet, and all
+that they know is the tail of the log. Here the rank that failed writes it, and the first one on a host stays.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.job import SageMakerJob, base_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+LIMIT = 1024  # characters that the job page shows
+_PATIENCE = 3.0  # seconds that a dying process may spend on asking the others
+_COURTESY = 1.0  # seconds by which a mere consequence lets the cause come first
+# Signs of a consequence: what gloo, NCCL and the store say where another rank has gone.
+_LOST = ("connection reset", "connection closed", "connection was", "broken pipe", "remote process exited", "aborted")
+
+
+def report(text: str) -> bool:
+    """Write why this process failed, unless another one on this host did so before.
+
+    Args:
+        text: What happened, with the most important first; what is over 1,024 characters is cut.
+
+    Returns:
+        Whether this text is the one that stands.
+    """
+    path = base_dir(os.environ) / "output" / "failure"
+    draft = path.with_name(f".failure-{os.getpid()}-{threading.get_ident()}")
+    try:
+        draft.write_text(text[:LIMIT], encoding="utf-8", errors="replace")
+        os.link(draft, path)  # atomic, and fails where the file exists
+    except OSError:
+        return False  # not first, or no folder: the error itself goes its own way
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+    return True
+
+
+@functools.cache
+def report_exceptions() -> None:
+    """Let an exception that ends this process be reported, with host and rank, before it is printed as ever.
+
+    A second call does nothing.
+    """
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, Exception):  # not Ctrl+C
+            with suppress(Exception):
+                _report_exception(error)
+        before(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+def whereabouts() -> str:
+    """Host and rank of this process, in words."""
+    try:
+        job = SageMakerJob.detect()
+    except (OSError, ValueError):  # perhaps this is what is being reported
+        job = None
+    host = job.current_host if job else socket.gethostname()
+    rank = job.rank if job and job.rank is not None else os.environ.get("RANK")
+    return host if rank is None else f"{host}, rank {rank}"
+
+
+def on_lost_connection(explain: Callable[[], str]) -> None:
+    """Let someone who knows say why a connection to another rank was lost.
+
+    Args:
+        explain: Returns a text, which is empty where it does not know.
+    """
+    global _explain_lost_connection  # noqa: PLW0603 - there is one default process group
+    _explain_lost_connection = explain
+
+
+def _explain_lost_connection() -> str:
+    return ""
+
+
+def _report_exception(error: Exception) -> None:
+    where, what = whereabouts(), describe(error)
+    lost = any(sign in what.lower() for sign in _LOST)
+    text = f"{what}\n[{where}]\n{_frames(error)}"
+    if lost and (cause := _explain_lost_connection()):
+        text = f"{cause}\n[seen on {where}, as: {what}]"
+        lost = False
+    first = _first_of_the_world(text[: LIMIT // 2], wait=_COURTESY if lost else 0.0)
+    report(text if first in ("", text[: LIMIT // 2]) else f"{first}\n\n...after which here, on {where}: {what}")
+
+
+def describe(error: BaseException) -> str:
+    """Type and message of an exception, as Python prints them."""
+    return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+def _frames(error: Exception) -> str:
+    """Where it was raised: the user's own frames first, and the innermost first, since what is last may be cut."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    own_first = sorted(frames, key=lambda frame: "site-packages" in frame.filename)
+    return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in own_first)
+
+
+def _first_of_the_world(text: str, wait: float) -> str:
+    """What the first rank to fail said, perhaps this one; empty where nobody can be asked."""
+    answer: list[str] = []
+    asking = threading.Thread(target=_ask, args=(text, wait, answer), daemon=True)
+    asking.start()
+    asking.join(_PATIENCE)
+    return answer[0] if answer else ""
+
+
+def _ask(text: str, wait: float, answer: list[str]) -> None:
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized():
+        return
+    from lightning_sagemaker.store import own_connection  # noqa: PLC0415 - imports torch
+
+    time.sleep(wait)
+    with suppress(Exception):  # the store is gone with its host
+        store = own_connection(timedelta(seconds=_PATIENCE))
+        if store is not None:
+            answer.append(store.compare_set("failure", "", text).decode())

@@ -1,0 +1,264 @@
+"""Who has gone silent: a stopped process, a host whose cable is pulled.
+
+Stock torch copes with deaths and not with silence: the others wait in a collective up to its time limit, half an hour,
+and then learn neither who nor when. Here threads beside the training look after each other:
+
+* the first two processes of each host count at the store, and look whether the next host still counts;
+* each process looks whether the next process of its own host is stopped (``/proc``).
+
+Long work in one process - writing a checkpoint, validation, compilation - is no silence: threads go on counting. So
+does a process that waits in a Python debugger; one that a native debugger holds is stopped, hence the off switch.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker import failure, processes
+from lightning_sagemaker.messages import log
+from lightning_sagemaker.settings import seconds
+from lightning_sagemaker.store import default_store, own_connection, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_sagemaker.job import SageMakerJob
+    from lightning_sagemaker.store import Store
+
+VARIABLE = "LIGHTNING_SAGEMAKER_HEARTBEAT"
+_DEFAULT_LIMIT = 300.0  # seconds of silence after which the job ends
+_INTERVAL = 5.0  # seconds between two looks, and shares of the limit where that is short: a tenth, ...
+_STOPPED = 20.0  # seconds after which a stopped process is named, ... a third,
+_SILENT = 40.0  # seconds after which a silent host is named; with two intervals, under 60 s. ... half
+_COUNTING = 2  # processes of a host that count, so that one which holds Python's lock for long is no silence
+_GOODBYE = 2.0  # seconds that the end of a process may take on telling the others
+
+_current: Heartbeat | None = None
+
+
+def _step() -> int | None:
+    """Number of optimizer steps so far; replaced once there is a Trainer that knows it."""
+    return None
+
+
+def start(job: SageMakerJob, rank: int, world_size: int) -> None:
+    """Look after the processes of the default process group, until it ends or another one is made.
+
+    ``LIGHTNING_SAGEMAKER_HEARTBEAT`` is the number of seconds of silence after which the job ends; 0 switches it off.
+
+    Args:
+        job: The job.
+        rank: Rank of this process.
+        world_size: Number of processes.
+
+    Raises:
+        ValueError: The setting is malformed.
+    """
+    global _current  # noqa: PLW0603 - there is one default process group
+    limit = seconds(VARIABLE, _DEFAULT_LIMIT)
+    if _current is not None:
+        _current.stop()
+        _current = None
+    if not limit or world_size == 1:
+        return
+    sibling = _next_process(job, rank, world_size // job.num_nodes)
+    hosts = None
+    if job.num_nodes > 1 and job.local_rank < _COUNTING:
+        store = own_connection(timedelta(seconds=limit))
+        hosts = None if store is None else _Hosts(job, store)
+    _current = Heartbeat(job, sibling, hosts, limit)
+    failure.on_lost_connection(_current.explain_lost_connection)
+    atexit.register(_current.stop)
+
+
+def tell_step(step: Callable[[], int | None]) -> None:
+    """Let the lines say at which step the others went silent.
+
+    Args:
+        step: Called in a thread; the number of optimizer steps so far, or ``None``.
+    """
+    global _step  # noqa: PLW0603
+    _step = step
+
+
+@dataclass(frozen=True)
+class _Process:
+    """Another process of this host."""
+
+    rank: int
+    pid: int
+    start: str | None
+
+    def is_stopped(self) -> bool:
+        return processes.is_stopped(self.pid) and processes.start_of(self.pid) == self.start
+
+    def has_ended(self) -> bool:
+        return processes.has_ended(self.pid, self.start)
+
+    def kill(self) -> None:
+        """End it: a stopped process obeys nothing else, and its launcher waits for it."""
+        with suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class _Hosts:
+    """What the hosts tell each other at the store. Each method may hang where the store's host is cut off."""
+
+    def __init__(self, job: SageMakerJob, store: Store) -> None:
+        self._store = store
+        self._here = job.node_rank
+        self._next = (job.node_rank + 1) % job.num_nodes
+        self._beats = 0
+        self.next_name = ""
+        self.next_step = ""
+        self.next_left = False
+        self.heard: float | None = None  # when the next host was, by this process's clock; None before the first time
+        self.answered = time.monotonic()  # when the store was
+        self.ended = ""  # why another host has ended the job
+        store.set(f"name/{self._here}", job.current_host)
+
+    def exchange(self) -> None:
+        """Count, and see whether the next host did."""
+        store, then = self._store, self._beats
+        store.add(f"beats/{self._here}", 1)
+        store.set(f"step/{self._here}", _step_in_words(_step()))
+        self._beats = store.add(f"beats/{self._next}", 0)
+        if self._beats != then:
+            self.heard = time.monotonic()
+            self.next_name = self.next_name or store.get(f"name/{self._next}").decode()
+            self.next_step = store.get(f"step/{self._next}").decode()
+        self.next_left = store.check([f"left/{self._next}"])
+        if store.check(["ended"]):
+            self.ended = store.get("ended").decode()
+        self.answered = time.monotonic()
+
+    def leave(self) -> None:
+        """Say that this host's silence is no alarm from now on."""
+        self._store.set(f"left/{self._here}", "")
+
+    def end(self, text: str) -> None:
+        """Let the others end too."""
+        with suppress(RuntimeError):  # they have no store any more, and learn of it in their own way
+            self._store.set("ended", text)
+
+
+class Heartbeat:
+    """Two threads of one process: one talks to the store, which may hang; one looks at the clock, which does not.
+
+    Args:
+        job: The job.
+        sibling: The next process of this host.
+        hosts: What the hosts tell each other, where this process takes part in it.
+        limit: Seconds of silence after which the job ends.
+    """
+
+    def __init__(self, job: SageMakerJob, sibling: _Process | None, hosts: _Hosts | None, limit: float) -> None:
+        self._job = job
+        self._sibling = sibling
+        self._hosts = hosts
+        self._limit = limit
+        self._interval = min(_INTERVAL, limit / 10)
+        self._stopped = min(_STOPPED, limit / 3)
+        self._silent = min(_SILENT, limit / 2)
+        self._leaving = threading.Event()
+        self._stopped_since: float | None = None
+        self._said: set[str] = set()
+        self._counter: threading.Thread | None = None
+        if hosts is not None:
+            self._counter = threading.Thread(target=self._count, args=(hosts,), name="heartbeat-count", daemon=True)
+            self._counter.start()
+        threading.Thread(target=self._look, name="heartbeat-look", daemon=True).start()
+
+    def stop(self) -> None:
+        """Tell the others that this process leaves, and stop looking after them."""
+        self._leaving.set()
+        if self._counter is not None:
+            self._counter.join(_GOODBYE)
+
+    def explain_lost_connection(self) -> str:
+        """What this process knows of a rank that is gone; empty where it knows nothing."""
+        sibling = self._sibling
+        if sibling is None or not sibling.has_ended():
+            return ""
+        who = f"rank {sibling.rank} on {self._job.current_host} (process {sibling.pid})"
+        return (
+            f"RuntimeError: {who} is gone, and left no exception. Usual cause: it was killed, by the system where the"
+            " host ran out of memory. HINT: look at the end of its log, and at the instance's memory in CloudWatch."
+        )
+
+    def _count(self, hosts: _Hosts) -> None:
+        with suppress(RuntimeError):  # the store has ended, with rank 0 or with the process group: no silence
+            while not self._leaving.wait(self._interval):
+                hosts.exchange()
+            hosts.leave()
+        self._leaving.set()
+
+    def _look(self) -> None:
+        while not self._leaving.wait(self._interval):
+            self._look_at_sibling()
+            if self._hosts is not None and self._job.local_rank == 0:
+                self._look_at_hosts(self._hosts)
+
+    def _look_at_sibling(self) -> None:
+        sibling, now = self._sibling, time.monotonic()
+        if sibling is None or not sibling.is_stopped():
+            self._stopped_since = None
+            return
+        self._stopped_since = now if self._stopped_since is None else self._stopped_since
+        who = f"Rank {sibling.rank} on {self._job.current_host} (process {sibling.pid})"
+        what, silence = f"{who} is stopped, by SIGSTOP or a debugger", now - self._stopped_since
+        if text := self._weigh(what, silence, self._stopped, _step_in_words(_step())):
+            sibling.kill()
+            self._end(text)
+
+    def _look_at_hosts(self, hosts: _Hosts) -> None:
+        here, now, text = self._job.current_host, time.monotonic(), hosts.ended
+        unanswered = now - hosts.answered
+        if unanswered >= self._silent:  # then nothing is known of the next host either
+            address = f"{self._job.main_address}:{self._job.main_port}"
+            what = f"{here} gets no answer from the store of rank 0 at {address}"
+            text = self._weigh(what, unanswered, self._silent, _step_in_words(_step()))
+        elif hosts.heard is not None and not hosts.next_left:
+            what = f"{hosts.next_name} has gone silent: nothing is heard of its processes on {here}"
+            text = text or self._weigh(what, now - hosts.heard, self._silent, hosts.next_step)
+        if text:
+            self._end(text)
+
+    def _weigh(self, what: str, silence: float, threshold: float, step: str) -> str:
+        """Say it once where the silence is longer than the threshold; the text where it is longer than the limit."""
+        text = f"{what}, since {silence:.0f} s, {step}. The others wait for it in their next collective."
+        if silence >= threshold and what not in self._said:
+            self._said.add(what)
+            log.warning("%s The job ends after %.0f s of this (%s; 0 switches it off).", text, self._limit, VARIABLE)
+        return text if silence >= self._limit else ""
+
+    def _end(self, text: str) -> None:
+        failure.report(f"RuntimeError: {text}\n[seen on {failure.whereabouts()}]")
+        log.error("RuntimeError: %s The job is ended.", text)
+        if self._hosts is not None and not self._hosts.ended:
+            telling = threading.Thread(target=self._hosts.end, args=(text,), daemon=True)
+            telling.start()
+            telling.join(_GOODBYE)
+        os._exit(1)  # the main thread waits in a collective that no exception reaches
+
+
+def _next_process(job: SageMakerJob, rank: int, per_host: int) -> _Process | None:
+    if per_host == 1:
+        return None
+    store, pid = default_store(), os.getpid()
+    store.set(f"process/{rank}", f"{pid} {processes.start_of(pid)}")
+    sibling = rank - job.local_rank + (job.local_rank + 1) % per_host
+    number, _, start = wait_for(store, f"process/{sibling}").decode().partition(" ")
+    return _Process(sibling, int(number), start)
+
+
+def _step_in_words(step: int | None) -> str:
+    return "the step is not known" if step is None else f"at step {step}"

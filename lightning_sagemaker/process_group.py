@@ -1,0 +1,60 @@
+"""What happens around the making of a process group in a SageMaker training job."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch.distributed.distributed_c10d import default_pg_timeout
+from torch.distributed.rendezvous import rendezvous
+
+from lightning_sagemaker import heartbeat
+from lightning_sagemaker.ending import end_at_exit
+from lightning_sagemaker.reachability.interface import set_gloo_interface
+from lightning_sagemaker.reachability.meeting import limit_of, meet, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from lightning_sagemaker.job import SageMakerJob
+    from lightning_sagemaker.store import Store
+
+
+@contextmanager
+def watched(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta | None) -> Iterator[dict[str, Any]]:
+    """Let a process group be made: nobody waits in silence before, and none goes silent unnoticed afterwards.
+
+    Args:
+        job: The job.
+        rank: Rank of this process.
+        world_size: Number of processes.
+        timeout: Time limit of the process group; torch's default where it is ``None``.
+
+    Yields:
+        What to give to :func:`torch.distributed.init_process_group` besides.
+
+    Raises:
+        ConnectionError: Hosts do not reach each other.
+        TimeoutError: Somebody did not come in time.
+        ValueError: A setting is malformed.
+    """
+    set_gloo_interface(job, os.environ)
+    options: dict[str, Any] = {}
+    limit = limit_of(job)
+    if limit:
+        options["store"] = _meeting_store(job, rank, world_size, timeout or default_pg_timeout, limit)
+    yield options
+    end_at_exit()
+    heartbeat.start(job, rank, world_size)
+
+
+def _meeting_store(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, limit: float) -> Store:
+    if job.launcher == "torchrun":  # its agents have met already, and keep the store
+        store: Store = next(rendezvous("env://", rank, world_size, timeout=timeout))[0]
+    else:
+        store = open_store(job, rank, world_size, timeout=timeout, limit=limit, speaks=job.local_rank == 0)
+    store.set_timeout(timeout)
+    meet(job, store, rank=rank, world_size=world_size, timeout=timeout, limit=limit)
+    return store

@@ -1,0 +1,135 @@
+"""How the processes of a job find each other: a store at the main address, where nobody waits in silence.
+
+In torch's own way to a process group (``env://``) all waiting happens inside one C++ call: rank 0 waits for the others,
+the others for rank 0, up to the group's time limit, and a blocked port looks like a late host.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.job import SageMakerJob
+from lightning_sagemaker.reachability.interface import address_in_network
+from lightning_sagemaker.reachability.lines import DEFAULT_LIMIT, VARIABLE
+from lightning_sagemaker.reachability.main_address import await_main_address
+from lightning_sagemaker.reachability.neighbours import check_neighbours
+from lightning_sagemaker.reachability.roll_call import call_the_roll
+from lightning_sagemaker.settings import seconds
+from lightning_sagemaker.store import PrefixStore, Store, TCPStore, prefixed
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+_meetings = itertools.count()  # all ranks make their groups in the same order
+
+
+def limit_of(job: SageMakerJob) -> float:
+    """Seconds of no answer at all after which this job ends; 0 where nothing is to be checked.
+
+    Raises:
+        ValueError: The setting is malformed.
+    """
+    return seconds(VARIABLE, DEFAULT_LIMIT) if job.num_nodes > 1 else 0.0
+
+
+def open_store(
+    job: SageMakerJob, rank: int, world_size: int, *, timeout: timedelta, limit: float, speaks: bool
+) -> TCPStore:
+    """Listen at the main address, or wait for it, and connect.
+
+    Args:
+        job: The job, with main address and port.
+        rank: This process among those that meet; rank 0 listens.
+        world_size: Number of processes that meet.
+        timeout: Time limit of the process group.
+        limit: Seconds of no answer at all after which the main address counts as blocked.
+        speaks: Whether this process is the one of its host that says what it waits for.
+
+    Raises:
+        ConnectionError: The main address is blocked.
+        OSError: Rank 0 cannot listen there.
+        TimeoutError: The main address did not open in time.
+    """
+    if rank != 0:
+        await_main_address(job, limit, timeout.total_seconds(), speaks=speaks)
+    try:
+        return TCPStore(
+            job.main_address,
+            job.main_port,
+            world_size,
+            is_master=rank == 0,
+            timeout=timeout,
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
+    except RuntimeError as error:
+        if rank != 0:
+            raise
+        raise OSError(
+            f"Rank 0 cannot listen at {job.main_address}:{job.main_port} of {job.current_host}: {error}. HINT: another"
+            " process holds the port, or MASTER_ADDR is not a name of this host."
+        ) from error
+
+
+def meet(job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: timedelta, limit: float) -> None:
+    """Wait at the store until all processes are there, and let each host try the way to the next one.
+
+    Args:
+        job: The job.
+        store: What all processes are connected to.
+        rank: Rank of this process.
+        world_size: Number of processes.
+        timeout: Time limit of the process group.
+        limit: Seconds of no answer at all after which a way between two hosts counts as blocked.
+
+    Raises:
+        ConnectionError: A host does not reach the next one.
+        TimeoutError: Somebody did not come in time.
+        ValueError: A network interface is named that does not exist.
+    """
+    address = address_in_network(job)  # before anybody waits for this process
+    here = PrefixStore(f"meeting/{next(_meetings)}", prefixed(store))
+    first = job.local_rank == 0
+    call_the_roll(
+        job,
+        PrefixStore("roll", here),
+        rank=rank,
+        world_size=world_size,
+        timeout=timeout.total_seconds(),
+        speaks=first,
+    )
+    check_neighbours(job, PrefixStore("neighbours", here), address, limit, first_of_host=first)
+
+
+def meet_agents(address: str, port: int, rank: int, hosts: int, timeout: timedelta) -> TCPStore | None:
+    """Let torchrun's agents, one per host, find each other in the same way: they come before any user code.
+
+    Args:
+        address: Name or address of the host of the first agent.
+        port: Port of its store.
+        rank: This agent's host among those of the world.
+        hosts: Number of hosts.
+        timeout: Time limit of torchrun's rendezvous.
+
+    Returns:
+        The store, or ``None`` where there is nothing to check and torchrun makes it by itself.
+
+    Raises:
+        ConnectionError: The main address is blocked.
+        OSError: The first agent cannot listen there.
+        TimeoutError: Somebody did not come in time.
+        ValueError: The job or a setting is malformed.
+    """
+    job = SageMakerJob.detect()
+    if job is None or hosts == 1 or len(job.world_hosts) != hosts:
+        return None
+    job = replace(job, main_address=address, main_port=port, num_nodes=hosts, node_rank=rank)
+    limit = limit_of(job)
+    if not limit:
+        return None
+    store = open_store(job, rank, hosts, timeout=timeout, limit=limit, speaks=True)
+    roll = PrefixStore("agents", prefixed(store))
+    call_the_roll(job, roll, rank=rank, world_size=hosts, timeout=timeout.total_seconds(), speaks=True)
+    return store

@@ -1,0 +1,196 @@
+"""SIGTERM: all ranks stop at the same point of the training, whichever of them it reached.
+
+Lightning's own handler runs a collective inside the signal handler (since 2.5.6), which deadlocks where one rank alone
+got the signal, and a broadcast before each batch; older versions let each rank stop at a step of its own. Here nothing
+of the kind runs in the training: each rank counts the *check points* that it passes, one per batch, and a thread beside
+the training does the rest over the process group's store:
+
+1. A rank that got SIGTERM says so.
+2. Each rank tells how many check points it has passed; from then on it waits at its next one for the decision.
+3. Rank 0 takes the largest number plus one: the first check point that no rank has passed.
+
+Nobody who waits at a check point is waited for in a collective by a rank that has not reached that check point, since
+all ranks pass check points and collectives in the same order. So the waits are short, and cannot form a circle.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+import torch.distributed as dist
+
+from lightning_sagemaker.job import base_dir
+from lightning_sagemaker.messages import log
+from lightning_sagemaker.store import PrefixStore, Store, own_connection, wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXIT_CODE = 128 + 15  # what a shell calls the end by SIGTERM; 0 would be a success to SageMaker
+_INTERVAL = 1.0  # seconds between two looks at the store: one look of 1,000 ranks each is nothing to it
+_PATIENCE = 60.0  # seconds that a rank may take to answer
+_GOODBYE = 2.0  # seconds that the end of a process may take on ending the thread
+
+_made: dict[object, Agreement] = {}
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What all ranks agreed on.
+
+    Attributes:
+        check_point: Number of the check point at which all stop, from 1.
+        folder: Where the checkpoint will be, the same on all hosts; ``None`` where rank 0 has no such folder.
+    """
+
+    check_point: int
+    folder: str | None
+
+
+def agreement(rank: int, world_size: int, where: str) -> Agreement | None:
+    """The agreement between the ranks of the default process group, the same one in each call.
+
+    Args:
+        rank: Rank of this process.
+        world_size: Number of processes; a single one agrees with itself.
+        where: Host and rank in words.
+
+    Returns:
+        ``None`` where the group's store is no TCP server.
+
+    Raises:
+        RuntimeError: The store does not answer.
+        ValueError: There are several processes and no process group.
+    """
+    group = dist.group.WORLD if world_size > 1 else None
+    if group not in _made:
+        store = dist.HashStore() if group is None else own_connection(timedelta(seconds=_PATIENCE))
+        if store is None:
+            return None
+        _made[group] = Agreement(PrefixStore("sigterm", store), rank, world_size, where)
+    return _made[group]
+
+
+class Agreement:
+    """One rank's part in the agreement.
+
+    Args:
+        store: Where the ranks meet; used by this alone.
+        rank: Rank of this process.
+        world_size: Number of processes.
+        where: Host and rank in words.
+    """
+
+    def __init__(self, store: Store, rank: int, world_size: int, where: str) -> None:
+        self.origin = ""  # where SIGTERM arrived first; empty while no rank has got it
+        self._store = store
+        self._rank = rank
+        self._world_size = world_size
+        self._where = where
+        self._passed = 0
+        self._asked = False
+        self._stop: Stop | None = None
+        self._error = ""
+        self._decided = threading.Event()
+        self._signals: SimpleQueue[bool] = SimpleQueue()  # `put` may be called in a signal handler, an event's `set` not
+        self._leaving = False
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._watch, name="sigterm", daemon=True)
+        self._thread.start()
+        atexit.register(self._leave)
+
+    def request(self) -> bool:
+        """Say that this rank got SIGTERM; for signal handlers.
+
+        Returns:
+            False in a process that was forked from the rank's own, and inherited its handler.
+        """
+        ours = os.getpid() == self._pid
+        if ours:
+            self._signals.put(True)
+        return ours
+
+    def stop_here(self) -> Stop | None:
+        """Pass a check point; all ranks call this as often and in the same order.
+
+        Returns:
+            What was agreed, where all ranks stop at this check point or could have stopped at an earlier one.
+
+        Raises:
+            TimeoutError: SIGTERM arrived somewhere, but a rank does not answer.
+        """
+        self._passed += 1  # before the look below, as the thread reads the number after it has set what we look at
+        return self._when_decided() if self._asked else None
+
+    def _when_decided(self) -> Stop | None:
+        self._decided.wait(2 * _PATIENCE)
+        if self._stop is None:
+            raise TimeoutError(
+                f"SIGTERM arrived on {self.origin}, but the ranks could not agree on where to stop:"
+                f" {self._error or 'no answer'}. No checkpoint was written. HINT: look for a rank that was killed or hangs."
+            )
+        return self._stop if self._passed >= self._stop.check_point else None
+
+    def _watch(self) -> None:
+        try:
+            while not self._store.check(["origin"]):
+                if self._next_signal(_INTERVAL):
+                    self._store.compare_set("origin", "", self._where)
+                if self._leaving:
+                    return
+            self.origin = self._store.get("origin").decode()
+            self._asked = True
+            self._store.set(f"passed/{self._rank}", str(self._passed))
+            self._stop = self._decide() if self._rank == 0 else self._hear()
+            log.debug("SIGTERM on %s: %s", self.origin, self._stop)
+        except (RuntimeError, TimeoutError) as error:  # the former of the store, which has ended with rank 0
+            self._error = str(error)
+        finally:
+            self._decided.set()
+        while self._next_signal(None):
+            log.info("Another SIGTERM arrived on %s. It changes nothing: this process is about to end.", self._where)
+
+    def _decide(self) -> Stop:
+        passed = (int(self._wait_for(f"passed/{rank}", f"rank {rank}")) for rank in range(self._world_size))
+        folder = checkpoint_folder()
+        stop = Stop(max(passed) + 1, str(folder) if folder.is_dir() else None)
+        self._store.set("stop", f"{stop.check_point} {stop.folder or ''}")
+        return stop
+
+    def _hear(self) -> Stop:
+        number, _, folder = self._wait_for("stop", "rank 0").decode().partition(" ")
+        return Stop(int(number), folder or None)
+
+    def _wait_for(self, key: str, who: str) -> bytes:
+        until = time.monotonic() + _PATIENCE
+
+        def give_up() -> None:
+            if self._leaving or time.monotonic() > until:
+                raise TimeoutError(f"{who} did not answer within {_PATIENCE:.0f} s")
+
+        return wait_for(self._store, key, each=give_up)
+
+    def _next_signal(self, timeout: float | None) -> bool:
+        try:
+            return self._signals.get(timeout=timeout)
+        except Empty:
+            return False
+
+    def _leave(self) -> None:
+        """End the thread: what would run in it while the interpreter ends could abort the process."""
+        if os.getpid() == self._pid:
+            self._leaving = True
+            self._signals.put(False)
+            self._thread.join(_GOODBYE)
+
+
+def checkpoint_folder() -> Path:
+    """Folder that SageMaker copies to S3 while the job runs, and fills from there when it restarts."""
+    return base_dir(os.environ) / "checkpoints"

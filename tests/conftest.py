@@ -1,0 +1,45 @@
+"""What tests of several modules share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lightning_sagemaker import SageMakerJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MakeJob = Callable[..., SageMakerJob]
+
+_JOB = SageMakerJob(
+    name="digits",
+    sdk="v2",
+    launcher="none",
+    hosts=("algo-1", "algo-2"),
+    world_hosts=("algo-2", "algo-1"),
+    current_host="algo-1",
+    instance_type="ml.p4d.24xlarge",
+    instance_group=None,
+    network_interface="eth0",
+    num_nodes=2,
+    node_rank=1,
+    local_world_size=1,
+    local_rank=0,
+    rank=1,
+    world_size=2,
+    main_address="127.0.0.1",
+    main_port=7777,
+)
+
+
+@pytest.fixture
+def make_job() -> MakeJob:
+    """Make a job of two hosts, seen from the one that is not rank 0's, with some fields changed."""
+
+    def make_job(**changes: object) -> SageMakerJob:
+        return replace(_JOB, **changes)  # type: ignore[arg-type]
+
+    return make_job

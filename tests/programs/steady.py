@@ -1,0 +1,62 @@
+"""Trains for as long as it is told to, writes down each process and how far it came: something to break."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Model(LightningModule):
+    def __init__(self, folder: Path, pause: float, fail: tuple[int, int]) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 1)
+        self.folder = folder
+        self.pause = pause
+        self.fail = fail
+
+    def on_train_start(self) -> None:
+        (self.folder / f"rank-{self.global_rank}").write_text(str(os.getpid()))
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        (self.folder / f"step-{self.global_rank}").write_text(str(self.global_step))
+        time.sleep(self.pause)
+        if (self.global_rank, batch_idx) == self.fail:
+            raise KeyError("the column 'age' is missing")
+        loss: torch.Tensor = self.layer(batch[0]).pow(2).mean()
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds that each step takes")
+    parser.add_argument("--fail", type=int, nargs=2, default=(-1, -1), metavar=("RANK", "BATCH"))
+    parser.add_argument("--linger", type=float, default=0.0, help="seconds that rank 0 goes on for after training")
+    given = parser.parse_args()
+    data = DataLoader(TensorDataset(torch.ones(32 * 4096, 8)), batch_size=4)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=given.steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Model(given.folder, given.pause, tuple(given.fail)), data)
+    (given.folder / f"end-{trainer.global_rank}").write_text(str(trainer.global_step))
+    if trainer.is_global_zero:
+        time.sleep(given.linger)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lightning_sagemaker.reachability.interface import address_in_network, set_gloo_interface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_sagemaker import SageMakerJob
+
+    MakeJob = Callable[..., SageMakerJob]
+
+EXISTING = socket.if_nameindex()[0][1]
+ELSEWHERE = "192.0.2.250"  # not this machine: the rules for hosts on one machine do not apply
+
+
+@pytest.fixture(autouse=True)
+def no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.delenv("NCCL_SOCKET_IFNAME", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "before", "after"),
+    [
+        ({"network_interface": EXISTING}, {}, {"GLOO_SOCKET_IFNAME": EXISTING}),
+        ({"network_interface": EXISTING}, {"GLOO_SOCKET_IFNAME": "mine"}, {"GLOO_SOCKET_IFNAME": "mine"}),
+        ({"network_interface": "none7"}, {}, {}),
+        ({"network_interface": None}, {}, {}),
+        ({"network_interface": EXISTING, "num_nodes": 1}, {}, {}),
+        ({"network_interface": EXISTING, "main_address": "127.0.0.1"}, {}, {}),
+    ],
+    ids=["job's", "user's", "absent", "unknown", "one host", "hosts on one machine"],
+)
+def test_gloo_gets_the_job_s_interface_where_it_exists_and_nobody_chose_another(
+    make_job: MakeJob, changes: dict[str, object], before: dict[str, str], after: dict[str, str]
+) -> None:
+    set_gloo_interface(make_job(**{"main_address": ELSEWHERE, **changes}), before)
+    assert before == after
+
+
+def test_the_address_is_that_of_the_job_s_interface(make_job: MakeJob) -> None:
+    assert address_in_network(make_job(main_address=ELSEWHERE, network_interface="lo")) == "127.0.0.1"
+
+
+def test_without_such_an_interface_it_is_the_one_towards_the_main_address(make_job: MakeJob) -> None:
+    assert address_in_network(make_job(main_address="127.0.0.1", network_interface=None)) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("variable", ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"])
+def test_an_interface_that_does_not_exist_is_an_error_that_lists_those_that_do(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "none7")
+    with pytest.raises(ValueError, match=rf"`{variable}`='none7', but algo-1 has the interfaces .*\blo\b.*HINT"):
+        address_in_network(make_job())
+
+
+@pytest.mark.parametrize("value", ["^docker", "=lo", "lo,none7", "l"])
+def test_nccl_s_ways_to_write_a_choice_of_interfaces_are_let_be(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", value)
+    assert address_in_network(make_job(network_interface=None))

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lightning_sagemaker.reachability import main_address
+from lightning_sagemaker.reachability.main_address import await_main_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_sagemaker import SageMakerJob
+
+    MakeJob = Callable[..., SageMakerJob]
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines every half second instead of every half minute."""
+    monkeypatch.setattr(main_address, "EVERY", 0.5)
+
+
+def test_an_open_address_needs_no_line(make_job: MakeJob, open_port: int, caplog: pytest.LogCaptureFixture) -> None:
+    await_main_address(make_job(main_port=open_port), limit=5, timeout=5, speaks=True)
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("often")
+def test_a_process_that_comes_late_is_waited_for_with_a_line_that_says_its_host_is_up(
+    make_job: MakeJob, free_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers: list[socket.socket] = []
+    late = threading.Timer(2.5, lambda: servers.append(socket.create_server(("127.0.0.1", free_port))))
+    late.start()
+    await_main_address(make_job(main_port=free_port), limit=1, timeout=20, speaks=True)
+    servers[0].close()
+    assert f"algo-1 waits for 127.0.0.1:{free_port} (rank 0)" in caplog.text
+    assert "nothing listens there" in caplog.text
+
+
+@pytest.mark.usefixtures("often")
+def test_a_main_address_that_means_this_host_is_named_with_the_variable_to_look_at(
+    make_job: MakeJob, free_port: int
+) -> None:
+    with pytest.raises(TimeoutError, match=r"'localhost' means this very host.*MASTER_ADDR set by hand"):
+        await_main_address(make_job(main_address="localhost", main_port=free_port), limit=9, timeout=1, speaks=True)
+
+
+@pytest.mark.usefixtures("often")
+def test_a_container_that_is_not_up_yet_is_waited_for_until_the_group_s_time_limit(
+    make_job: MakeJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = make_job(main_address="algo-77.invalid")
+    with pytest.raises(TimeoutError, match=r"algo-1 waited 2 s, the process group's time limit, for algo-77\.invalid"):
+        await_main_address(job, limit=0.1, timeout=2, speaks=True)
+    assert "its name is not known yet: its container is not up" in caplog.text
+
+
+def test_an_address_that_drops_what_comes_is_named_within_ten_seconds_and_ends_the_wait_after_the_limit(
+    make_job: MakeJob, silent_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = time.monotonic()
+    with pytest.raises(ConnectionError) as failure:
+        await_main_address(make_job(main_port=silent_port), limit=11, timeout=60, speaks=True)
+    assert 11 <= time.monotonic() - start < 30
+    (line,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert line.created - (time.time() - (time.monotonic() - start)) < 10
+    for text in (line.getMessage(), str(failure.value)):
+        assert f"algo-1 gets no answer from algo-2 at 127.0.0.1:{silent_port} (interface eth0)" in text
+        assert "security group" in text
+        assert "HINT" in text
+    assert "its port 22" in str(failure.value)
+    assert "LIGHTNING_SAGEMAKER_REACHABILITY" in line.getMessage()
+
+
+def test_only_the_first_process_of_a_host_speaks(
+    make_job: MakeJob, silent_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ConnectionError):
+        await_main_address(make_job(main_port=silent_port), limit=5, timeout=60, speaks=False)
+    assert not caplog.records

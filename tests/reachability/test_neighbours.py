@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lightning_sagemaker.reachability.neighbours import check_neighbours
+from lightning_sagemaker.store import TCPStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_sagemaker import SageMakerJob
+
+    MakeJob = Callable[..., SageMakerJob]
+
+
+def connect(store: TCPStore) -> TCPStore:
+    """A connection of its own, as each process has it."""
+    return TCPStore("127.0.0.1", store.port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=20))
+
+
+def check(job: SageMakerJob, store: TCPStore, *, first: bool = True) -> None:
+    check_neighbours(job, store, "127.0.0.1", limit=7, first_of_host=first)
+
+
+def test_hosts_that_reach_each_other_let_all_their_processes_go_on(make_job: MakeJob, store: TCPStore) -> None:
+    jobs = [make_job(node_rank=node_rank) for node_rank in (0, 1)]
+    with ThreadPoolExecutor(4) as processes:
+        for done in [
+            processes.submit(check, job, connect(store), first=first) for job in jobs for first in (True, False)
+        ]:
+            done.result(20)
+
+
+def test_a_port_that_is_closed_to_the_neighbour_ends_the_job_in_all_processes_with_one_text(
+    make_job: MakeJob, store: TCPStore, silent_port: int, open_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.set("at/1", json.dumps(["algo-1", "127.0.0.1", silent_port]))
+    job = make_job(node_rank=0, current_host="algo-2", main_port=open_port)
+    with ThreadPoolExecutor(2) as processes:
+        failures = [processes.submit(check, job, connect(store), first=first).exception(30) for first in (True, False)]
+    assert {type(failure) for failure in failures} == {ConnectionError}
+    (text,) = {str(failure) for failure in failures}
+    assert f"algo-2 gets no answer from algo-1 at 127.0.0.1:{silent_port}" in text
+    assert f"the main address 127.0.0.1:{open_port} answers, so only some ports are open" in text
+    assert "LIGHTNING_SAGEMAKER_REACHABILITY" in caplog.text
+
+
+def test_a_refusal_where_the_neighbour_listens_names_the_other_machine_as_cause(
+    make_job: MakeJob, store: TCPStore, free_port: int
+) -> None:
+    store.set("at/1", json.dumps(["algo-1", "127.0.0.1", free_port]))
+    with pytest.raises(ConnectionError, match="it was refused, although algo-1 listens there"):
+        check(make_job(node_rank=0), store)

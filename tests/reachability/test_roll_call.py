@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lightning_sagemaker.reachability import roll_call
+from lightning_sagemaker.reachability.roll_call import call_the_roll
+from lightning_sagemaker.store import TCPStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_sagemaker import SageMakerJob
+
+    MakeJob = Callable[..., SageMakerJob]
+
+
+def connect(store: TCPStore) -> TCPStore:
+    """A connection of its own, as each process has it."""
+    return TCPStore("127.0.0.1", store.port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=20))
+
+
+def call(job: SageMakerJob, store: TCPStore, rank: int, *, size: int = 4, timeout: float = 20.0) -> None:
+    call_the_roll(job, store, rank=rank, world_size=size, timeout=timeout, speaks=True)
+
+
+def test_nobody_is_kept_waiting_once_all_have_come(make_job: MakeJob, store: TCPStore) -> None:
+    hosts = ["algo-2", "algo-2", "algo-1", "algo-1"]
+    with ThreadPoolExecutor(4) as ranks:
+        for done in [
+            ranks.submit(call, make_job(current_host=host), connect(store), rank) for rank, host in enumerate(hosts)
+        ]:
+            done.result(20)
+
+
+def test_the_time_limit_names_each_host_that_is_missing_and_how_many_of_its_processes_came(
+    make_job: MakeJob, store: TCPStore
+) -> None:
+    job = make_job(world_hosts=("algo-2", "algo-1", "algo-10"), num_nodes=3, current_host="algo-2")
+    store.add("algo-2", 1)
+    store.add("algo-1", 1)
+    with pytest.raises(TimeoutError, match=r"algo-2 waited 1 s, the process group's time limit") as failure:
+        call(job, store, 0, size=6, timeout=1)
+    assert "Missing: algo-1 (1 of 2 processes came), algo-10 (0 of 2 processes came)" in str(failure.value)
+    assert "longer `timeout`" in str(failure.value)
+
+
+def test_a_line_says_who_is_missing_while_anyone_waits(
+    make_job: MakeJob, store: TCPStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(roll_call, "EVERY", 0.5)
+    with pytest.raises(TimeoutError):
+        call(make_job(), store, 1, timeout=2)
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert 2 <= len(lines) <= 4
+    assert "algo-1 has waited 1 s. Missing: algo-2 (0 of 2 processes came), algo-1 (1 of 2 processes came)" in lines[0]
+
+
+def test_rank_zero_says_of_a_host_without_a_name_that_its_container_is_not_up(
+    make_job: MakeJob, store: TCPStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(roll_call, "EVERY", 0.5)
+    job = make_job(main_address="192.0.2.1", world_hosts=("algo-1", "algo-77.invalid"))
+    with pytest.raises(TimeoutError):
+        call(job, store, 0, size=2, timeout=2)
+    assert "algo-77.invalid (0 of 1 processes came; its name is not known yet: its container is not up)" in caplog.text
+
+
+def test_rank_zero_names_a_host_that_drops_what_comes_within_ten_seconds(
+    make_job: MakeJob, store: TCPStore, silent_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = make_job(main_address="192.0.2.1", main_port=silent_port, world_hosts=("algo-1", "localhost"))
+    with pytest.raises(TimeoutError):
+        call(job, store, 0, size=2, timeout=7)
+    (line,) = {record.getMessage() for record in caplog.records if "security group" in record.getMessage()}
+    assert line.startswith(f"algo-1 gets no answer from localhost at localhost:{silent_port}")

@@ -1,0 +1,240 @@
+"""Ranks that go silent in real trainings, and long work that is no silence."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lightning_sagemaker import heartbeat, processes
+from lightning_sagemaker.heartbeat import Heartbeat, _Hosts, _Process
+from lightning_sagemaker.store import TCPStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lightning_sagemaker import SageMakerJob
+
+    Caplog = pytest.LogCaptureFixture
+
+STEADY = Path(__file__).parent / "programs" / "steady.py"
+LIMIT = 10  # seconds
+
+
+class Training:
+    """A simulated job of 2 x 2 processes that trains until it is told otherwise."""
+
+    def __init__(self, folder: Path, distribution: str, *arguments: str, limit: float = LIMIT) -> None:
+        self.folder = folder
+        command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", "2"]
+        command += ["--processes-per-host", "2", "--distribution", distribution]
+        command += ["--env", f"LIGHTNING_SAGEMAKER_HEARTBEAT={limit}", str(STEADY), "--", "--folder", str(folder)]
+        self.process = subprocess.Popen(
+            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def pid(self, rank: int) -> int:
+        """Process of a rank, once it trains."""
+        path, deadline = self.folder / f"rank-{rank}", time.monotonic() + 120
+        while not path.exists() or not path.read_text():
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return int(path.read_text())
+
+    def end(self) -> str:
+        """What it printed until its end."""
+        return self.process.communicate(timeout=120)[0]
+
+    def failures(self, text: str) -> dict[str, str]:
+        """Failure file of each host."""
+        kept = Path(re.search(r"files kept in (\S+)", text)[1])  # type: ignore[index]
+        try:
+            return {path.parts[-4]: path.read_text() for path in kept.glob("*/ml/output/failure")}
+        finally:
+            shutil.rmtree(kept)
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Iterator[Callable[..., Training]]:
+    trainings: list[Training] = []
+
+    def train(distribution: str, *arguments: str, limit: float = LIMIT) -> Training:
+        trainings.append(Training(tmp_path, distribution, *arguments, limit=limit))
+        return trainings[-1]
+
+    yield train
+    for training in trainings:
+        for path in tmp_path.glob("rank-*"):
+            with suppress(ProcessLookupError, ValueError):
+                os.kill(int(path.read_text()), signal.SIGCONT)
+        training.process.terminate()
+        training.process.wait(60)
+
+
+def test_a_stopped_rank_is_named_with_its_step_and_ends_the_job(train: Callable[..., Training]) -> None:
+    training = train("torch_distributed", "--steps", "100000", "--pause", "0.05")
+    pid = training.pid(3)
+    time.sleep(2)
+    os.kill(pid, signal.SIGSTOP)
+    text = training.end()
+    named = re.search(
+        rf"Rank 3 on (algo-[12]) \(process {pid}\) is stopped, by SIGSTOP or a debugger, since \d+ s, at step [1-9]\d*"
+        r"\. The others wait for it in their next collective\. The job ends after 10 s",
+        text,
+    )
+    assert named, text
+    assert training.process.returncode != 0
+    assert training.failures(text)[named[1]].startswith(f"RuntimeError: Rank 3 on {named[1]} (process {pid})")
+
+
+def test_steps_and_work_after_the_training_that_take_longer_than_the_limit_are_no_silence(
+    train: Callable[..., Training],
+) -> None:
+    training = train("none", "--steps", "2", "--pause", "4", "--linger", "6", limit=3)
+    text = training.end()
+    assert training.process.returncode == 0, text
+    assert "silent" not in text
+    assert "The others wait" not in text
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Exit codes with which the process would have been ended."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return codes
+
+
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        yield process.pid
+        process.kill()
+
+
+@pytest.fixture
+def job(make_job: Callable[..., SageMakerJob]) -> SageMakerJob:
+    return make_job(current_host="algo-2", node_rank=0)
+
+
+@pytest.fixture
+def store() -> TCPStore:
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=20))
+
+
+@pytest.fixture
+def start(job: SageMakerJob) -> Iterator[Callable[..., Heartbeat]]:
+    """Start heartbeats that are stopped in the end."""
+    started: list[Heartbeat] = []
+
+    def start(limit: float, sibling: int | None = None, hosts: _Hosts | None = None) -> Heartbeat:
+        process = None if sibling is None else _Process(1, sibling, processes.start_of(sibling))
+        started.append(Heartbeat(job, process, hosts, limit))
+        return started[-1]
+
+    yield start
+    for beat in started:
+        beat.stop()
+
+
+def wait_for_line(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    deadline = time.monotonic() + 30
+    while text not in caplog.text:
+        assert time.monotonic() < deadline, caplog.text
+        time.sleep(0.02)
+
+
+def test_a_stopped_process_that_goes_on_in_time_is_named_and_ends_nothing(
+    start: Callable[..., Heartbeat], sleeper: int, ended: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    os.kill(sleeper, signal.SIGSTOP)
+    start(3, sleeper)
+    wait_for_line(caplog, f"Rank 1 on algo-2 (process {sleeper}) is stopped")
+    os.kill(sleeper, signal.SIGCONT)
+    time.sleep(4)
+    assert ended == []
+    assert not processes.has_ended(sleeper, processes.start_of(sleeper))
+
+
+def test_a_process_that_has_ended_explains_a_lost_connection(start: Callable[..., Heartbeat], sleeper: int) -> None:
+    beat = start(60, sleeper)
+    assert beat.explain_lost_connection() == ""
+    os.kill(sleeper, signal.SIGKILL)
+    while not processes.has_ended(sleeper, processes.start_of(sleeper)):
+        time.sleep(0.01)
+    assert beat.explain_lost_connection().startswith(
+        f"RuntimeError: rank 1 on algo-2 (process {sleeper}) is gone, and left no exception. Usual cause: it was killed"
+    )
+
+
+@pytest.fixture
+def neighbour(job: SageMakerJob, store: TCPStore) -> _Hosts:
+    """The next host, which counts when the test says so."""
+    return _Hosts(replace(job, node_rank=1, current_host="algo-1"), store)
+
+
+def connect(store: TCPStore) -> TCPStore:
+    return TCPStore("127.0.0.1", store.port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=20))
+
+
+@pytest.fixture
+def hosts(job: SageMakerJob, store: TCPStore) -> _Hosts:
+    return _Hosts(job, connect(store))
+
+
+def test_a_host_that_counts_no_more_is_named_and_ends_the_job_on_all_hosts(
+    start: Callable[..., Heartbeat], hosts: _Hosts, neighbour: _Hosts, ended: list[int], caplog: Caplog
+) -> None:
+    neighbour.exchange()
+    start(3, hosts=hosts)
+    wait_for_line(caplog, "algo-1 has gone silent: nothing is heard of its processes on algo-2, since ")
+    wait_for_line(caplog, "The job is ended.")
+    deadline = time.monotonic() + 20
+    while not ended:
+        assert time.monotonic() < deadline
+    neighbour.exchange()
+    assert set(ended) == {1}
+    assert neighbour.ended.startswith("algo-1 has gone silent")
+
+
+def test_a_host_that_said_it_leaves_or_never_counted_is_no_silence(
+    start: Callable[..., Heartbeat], hosts: _Hosts, neighbour: _Hosts, ended: list[int], caplog: Caplog
+) -> None:
+    start(2, hosts=hosts)
+    time.sleep(3)
+    neighbour.exchange()
+    neighbour.leave()
+    time.sleep(3)
+    assert ended == []
+    assert "silent" not in caplog.text
+
+
+def test_the_end_of_the_store_is_no_silence(
+    start: Callable[..., Heartbeat], job: SageMakerJob, ended: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=20))
+    start(2, hosts=_Hosts(job, connect(store)))
+    time.sleep(1)
+    del store
+    time.sleep(3)
+    assert ended == []
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("value", ["0", "0.0"])
+def test_zero_switches_it_off(job: SageMakerJob, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("LIGHTNING_SAGEMAKER_HEARTBEAT", value)
+    heartbeat.start(job, 0, 4)  # which would need a process group
+    assert heartbeat._current is None
