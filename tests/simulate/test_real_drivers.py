@@ -7,8 +7,6 @@ left behind. As root, or with unprivileged user namespaces.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import json
 import os
 import shutil
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .helpers import PLAIN, PROBE, Seen, differences, finish, normalised, read_probes, require
+from .v3_drivers import sdk, train_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,15 +65,6 @@ ALLOWED = {
 }
 
 
-def sdk() -> Path:
-    """Return the folder of the installed ``sagemaker.train``; importing it would need the whole SDK."""
-    try:
-        return Path(str(importlib.metadata.distribution("sagemaker-train").locate_file("sagemaker/train")))
-    except importlib.metadata.PackageNotFoundError:
-        require("SDK v3's drivers are not installed (sagemaker-train, without dependencies)")
-        raise
-
-
 def lay_out(folder: Path, host: str, hosts: list[str], distributed: dict[str, Any]) -> None:
     """Make one host's files as AWS and the SDK do."""
     drivers = folder / "ml/input/data/sm_drivers"
@@ -104,25 +94,6 @@ def lay_out(folder: Path, host: str, hosts: list[str], distributed: dict[str, An
     for name, content in written.items():
         (folder / name).write_text(json.dumps(content))
     (drivers / "sm_train.sh").write_text(train_script("torchrun_driver.py" if distributed else ""))
-
-
-def train_script(driver: str) -> str:
-    """Fill the SDK's template in, as its ModelTrainer does."""
-    spec = importlib.util.spec_from_file_location("sm_templates", sdk() / "templates.py")
-    assert spec is not None
-    assert spec.loader is not None
-    templates = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(templates)
-    execute = str(templates.EXECUTE_BASIC_SCRIPT_DRIVER)
-    if driver:
-        execute = templates.EXEUCTE_DISTRIBUTED_DRIVER.format(driver_name="Torchrun", driver_script=driver)
-    return str(
-        templates.TRAIN_SCRIPT_TEMPLATE.format(
-            working_dir="cd /opt/ml/input/data/code",
-            install_requirements="",
-            execute_driver=execute,
-        ),
-    ).lstrip()
 
 
 def run_real(folder: Path, hosts: list[str], distributed: dict[str, Any], job: str) -> list[Seen]:
