@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker._autoload import autoload
 
 if TYPE_CHECKING:
+    from lightning_sagemaker.checkpoint import latest_checkpoint
     from lightning_sagemaker.environment import SageMakerEnvironment
     from lightning_sagemaker.job import SageMakerJob
     from lightning_sagemaker.locking import SerialSetup, node_lock, once_per_node
@@ -23,11 +24,13 @@ __all__ = [
     "SageMakerEnvironment",
     "SageMakerJob",
     "SerialSetup",
+    "latest_checkpoint",
     "node_lock",
     "once_per_node",
 ]
 
 _HOMES = {
+    "latest_checkpoint": "lightning_sagemaker.checkpoint",
     "SageMakerEnvironment": "lightning_sagemaker.environment",
     "SageMakerJob": "lightning_sagemaker.job",
     "SerialSetup": "lightning_sagemaker.locking",

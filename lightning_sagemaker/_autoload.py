@@ -29,7 +29,16 @@ _MODULES = {
         (_PYTORCH, "trainer.connectors.data_connector", "preparation.patch_data_connector"),
         (_FABRIC, "strategies", "strategies.register_strategies"),
         (_PYTORCH, "strategies", "strategies.register_strategies"),
-        (_PYTORCH, "trainer.connectors.signal_connector", "process_group.patch_signal_connector"),
+        (
+            _PYTORCH,
+            "trainer.connectors.signal_connector",
+            "process_group.patch_signal_connector",
+            "signals.patch_signal_connector",
+        ),
+        (_PYTORCH, "trainer.connectors.checkpoint_connector", "checkpoints.patch_checkpoint_connector"),
+        (_PYTORCH, "callbacks.model_checkpoint", "checkpoints.patch_model_checkpoint"),
+        (_FABRIC, "utilities.cloud_io", "checkpoints.patch_atomic_save"),
+        (_PYTORCH, "loops.training_epoch_loop", "signals.patch_training_epoch_loop"),
         (
             _FABRIC,
             "utilities.distributed",

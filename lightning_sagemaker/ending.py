@@ -1,21 +1,87 @@
-"""The quiet end of a process group."""
+"""The quiet end of a process that trained with others.
+
+gloo's threads let go of a collective's tensors some time after the training has learnt that it is done. Since tensors
+belong to Python, that takes Python's lock, and a thread that asks for it while the interpreter ends is ended by force:
+"terminate called without an active exception", exit code 134, after a successful training (pytorch#190489).
+``destroy_process_group()`` waits for the threads only where nothing else holds the group, and a DDP model does.
+
+So here the end waits until the threads sleep. Nothing of the user's is touched, and the group stays as it is for exit
+handlers of the user's; a group of NCCL is ended by Lightning itself (since 2.3).
+"""
 
 from __future__ import annotations
 
 import atexit
 import functools
 import gc
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
 
-import torch.distributed as dist
+_WORKER = "pt_gloo_runloop"  # name of gloo's threads
+_LIMIT = 2.0  # seconds that the end of a process may take longer
+_NAMELESS = 0.2  # seconds that are enough by experience, where torch is too old to give its threads names
+_SMDDP = "smddp"
+
+
+class _Worker(NamedTuple):
+    """A thread of gloo's, at a moment."""
+
+    thread: str
+    asleep: bool
+    switches: list[str]  # how often it has begun to run, in the kernel's words
 
 
 @functools.cache
 def end_at_exit() -> None:
-    """Let the default process group be destroyed when the interpreter exits, after what refers to it in cycles."""
+    """Let this process end quietly; a second call does nothing.
+
+    The earlier it is called, the later it happens: exit handlers that are registered afterwards run before.
+    """
     atexit.register(_end)
 
 
 def _end() -> None:
-    if dist.is_initialized():
-        gc.collect()  # a DDP model that is collected while the group ends has deadlocked (torch 2.5.1)
-        dist.destroy_process_group()
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available():
+        return
+    if dist.is_initialized() and dist.get_backend() == _SMDDP and not hasattr(sys, "last_value"):
+        # After an exception the others may be gone: the group stays as it is.
+        gc.collect()  # torch 2.5.1 has deadlocked where a DDP model was collected while its group ended
+        ending = threading.Thread(target=dist.destroy_process_group, daemon=True)
+        ending.start()
+        ending.join(_LIMIT)
+    wait_for_workers(unknown=dist.is_initialized() and "gloo" in dist.get_backend_config())
+
+
+def wait_for_workers(*, unknown: bool) -> None:
+    """Wait until gloo's threads sleep, with nothing left to do that needs Python's lock.
+
+    A thread that waits for the lock wakes up each switch interval, to ask for it once more. One that does not run for
+    two of them, while the lock is free, waits for something else.
+
+    Args:
+        unknown: Whether there may be threads of gloo that have no name.
+    """
+    until = time.monotonic() + _LIMIT
+    before, now = None, _workers()
+    if not now and unknown:
+        time.sleep(_NAMELESS)
+    while now and time.monotonic() < until and (now != before or any(not worker.asleep for worker in now)):
+        time.sleep(2 * sys.getswitchinterval())
+        before, now = now, _workers()
+
+
+def _workers() -> list[_Worker]:
+    """Gloo's threads in this process; none in a forked one."""
+    workers = []
+    for status in Path("/proc/self/task").glob("*/status"):
+        with suppress(OSError):  # the thread has just ended
+            lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
+            if lines[0] == f"Name:\t{_WORKER}":
+                asleep = any(line.startswith("State:\tS") for line in lines)
+                workers.append(_Worker(status.parent.name, asleep, [line for line in lines if "ctxt_switches" in line]))
+    return workers

@@ -11,6 +11,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from lightning_sagemaker import heartbeat
 from lightning_sagemaker.ending import end_at_exit
+from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.reachability.interface import set_gloo_interface
 from lightning_sagemaker.reachability.meeting import limit_of, meet, open_store
 
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def watched(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta | None) -> Iterator[dict[str, Any]]:
+def watched(environment: object, rank: int, world_size: int, timeout: timedelta | None) -> Iterator[dict[str, Any]]:
     """Let a process group be made: nobody waits in silence before, and none goes silent unnoticed afterwards.
 
     Args:
-        job: The job.
+        environment: The cluster environment; where it is not ours, only the quiet end is seen to.
         rank: Rank of this process.
         world_size: Number of processes.
         timeout: Time limit of the process group; torch's default where it is ``None``.
@@ -40,14 +41,16 @@ def watched(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta | 
         TimeoutError: Somebody did not come in time.
         ValueError: A setting is malformed.
     """
-    set_gloo_interface(job, os.environ)
+    job = environment.job if isinstance(environment, SageMakerEnvironment) else None
     options: dict[str, Any] = {}
-    limit = limit_of(job)
-    if limit:
-        options["store"] = _meeting_store(job, rank, world_size, timeout or default_pg_timeout, limit)
+    if job is not None:
+        set_gloo_interface(job, os.environ)
+        if limit := limit_of(job):
+            options["store"] = _meeting_store(job, rank, world_size, timeout or default_pg_timeout, limit)
     yield options
     end_at_exit()
-    heartbeat.start(job, rank, world_size)
+    if job is not None:
+        heartbeat.start(job, rank, world_size)
 
 
 def _meeting_store(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, limit: float) -> Store:

@@ -16,6 +16,7 @@ all ranks pass check points and collectives in the same order. So the waits are 
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import threading
 import time
@@ -23,11 +24,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch.distributed as dist
+from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
 from lightning_sagemaker.job import base_dir
-from lightning_sagemaker.messages import log
+from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.store import PrefixStore, Store, own_connection, wait_for
 
 if TYPE_CHECKING:
@@ -36,9 +39,10 @@ if TYPE_CHECKING:
 EXIT_CODE = 128 + 15  # what a shell calls the end by SIGTERM; 0 would be a success to SageMaker
 _INTERVAL = 1.0  # seconds between two looks at the store: one look of 1,000 ranks each is nothing to it
 _PATIENCE = 60.0  # seconds that a rank may take to answer
-_GOODBYE = 2.0  # seconds that the end of a process may take on ending the thread
+_GOODBYE = 2.0  # seconds that rank 0 waits for the others at its end
 
-_made: dict[object, Agreement] = {}
+_made: WeakKeyDictionary[object, Agreement] = WeakKeyDictionary()  # by process group, and one of this process alone
+_numbers = itertools.count()  # all ranks make their agreements in the same order, as they make groups
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,12 @@ def agreement(rank: int, world_size: int, where: str) -> Agreement | None:
         RuntimeError: The store does not answer.
         ValueError: There are several processes and no process group.
     """
-    group = dist.group.WORLD if world_size > 1 else None
+    group = dist.group.WORLD if world_size > 1 else Agreement
     if group not in _made:
-        store = dist.HashStore() if group is None else own_connection(timedelta(seconds=_PATIENCE))
+        store = own_connection(timedelta(seconds=_PATIENCE)) if world_size > 1 else HashStore()
         if store is None:
             return None
-        _made[group] = Agreement(PrefixStore("sigterm", store), rank, world_size, where)
+        _made[group] = Agreement(PrefixStore(f"sigterm/{next(_numbers)}", store), rank, world_size, where)
     return _made[group]
 
 
@@ -99,7 +103,9 @@ class Agreement:
         self._stop: Stop | None = None
         self._error = ""
         self._decided = threading.Event()
-        self._signals: SimpleQueue[bool] = SimpleQueue()  # `put` may be called in a signal handler, an event's `set` not
+        self._signals: SimpleQueue[bool] = (
+            SimpleQueue()
+        )  # `put` may be called in a signal handler, an event's `set` not
         self._leaving = False
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._watch, name="sigterm", daemon=True)
@@ -110,12 +116,13 @@ class Agreement:
         """Say that this rank got SIGTERM; for signal handlers.
 
         Returns:
-            False in a process that was forked from the rank's own, and inherited its handler.
+            Whether anybody listens: not in a process that was forked from the rank's own and inherited its handler,
+            and not after the store has ended.
         """
-        ours = os.getpid() == self._pid
-        if ours:
+        heard = os.getpid() == self._pid and self._thread.is_alive()
+        if heard:
             self._signals.put(True)
-        return ours
+        return heard
 
     def stop_here(self) -> Stop | None:
         """Pass a check point; all ranks call this as often and in the same order.
@@ -134,28 +141,43 @@ class Agreement:
         if self._stop is None:
             raise TimeoutError(
                 f"SIGTERM arrived on {self.origin}, but the ranks could not agree on where to stop:"
-                f" {self._error or 'no answer'}. No checkpoint was written. HINT: look for a rank that was killed or hangs."
+                f" {self._error or 'no answer'}. No checkpoint was written. HINT: look for a rank that was killed or"
+                " hangs."
             )
         return self._stop if self._passed >= self._stop.check_point else None
 
     def _watch(self) -> None:
+        """Do everything that is not done at a check point; runs in the thread."""
         try:
-            while not self._store.check(["origin"]):
-                if self._next_signal(_INTERVAL):
-                    self._store.compare_set("origin", "", self._where)
-                if self._leaving:
-                    return
-            self.origin = self._store.get("origin").decode()
-            self._asked = True
-            self._store.set(f"passed/{self._rank}", str(self._passed))
-            self._stop = self._decide() if self._rank == 0 else self._hear()
-            log.debug("SIGTERM on %s: %s", self.origin, self._stop)
+            if self._wait_for_origin():
+                self._asked = True
+                self._store.set(f"passed/{self._rank}", str(self._passed))
+                self._stop = self._decide() if self._rank == 0 else self._hear()
+                self._decided.set()
+                while self._next_signal(None):
+                    speak()
+                    log.info("Another SIGTERM arrived on %s. It changes nothing: the job is ending.", self._where)
+            self._leave_store()
         except (RuntimeError, TimeoutError) as error:  # the former of the store, which has ended with rank 0
             self._error = str(error)
-        finally:
             self._decided.set()
-        while self._next_signal(None):
-            log.info("Another SIGTERM arrived on %s. It changes nothing: this process is about to end.", self._where)
+
+    def _wait_for_origin(self) -> bool:
+        """Wait for SIGTERM on any rank; false where this process ends before."""
+        while not self._store.check(["origin"]):
+            if self._next_signal(_INTERVAL):
+                self._store.compare_set("origin", "", self._where)
+            if self._leaving:
+                return False
+        self.origin = self._store.get("origin").decode()
+        return True
+
+    def _leave_store(self) -> None:
+        """Let rank 0, whose process may be the store's, end after the others: they would see a broken connection."""
+        left, until = self._store.add("left", 1), time.monotonic() + _GOODBYE
+        while self._rank == 0 and left < self._world_size and time.monotonic() < until:
+            time.sleep(0.02)
+            left = self._store.add("left", 0)
 
     def _decide(self) -> Stop:
         passed = (int(self._wait_for(f"passed/{rank}", f"rank {rank}")) for rank in range(self._world_size))
@@ -188,7 +210,7 @@ class Agreement:
         if os.getpid() == self._pid:
             self._leaving = True
             self._signals.put(False)
-            self._thread.join(_GOODBYE)
+            self._thread.join(2 * _GOODBYE)
 
 
 def checkpoint_folder() -> Path:

@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.connectors import first_time
-from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.ending import end_at_exit
 from lightning_sagemaker.failure import report_exceptions
 from lightning_sagemaker.job import in_training_job
 
@@ -26,6 +26,7 @@ def patch_init_dist_connection(module: ModuleType) -> None:
     if not in_training_job(os.environ) or not first_time(module):
         return
     report_exceptions()
+    end_at_exit()  # as early as can be, to happen after exit handlers of the user's
     connect = module._init_dist_connection
 
     @functools.wraps(connect)
@@ -40,13 +41,12 @@ def patch_init_dist_connection(module: ModuleType) -> None:
 
         from lightning_sagemaker.process_group import watched  # noqa: PLC0415 - the same
 
-        ours = isinstance(cluster_environment, SageMakerEnvironment)
-        if not ours or not dist.is_available() or dist.is_initialized() or "store" in kwargs:
+        if not dist.is_available() or dist.is_initialized() or "store" in kwargs:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs)
             return
         global_rank = cluster_environment.global_rank() if global_rank is None else global_rank
         world_size = cluster_environment.world_size() if world_size is None else world_size
-        with watched(cluster_environment.job, global_rank, world_size, kwargs.get("timeout")) as options:
+        with watched(cluster_environment, global_rank, world_size, kwargs.get("timeout")) as options:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs, **options)
 
     for user in tuple(sys.modules.values()):  # this module, and those that were imported before this package

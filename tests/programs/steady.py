@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -42,10 +44,12 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0, help="seconds that each step takes")
     parser.add_argument("--fail", type=int, nargs=2, default=(-1, -1), metavar=("RANK", "BATCH"))
     parser.add_argument("--linger", type=float, default=0.0, help="seconds that rank 0 goes on for after training")
+    parser.add_argument("--timeout", type=float, default=1800.0, help="seconds of the process group's time limit")
     given = parser.parse_args()
     data = DataLoader(TensorDataset(torch.ones(32 * 4096, 8)), batch_size=4)
     trainer = Trainer(
         accelerator="cpu",
+        strategy=DDPStrategy(timeout=timedelta(seconds=given.timeout)),
         max_steps=given.steps,
         logger=False,
         enable_checkpointing=False,

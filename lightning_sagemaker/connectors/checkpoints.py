@@ -1,0 +1,98 @@
+"""Checkpoints: their folder, the one to continue from, and whole ones only. In SageMaker training jobs."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.connectors import first_time
+from lightning_sagemaker.job import in_training_job
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_fits = itertools.count()
+
+
+def patch_model_checkpoint(module: ModuleType) -> None:
+    """Let ``ModelCheckpoint`` write to the job's checkpoint folder, where the user chose no other.
+
+    Args:
+        module: ``*.callbacks.model_checkpoint`` of either distribution.
+    """
+    callback_class = module.ModelCheckpoint
+    if not in_training_job(os.environ) or not first_time(callback_class):
+        return
+    setup = callback_class.setup
+
+    @functools.wraps(setup)
+    def setup_in_checkpoint_folder(callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        # A root folder other than the default is the user's choice; a logger's folder is lost with the container.
+        if callback.dirpath is None and os.path.abspath(trainer.default_root_dir) == os.getcwd():  # noqa: PTH100, PTH109
+            from lightning_sagemaker.checkpoint import checkpoint_folder  # noqa: PLC0415 - only where it is used
+
+            folder = checkpoint_folder()
+            callback.dirpath = None if folder is None else str(folder)
+        setup(callback, trainer, *args, **kwargs)
+
+    callback_class.setup = setup_in_checkpoint_folder
+
+
+def patch_checkpoint_connector(module: ModuleType) -> None:
+    """Let ``LIGHTNING_SAGEMAKER_RESUME=1`` continue from the newest checkpoint, and all ranks from the same one.
+
+    Args:
+        module: ``*.trainer.connectors.checkpoint_connector`` of either distribution.
+    """
+    connector_class = module._CheckpointConnector
+    if not in_training_job(os.environ) or not first_time(connector_class):
+        return
+    select, start = connector_class._select_ckpt_path, connector_class.resume_start
+
+    @functools.wraps(select)
+    def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        if ckpt_path is None and str(getattr(state_fn, "value", state_fn)) == "fit" and next(_fits) == 0:
+            from lightning_sagemaker.resume import checkpoint_to_resume  # noqa: PLC0415 - only where it is used
+
+            ckpt_path = checkpoint_to_resume()
+        return select(connector, state_fn, ckpt_path, *args, **kwargs)
+
+    @functools.wraps(start)
+    def resume_start(connector: Any, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        trainer = connector.trainer
+        if str(getattr(trainer.state.fn, "value", None)) == "fit" and trainer.world_size > 1:
+            from lightning_sagemaker.resume import agree  # noqa: PLC0415 - imports torch
+
+            agree(checkpoint_path)
+        start(connector, checkpoint_path, *args, **kwargs)
+
+    connector_class._select_ckpt_path = _select_ckpt_path
+    connector_class.resume_start = resume_start
+
+
+def patch_atomic_save(module: ModuleType) -> None:
+    """Let local checkpoints be written whole or not at all; Lightning's own way leaves half of one where it is killed.
+
+    Args:
+        module: ``*fabric.utilities.cloud_io`` of either distribution.
+    """
+    if not in_training_job(os.environ) or not first_time(module):
+        return
+    save = module._atomic_save
+
+    @functools.wraps(save)
+    def _atomic_save(checkpoint: Any, filepath: Any) -> None:  # noqa: ANN401
+        if "://" in str(filepath):
+            save(checkpoint, filepath)
+            return
+        from lightning_sagemaker.checkpoint import save_whole  # noqa: PLC0415 - only where it is used
+
+        save_whole(checkpoint, Path(filepath))
+
+    for user in tuple(sys.modules.values()):  # this module, and those that were imported before this package
+        if getattr(user, "__dict__", {}).get("_atomic_save") is save:
+            user._atomic_save = _atomic_save  # type: ignore[attr-defined]

@@ -1,0 +1,199 @@
+"""SIGTERM in Lightning's Trainer: where it is handled, and where the training looks for it.
+
+``SIGTERMException`` is a ``SystemExit``, and Lightning raises it without an exit code: success, to SageMaker. Versions
+from 2.5.2 on ask rank 0 before each batch (``_broadcast_sigterm_tensor``), from 2.5.6 on also in the signal handler.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import WeakKeyDictionary
+
+from lightning_sagemaker.connectors import first_time
+from lightning_sagemaker.failure import report
+from lightning_sagemaker.job import SageMakerJob, in_training_job
+from lightning_sagemaker.messages import log, speak
+
+if TYPE_CHECKING:
+    from types import FrameType, ModuleType
+
+    from lightning_sagemaker.termination import Agreement, Stop
+
+_CHILDREN_END = 10.0  # seconds in which children end that stopped with their parent
+_agreements: WeakKeyDictionary[object, Agreement] = WeakKeyDictionary()  # by signal connector, while its Trainer fits
+
+
+def patch_signal_connector(module: ModuleType) -> None:
+    """Let all ranks agree on where SIGTERM stops the training; inside SageMaker training jobs only.
+
+    Args:
+        module: ``*.trainer.connectors.signal_connector`` of either distribution.
+    """
+    connector_class = module._SignalConnector
+    if not in_training_job(os.environ) or not first_time(connector_class, "sigterm"):
+        return
+    register = connector_class.register_signal_handlers
+    notify, teardown = connector_class._sigterm_notifier_fn, connector_class.teardown
+
+    @functools.wraps(register)
+    def register_signal_handlers(connector: Any) -> None:  # noqa: ANN401
+        register(connector)
+        if _is_ours(connector) and connector.trainer.state.fn == "fit":
+            _agree(connector)
+
+    @functools.wraps(notify)
+    def _sigterm_notifier_fn(connector: Any, signum: int, frame: FrameType | None) -> None:  # noqa: ANN401
+        if connector in _agreements:
+            if not _agreements[connector].request():  # in a forked process, say
+                signal.signal(signum, signal.SIG_DFL)
+                os.kill(os.getpid(), signum)
+        elif _is_ours(connector) and connector.trainer.state.fn != "fit":
+            _end_at_once(connector, signum, frame)
+        else:
+            notify(connector, signum, frame)
+
+    @functools.wraps(teardown)
+    def teardown_handlers(connector: Any) -> None:  # noqa: ANN401
+        teardown(connector)
+        _leave(connector, _agreements.pop(connector, None))
+
+    connector_class.register_signal_handlers = register_signal_handlers
+    connector_class._sigterm_notifier_fn = _sigterm_notifier_fn
+    connector_class.teardown = teardown_handlers
+
+
+def patch_training_epoch_loop(module: ModuleType) -> None:
+    """Let each training batch begin with a check point, which replaces Lightning's broadcast there.
+
+    Args:
+        module: ``*.loops.training_epoch_loop`` of either distribution.
+    """
+    loop_class = module._TrainingEpochLoop
+    if not in_training_job(os.environ) or not first_time(loop_class):
+        return
+    advance = loop_class.advance
+    broadcast: Any = getattr(loop_class, "_broadcast_sigterm_tensor", None)
+
+    @functools.wraps(advance)
+    def stop_or_advance(loop: Any, *args: Any) -> None:  # noqa: ANN401
+        agreement: Any = _agreements.get(loop.trainer._signal_connector)
+        stop = agreement.stop_here() if agreement else None
+        # Gradients that have been accumulated so far are in no checkpoint.
+        if stop and loop.batch_progress.current.ready % loop.trainer.accumulate_grad_batches == 0:
+            _end(loop.trainer, agreement.origin, stop, module.SIGTERMException)
+        advance(loop, *args)
+
+    def broadcast_sigterm_tensor(loop: Any) -> None:  # noqa: ANN401
+        if loop.trainer._signal_connector not in _agreements:
+            broadcast(loop)
+
+    loop_class.advance = stop_or_advance
+    if broadcast is not None:
+        loop_class._broadcast_sigterm_tensor = functools.wraps(broadcast)(broadcast_sigterm_tensor)
+
+
+def _is_ours(connector: Any) -> bool:  # noqa: ANN401
+    slurm = sys.modules[type(connector).__module__].SLURMEnvironment
+    return not isinstance(connector.trainer._accelerator_connector.cluster_environment, slurm)
+
+
+def _agree(connector: Any) -> None:  # noqa: ANN401
+    """Take part in the agreement of the ranks that fit together."""
+    import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
+
+    from lightning_sagemaker.termination import agreement  # noqa: PLC0415 - the same
+
+    trainer = connector.trainer
+    if not dist.is_available() or (trainer.world_size > 1 and not dist.is_initialized()):
+        return  # Lightning's own way, as outside of jobs
+    found = agreement(trainer.global_rank, trainer.world_size, _where(trainer))
+    if found is not None:
+        _agreements[connector] = found
+
+
+def _leave(connector: Any, agreement: Agreement | None) -> None:  # noqa: ANN401
+    """After Lightning has put the handlers back that were there before."""
+    if agreement is None or not agreement.origin:
+        return
+    if connector.received_sigterm:  # a launcher that sees the first rank go sends it to the others
+        connector._register_signal(signal.SIGTERM, signal.SIG_IGN)
+    elif connector.trainer.is_global_zero:
+        speak()
+        log.info("SIGTERM arrived on %s when the training had ended. It changes nothing.", agreement.origin)
+
+
+def _where(trainer: Any) -> str:  # noqa: ANN401
+    job = SageMakerJob.detect()
+    return f"{job.current_host if job else socket.gethostname()}, rank {trainer.global_rank}"
+
+
+def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> NoReturn:  # noqa: ANN401
+    """Stop the training; all ranks come here at the same batch."""
+    from lightning_sagemaker.termination import EXIT_CODE, checkpoint_folder  # noqa: PLC0415 - imports torch
+
+    trainer._signal_connector.received_sigterm = True
+    _outlive_children(trainer.strategy.launcher)
+    if stop.folder:
+        path = Path(stop.folder, f"sigterm-epoch={trainer.current_epoch}-step={trainer.global_step}.ckpt")
+        trainer.save_checkpoint(path)
+        saved = f"Checkpoint: {path}."
+    else:
+        saved = (
+            f"No checkpoint was written, as there is no {checkpoint_folder()}. HINT: give the job a place for"
+            " checkpoints in S3 (CheckpointConfig, or checkpoint_s3_uri)."
+        )
+    text = (
+        f"SIGTERM ended the training; it arrived on {origin}. All ranks stopped at step {trainer.global_step}, epoch"
+        f" {trainer.current_epoch}. {saved}"
+    )
+    report(text)
+    if trainer.is_global_zero:
+        speak()
+        log.info("%s Exit code: %d.", text, EXIT_CODE)
+    raise exception(EXIT_CODE)
+
+
+def _end_at_once(connector: Any, signum: int, frame: FrameType | None) -> None:  # noqa: ANN401
+    """End ``validate``, ``test`` or ``predict``: there is nothing to save, and the others end as when a rank dies."""
+    from lightning_sagemaker.termination import EXIT_CODE  # noqa: PLC0415 - imports torch
+
+    trainer = connector.trainer
+    report(f"SIGTERM ended `Trainer.{trainer.state.fn.value}`; it arrived on {_where(trainer)}.")
+    if trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.kill(signum)
+        _outlive_children(trainer.strategy.launcher)
+    for handler in getattr(signal.getsignal(signum), "signal_handlers", [])[1:]:  # after ours, those of the user
+        handler(signum, frame)
+    raise SystemExit(EXIT_CODE)
+
+
+def _outlive_children(launcher: Any) -> None:  # noqa: ANN401
+    """Where this process started others by Lightning's launcher, end after them.
+
+    Lightning's observer would kill this process as soon as a child has ended by an exit code that is not 0.
+    """
+    children = [child for child in getattr(launcher, "procs", ()) if isinstance(child, subprocess.Popen)]
+    if not children:
+        return
+    for thread in threading.enumerate():
+        if thread.name == "child-process-observer":
+            thread._child_processes = []  # type: ignore[attr-defined]
+    atexit.register(_wait_for, children)
+
+
+def _wait_for(children: list[subprocess.Popen[bytes]]) -> None:
+    until = time.monotonic() + _CHILDREN_END
+    while any(child.poll() is None for child in children) and time.monotonic() < until:
+        time.sleep(0.05)
+    for child in children:
+        child.kill()  # does nothing to one that has ended

@@ -1,0 +1,79 @@
+"""Which checkpoint a job continues from, on all of its ranks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import torch.distributed as dist
+
+from lightning_sagemaker.checkpoint import RESUME, checkpoint_folder, latest_checkpoint, progress
+from lightning_sagemaker.failure import whereabouts
+from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.store import PrefixStore, default_store, wait_for
+
+_agreements = itertools.count()  # all ranks start their fits in the same order
+
+
+def checkpoint_to_resume() -> str | None:
+    """Newest whole checkpoint, where ``LIGHTNING_SAGEMAKER_RESUME`` asks for it; ``None`` elsewhere.
+
+    Raises:
+        ValueError: The variable is neither 1 nor 0.
+    """
+    setting = os.environ.get(RESUME) or "0"
+    if setting not in ("0", "1"):
+        raise ValueError(
+            f"Environment variable `{RESUME}`={setting!r}; expected 1, to continue from the newest checkpoint, or 0."
+            " HINT: leave it out to start from the beginning, or pass `ckpt_path` to `fit`."
+        )
+    if setting == "0":
+        return None
+    newest = latest_checkpoint()
+    speak()
+    log.info("%s=1: training %s", RESUME, f"continues from {newest}" if newest else _beginning())
+    return str(newest) if newest else None
+
+
+def agree(path: str | Path | None) -> None:
+    """Compare this rank's choice with rank 0's.
+
+    Args:
+        path: Checkpoint that this rank would continue from, or ``None``.
+
+    Raises:
+        ValueError: Some rank would continue from another one; the same text on all ranks.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        return
+    store = PrefixStore(f"resume/{next(_agreements)}", default_store())
+    choice = _in_words(path)
+    if dist.get_rank() == 0:
+        store.set("first", choice)
+    elif (first := wait_for(store, "first").decode()) != choice:
+        store.set("dispute", f"rank 0 would continue from {first}, but {whereabouts()} from {choice}")
+    if store.add("compared", 1) == dist.get_world_size():
+        store.set("done", "")
+    wait_for(store, "done")
+    if store.check(["dispute"]):
+        raise ValueError(
+            f"The ranks would continue from different checkpoints: {store.get('dispute').decode()}. HINT: all hosts"
+            " must find the same files: let one rank write checkpoints, into the folder that the job's checkpoint"
+            " configuration synchronizes."
+        )
+
+
+def _beginning() -> str:
+    folder = checkpoint_folder()
+    where = "the job has no checkpoint folder" if folder is None else f"there is no whole checkpoint in {folder}"
+    return f"starts from the beginning: {where}"
+
+
+def _in_words(path: str | Path | None) -> str:
+    if not path:
+        return "the beginning"
+    with suppress(OSError, ValueError):
+        return f"{path} (step {progress(Path(path))[0]})"
+    return str(path)

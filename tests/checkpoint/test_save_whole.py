@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from lightning_sagemaker import drafts, latest_checkpoint
+from lightning_sagemaker.checkpoint import progress, save_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SLOW = """
+import sys, torch
+from pathlib import Path
+from lightning_sagemaker.checkpoint import save_whole
+class Slow:
+    def __reduce__(self):
+        Path(sys.argv[1] + ".begun").touch()
+        import time
+        time.sleep(60)
+        return (dict, ())
+save_whole({"global_step": 9, "epoch": 9, "weights": torch.ones(1000), "slow": Slow()}, Path(sys.argv[1]))
+"""
+
+
+def test_what_is_written_is_what_is_loaded_and_nothing_else_is_left(tmp_path: Path) -> None:
+    save_whole({"global_step": 3, "weights": torch.arange(5)}, tmp_path / "a.ckpt")
+    loaded = torch.load(tmp_path / "a.ckpt")
+    assert loaded["global_step"] == 3
+    assert loaded["weights"].tolist() == [0, 1, 2, 3, 4]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def test_a_failed_write_leaves_the_file_of_before_and_no_draft(tmp_path: Path) -> None:
+    save_whole({"global_step": 3}, tmp_path / "a.ckpt")
+    with pytest.raises(Exception, match="pickle"):
+        save_whole({"global_step": 4, "model": lambda: 0}, tmp_path / "a.ckpt")
+    assert progress(tmp_path / "a.ckpt")[0] == 3
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_writer_killed_at_work_leaves_the_file_of_before_and_the_next_one_clears_up(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    path = folder / "a.ckpt"
+    save_whole({"global_step": 3, "epoch": 0}, path)
+    with subprocess.Popen([sys.executable, "-c", SLOW, str(path)]) as writer:
+        while not (folder / "a.ckpt.begun").exists():
+            assert writer.poll() is None
+            time.sleep(0.05)
+        writer.send_signal(signal.SIGKILL)
+    assert list(folder.glob(".*.part"))
+    assert latest_checkpoint(folder) == path
+    assert progress(path)[0] == 3
+    save_whole({"global_step": 5}, folder / "b.ckpt")
+    assert not list(folder.glob(".*.part"))
+
+
+def test_the_draft_of_a_living_writer_stays(tmp_path: Path) -> None:
+    draft = drafts.name(tmp_path / "a.ckpt")
+    draft.touch()
+    drafts.remove_left(tmp_path)
+    assert draft.exists()
+
+
+def test_the_draft_of_another_container_which_is_a_copy_goes(tmp_path: Path) -> None:
+    draft = tmp_path / f".a.ckpt.0123456789ab.{os.getpid()}.1.part"
+    draft.touch()
+    drafts.remove_left(tmp_path)
+    assert not draft.exists()
+
+
+def test_a_file_of_the_user_s_that_ends_alike_stays(tmp_path: Path) -> None:
+    for name in (".download.part", "a.b.c.1.d.part", ".a.b.c.part"):
+        (tmp_path / name).touch()
+    drafts.remove_left(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
