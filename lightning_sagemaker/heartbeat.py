@@ -39,6 +39,7 @@ _INTERVAL = 5.0  # seconds between two looks, and shares of the limit where that
 _STOPPED = 20.0  # seconds after which a stopped process is named, ... a third,
 _SILENT = 40.0  # seconds after which a silent host is named; with two intervals, under 60 s. ... half
 _COUNTING = 2  # processes of a host that count, so that one which holds Python's lock for long is no silence
+_MPI_DAEMONS = ("mpirun", "mpiexec", "orted", "prterun", "prted", "orterun")  # of Open MPI 4 and 5
 _GOODBYE = 2.0  # seconds that the end of a process may take on telling the others
 
 _current: Heartbeat | None = None
@@ -69,12 +70,12 @@ def start(job: SageMakerJob, rank: int, world_size: int) -> None:
         _current = None
     if not limit or world_size == 1:
         return
-    sibling = _next_process(job, rank, world_size // job.num_nodes)
+    siblings = _siblings(job, rank, world_size // job.num_nodes)
     hosts = None
     if job.num_nodes > 1 and job.local_rank < _COUNTING:
         store = own_connection(timedelta(seconds=limit))
         hosts = None if store is None else _Hosts(job, store)
-    _current = Heartbeat(job, sibling, hosts, limit)
+    _current = Heartbeat(job, siblings, hosts, limit)
     failure.on_lost_connection(_current.explain_lost_connection)
     atexit.register(_current.stop)
 
@@ -155,14 +156,14 @@ class Heartbeat:
 
     Args:
         job: The job.
-        sibling: The next process of this host.
+        siblings: The other processes of this host, of which the first is looked after.
         hosts: What the hosts tell each other, where this process takes part in it.
         limit: Seconds of silence after which the job ends.
     """
 
-    def __init__(self, job: SageMakerJob, sibling: _Process | None, hosts: _Hosts | None, limit: float) -> None:
+    def __init__(self, job: SageMakerJob, siblings: list[_Process], hosts: _Hosts | None, limit: float) -> None:
         self._job = job
-        self._sibling = sibling
+        self._siblings = siblings
         self._hosts = hosts
         self._limit = limit
         self._interval = min(_INTERVAL, limit / 10)
@@ -185,9 +186,9 @@ class Heartbeat:
 
     def explain_lost_connection(self) -> str:
         """What this process knows of a rank that is gone; empty where it knows nothing."""
-        sibling = self._sibling
-        if sibling is None or not sibling.has_ended():
+        if not self._siblings or not self._siblings[0].has_ended():
             return ""
+        sibling = self._siblings[0]
         who = f"rank {sibling.rank} on {self._job.current_host} (process {sibling.pid})"
         return (
             f"RuntimeError: {who} is gone, and left no exception. Usual cause: it was killed, by the system where the"
@@ -208,15 +209,15 @@ class Heartbeat:
                 self._look_at_hosts(self._hosts)
 
     def _look_at_sibling(self) -> None:
-        sibling, now = self._sibling, time.monotonic()
-        if sibling is None or not sibling.is_stopped():
+        now = time.monotonic()
+        if not self._siblings or not self._siblings[0].is_stopped():
             self._stopped_since = None
             return
+        sibling = self._siblings[0]
         self._stopped_since = now if self._stopped_since is None else self._stopped_since
         who = f"Rank {sibling.rank} on {self._job.current_host} (process {sibling.pid})"
         what, silence = f"{who} is stopped, by SIGSTOP or a debugger", now - self._stopped_since
         if text := self._weigh(what, silence, self._stopped, _step_in_words(_step())):
-            sibling.kill()
             self._end(text)
 
     def _look_at_hosts(self, hosts: _Hosts) -> None:
@@ -247,17 +248,27 @@ class Heartbeat:
             telling = threading.Thread(target=self._hosts.end, args=(text,), daemon=True)
             telling.start()
             telling.join(_GOODBYE)
-        os._exit(1)  # the main thread waits in a collective that no exception reaches
+        # No exception reaches a main thread that waits in a collective. Launchers wait for a stopped process,
+        # and mpirun for a host that is cut off; Lightning's would leave its processes behind.
+        for sibling in self._siblings:
+            sibling.kill()
+        if self._job.launcher == "mpirun":
+            processes.kill_ancestor(_MPI_DAEMONS)
+        os._exit(1)
 
 
-def _next_process(job: SageMakerJob, rank: int, per_host: int) -> _Process | None:
+def _siblings(job: SageMakerJob, rank: int, per_host: int) -> list[_Process]:
+    """The other processes of this host, beginning with the next one."""
     if per_host == 1:
-        return None
+        return []
     store, pid = default_store(), os.getpid()
     store.set(f"process/{rank}", f"{pid} {processes.start_of(pid)}")
-    sibling = rank - job.local_rank + (job.local_rank + 1) % per_host
-    number, _, start = wait_for(store, f"process/{sibling}").decode().partition(" ")
-    return _Process(sibling, int(number), start)
+    siblings = []
+    for step in range(1, per_host):
+        sibling = rank - job.local_rank + (job.local_rank + step) % per_host
+        number, _, start = wait_for(store, f"process/{sibling}").decode().partition(" ")
+        siblings.append(_Process(sibling, int(number), start))
+    return siblings
 
 
 def _step_in_words(step: int | None) -> str:

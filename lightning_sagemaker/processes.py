@@ -9,10 +9,15 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import signal
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PROC = Path("/proc")
 # Present in the *initial* environment of what a launcher on this host started, absent from the launcher's own.
@@ -66,6 +71,17 @@ def has_ended(pid: int, start: str | None) -> bool:
     with suppress(OSError, IndexError):
         return _stat(pid)[0] in ("Z", "X") or start_of(pid) != start
     return start_of(pid) != start
+
+
+def kill_ancestor(names: Sequence[str]) -> None:
+    """End the nearest ancestor of this process whose program has one of these names, if there is one."""
+    with suppress(OSError, IndexError):
+        pid = os.getppid()
+        while pid > 1:
+            if (PROC / str(pid) / "comm").read_text(encoding="utf-8").strip() in names:
+                os.kill(pid, signal.SIGKILL)
+                return
+            pid = int(_stat(pid)[1])
 
 
 def container() -> str:

@@ -23,18 +23,14 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
-from lightning_sagemaker.job import base_dir
+from lightning_sagemaker.checkpoint import checkpoint_folder
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.store import PrefixStore, Store, own_connection, wait_for
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EXIT_CODE = 128 + 15  # what a shell calls the end by SIGTERM; 0 would be a success to SageMaker
 _INTERVAL = 1.0  # seconds between two looks at the store: one look of 1,000 ranks each is nothing to it
@@ -182,7 +178,7 @@ class Agreement:
     def _decide(self) -> Stop:
         passed = (int(self._wait_for(f"passed/{rank}", f"rank {rank}")) for rank in range(self._world_size))
         folder = checkpoint_folder()
-        stop = Stop(max(passed) + 1, str(folder) if folder.is_dir() else None)
+        stop = Stop(max(passed) + 1, None if folder is None else str(folder))
         self._store.set("stop", f"{stop.check_point} {stop.folder or ''}")
         return stop
 
@@ -211,8 +207,3 @@ class Agreement:
             self._leaving = True
             self._signals.put(False)
             self._thread.join(2 * _GOODBYE)
-
-
-def checkpoint_folder() -> Path:
-    """Folder that SageMaker copies to S3 while the job runs, and fills from there when it restarts."""
-    return base_dir(os.environ) / "checkpoints"

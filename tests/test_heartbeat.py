@@ -140,8 +140,8 @@ def start(job: SageMakerJob) -> Iterator[Callable[..., Heartbeat]]:
     started: list[Heartbeat] = []
 
     def start(limit: float, sibling: int | None = None, hosts: _Hosts | None = None) -> Heartbeat:
-        process = None if sibling is None else _Process(1, sibling, processes.start_of(sibling))
-        started.append(Heartbeat(job, process, hosts, limit))
+        siblings = [] if sibling is None else [_Process(1, sibling, processes.start_of(sibling))]
+        started.append(Heartbeat(job, siblings, hosts, limit))
         return started[-1]
 
     yield start

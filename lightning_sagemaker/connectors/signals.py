@@ -139,7 +139,7 @@ def _where(trainer: Any) -> str:  # noqa: ANN401
 
 def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> NoReturn:  # noqa: ANN401
     """Stop the training; all ranks come here at the same batch."""
-    from lightning_sagemaker.termination import EXIT_CODE, checkpoint_folder  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.termination import EXIT_CODE  # noqa: PLC0415 - imports torch
 
     trainer._signal_connector.received_sigterm = True
     _outlive_children(trainer.strategy.launcher)
@@ -149,8 +149,8 @@ def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> 
         saved = f"Checkpoint: {path}."
     else:
         saved = (
-            f"No checkpoint was written, as there is no {checkpoint_folder()}. HINT: give the job a place for"
-            " checkpoints in S3 (CheckpointConfig, or checkpoint_s3_uri)."
+            "No checkpoint was written, as the job has no folder for them. HINT: give it a place for checkpoints in S3"
+            " (CheckpointConfig, or checkpoint_s3_uri)."
         )
     text = (
         f"SIGTERM ended the training; it arrived on {origin}. All ranks stopped at step {trainer.global_step}, epoch"

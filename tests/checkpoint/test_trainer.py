@@ -80,8 +80,8 @@ def test_a_path_that_the_user_gives_comes_before_the_setting_and_without_both_tr
 
 
 def test_one_line_in_the_script_does_the_same_and_may_find_none(train: Run) -> None:
-    code = "from lightning_sagemaker import latest_checkpoint\nprint(*(fit(n, latest_checkpoint()).global_step for n in (1, 3)))"
-    assert train(code).stdout.split() == ["2", "6"]
+    fits = "print(*(fit(epochs, latest_checkpoint()).global_step for epochs in (1, 3)))"
+    assert train(f"from lightning_sagemaker import latest_checkpoint\n{fits}").stdout.split() == ["2", "6"]
 
 
 def test_a_malformed_setting_is_an_error_that_names_it(run: Run) -> None:

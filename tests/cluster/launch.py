@@ -20,7 +20,7 @@ from ..simulate.v3_drivers import sdk, train_script  # noqa: TID252 - importmode
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .hosts import Cluster
+    from .hosts import Cluster, Host
 
 TYPE = "ml.p4d.24xlarge"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -94,6 +94,12 @@ class Job:
         self._environ = self._environment(environ or {})
         for host in cluster.hosts:
             self._lay_out(host)
+
+    @property
+    def world(self) -> list[Host]:
+        """Hosts in the order of their ranks: the group's order with a launcher, the list's own without."""
+        in_order = self._mode.sdk == "v2" and self._mode.flags
+        return [self.cluster[name] for name in (self.cluster.hosts if in_order else sorted(self.cluster.hosts))]
 
     def start(self, *hosts: str) -> Job:
         """Start these hosts, or all."""
