@@ -20,8 +20,11 @@ TESTS = (
     "tests/connectors",
     "tests/test_environment.py",
     "tests/launch/test_launch_modes.py",
+    "tests/checkpoint",
     "tests/smddp/test_strategies.py",
     "tests/smddp/test_training.py",
+    "tests/test_ending.py",
+    "tests/test_termination.py",
 )
 TOOLS = (
     "mpi4py",

@@ -28,6 +28,12 @@ install --group demo -e .
 if [ "$stage" = dev ]; then
     # The toolkit has no wheel: it compiles one small extension.
     command -v gcc >/dev/null || debian gcc libc6-dev python3-dev || true
+    # Test hosts run the real toolkit: Open MPI 4, whose flags it uses, and sshd; RUNLEVEL keeps sshd from being started.
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        if ! (PATH="$PATH:/usr/sbin"; command -v sshd && command -v nft && command -v tc && [ -x /usr/bin/mpirun ]) >/dev/null; then
+            RUNLEVEL=1 debian openmpi-bin openssh-server openssh-client iproute2 nftables || true
+        fi
+    fi
     install --group dev
     # Only the container drivers in it are used, and those need nothing; its requirements weigh 1.2 GB.
     install --no-deps sagemaker-train
