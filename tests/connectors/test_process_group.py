@@ -73,7 +73,7 @@ def test_outside_a_job_the_function_stays_lightning_s(run: Run, fabric: str) -> 
 
 
 @pytest.mark.parametrize("environment", ["SageMakerEnvironment", "TorchElasticEnvironment"])
-def test_a_group_of_one_host_is_made_in_torch_s_own_way_and_ends_quietly(run: Run, environment: str) -> None:
+def test_a_group_of_one_host_is_made_in_torch_s_own_way(run: Run, environment: str) -> None:
     code = f"""
 import torch, torch.distributed as dist
 from lightning.fabric import Fabric
@@ -82,13 +82,11 @@ from lightning_sagemaker import SageMakerEnvironment
 init, given = dist.init_process_group, []
 dist.init_process_group = lambda *args, **options: (given.append(options), init(*args, **options))
 Fabric(accelerator="cpu", devices=1, strategy="ddp", plugins=[{environment}()]).launch()
-import atexit
-atexit._run_exitfuncs()
-print("store" in given[0], dist.is_initialized())
+print("store" in given[0])
 """
     done = run(code, **WORLD, GROUP_WORLD_SIZE="1", TORCHELASTIC_RUN_ID="none", MASTER_PORT="29471")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["False", "False"], done.stderr
+    assert done.stdout.split() == ["False"], done.stderr
 
 
 def test_torchrun_s_agents_meet_by_ours_and_only_in_a_job(run: Run) -> None:
