@@ -86,7 +86,8 @@ def fork(result: Path) -> int:
 def newest_by_loading() -> int:
     """Steps of the newest checkpoint that torch can load, told without the code under test."""
     # torch raises where half a file has a whole one's name.
-    return max([0, *(torch.load(path, weights_only=False)["global_step"] for path in CHECKPOINTS.glob("*.ckpt"))])
+    steps = (int(torch.load(path, weights_only=False)["global_step"]) for path in CHECKPOINTS.glob("*.ckpt"))
+    return max(steps, default=0)
 
 
 def resumed_from() -> int:
