@@ -33,7 +33,7 @@ def patch_model_checkpoint(module: ModuleType) -> None:
     def setup_in_checkpoint_folder(callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         # A root folder other than the default is the user's choice; a logger's folder is lost with the container.
         if callback.dirpath is None and os.path.abspath(trainer.default_root_dir) == os.getcwd():  # noqa: PTH100, PTH109
-            from lightning_sagemaker.checkpoint import checkpoint_folder  # noqa: PLC0415 - only where it is used
+            from lightning_sagemaker.checkpoint.newest import checkpoint_folder  # noqa: PLC0415 - only where it is used
 
             folder = checkpoint_folder()
             callback.dirpath = None if folder is None else str(folder)
@@ -55,8 +55,10 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
 
     @functools.wraps(select)
     def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        if ckpt_path is None and str(getattr(state_fn, "value", state_fn)) == "fit" and next(_fits) == 0:
-            from lightning_sagemaker.resume import checkpoint_to_resume  # noqa: PLC0415 - only where it is used
+        fit = str(getattr(state_fn, "value", state_fn)) == "fit"
+        # `trainer.ckpt_path = ...` is the user's choice too.
+        if fit and next(_fits) == 0 and ckpt_path is None and not getattr(connector, "_user_managed", False):
+            from lightning_sagemaker.checkpoint.resume import checkpoint_to_resume  # noqa: PLC0415 - only where it is used
 
             ckpt_path = checkpoint_to_resume()
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
@@ -65,7 +67,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
     def resume_start(connector: Any, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         trainer = connector.trainer
         if str(getattr(trainer.state.fn, "value", None)) == "fit" and trainer.world_size > 1:
-            from lightning_sagemaker.resume import agree  # noqa: PLC0415 - imports torch
+            from lightning_sagemaker.checkpoint.resume import agree  # noqa: PLC0415 - imports torch
 
             agree(checkpoint_path)
         start(connector, checkpoint_path, *args, **kwargs)
@@ -89,9 +91,9 @@ def patch_atomic_save(module: ModuleType) -> None:
         if "://" in str(filepath):
             save(checkpoint, filepath)
             return
-        from lightning_sagemaker.checkpoint import save_whole  # noqa: PLC0415 - only where it is used
+        from lightning_sagemaker.checkpoint.writing import save_whole  # noqa: PLC0415 - only where it is used
 
-        save_whole(checkpoint, Path(filepath))
+        save_whole(checkpoint, Path(filepath).expanduser())
 
     for user in tuple(sys.modules.values()):  # this module, and those that were imported before this package
         if getattr(user, "__dict__", {}).get("_atomic_save") is save:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 
 from lightning_sagemaker import latest_checkpoint
-from lightning_sagemaker.checkpoint import checkpoint_folder, progress
+from lightning_sagemaker.checkpoint import checkpoint_folder
+from lightning_sagemaker.checkpoint.reading import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,10 +45,11 @@ def test_the_one_with_the_most_steps_is_the_newest_whatever_the_files_times_say(
     assert latest_checkpoint() == newest
 
 
-def test_between_equal_steps_the_epoch_decides_then_the_time(job: Path) -> None:
-    save(job / "a.ckpt", 20, epoch=1)
-    save(job / "b.ckpt", 20, epoch=2, age=9)
-    newest = save(job / "0.ckpt", 20, epoch=2)
+def test_between_equal_steps_the_epoch_decides_then_the_name_with_its_numbers_as_numbers(job: Path) -> None:
+    save(job / "z.ckpt", 20, epoch=1)
+    save(job / "last-v9.ckpt", 20, epoch=2)
+    newest = save(job / "last-v10.ckpt", 20, epoch=2, age=9)
+    save(job / "epoch=2-step=20.ckpt", 20, epoch=2)
     assert latest_checkpoint() == newest
 
 
@@ -76,6 +80,29 @@ def test_one_that_was_cut_at_any_length_is_passed_over_with_a_line_that_names_it
     cut.write_bytes(content[: int(len(content) * share)])
     assert latest_checkpoint() == whole
     assert f"Checkpoint {cut} is passed over: it is not whole" in caplog.text
+
+
+def test_one_that_was_cut_where_an_archive_in_it_ends_is_passed_over(
+    job: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inner = save(job / "inner.pt", 99).read_bytes()
+    outer = {"global_step": 100, "epoch": 0, "replay": torch.frombuffer(bytearray(inner), dtype=torch.uint8)}
+    torch.save(outer, job / "outer.ckpt")
+    content = (job / "outer.ckpt").read_bytes()
+    assert progress(job / "outer.ckpt") == (100, 0)
+    (job / "outer.ckpt").write_bytes(content[: content.index(inner) + len(inner)])
+    assert latest_checkpoint() is None
+    assert "it is not whole" in caplog.text
+
+
+def test_one_of_weights_only_is_passed_over_since_no_training_continues_from_it(
+    job: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = {"global_step": 5, "epoch": 0, "pytorch-lightning_version": "2.6.6", "state_dict": {}, "callbacks": {}}
+    torch.save(full, job / "full.ckpt")
+    torch.save({key: value for key, value in full.items() if key != "callbacks"} | {"global_step": 9}, job / "w.ckpt")
+    assert latest_checkpoint() == job / "full.ckpt"
+    assert "w.ckpt is passed over: it holds weights only" in caplog.text
 
 
 def test_no_length_but_the_whole_is_taken(job: Path) -> None:
@@ -118,16 +145,50 @@ def test_nothing_in_a_checkpoint_is_executed(job: Path, tmp_path: Path, monkeypa
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_sharded_checkpoint_is_whole_once_both_of_its_ends_are_written(
-    job: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def sharded(job: Path) -> Path:
+    """A folder as Lightning's sharded strategies write it, by torch.distributed.checkpoint itself."""
     folder = job / "epoch=1-step=8.ckpt"
+    state = {"model": {"weight": torch.ones(100, 10), "bias": torch.zeros(10)}, "optimizer_0": {"state": {"lr": 0.1}}}
+    save_sharded(state, storage_writer=FileSystemWriter(folder, single_file_per_rank=True), no_dist=True)
     save(folder / "meta.pt", 8)
-    save(folder / "inner.ckpt", 99)
+    return folder
+
+
+def test_a_sharded_checkpoint_counts_as_one(job: Path, sharded: Path) -> None:
+    save(sharded / "inner.ckpt", 99)
+    save(job / "other.ckpt", 7)
+    assert latest_checkpoint() == sharded
+
+
+@pytest.mark.parametrize("name", [".metadata", "meta.pt"])
+def test_a_sharded_checkpoint_is_not_whole_before_both_of_its_ends_are_written(
+    sharded: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (sharded / name).unlink()
     assert latest_checkpoint() is None
-    assert "it is a sharded checkpoint without .metadata" in caplog.text
-    (folder / ".metadata").touch()
-    assert latest_checkpoint() == folder
+    assert f"it is a folder without {name}" in caplog.text
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_sharded_checkpoint_with_a_cut_shard_or_cut_metadata_is_passed_over(
+    sharded: Path, share: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, text in (("__0_0.distcp", "its shard __0_0.distcp has"), (".metadata", "its .metadata is not whole")):
+        content = (sharded / name).read_bytes()
+        (sharded / name).write_bytes(content[: int(len(content) * share)])
+        assert latest_checkpoint() is None
+        assert text in caplog.text
+        (sharded / name).write_bytes(content)
+    assert latest_checkpoint() == sharded
+
+
+def test_a_sharded_checkpoint_without_one_of_its_shards_is_passed_over(
+    sharded: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (sharded / "__0_0.distcp").unlink()
+    assert latest_checkpoint() is None
+    assert "its shard __0_0.distcp is missing, and .metadata lists" in caplog.text
 
 
 def test_hidden_files_are_never_taken(job: Path) -> None:

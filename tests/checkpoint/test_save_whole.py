@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from lightning_sagemaker import drafts, latest_checkpoint
-from lightning_sagemaker.checkpoint import progress, save_whole
+from lightning_sagemaker import latest_checkpoint
+from lightning_sagemaker.checkpoint import drafts
+from lightning_sagemaker.checkpoint.reading import progress
+from lightning_sagemaker.checkpoint.writing import save_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 SLOW = """
 import sys, torch
 from pathlib import Path
-from lightning_sagemaker.checkpoint import save_whole
+from lightning_sagemaker.checkpoint.writing import save_whole
 class Slow:
     def __reduce__(self):
         Path(sys.argv[1] + ".begun").touch()
@@ -36,6 +38,12 @@ def test_what_is_written_is_what_is_loaded_and_nothing_else_is_left(tmp_path: Pa
     assert loaded["global_step"] == 3
     assert loaded["weights"].tolist() == [0, 1, 2, 3, 4]
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 125 + ".ckpt")
+    save_whole({"global_step": 3}, path)
+    assert progress(path)[0] == 3
 
 
 def test_a_failed_write_leaves_the_file_of_before_and_no_draft(tmp_path: Path) -> None:

@@ -79,6 +79,36 @@ def test_a_path_that_the_user_gives_comes_before_the_setting_and_without_both_tr
     assert train(code, LIGHTNING_SAGEMAKER_RESUME="1").stdout.split() == ["4"]
 
 
+def test_a_fit_after_one_with_a_path_starts_anew(train: Run, base: Path) -> None:
+    train("fit(1)\nfit(3)")
+    path = str(base / "checkpoints" / "epoch=0-step=2.ckpt")
+    code = f"fit(2, ckpt_path={path!r})\nprint(fit(1).global_step)"
+    assert train(code, LIGHTNING_SAGEMAKER_RESUME="1").stdout.split() == ["2"]
+
+
+def test_the_path_set_on_the_trainer_comes_before_the_setting(train: Run, base: Path) -> None:
+    train("fit(1)\nfit(3)")
+    path = str(base / "checkpoints" / "epoch=0-step=2.ckpt")
+    code = (
+        f"trainer = Trainer(max_epochs=2, logger=False, **QUIET)\ntrainer.ckpt_path = {path!r}\n"
+        "trainer.fit(BoringModel())\nprint(trainer.global_step)"
+    )
+    assert train(code, LIGHTNING_SAGEMAKER_RESUME="1").stdout.split() == ["4"]
+
+
+def test_a_path_in_the_home_folder_is_written_there(train: Run, tmp_path: Path) -> None:
+    train("fit(1).save_checkpoint('~/here/a.ckpt')", HOME=str(tmp_path))
+    assert (tmp_path / "here" / "a.ckpt").is_file()
+    assert not (tmp_path / "~").exists()
+
+
+def test_weights_only_are_not_continued_from(train: Run, base: Path) -> None:
+    weights = "ModelCheckpoint(filename='w', save_weights_only=True, mode='max')"
+    train(f"fit(1, callbacks=[ModelCheckpoint(filename='full'), {weights}])")
+    assert names(base / "checkpoints") == ["full.ckpt", "w.ckpt"]
+    assert train("print(fit(2).global_step)", LIGHTNING_SAGEMAKER_RESUME="1").stdout.split() == ["4"]
+
+
 def test_one_line_in_the_script_does_the_same_and_may_find_none(train: Run) -> None:
     fits = "print(*(fit(epochs, latest_checkpoint()).global_step for epochs in (1, 3)))"
     assert train(f"from lightning_sagemaker import latest_checkpoint\n{fits}").stdout.split() == ["2", "6"]
@@ -125,10 +155,10 @@ def test_ranks_that_would_continue_from_different_checkpoints_are_an_error_on_al
     train: Run, torchrun: Callable[[str], subprocess.CompletedProcess[str]], base: Path
 ) -> None:
     train("fit(1)")
-    path = str(base / "checkpoints" / "epoch=0-step=2.ckpt")
-    done = torchrun(DISAGREE.format(choice=None, first=repr(path)))
+    path = base / "checkpoints" / "epoch=0-step=2.ckpt"
+    done = torchrun(DISAGREE.format(choice=None, first=repr(str(path))))
     assert done.returncode != 0
-    text = f"The ranks would continue from different checkpoints: rank 0 would continue from {path} (step 2)"
+    text = f"The ranks would continue from different checkpoints: rank 0 would continue from {path.name} (step 2)"
     assert f"ValueError: {text}" in done.stderr
     failure = (base / "output" / "failure").read_text()
     assert "but algo-1, rank 1 from the beginning" in failure

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from lightning_sagemaker.checkpoint import RESUME, checkpoint_folder, latest_checkpoint, progress
+from lightning_sagemaker.checkpoint.newest import checkpoint_folder, latest_checkpoint
+from lightning_sagemaker.checkpoint.reading import progress
 from lightning_sagemaker.failure import whereabouts
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.store import PrefixStore, default_store, wait_for
+
+RESUME = "LIGHTNING_SAGEMAKER_RESUME"
 
 _agreements = itertools.count()  # all ranks start their fits in the same order
 
@@ -38,7 +41,7 @@ def checkpoint_to_resume() -> str | None:
 
 
 def agree(path: str | Path | None) -> None:
-    """Compare this rank's choice with rank 0's.
+    """Compare this rank's choice with rank 0's: the steps, and the path below the checkpoint folder.
 
     Args:
         path: Checkpoint that this rank would continue from, or ``None``.
@@ -74,6 +77,10 @@ def _beginning() -> str:
 def _in_words(path: str | Path | None) -> str:
     if not path:
         return "the beginning"
+    file = Path(path).expanduser()
+    folder = checkpoint_folder()
+    # Hosts may have the folder in different places.
+    name = file.relative_to(folder) if folder is not None and file.is_relative_to(folder) else file
     with suppress(OSError, ValueError):
-        return f"{path} (step {progress(Path(path))[0]})"
-    return str(path)
+        return f"{name} (step {progress(file)[0]})"
+    return str(name)

@@ -17,9 +17,9 @@ _SUFFIX = ".part"
 
 
 def name(path: Path) -> Path:
-    """A name in the same folder that no other process, container or host uses."""
+    """A name in the same folder that no other process, container or host uses, however long that of the file is."""
     pid = os.getpid()
-    return path.with_name(f".{path.name}.{_container()}.{pid}.{processes.start_of(pid)}{_SUFFIX}")
+    return path.with_name(f".{_short(path.name)}.{_container()}.{pid}.{processes.start_of(pid)}{_SUFFIX}")
 
 
 def remove_left(folder: Path) -> None:
@@ -35,4 +35,8 @@ def remove_left(folder: Path) -> None:
 
 @functools.cache
 def _container() -> str:
-    return hashlib.sha256(processes.container().encode()).hexdigest()[:12]
+    return _short(processes.container())
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]

@@ -1,0 +1,130 @@
+"""Reads from a checkpoint whether it is whole and how far training was; executes nothing in it and reads no tensor."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def progress(path: Path) -> tuple[int, int]:
+    """Optimizer steps and epoch at which a checkpoint was written; -1 where it does not tell (Fabric).
+
+    Args:
+        path: A file of :func:`torch.save`, or a folder of a sharded strategy.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not whole, or no training can continue from it.
+    """
+    if path.is_dir():
+        _check_shards(path)
+        path = path / "meta.pt"
+    content = _content(path)
+    if not isinstance(content, dict):
+        content = {}
+    if "pytorch-lightning_version" in content and "callbacks" not in content:
+        raise ValueError("it holds weights only (`save_weights_only`), from which no training continues")
+    step, epoch = (content.get(key) for key in ("global_step", "epoch"))
+    return step if isinstance(step, int) else -1, epoch if isinstance(epoch, int) else -1
+
+
+def _content(path: Path) -> object:
+    """What was given to :func:`torch.save`, without its tensors and objects."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # A file that was cut may end with an archive that some tensor or text in it holds: that one begins later.
+            if min((member.header_offset for member in archive.infolist()), default=0) != 0:
+                raise EOFError("it ends with a smaller archive")  # noqa: TRY301 - as if zipfile had
+            (data,) = (name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1)
+            with archive.open(data) as file:
+                return _Skeleton(file).load()
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"it is not whole, {path.stat().st_size} bytes ({error}); its writing did not end") from error
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"it is no checkpoint of torch.save ({type(error).__name__}: {error})") from error
+
+
+def _check_shards(folder: Path) -> None:
+    """Check that all which a sharded checkpoint consists of is there, at its full length.
+
+    torch writes ``.metadata``, which lists each file's parts, after all shards; Lightning writes ``meta.pt`` after
+    that. A copy to S3, or back, may still lack some of the files.
+    """
+    missing = [name for name in (".metadata", "meta.pt") if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"it is a folder without {' and '.join(missing)}: a sharded checkpoint whose writing did not end, or none"
+            " of torch.distributed.checkpoint"
+        )
+    try:
+        with (folder / ".metadata").open("rb") as file:
+            unpickler = _Skeleton(file)
+            unpickler.load()
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"its .metadata is not whole ({type(error).__name__}: {error})") from error
+    ends: dict[str, int] = {}
+    for part in unpickler.parts:
+        name, end = str(part["relative_path"]), int(part["offset"]) + int(part["length"])
+        ends[name] = max(end, ends.get(name, 0))
+    for name, end in sorted(ends.items()):
+        shard = folder / name
+        length = shard.stat().st_size if shard.is_file() else None
+        if length is None or length < end:
+            found = "is missing" if length is None else f"has {length} bytes"
+            raise ValueError(f"it is not whole: its shard {name} {found}, and .metadata lists {end} bytes of it")
+
+
+class _Anything:
+    """Stands for every object and tensor of a checkpoint."""
+
+    def __init__(self, *_args: object, **_kwargs: object) -> None:
+        pass
+
+    def __call__(self, *_args: object, **_kwargs: object) -> _Anything:
+        return self
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+    def __setitem__(self, _key: object, _value: object) -> None:
+        pass
+
+    def append(self, _item: object) -> None:
+        pass
+
+    def extend(self, _items: object) -> None:
+        pass
+
+
+class _Skeleton(pickle.Unpickler):
+    """Reads numbers, texts and containers, and imports nothing.
+
+    Attributes:
+        parts: Fields of every ``_StorageInfo``: in which file of a sharded checkpoint, and where, a part lies.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file)
+        self.parts: list[dict[str, Any]] = []
+        parts = self.parts
+
+        class StorageInfo(_Anything):
+            def __setstate__(self, state: object) -> None:
+                if isinstance(state, dict):
+                    parts.append(state)
+
+        self._storage_info = StorageInfo
+
+    def find_class(self, _module: str, name: str) -> type:
+        return self._storage_info if name == "_StorageInfo" else _Anything
+
+    def persistent_load(self, _pid: Any) -> _Anything:  # noqa: ANN401
+        return _Anything()
