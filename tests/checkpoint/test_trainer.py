@@ -31,18 +31,47 @@ def fit(epochs, ckpt_path=None, **given):
 """
 
 
-@pytest.fixture(params=["lightning.pytorch", "pytorch_lightning"])
-def train(request: pytest.FixtureRequest, run: Run) -> Run:
-    """Run code after a preamble that has `fit(epochs, ckpt_path, **trainer)`."""
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("lightning.pytorch", "pytorch_lightning")
+    ]
+)
+def package(request: pytest.FixtureRequest) -> str:
+    """Each distribution that is installed."""
     if importlib.util.find_spec(request.param.partition(".")[0]) is None:
         pytest.skip(f"`{request.param}` is not installed")
+    return str(request.param)
+
+
+@pytest.fixture
+def train(package: str, run: Run) -> Run:
+    """Run code after a preamble that has `fit(epochs, ckpt_path, **trainer)`."""
 
     def train(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        done = run(TRAIN.format(package=request.param) + code, **environ)
+        done = run(TRAIN.format(package=package) + code, **environ)
         assert done.returncode == 0, done.stderr
         return done
 
     return train
+
+
+@pytest.fixture(scope="session")
+def trained() -> dict[str, dict[str, bytes]]:
+    """Checkpoints of one and of three epochs, by distribution: made by the first test that needs them."""
+    return {}
+
+
+@pytest.fixture
+def checkpoints(package: str, train: Run, base: Path, trained: dict[str, dict[str, bytes]]) -> Path:
+    """The job's checkpoint folder with whole checkpoints of steps 2 and 6, and last week's weights."""
+    folder = base / "checkpoints"
+    if package not in trained:
+        weights = "ModelCheckpoint(filename='weights', save_weights_only=True, mode='max')"
+        train(f"fit(1)\nfit(3)\nfit(4, callbacks=[{weights}])")
+        trained[package] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name, content in trained[package].items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def names(folder: Path) -> list[str]:
@@ -71,24 +100,24 @@ def test_the_setting_continues_the_first_fit_from_the_newest_and_says_so(train: 
     assert "epoch=1-step=4.ckpt" in resumed.stderr
 
 
-def test_a_path_that_the_user_gives_comes_before_the_setting_and_without_both_training_starts_anew(
-    train: Run, base: Path
-) -> None:
-    train("fit(1)\nfit(3)\nassert fit(1).global_step == 2")
-    code = f"print(fit(2, ckpt_path={str(base / 'checkpoints' / 'epoch=0-step=2.ckpt')!r}).global_step)"
+def test_a_path_that_the_user_gives_comes_before_the_setting(train: Run, checkpoints: Path) -> None:
+    code = f"print(fit(2, ckpt_path={str(checkpoints / 'epoch=0-step=2.ckpt')!r}).global_step)"
     assert train(code, LIGHTNING_SAGEMAKER_RESUME="1").stdout.split() == ["4"]
 
 
-def test_a_fit_after_one_with_a_path_starts_anew(train: Run, base: Path) -> None:
-    train("fit(1)\nfit(3)")
-    path = str(base / "checkpoints" / "epoch=0-step=2.ckpt")
+def test_without_a_path_and_the_setting_training_starts_anew(train: Run, checkpoints: Path) -> None:
+    assert train("print(fit(1).global_step)").stdout.split() == ["2"]
+    assert checkpoints.is_dir()
+
+
+def test_a_fit_after_one_with_a_path_starts_anew(train: Run, checkpoints: Path) -> None:
+    path = str(checkpoints / "epoch=0-step=2.ckpt")
     code = f"fit(2, ckpt_path={path!r})\nprint(fit(1).global_step)"
     assert train(code, LIGHTNING_SAGEMAKER_RESUME="1").stdout.split() == ["2"]
 
 
-def test_the_path_set_on_the_trainer_comes_before_the_setting(train: Run, base: Path) -> None:
-    train("fit(1)\nfit(3)")
-    path = str(base / "checkpoints" / "epoch=0-step=2.ckpt")
+def test_the_path_set_on_the_trainer_comes_before_the_setting(train: Run, checkpoints: Path) -> None:
+    path = str(checkpoints / "epoch=0-step=2.ckpt")
     code = (
         f"trainer = Trainer(max_epochs=2, logger=False, **QUIET)\ntrainer.ckpt_path = {path!r}\n"
         "trainer.fit(BoringModel())\nprint(trainer.global_step)"
@@ -102,11 +131,12 @@ def test_a_path_in_the_home_folder_is_written_there(train: Run, tmp_path: Path) 
     assert not (tmp_path / "~").exists()
 
 
-def test_weights_only_are_not_continued_from(train: Run, base: Path) -> None:
-    weights = "ModelCheckpoint(filename='w', save_weights_only=True, mode='max')"
-    train(f"fit(1, callbacks=[ModelCheckpoint(filename='full'), {weights}])")
-    assert names(base / "checkpoints") == ["full.ckpt", "w.ckpt"]
-    assert train("print(fit(2).global_step)", LIGHTNING_SAGEMAKER_RESUME="1").stdout.split() == ["4"]
+def test_weights_only_are_not_continued_from(train: Run, checkpoints: Path) -> None:
+    assert (checkpoints / "weights.ckpt").is_file()
+    resumed = train("print(fit(4).global_step)", LIGHTNING_SAGEMAKER_RESUME="1")
+    assert resumed.stdout.split() == ["8"]
+    assert f"continues from {checkpoints / 'epoch=2-step=6.ckpt'}" in resumed.stderr
+    assert f"{checkpoints / 'weights.ckpt'} is passed over: it holds weights only" in resumed.stderr
 
 
 def test_one_line_in_the_script_does_the_same_and_may_find_none(train: Run) -> None:
@@ -152,10 +182,9 @@ def torchrun(base: Path, tmp_path: Path) -> Callable[[str], subprocess.Completed
 
 
 def test_ranks_that_would_continue_from_different_checkpoints_are_an_error_on_all_and_no_hang(
-    train: Run, torchrun: Callable[[str], subprocess.CompletedProcess[str]], base: Path
+    checkpoints: Path, torchrun: Callable[[str], subprocess.CompletedProcess[str]], base: Path
 ) -> None:
-    train("fit(1)")
-    path = base / "checkpoints" / "epoch=0-step=2.ckpt"
+    path = checkpoints / "epoch=0-step=2.ckpt"
     done = torchrun(DISAGREE.format(choice=None, first=repr(str(path))))
     assert done.returncode != 0
     text = f"The ranks would continue from different checkpoints: rank 0 would continue from {path.name} (step 2)"

@@ -127,7 +127,9 @@ def reference() -> Callable[[str, str, int], list[float]]:
     return weights
 
 
-every_mode = pytest.mark.parametrize("name", MODES)
+every_mode = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in MODES]
+)
 every_route = pytest.mark.parametrize("route", ROUTES)
 
 

@@ -15,6 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.xdist_group("smddp training")  # the trainings are shared by all tests
+
 FOLDER = Path(__file__).parent
 PACKAGES = [
     name

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("stand-in")  # the worlds are shared by all tests
+
 Worlds = Callable[..., Any]
 
 
