@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from lightning_sagemaker.checkpoint import latest_checkpoint
     from lightning_sagemaker.environment import SageMakerEnvironment
     from lightning_sagemaker.job import SageMakerJob
+    from lightning_sagemaker.learning_rate import LearningRateScaling, scale_learning_rate
     from lightning_sagemaker.locking import SerialSetup, node_lock, once_per_node
 
     SMDDPStrategy: Any
     SMDDPFSDPStrategy: Any
 
 __all__ = [
+    "LearningRateScaling",
     "SMDDPFSDPStrategy",
     "SMDDPStrategy",
     "SageMakerEnvironment",
@@ -27,15 +29,18 @@ __all__ = [
     "latest_checkpoint",
     "node_lock",
     "once_per_node",
+    "scale_learning_rate",
 ]
 
 _HOMES = {
+    "LearningRateScaling": "lightning_sagemaker.learning_rate",
     "latest_checkpoint": "lightning_sagemaker.checkpoint",
     "SageMakerEnvironment": "lightning_sagemaker.environment",
     "SageMakerJob": "lightning_sagemaker.job",
     "SerialSetup": "lightning_sagemaker.locking",
     "node_lock": "lightning_sagemaker.locking",
     "once_per_node": "lightning_sagemaker.locking",
+    "scale_learning_rate": "lightning_sagemaker.learning_rate",
 }
 
 autoload()

@@ -7,14 +7,16 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.doctor import command as doctor
 from lightning_sagemaker.simulate import command as simulate
+from lightning_sagemaker.submit import command as submit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Each adds its subcommand with a default `run`, which takes the parsed arguments and returns the exit code. What
 # follows -- on the command line is in `rest`.
-_COMMANDS = (simulate,)
+_COMMANDS = (simulate, doctor, submit)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker import failure, processes
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.settings import seconds
-from lightning_sagemaker.store import default_store, own_connection, wait_for
+from lightning_sagemaker.store import default_store, look, own_connection, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,9 +136,8 @@ class _Hosts:
             self.heard = time.monotonic()
             self.next_name = self.next_name or store.get(f"name/{self._next}").decode()
             self.next_step = store.get(f"step/{self._next}").decode()
-        self.next_left = store.check([f"left/{self._next}"])
-        if store.check(["ended"]):
-            self.ended = store.get("ended").decode()
+        self.next_left = look(store, f"left/{self._next}") is not None
+        self.ended = (look(store, "ended") or b"").decode() or self.ended
         self.answered = time.monotonic()
 
     def leave(self) -> None:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-__all__ = ["PrefixStore", "Store", "TCPStore", "default_store", "own_connection", "prefixed", "wait_for"]
+__all__ = ["PrefixStore", "Store", "TCPStore", "default_store", "look", "own_connection", "prefixed", "wait_for"]
 
 _PREFIX = "lightning_sagemaker"
+_ABSENT = "lightning_sagemaker: absent"  # no value of ours
 _SHORTEST, _LONGEST = 0.005, 0.25  # seconds between two looks: the first soon, then rarely
 
 
@@ -54,6 +55,21 @@ def own_connection(timeout: timedelta) -> Store | None:
     return prefixed(TCPStore(store.host, store.port, is_master=False, wait_for_workers=False, timeout=timeout))
 
 
+def look(store: Store, key: str) -> bytes | None:
+    """Value of a key; ``None`` where there is none yet.
+
+    ``Store.check`` would ask the same; torch before 2.3 has it in C++ only. Comparing a key that is absent sets
+    nothing, and answers what was expected of it.
+
+    Args:
+        store: Where the key may be.
+        key: Its name.
+    """
+    value: bytes | str = store.compare_set(key, _ABSENT, _ABSENT)
+    found = value.encode() if isinstance(value, str) else value
+    return None if found == _ABSENT.encode() else found
+
+
 def wait_for(store: Store, key: str, each: Callable[[], None] = lambda: None) -> bytes:
     """Wait for a key, as long as it takes, and return its value.
 
@@ -65,8 +81,8 @@ def wait_for(store: Store, key: str, each: Callable[[], None] = lambda: None) ->
         each: Called between two looks; what it raises ends the wait.
     """
     pause = _SHORTEST
-    while not store.check([key]):
+    while (value := look(store, key)) is None:
         each()
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST)
-    return store.get(key)
+    return value

@@ -30,7 +30,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined] # missing 
 
 from lightning_sagemaker.checkpoint import checkpoint_folder
 from lightning_sagemaker.messages import log, speak
-from lightning_sagemaker.store import PrefixStore, Store, own_connection, wait_for
+from lightning_sagemaker.store import PrefixStore, Store, look, own_connection, wait_for
 
 EXIT_CODE = 128 + 15  # what a shell calls the end by SIGTERM; 0 would be a success to SageMaker
 _INTERVAL = 1.0  # seconds between two looks at the store: one look of 1,000 ranks each is nothing to it
@@ -160,12 +160,12 @@ class Agreement:
 
     def _wait_for_origin(self) -> bool:
         """Wait for SIGTERM on any rank; false where this process ends before."""
-        while not self._store.check(["origin"]):
+        while (origin := look(self._store, "origin")) is None:
             if self._next_signal(_INTERVAL):
                 self._store.compare_set("origin", "", self._where)
             if self._leaving:
                 return False
-        self.origin = self._store.get("origin").decode()
+        self.origin = origin.decode()
         return True
 
     def _leave_store(self) -> None:

@@ -37,5 +37,14 @@ if [ "$stage" = dev ]; then
     install --group dev
     # Only the container drivers in it are used, and those need nothing; its requirements weigh 1.2 GB.
     install --no-deps sagemaker-train
+
+    # Both lines of SageMaker's SDK, which no environment holds together, and a server that plays AWS.
+    for line in v2 v3; do
+        [ -x .venv/sdk/$line/bin/pip ] || "$python" -m venv .venv/sdk/$line
+    done
+    .venv/sdk/v2/bin/pip install -q 'sagemaker==2.257.7' 'moto[server]==5.2.5'
+    # What ModelTrainer needs; the rest of these distributions weighs gigabytes.
+    .venv/sdk/v3/bin/pip install -q 'sagemaker-core==2.27.0' 'graphene>=3,<4' nest_asyncio jinja2
+    .venv/sdk/v3/bin/pip install -q --no-deps 'sagemaker-train==1.27.0' 'sagemaker==3.27.0'
 fi
 touch ".venv/.$stage"

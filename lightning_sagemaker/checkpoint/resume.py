@@ -13,7 +13,7 @@ from lightning_sagemaker.checkpoint.newest import checkpoint_folder, latest_chec
 from lightning_sagemaker.checkpoint.reading import progress
 from lightning_sagemaker.failure import whereabouts
 from lightning_sagemaker.messages import log, speak
-from lightning_sagemaker.store import PrefixStore, default_store, wait_for
+from lightning_sagemaker.store import PrefixStore, default_store, look, wait_for
 
 RESUME = "LIGHTNING_SAGEMAKER_RESUME"
 
@@ -60,9 +60,9 @@ def agree(path: str | Path | None) -> None:
     if store.add("compared", 1) == dist.get_world_size():
         store.set("done", "")
     wait_for(store, "done")
-    if store.check(["dispute"]):
+    if dispute := look(store, "dispute"):
         raise ValueError(
-            f"The ranks would continue from different checkpoints: {store.get('dispute').decode()}. HINT: all hosts"
+            f"The ranks would continue from different checkpoints: {dispute.decode()}. HINT: all hosts"
             " must find the same files: let one rank write checkpoints, into the folder that the job's checkpoint"
             " configuration synchronizes."
         )

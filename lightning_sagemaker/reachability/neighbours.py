@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.reachability.lines import FIRST_LINE, VARIABLE, blocked
 from lightning_sagemaker.reachability.probe import Answer, ask
-from lightning_sagemaker.store import wait_for
+from lightning_sagemaker.store import look, wait_for
 
 if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
@@ -70,7 +70,7 @@ def _reach_next(job: SageMakerJob, store: Store, limit: float) -> str:
         if not said and silence >= FIRST_LINE:
             said = True
             log.warning("%s The job ends after %.0f s of this (%s).", text, limit, VARIABLE)
-        if store.check(["outcome"]):
+        if look(store, "outcome") is not None:
             return ""  # another host has failed
         time.sleep(0.2)
     return ""

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from lightning_sagemaker.options import pairs
 from lightning_sagemaker.simulate.run import simulate
-from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, Simulation, SimulationError
+from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, Simulation
 
 _EPILOG = """\
 example:
@@ -86,8 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
             distribution=arguments.distribution,
             sdk=arguments.sdk,
             leader=arguments.leader,
-            environment=_pairs(arguments.env, "--env NAME=VALUE"),
-            channels={name: Path(path) for name, path in _pairs(arguments.channel, "--channel NAME=PATH").items()},
+            environment=pairs(arguments.env, "--env NAME=VALUE"),
+            channels={name: Path(path) for name, path in pairs(arguments.channel, "--channel NAME=PATH").items()},
             instance_type=arguments.instance_type,
             smddp=arguments.smddp,
             mpi_options=tuple(arguments.mpi_option),
@@ -95,18 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
             keep=arguments.keep,
             grace=arguments.grace,
         )
-    except SimulationError as error:
+    except ValueError as error:
         sys.stderr.write(f"lightning-sagemaker simulate: error: {error}\n")
         return BAD_INPUT
     return simulate(job).exit_code
-
-
-def _pairs(texts: list[str], usage: str) -> dict[str, str]:
-    pairs = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            option = usage.split(maxsplit=1)[0]
-            raise SimulationError(f"{option} is {text!r}, expected a name, =, and a value. HINT: {usage}")
-        pairs[name] = value
-    return pairs

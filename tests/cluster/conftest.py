@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ..simulate.helpers import require  # noqa: TID252 - importmode=importlib
+from ..submit.aws import aws as aws  # noqa: PLC0414, TID252 - a fixture
 from .hosts import Cluster
 
 if TYPE_CHECKING:

@@ -1,0 +1,48 @@
+"""``lightning-sagemaker doctor``: the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand.
+
+    Args:
+        subparsers: Where subcommands are added.
+    """
+    parser = subparsers.add_parser(
+        "doctor",
+        help="say what this process sees of its SageMaker job, what Lightning will do with it, and what is wrong",
+        description="Say what this process sees of its SageMaker job, what Lightning will do with it and why, and what "
+        "is wrong. Markdown to be pasted into an issue; of credentials only the names. Exit code 1 where something "
+        "will fail.",
+    )
+    parser.add_argument("--json", action="store_true", help="JSON instead of Markdown")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Examine this process and print the report.
+
+    Args:
+        arguments: Parsed arguments of `add_parser`.
+
+    Returns:
+        1 where something fails, otherwise 0.
+    """
+    from lightning_sagemaker.doctor.examination import examine  # noqa: PLC0415 - the other commands need none of it
+    from lightning_sagemaker.doctor.machine import probe_machine  # noqa: PLC0415
+    from lightning_sagemaker.job import base_dir  # noqa: PLC0415
+
+    report = examine(os.environ, base_dir(os.environ), probe_machine())
+    text = json.dumps(report.as_json(), indent=2) + "\n" if arguments.json else report.as_markdown()
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    return report.exit_code

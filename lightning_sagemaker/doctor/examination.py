@@ -1,0 +1,61 @@
+"""The core: from variables, files and what was probed to a report. Pure, and never raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.doctor.checks import CHECKS
+from lightning_sagemaker.doctor.masking import masked, without_shapes
+from lightning_sagemaker.doctor.report import Report, Section
+from lightning_sagemaker.doctor.sections import SECTIONS
+from lightning_sagemaker.doctor.situation import Situation
+from lightning_sagemaker.findings import LEVELS, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lightning_sagemaker.doctor.machine import Machine
+
+
+def examine(environ: Mapping[str, str], base: Path, machine: Machine) -> Report:
+    """Report on a process.
+
+    Args:
+        environ: Its variables.
+        base: Folder in which SageMaker keeps the job's input and output, ``/opt/ml`` on SageMaker.
+        machine: What was probed on its machine.
+
+    Returns:
+        The report, worst findings first, without secrets.
+    """
+    # Before anything quotes a value, perhaps half of it.
+    presentable = {name: without_shapes(value) for name, value in environ.items()}
+    situation = Situation.of(presentable, base, machine)
+    findings: list[Finding] = []
+    sections: list[Section] = []
+    for key, (title, look) in SECTIONS.items():
+        try:
+            facts = tuple(look(situation))
+        except Exception as error:  # noqa: BLE001 - what cannot be said must not hide the rest
+            facts = ()
+            findings.append(_stumbled(title, error))
+        sections.append(Section(key, title, facts))
+    for check in CHECKS:
+        try:
+            findings += check(situation)
+        except Exception as error:  # noqa: BLE001, PERF203
+            findings.append(_stumbled(check.__name__, error))
+    if all(finding.level == "ok" for finding in findings):
+        findings.append(Finding("healthy", "ok", "nothing wrong was found."))
+    findings.sort(key=lambda finding: LEVELS.index(finding.level))
+    return masked(Report(tuple(findings), tuple(sections)), environ)
+
+
+def _stumbled(where: str, error: Exception) -> Finding:
+    return Finding(
+        "doctor-stumbled",
+        "fail",
+        f"the doctor could not look at {where}: {type(error).__name__}: {error}",
+        "HINT: a variable or file holds what nobody expected; please report it with this page.",
+    )

@@ -1,0 +1,170 @@
+"""Facts of this machine that the environment does not tell: what is installed, which devices and interfaces exist."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lightning_sagemaker.checkpoint.newest import checkpoint_folder, latest_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Answer = TypeVar("Answer")
+
+TORCH, SMDDP, LIGHTNINGS = "torch", "smddp", ("lightning.pytorch", "pytorch_lightning")
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only looked at
+
+_DISTRIBUTIONS = (
+    "lightning-sagemaker",
+    "torch",
+    "lightning",
+    "pytorch-lightning",
+    "sagemaker",
+    "sagemaker-train",
+    "sagemaker-training",
+    "mpi4py",
+    "smdistributed-dataparallel",
+)
+_PATIENCE = 300.0  # seconds for all imports: a cold image reads gigabytes
+_LAST_LINES = 3  # of a process that died
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was probed.
+
+    Attributes:
+        versions: Versions by distribution, ``None`` where one is not installed; of Python and the system too.
+        imports: What came of the imports of torch, Lightning and SMDDP, by ``imports.py``: ``absent``, ``problem`` (why
+            one failed), or facts.
+        entry_point: Whether the ``torch.backends`` entry point is installed.
+        pth: Whether ``lightning_sagemaker.pth`` is.
+        driver_gpus: Names of the GPUs that the driver knows; ``None`` without ``nvidia-smi``.
+        efa_devices: Names of the EFA devices.
+        shared_memory: Size of ``/dev/shm`` in bytes, ``None`` where there is none.
+        interfaces: Names of the network interfaces.
+        checkpoint_folder: The job's folder of checkpoints, if any.
+        newest_checkpoint: The newest whole one in it, if any.
+        checkpoint_problem: Why neither is known.
+    """
+
+    versions: Mapping[str, str | None]
+    imports: Mapping[str, Mapping[str, Any]]
+    entry_point: bool = True
+    pth: bool = True
+    driver_gpus: tuple[str, ...] | None = None
+    efa_devices: tuple[str, ...] = ()
+    shared_memory: int | None = None
+    interfaces: tuple[str, ...] = ()
+    checkpoint_folder: str | None = None
+    newest_checkpoint: str | None = None
+    checkpoint_problem: str | None = None
+
+    @property
+    def gpus(self) -> int | None:
+        """Number of GPUs that torch sees; ``None`` where torch cannot be imported."""
+        return self.imports.get(TORCH, {}).get("gpus")
+
+    @property
+    def hooked(self) -> bool | None:
+        """Whether ``import torch`` alone loads the plugin; ``None`` where torch cannot be imported."""
+        return self.imports.get(TORCH, {}).get("hooked")
+
+    @property
+    def smddp_problem(self) -> str | None:
+        """Why SMDDP cannot be used on this machine, ``None`` where it can."""
+        found = self.imports.get(SMDDP, {})
+        return None if found.get("version") else str(found.get("problem") or "nothing is known of the SMDDP library")
+
+
+def probe_machine(infiniband: Path = Path("/sys/class/infiniband"), shared_memory: Path = SHARED_MEMORY) -> Machine:
+    """Look at this machine; what cannot be seen is left out.
+
+    Args:
+        infiniband: Where the kernel lists EFA devices.
+        shared_memory: Where shared memory is mounted.
+    """
+    try:
+        folder, newest, problem = checkpoint_folder(), latest_checkpoint(), None
+    except Exception as error:  # noqa: BLE001 - a damaged file must not end the doctor
+        folder, newest, problem = None, None, f"{type(error).__name__}: {error}"
+    return Machine(
+        versions={
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **{name: _attempt(partial(importlib.metadata.version, name), None) for name in _DISTRIBUTIONS},
+        },
+        imports=_imports(),
+        entry_point=_attempt(_has_entry_point, instead=False),
+        pth=any(Path(entry, "lightning_sagemaker.pth").is_file() for entry in sys.path),
+        driver_gpus=_attempt(_driver_gpus, None),
+        efa_devices=_attempt(lambda: efa_devices(infiniband), ()),
+        shared_memory=_attempt(lambda: shutil.disk_usage(shared_memory).total, None),
+        interfaces=_attempt(lambda: tuple(name for _, name in socket.if_nameindex()), ()),
+        checkpoint_folder=str(folder) if folder else None,
+        newest_checkpoint=str(newest) if newest else None,
+        checkpoint_problem=problem,
+    )
+
+
+def efa_devices(folder: Path) -> tuple[str, ...]:
+    """EFA devices among those of a folder like ``/sys/class/infiniband``; those without a known driver count too."""
+    if not folder.is_dir():
+        return ()
+    drivers = {device.name: device / "device" / "driver" for device in folder.iterdir()}
+    return tuple(sorted(name for name, driver in drivers.items() if driver.resolve().name in ("efa", "driver")))
+
+
+def _attempt(look: Callable[[], Answer], instead: Answer) -> Answer:
+    try:
+        return look()
+    except Exception:  # noqa: BLE001 - what cannot be seen is unknown
+        return instead
+
+
+def _has_entry_point() -> bool:
+    hooks = importlib.metadata.entry_points(group="torch.backends")
+    return any(hook.value.startswith("lightning_sagemaker.") for hook in hooks)
+
+
+def _driver_gpus() -> tuple[str, ...]:
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return tuple(subprocess.check_output(command, text=True, timeout=30).splitlines())  # noqa: S603
+
+
+def _imports() -> dict[str, dict[str, Any]]:
+    program = Path(__file__).with_name("imports.py").read_text(encoding="utf-8")
+    try:
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", program], capture_output=True, timeout=_PATIENCE, check=False
+        )
+        answers, end = done.stdout, _end(done)
+    except subprocess.TimeoutExpired as error:
+        answers, end = error.stdout or b"", f"it did not end within {_PATIENCE:.0f} s"
+    except OSError as error:
+        answers, end = b"", str(error)
+    found: dict[str, dict[str, Any]] = {}
+    for line in answers.splitlines():
+        with suppress(ValueError):  # the last line of a process that was killed
+            name, answer = json.loads(line)
+            found[name] = answer or {"problem": end}
+    return found or {TORCH: {"problem": end}}
+
+
+def _end(done: subprocess.CompletedProcess[bytes]) -> str:
+    code = done.returncode
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    last_words = done.stderr.decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
+    return f"the process ended ({how}): {' '.join(last_words)}"

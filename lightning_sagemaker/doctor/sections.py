@@ -1,0 +1,168 @@
+"""What is seen, by subject; what follows from it for Lightning is in ``prediction``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.doctor.machine import LIGHTNINGS, SMDDP, TORCH
+from lightning_sagemaker.doctor.masking import is_credential, related
+from lightning_sagemaker.doctor.prediction import predict
+from lightning_sagemaker.doctor.report import Fact
+from lightning_sagemaker.doctor.settings import OF_SIMULATE, PREFIX, SETTINGS
+from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
+from lightning_sagemaker.smddp.probe import INSTANCE_TYPES, OPTIMIZE_ALL_GATHER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from lightning_sagemaker.doctor.report import Value
+    from lightning_sagemaker.doctor.situation import Situation
+
+_UNREADABLE = "unknown, see the findings"
+_OUTSIDE = "not in a SageMaker training job"
+_GIB = 2**30
+
+
+def _known(name: str, value: Value, absent: str) -> Fact:
+    """A fact that speaks for itself, where it is known."""
+    return Fact(name, value, absent if value is None else "")
+
+
+def versions(situation: Situation) -> Iterator[Fact]:
+    """Package and versions."""
+    machine = situation.machine
+    for name, version in machine.versions.items():
+        yield _known(name, version, "not installed")
+    for module in (TORCH, *LIGHTNINGS):
+        found = machine.imports.get(module, {})
+        problem = "not installed" if found.get("absent") else found.get("problem", "not tried")
+        yield _known(f"import {module}", found.get("version"), problem)
+    for name in ("cuda", "nccl"):
+        yield _known(f"torch's {name}", machine.imports.get(TORCH, {}).get(name), "none")
+
+
+def job(situation: Situation) -> Iterator[Fact]:
+    """Job."""
+    environ, found, resources = situation.environ, situation.job, situation.resources
+    if resources is None:
+        stray = "marks of a training job are set, but there is no resourceconfig.json"
+        outside = stray if in_training_job(environ) else _OUTSIDE
+        yield Fact("name", None, _UNREADABLE if situation.problem else outside)
+        return
+    yield _known("name", environ.get("TRAINING_JOB_NAME") or environ.get("SAGEMAKER_JOB_NAME"), "unknown")
+    if found:
+        yield _known("sdk", found.sdk, "unknown: the image's own entry point")
+        yield Fact("launcher", found.launcher, _LAUNCHERS[found.launcher])
+    else:
+        yield Fact("launcher", None, _UNREADABLE)
+    yield Fact("hosts", resources.hosts)
+    yield Fact("current_host", resources.current_host)
+    yield _known("instance_type", resources.instance_type, "unknown")
+    yield _known("instance_group", resources.instance_group, "none")
+
+
+_LAUNCHERS = {
+    "torchrun": "TORCHELASTIC_RUN_ID is set",
+    "mpirun": "OMPI_COMM_WORLD_SIZE is set",
+    "custom": "RANK, WORLD_SIZE and LOCAL_RANK are set, but neither torchrun's nor mpirun's mark",
+    "none": "SageMaker started one process on this host",
+}
+
+
+def world(situation: Situation) -> Iterator[Fact]:
+    """World."""
+    found = situation.job
+    if found is None:
+        yield Fact("num_nodes", None, _UNREADABLE if situation.problem else _OUTSIDE)
+    else:
+        later = "unknown until Lightning has started the processes of this host"
+        yield Fact("world_hosts", found.world_hosts, "in the order of node ranks")
+        yield Fact("num_nodes", found.num_nodes)
+        yield Fact("node_rank", found.node_rank)
+        yield _known("world_size", found.world_size, later)
+        yield _known("rank", found.rank, later)
+        yield _known("local_world_size", found.local_world_size, "unknown: the job says nothing of devices")
+        yield Fact("local_rank", found.local_rank)
+        yield Fact("main_address", found.main_address)
+        yield Fact("main_port", found.main_port)
+        yield _known("network_interface", found.network_interface, "unknown")
+    yield Fact("interfaces", situation.machine.interfaces, "of this host")
+
+
+def hardware(situation: Situation) -> Iterator[Fact]:
+    """Hardware."""
+    machine = situation.machine
+    yield Fact("gpus", machine.gpus, "that torch sees" if machine.gpus is not None else "unknown without torch")
+    yield _known("driver_gpus", machine.driver_gpus, "unknown: no nvidia-smi")
+    yield _known("efa_devices", machine.efa_devices or None, "none")
+    size = machine.shared_memory
+    yield Fact("shared_memory", size, "there is no /dev/shm" if size is None else f"bytes, {size / _GIB:.1f} GiB")
+
+
+def smddp(situation: Situation) -> Iterator[Fact]:
+    """SMDDP."""
+    found, machine = situation.job, situation.machine
+    yield Fact("library", machine.imports.get(SMDDP, {}).get("version"), machine.smddp_problem or "")
+    yield Fact("instance_types", INSTANCE_TYPES, "what it supports")
+    all_gather = situation.environ.get(OPTIMIZE_ALL_GATHER, "").lower() == "true"
+    collective, why = {
+        "mpirun": ("AllReduce", 'mpirun: DDP is served; strategy="smddp_fsdp" turns AllGather on'),
+        "torchrun": ("AllGather", "torchrun: FSDP is served, AllReduce falls back to NCCL"),
+    }.get(found.launcher if found else "", (None, "none: it works under mpirun and torchrun only"))
+    if collective == "AllReduce" and all_gather:
+        collective, why = "AllReduce, AllGather", f"mpirun with {OPTIMIZE_ALL_GATHER}=true"
+    yield Fact("collectives", collective, why)
+    policy = situation.environ.get(ON_MISSING)
+    yield Fact(
+        "on_missing", policy or "native", f"{ON_MISSING}" if policy else "the default: NCCL or gloo, said loudly"
+    )
+
+
+def settings(situation: Situation) -> Iterator[Fact]:
+    """Settings of this package."""
+    environ = situation.environ
+    for setting in SETTINGS:
+        value = environ.get(setting.variable) or None
+        yield Fact(setting.variable, value or setting.default, f"{'set' if value else 'default'}; {setting.meaning}")
+    known = {setting.variable for setting in SETTINGS}
+    for name in sorted(environ):
+        if name.startswith(OF_SIMULATE):
+            yield Fact(name, environ[name], "of the simulation's stand-in for SMDDP")
+        elif name.startswith(PREFIX) and name not in known:
+            yield Fact(name, None, "set, but this version does not know it")
+
+
+def variables(situation: Situation) -> Iterator[Fact]:
+    """Variables of launchers, Lightning and libraries."""
+    for name, value in related(situation.environ).items():
+        yield Fact(name, value)
+
+
+def credentials(situation: Situation) -> Iterator[Fact]:
+    """Credentials."""
+    names = tuple(sorted(name for name in situation.environ if is_credential(name)))
+    yield Fact("names", names or None, "values are never printed" if names else "none")
+
+
+def checkpoints(situation: Situation) -> Iterator[Fact]:
+    """Checkpoints."""
+    machine = situation.machine
+    nowhere = machine.checkpoint_problem or "none"
+    yield _known("folder", machine.checkpoint_folder, nowhere)
+    yield _known("newest", machine.newest_checkpoint, nowhere)
+
+
+# By key: headline, and what makes the facts.
+SECTIONS: Mapping[str, tuple[str, Callable[[Situation], Iterator[Fact]]]] = {
+    "versions": ("Versions", versions),
+    "job": ("Job", job),
+    "world": ("World", world),
+    "hardware": ("Hardware", hardware),
+    "smddp": ("SMDDP", smddp),
+    "lightning": ("What Lightning will do", predict),
+    "settings": ("Settings", settings),
+    "variables": ("Variables", variables),
+    "credentials": ("Credentials", credentials),
+    "checkpoints": ("Checkpoints", checkpoints),
+}

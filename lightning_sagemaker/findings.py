@@ -1,0 +1,39 @@
+"""What a check has found, for a reader who wants to know what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["fail", "warn", "ok"]
+LEVELS: tuple[Level, ...] = ("fail", "warn", "ok")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know.
+
+    Attributes:
+        name: What was checked.
+        level: ``"fail"`` where training will fail or be wrong, ``"warn"`` where it may, or will be slow, ``"ok"`` else.
+        what: What was found.
+        fix: What to do, begins with ``HINT:``; empty where there is nothing to do.
+    """
+
+    name: str
+    level: Level
+    what: str
+    fix: str = ""
+
+
+def finding(name: str, level: Level, text: str, fix: str = "") -> Finding:
+    """A finding from a text that may bring its fix along, as errors of this package do.
+
+    Args:
+        name: See :class:`Finding`.
+        level: See :class:`Finding`.
+        text: What was found, perhaps with ``HINT: ...`` at its end.
+        fix: What to do, where the text does not say it.
+    """
+    what, hint, own = text.partition("HINT: ")
+    return Finding(name, level, what.strip(), f"HINT: {own}" if hint else fix)

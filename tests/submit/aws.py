@@ -1,0 +1,159 @@
+"""A real moto server, and the real SDKs, each in an environment of its own: v2 and v3 do not share one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from ..simulate.helpers import require  # noqa: TID252 - importmode=importlib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+ROLE = "arn:aws:iam::123456789012:role/Training"
+BUCKET = "bucket-of-tests"
+SDKS = ("v2", "v3")
+
+
+def sdk_python(sdk: str) -> Path:
+    """Python of the environment that has a line of the SDK, and moto."""
+    python = Path(sys.prefix, "sdk", sdk, "bin", "python")
+    if not python.exists():
+        require(f"no environment with SageMaker's SDK {sdk}; scripts/setup.sh makes them")
+    return python
+
+
+class Run(NamedTuple):
+    """How one run of the command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Aws:
+    """A moto server, and what it has received."""
+
+    def __init__(self, folder: Path) -> None:
+        self._recording = folder / "requests.jsonl"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        # Opt out of telemetry, which would try to reach AWS.
+        config = folder / "sagemaker.yaml"
+        config.write_text('SchemaVersion: "1.0"\nSageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}\n')
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAGEMAKER"))}
+        self.environ = plain | {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "stand-in",
+            "AWS_SECRET_ACCESS_KEY": "stand-in",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "SAGEMAKER_USER_CONFIG_OVERRIDE": str(config),
+            "SAGEMAKER_VALIDATE_ROLE": "false",  # moto lacks iam:SimulatePrincipalPolicy
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "ignore",
+        }
+        self.server = subprocess.Popen(
+            [sdk_python("v2"), "-m", "moto.server", "--port", str(port)],
+            env=self.environ | {"MOTO_ENABLE_RECORDING": "1", "MOTO_RECORDER_FILEPATH": str(self._recording)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while not self._answers():
+            assert self.server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5).close()  # noqa: S310 - http, and ours
+        except OSError:
+            return False
+        return True
+
+    def python(self, code: str, sdk: str = "v2") -> Any:
+        """What a piece of code with `boto3` leaves in `result`."""
+        program = f"import boto3, json\nresult = None\n{code}\nprint(json.dumps(result, default=str))"
+        done = subprocess.run(
+            [sdk_python(sdk), "-c", program], env=self.environ, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def submit(self, sdk: str, *commands: tuple[object, ...], **environ: str) -> list[Run]:
+        """Run `lightning-sagemaker submit` several times in one process of an SDK, whose import is slow."""
+        program = Path(__file__).with_name("submit_several.py")
+        done = subprocess.run(
+            [str(sdk_python(sdk)), str(program), json.dumps([["submit", *map(str, command)] for command in commands])],
+            env=self.environ | environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=250,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [Run(*run) for run in json.loads(done.stdout.splitlines()[-1])]
+
+    def authorize(self, after: int | None) -> None:
+        """Let moto check permissions, after so many requests; ``None``: no more."""
+        text = str(10**9 if after is None else after)
+        kind = {"Content-Type": "text/plain"}
+        request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", text.encode(), kind)  # noqa: S310 - http
+        urllib.request.urlopen(request, timeout=20).close()  # noqa: S310 - the same
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Bodies of all `CreateTrainingJob` requests so far."""
+        found = []
+        for line in self._recording.read_text().splitlines():
+            request = json.loads(line)
+            headers = {name.lower(): value for name, value in request["headers"].items()}
+            if headers.get("x-amz-target") == "SageMaker.CreateTrainingJob":
+                body = request["body"]
+                found.append(json.loads(base64.b64decode(body) if request["body_encoded"] else body))
+        return found
+
+    def download(self, uri: str, folder: Path) -> list[Path]:
+        """Fetch all objects under an S3 URI; where they lie now."""
+        code = f"""
+import pathlib
+bucket, _, prefix = {uri!r}.removeprefix("s3://").partition("/")
+s3, result = boto3.client("s3"), []
+for one in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ()):
+    name = one["Key"].removeprefix(prefix).lstrip("/") or one["Key"].rpartition("/")[2]
+    path = pathlib.Path({str(folder)!r}, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    s3.download_file(bucket, one["Key"], str(path))
+    result.append(str(path))
+"""
+        return [Path(name) for name in self.python(code)]
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+    """AWS as moto plays it, with a bucket and a role."""
+    aws = Aws(tmp_path_factory.mktemp("aws"))
+    try:
+        trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        aws.python(
+            f"boto3.client('s3').create_bucket(Bucket={BUCKET!r})\n"
+            f"boto3.client('iam').create_role(RoleName='Training', AssumeRolePolicyDocument={policy!r})"
+        )
+        yield aws
+    finally:
+        aws.server.kill()
+        aws.server.wait()

@@ -1,0 +1,137 @@
+"""Following a job: against a server of our own, since moto's jobs are completed at birth and have no log."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import subprocess
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from lightning_sagemaker import metrics
+
+from .aws import ROOT, sdk_python
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NAME = "digits-2026"
+FOLLOW = f"""
+import sys, boto3
+from lightning_sagemaker.submit.follow import follow
+sys.exit(follow({NAME!r}, boto3.Session(), every=0.1))
+"""
+Follow = "Callable[[list[Any], dict[str, list[str]]], subprocess.CompletedProcess[str]]"
+
+
+class Service(http.server.BaseHTTPRequestHandler):
+    """Answers as SageMaker and CloudWatch Logs do: one state after the other, and one line more each time."""
+
+    states: ClassVar[list[Any]] = []
+    lines: ClassVar[dict[str, list[str]]] = {}
+    asked = 0
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        target = self.headers["X-Amz-Target"].partition(".")[2]
+        status, answer = getattr(self, target)(body)
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def DescribeTrainingJob(self, body: dict[str, Any]) -> tuple[int, Any]:  # noqa: N802 - AWS's name
+        assert body["TrainingJobName"] == NAME
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if state == "throttled":
+            return 400, {"__type": "ThrottlingException", "message": "Rate exceeded"}
+        type(self).asked += 1
+        return 200, {"TrainingJobName": NAME, "ResourceConfig": {"InstanceCount": 2}, **state}
+
+    def DescribeLogStreams(self, _body: dict[str, Any]) -> tuple[int, Any]:  # noqa: N802 - AWS's name
+        if self.asked < 2:
+            return 400, {"__type": "ResourceNotFoundException", "message": "The specified log group does not exist."}
+        return 200, {"logStreams": [{"logStreamName": name} for name in self.lines]}
+
+    def GetLogEvents(self, body: dict[str, Any]) -> tuple[int, Any]:  # noqa: N802 - AWS's name
+        lines = self.lines[body["logStreamName"]]
+        begin = int(body.get("nextToken", "f/0")[2:])
+        end = len(lines) if self.states[0].get("TrainingJobStatus") != "InProgress" else min(begin + 1, len(lines))
+        events = [{"timestamp": 1, "message": line} for line in lines[begin:end]]
+        return 200, {"events": events, "nextForwardToken": f"f/{end}", "nextBackwardToken": "b/0"}
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def follow() -> Iterator[Callable[[list[Any], dict[str, list[str]]], subprocess.CompletedProcess[str]]]:
+    """Follow a job that goes through these states and writes these lines."""
+    servers = []
+
+    def follow(states: list[Any], lines: dict[str, list[str]]) -> subprocess.CompletedProcess[str]:
+        service = type("OfThisTest", (Service,), {"states": states, "lines": lines})
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), service)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environ = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+            "AWS_ACCESS_KEY_ID": "stand-in",
+            "AWS_SECRET_ACCESS_KEY": "stand-in",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_MAX_ATTEMPTS": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+        return subprocess.run(
+            [sdk_python("v2"), "-c", FOLLOW], env=environ, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    yield follow
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def running(what: str) -> dict[str, str]:
+    return {"TrainingJobStatus": "InProgress", "SecondaryStatus": what}
+
+
+def test_states_log_and_metrics_are_told_until_the_job_completes(follow: Any) -> None:
+    lines = [f"line {number}" for number in range(3)] + [metrics.line({"epoch": 3, "step": 120, "val_loss": 0.25})]
+    done = follow(
+        [running("Starting"), running("Training"), running("Training"), {"TrainingJobStatus": "Completed"}],
+        {f"{NAME}/algo-1-1700000000": lines},
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert [line for line in printed if line.startswith("line ")] == lines[:3]
+    assert any("InProgress: Starting" in line for line in printed)
+    assert any("Completed" in line and "epoch=3 step=120 val_loss=0.25" in line for line in printed)
+    assert printed[-1] == f"{NAME}: Completed"
+
+
+def test_several_hosts_lines_bear_their_names(follow: Any) -> None:
+    streams = {f"{NAME}/algo-{number}-1700": [f"from {number}"] for number in (1, 2)}
+    done = follow([running("Training"), running("Training"), {"TrainingJobStatus": "Completed"}], streams)
+    assert {"[algo-1] from 1", "[algo-2] from 2"} <= set(done.stdout.splitlines())
+
+
+def test_a_failed_job_ends_with_its_reason_its_bill_and_code_1(follow: Any) -> None:
+    reason = "AlgorithmError: ValueError: the column 'age' is missing"
+    failed = {"TrainingJobStatus": "Failed", "FailureReason": reason, "BillableTimeInSeconds": 95}
+    done = follow([running("Training"), failed], {})
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-3:] == [
+        f"{NAME}: Failed",
+        f"FailureReason: {reason}",
+        "billed: 95 s x 2 instance(s)",
+    ]
+
+
+def test_throttling_is_waited_for(follow: Any) -> None:
+    done = follow([running("Starting"), *["throttled"] * 3, {"TrainingJobStatus": "Completed"}], {})
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lightning_sagemaker.instances import instance, known_types
+from lightning_sagemaker.submit import describe
+from lightning_sagemaker.submit.local_checks import check, simulate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning_sagemaker.findings import Finding
+
+    from .aws import Aws
+
+GOOD: dict[str, Any] = {"instance_type": "ml.p4d.24xlarge", "instance_count": 2}
+
+
+def findings(script: Path, **changes: Any) -> dict[str, Finding]:
+    return {finding.name: finding for finding in check(describe(script, **GOOD | changes))}
+
+
+def test_a_good_job_passes_every_check(script: Path) -> None:
+    found = findings(script, strategy="ddp")
+    assert {finding.level for finding in found.values()} == {"ok"}
+    assert "world size 16" in found["world"].what
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "level", "text"),
+    [
+        ({"instance_type": "ml.new.huge"}, "instance type", "warn", "not in the table"),
+        ({"instance_type": "ml.g5.xlarge"}, "instance type", "warn", "has no EFA"),
+        ({"processes_per_host": 16}, "world", "fail", "16 processes on each ml.p4d.24xlarge, which has 8"),
+        ({"launcher": "none"}, "launcher", "warn", "Lightning starts the processes"),
+        ({"strategy": "smddp"}, "launcher", "warn", "SDK v3 has no launcher for SMDDP"),
+        ({"image": "mine:latest"}, "image", "warn", "unknown to these checks"),
+        ({"strategy": "smddp", "sdk": "v2", "torch_version": "2.8.0"}, "SMDDP", "fail", "image 2.8.0 has no SMDDP"),
+        ({"strategy": "smddp", "sdk": "v2", "instance_type": "ml.p5.48xlarge"}, "SMDDP", "fail", "is not supported"),
+        ({"strategy": "smddp", "sdk": "v2", "instance_count": 1}, "SMDDP", "fail", "brings nothing on one instance"),
+        ({"strategy": "smddp", "launcher": "torchrun"}, "SMDDP", "fail", "run under smddprun, not torchrun"),
+        ({"strategy": "smddp_fsdp", "launcher": "mpirun"}, "SMDDP", "fail", "run under torchrun, not mpirun"),
+        ({"spot": True}, "spot", "fail", "an interruption loses the run"),
+        ({"subnets": ["subnet-1"]}, "VPC", "fail", "without security groups"),
+    ],
+)
+def test_what_is_wrong_is_found(script: Path, changes: dict[str, Any], name: str, level: str, text: str) -> None:
+    finding = findings(script, **changes)[name]
+    assert finding.level == level
+    assert text in finding.what
+    assert "HINT" in finding.what + finding.fix
+
+
+def test_a_script_that_does_not_parse_fails_with_its_line(script: Path) -> None:
+    script.write_text("import os\nif\n")
+    finding = findings(script)["script"]
+    assert finding.level == "fail"
+    assert f"{script}, line 2" in finding.what
+
+
+def test_a_large_source_folder_warns_with_its_largest_file(script: Path) -> None:
+    with (script.parent / "data.bin").open("wb") as file:
+        file.truncate(600_000_000)
+    finding = findings(script)["source folder"]
+    assert finding.level == "warn"
+    assert "the largest is data.bin with 600 MB" in finding.what
+
+
+SCRIPT = """
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+trainer = Trainer(max_epochs=1000)
+trainer.fit(BoringModel())
+assert trainer.world_size == 2
+"""
+
+
+def test_the_simulation_runs_one_batch_on_two_hosts_and_shows_what_fails(script: Path) -> None:
+    script.write_text(SCRIPT)
+    assert simulate(describe(script, **GOOD)).level == "ok"
+    script.write_text("raise KeyError('the column is missing')\n")
+    finding = simulate(describe(script, **GOOD))
+    assert finding.level == "fail"
+    assert "KeyError: 'the column is missing'" in finding.what
+
+
+def test_a_script_that_hangs_fails_the_simulation(script: Path) -> None:
+    script.write_text("import time\ntime.sleep(600)\n")
+    finding = simulate(describe(script, **GOOD), timeout=3)
+    assert finding.level == "fail"
+    assert "did not end one batch within 3 s" in finding.what
+
+
+@pytest.mark.xdist_group("aws")
+def test_the_table_of_instance_types_says_what_ec2_says(aws: Aws) -> None:
+    code = """
+types = {}
+for page in boto3.client("ec2").get_paginator("describe_instance_types").paginate():
+    for one in page["InstanceTypes"]:
+        gpus = sum(gpu["Count"] for gpu in one.get("GpuInfo", {}).get("Gpus", ()))
+        types["ml." + one["InstanceType"]] = [gpus, one["NetworkInfo"]["EfaSupported"]]
+result = types
+"""
+    told = aws.python(code)
+    compared = [name for name in known_types() if name in told]
+    assert len(compared) > 30
+    for name in compared:
+        known = instance(name)
+        assert known is not None
+        assert [known.gpus, known.efa] == told[name], name
