@@ -1,6 +1,7 @@
 """What breaks between hosts, ours against stock Lightning, side by side on test hosts: as root, on Linux.
 
     python benchmarks/faults.py [--faults NAME ...] [--modes NAME ...] [--patience SECONDS] [--output FILE.jsonl]
+    python benchmarks/faults.py --faults none --repeat 50  # short trainings to their end
 
 For each fault and launch mode: seconds from the fault until a line names it, and until all processes of both hosts are
 gone; a run that is still there after the patience is counted as such. Limits of ours are as by default, divided by
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.cluster import faults
 from tests.cluster.hosts import Cluster
-from tests.cluster.launch import REPOSITORY, Job
+from tests.cluster.launch import MODES, REPOSITORY, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     import psutil
 
 STEADY = REPOSITORY / "tests" / "programs" / "steady.py"
-MODES = ("none", "torch_distributed", "mpi")
 # Lines that name the fault: ours, and what stock parts say that a user could act on.
 NAMED = re.compile(
     r"gets no answer from|has gone silent|is stopped, by|is gone, and left|imed out|onnection (reset|closed)|SIGKILL"
@@ -74,6 +74,7 @@ def _block_peers(job: Job) -> None:
 
 # Fault: what is done, and whether it is done to a training that runs already.
 FAULTS: dict[str, tuple[Callable[[Job], None], bool]] = {
+    "none": (lambda _: None, False),  # a short training to its end: every exit code must be 0
     "blocked main port": (_block_main, False),
     "blocked peer ports": (_block_peers, False),
     "killed rank": (_kill, True),
@@ -134,6 +135,7 @@ def measure(fault: str, mode: str, arm: str, scale: float, patience: float) -> d
             "line": None if first is None else first[1][:200],
             "gone after": round(time.monotonic() - begin, 1) if gone else None,
             "exit codes": [host.code() for host in job.world],
+            "aborts": job.text.count("terminate called"),
             "job page": job.world[0].failure()[:120],
         }
 
@@ -148,16 +150,18 @@ def _prepared(folder: Path) -> Path:
 def main() -> None:
     """Run all that is asked for, and write one JSON line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS))
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS)[1:])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["none", "torch_distributed", "mpi"])
     parser.add_argument("--patience", type=float, default=150.0, help="seconds after which a run counts as hanging")
     parser.add_argument("--scale", type=float, default=10.0, help="our default limits are divided by it")
+    parser.add_argument("--repeat", type=int, default=1, help="rounds over all of these")
     parser.add_argument("--output", type=Path, default=Path("build/faults.jsonl"))
     given = parser.parse_args()
     given.output.parent.mkdir(parents=True, exist_ok=True)
     with given.output.open("a", encoding="utf-8") as file:
-        for fault, mode, arm in itertools.product(given.faults, given.modes, ("ours", "stock")):
-            if (mode, arm) == ("none", "stock"):
+        rounds = itertools.product(range(given.repeat), given.faults, given.modes, ("ours", "stock"))
+        for _, fault, mode, arm in rounds:
+            if mode in ("none", "v3-none") and arm == "stock":
                 continue  # stock makes no world of two hosts there: each takes itself for the first one
             result = measure(fault, mode, arm, given.scale, given.patience)
             file.write(json.dumps(result) + "\n")

@@ -53,6 +53,16 @@ def report(text: str) -> bool:
     return True
 
 
+def report_to_all(text: str) -> None:
+    """Write why this process ends the job, so that the others name it too, and not what it does to them.
+
+    Args:
+        text: What happened, with the most important first.
+    """
+    report(text)
+    _first_of_the_world(text[: LIMIT // 2], wait=0.0)
+
+
 @functools.cache
 def report_exceptions() -> None:
     """Let an exception that ends this process be reported, with host and rank, before it is printed as ever.
@@ -62,7 +72,8 @@ def report_exceptions() -> None:
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, Exception):  # not Ctrl+C
+        # Not Ctrl+C, and not a torchrun agent that is told to end: whoever told it knows why.
+        if isinstance(error, Exception) and kind.__name__ != "SignalException":
             with suppress(Exception):
                 _report_exception(error)
         before(kind, error, trace)

@@ -241,7 +241,7 @@ class Heartbeat:
         return text if silence >= self._limit else ""
 
     def _end(self, text: str) -> None:
-        failure.report(f"RuntimeError: {text}\n[seen on {failure.whereabouts()}]")
+        failure.report_to_all(f"RuntimeError: {text}\n[seen on {failure.whereabouts()}]")
         log.error("RuntimeError: %s The job is ended.", text)
         if self._hosts is not None and not self._hosts.ended:
             telling = threading.Thread(target=self._hosts.end, args=(text,), daemon=True)
