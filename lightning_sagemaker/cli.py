@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.doctor import command as doctor
+from lightning_sagemaker.probe import command as probe
 from lightning_sagemaker.simulate import command as simulate
 from lightning_sagemaker.submit import command as submit
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 # Each adds its subcommand with a default `run`, which takes the parsed arguments and returns the exit code. What
 # follows -- on the command line is in `rest`.
-_COMMANDS = (simulate, doctor, submit)
+_COMMANDS = (simulate, doctor, submit, probe)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Level = Literal["fail", "warn", "ok"]
 LEVELS: tuple[Level, ...] = ("fail", "warn", "ok")
@@ -37,3 +40,12 @@ def finding(name: str, level: Level, text: str, fix: str = "") -> Finding:
     """
     what, hint, own = text.partition("HINT: ")
     return Finding(name, level, what.strip(), f"HINT: {own}" if hint else fix)
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """Findings as lines of a terminal, level and name in columns."""
+    width = max(len(finding.name) for finding in findings)
+    return "".join(
+        f"{finding.level:<4}  {finding.name:<{width}}  {finding.what} {finding.fix}".rstrip() + "\n"
+        for finding in findings
+    )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+BAD_INPUT = 2  # exit code of every subcommand, as argparse's
+
 
 def pairs(texts: Sequence[str], usage: str) -> dict[str, str]:
     """Read ``NAME=VALUE`` texts.

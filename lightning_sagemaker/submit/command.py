@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.options import pairs
+from lightning_sagemaker.findings import table
+from lightning_sagemaker.options import BAD_INPUT, pairs
 from lightning_sagemaker.submit import sdk
 from lightning_sagemaker.submit.checks import check
 from lightning_sagemaker.submit.description import LAUNCHERS, describe
-
-if TYPE_CHECKING:
-    from lightning_sagemaker.findings import Finding
 
 _EPILOG = """\
 what follows -- are the script's own arguments:
@@ -74,7 +71,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
-BAD_INPUT = 2
 _DESCRIBED = (
     *("instance_type", "instance_count", "strategy", "name", "source_dir", "requirements", "image", "torch_version"),
     *("launcher", "processes_per_host", "volume_gb", "role", "checkpoint_s3_uri", "output_s3_uri", "subnets"),
@@ -106,10 +102,10 @@ def run(given: argparse.Namespace) -> int:
         sys.stdout.write(job.to_json() + "\n")
     else:
         sys.stdout.write(f"{job}\n\n")
-    session = _session(given.region)
+    session = sdk.session(given.region)
     findings = check(job, session, simulate_first=given.simulate_first)
     # JSON stays JSON: what a person reads goes beside it.
-    (sys.stderr if given.json and given.dry_run else sys.stdout).write(_table(findings))
+    (sys.stderr if given.json and given.dry_run else sys.stdout).write(table(findings))
     failed = any(finding.level == "fail" for finding in findings)
     if failed and not given.force:
         sys.stderr.write("Not sent: a check has failed. HINT: mend it, or --force.\n")
@@ -124,22 +120,6 @@ def run(given: argparse.Namespace) -> int:
 
     sys.stdout.write(f"{name}\n{console_link(name, session.region_name)}\n")
     return follow(name, session) if given.wait else 0
-
-
-def _session(region: str | None) -> Any:  # noqa: ANN401 - a boto3.Session, or None without boto3
-    try:
-        import boto3  # noqa: PLC0415 - an extra
-    except ImportError:
-        return None
-    return boto3.Session(region_name=region)
-
-
-def _table(findings: list[Finding]) -> str:
-    width = max(len(finding.name) for finding in findings)
-    return "".join(
-        f"{finding.level:<4}  {finding.name:<{width}}  {finding.what} {finding.fix}".rstrip() + "\n"
-        for finding in findings
-    )
 
 
 def _bad_input(error: Exception) -> int:

@@ -94,3 +94,16 @@ def start(job: JobDescription, session: Any) -> str:  # noqa: ANN401 - a boto3.S
         from lightning_sagemaker.submit import v3 as line  # type: ignore[no-redef] # noqa: PLC0415 - the same
 
     return line.start(job, image_uri(job, session.region_name), session)
+
+
+def session(region: str | None) -> Any:  # noqa: ANN401 - a boto3.Session
+    """Session of boto3, or ``None`` where it is not installed.
+
+    Args:
+        region: AWS region; by default that of the AWS configuration.
+    """
+    try:
+        import boto3  # noqa: PLC0415 - an extra
+    except ImportError:
+        return None
+    return boto3.Session(region_name=region)

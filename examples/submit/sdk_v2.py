@@ -1,0 +1,44 @@
+"""From a notebook, with SageMaker's SDK v2: describe a job, check it, send it, follow it.
+
+Cells begin with `# %%`: editors and `jupytext` open this file as a notebook. Run it where `examples` lies, after
+pip install "sagemaker<3" "lightning-sagemaker[submit]"
+"""
+
+# %% Where it runs: your role and bucket
+import os
+
+import boto3
+
+from lightning_sagemaker.submit import check, describe, start
+from lightning_sagemaker.submit.follow import follow
+
+role = os.environ["TRAINING_ROLE"]
+bucket = os.environ["TRAINING_BUCKET"]
+session = boto3.Session()
+
+# %% The job: two hosts of eight GPUs with AWS's SMDDP collectives; nothing is sent yet
+job = describe(
+    "examples/digits/train.py",
+    sdk="v2",
+    instance_type="ml.p4d.24xlarge",
+    instance_count=2,
+    strategy="smddp",
+    arguments=["--epochs", "30"],
+    role=role,
+    output_s3_uri=f"s3://{bucket}/digits",
+    max_run=3600,
+    metrics=["val_accuracy"],
+)
+print(job)
+
+# %% Before money is spent
+findings = check(job, session)
+for finding in findings:
+    print(finding.level, finding.name, finding.what, finding.fix)
+
+# %% Send it, and follow it to its end
+if not any(finding.level == "fail" for finding in findings):
+    name = start(job, session)
+    print(name)
+    if os.environ.get("FOLLOW") != "0":
+        follow(name, session)
