@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 STEADY = REPOSITORY / "tests" / "programs" / "steady.py"
 # Lines that name the fault: ours, and what stock parts say that a user could act on.
 NAMED = re.compile(
-    r"gets no answer from|has gone silent|is stopped, by|is gone, and left|imed out|onnection (reset|closed)|SIGKILL"
+    r"gets no answer from|waited \d+ s|has gone silent|is stopped, by|is gone, and left|imed out|onnection (reset|closed)|SIGKILL"
     r"|lost communication"
 )
 
@@ -80,7 +80,11 @@ FAULTS: dict[str, tuple[Callable[[Job], None], bool]] = {
     "killed rank": (_kill, True),
     "stopped rank": (_stop, True),
     "pulled cable": (_pull, True),
+    "late host": (lambda _: None, False),  # the second host starts 90 s after the first
+    "absent host": (lambda _: None, False),  # it never does; both arms wait for as long as the process group does
 }
+_LATE = 90.0  # seconds
+_GROUP_TIMEOUT = 60.0  # seconds, instead of torch's 1,800
 
 
 def measure(fault: str, mode: str, arm: str, scale: float, patience: float) -> dict[str, object]:
@@ -97,11 +101,18 @@ def measure(fault: str, mode: str, arm: str, scale: float, patience: float) -> d
         for path in Path(name).glob("ssh-key*"):
             shutil.copy(path, cluster.shared)
         arguments = {"folder": str(cluster.shared / "seen"), "steps": 10**6 if during else 5, "pause": 0.02}
+        if fault == "absent host":
+            arguments["timeout"] = _GROUP_TIMEOUT
         job = Job(cluster, mode, STEADY, arguments, environ=environ)
         if not during:
             act(job)
-        job.start()
+        late = fault in ("late host", "absent host")
+        job.start(*[job.world[0].name] if late else [])
         begin = time.monotonic()
+        if fault == "late host":
+            time.sleep(_LATE)
+            job.start(job.world[1].name)
+        hosts = job.world[:1] if fault == "absent host" else job.world
         if during:
             while len(list((cluster.shared / "seen").glob("step-*"))) < 4:  # noqa: PLR2004 - 2 hosts x 2 processes
                 if time.monotonic() - begin > 120 or any(host.code() is not None for host in job.world):  # noqa: PLR2004
@@ -116,7 +127,7 @@ def measure(fault: str, mode: str, arm: str, scale: float, patience: float) -> d
             time.sleep(5)
             begin = time.monotonic()
             act(job)
-        while any(host.code() is None for host in job.world) and time.monotonic() - begin < patience:
+        while any(host.code() is None for host in hosts) and time.monotonic() - begin < patience:
             time.sleep(0.1)
         said = [
             (host.started + second - begin, line)
@@ -125,7 +136,7 @@ def measure(fault: str, mode: str, arm: str, scale: float, patience: float) -> d
             if host.started + second >= begin and NAMED.search(line)
         ]
         first = min(said, default=None)
-        gone = all(host.code() is not None for host in job.world)
+        gone = all(host.code() is not None for host in hosts)
         return {
             "fault": fault,
             "mode": mode,
@@ -134,7 +145,7 @@ def measure(fault: str, mode: str, arm: str, scale: float, patience: float) -> d
             "first line": None if first is None else round(first[0], 1),
             "line": None if first is None else first[1][:200],
             "gone after": round(time.monotonic() - begin, 1) if gone else None,
-            "exit codes": [host.code() for host in job.world],
+            "exit codes": [host.code() for host in hosts],
             "aborts": job.text.count("terminate called"),
             "job page": job.world[0].failure()[:120],
         }

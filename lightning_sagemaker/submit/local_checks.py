@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
 import sys
 import tempfile
@@ -197,28 +196,25 @@ def simulate(job: JobDescription, timeout: float = 600.0) -> Finding:
             *(part for name, value in variables.items() for part in ("--env", f"{name}={value}")),
             *(str(source / job.script), "--", *arguments),
         ]
-        try:
-            done = subprocess.run(  # noqa: S603 - the command is ours
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=timeout,
-                check=False,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-        except subprocess.TimeoutExpired:
-            return Finding(
-                "simulation",
-                "fail",
-                f"the script did not end one batch within {timeout:g} s.",
-                "HINT: run `lightning-sagemaker simulate` on it, to see where it stands.",
-            )
-    if done.returncode != 0:
+        with subprocess.Popen(  # noqa: S603 - the command is ours
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process:
+            try:
+                printed = process.communicate(timeout=timeout)[0]
+            except subprocess.TimeoutExpired:
+                process.terminate()  # which ends the simulated hosts too; a kill would leave them behind
+                process.communicate()
+                return Finding(
+                    "simulation",
+                    "fail",
+                    f"the script did not end one batch within {timeout:g} s.",
+                    "HINT: run `lightning-sagemaker simulate` on it, to see where it stands.",
+                )
+    if process.returncode != 0:
         return Finding(
             "simulation",
             "fail",
-            f"the script failed on {hosts} simulated host(s), exit code {done.returncode}:\n{done.stdout[-_OUTPUT:]}",
+            f"the script failed on {hosts} simulated host(s), exit code {process.returncode}:\n{printed[-_OUTPUT:]}",
             "HINT: run `lightning-sagemaker simulate` on it.",
         )
     return Finding("simulation", "ok", f"one batch on {hosts} simulated host(s).")

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from lightning_sagemaker.instances import instance, known_types
+from lightning_sagemaker.submit import check as check_all
 from lightning_sagemaker.submit import describe
 from lightning_sagemaker.submit.local_checks import check, simulate
 
@@ -86,11 +88,30 @@ def test_the_simulation_runs_one_batch_on_two_hosts_and_shows_what_fails(script:
     assert "KeyError: 'the column is missing'" in finding.what
 
 
-def test_a_script_that_hangs_fails_the_simulation(script: Path) -> None:
-    script.write_text("import time\ntime.sleep(600)\n")
-    finding = simulate(describe(script, **GOOD), timeout=3)
+def test_the_simulation_is_the_last_check_and_left_out_where_another_one_fails(script: Path) -> None:
+    script.write_text("raise SystemExit('it ran')\n")
+    last = check_all(describe(script, **GOOD), simulate_first=True)[-1]
+    assert (last.name, last.level) == ("simulation", "fail")
+    assert "it ran" in last.what
+    failing = check_all(describe(script, **GOOD, spot=True), simulate_first=True)
+    assert "simulation" not in [finding.name for finding in failing]
+
+
+def test_without_boto3_a_warning_says_that_aws_was_not_asked(script: Path) -> None:
+    (finding,) = [one for one in check_all(describe(script, **GOOD)) if one.name == "AWS"]
+    assert finding.level == "warn"
+    assert "submit" in finding.fix
+
+
+def test_a_script_that_hangs_fails_the_simulation_and_leaves_no_process(script: Path) -> None:
+    seen = script.parent / "seen"
+    script.write_text(f"import os, time\nopen({str(seen)!r}, 'a').write(f'{{os.getpid()}} ')\ntime.sleep(600)\n")
+    finding = simulate(describe(script, **GOOD), timeout=15)
     assert finding.level == "fail"
-    assert "did not end one batch within 3 s" in finding.what
+    assert "did not end one batch within 15 s" in finding.what
+    pids = [int(pid) for pid in seen.read_text().split()]
+    assert len(pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
 @pytest.mark.xdist_group("aws")

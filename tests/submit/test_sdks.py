@@ -192,6 +192,15 @@ def test_the_source_arrives_with_requirements_and_the_users_file_stays(
 
 
 @BOTH
+def test_waiting_follows_the_job_to_its_end(aws: Aws, script: Path, sdk: str) -> None:
+    (run,) = aws.submit(sdk, (script, *COMMON, "--instance-type", "ml.g5.xlarge", "--wait"))
+    assert run.code == 0, run.err
+    name = aws.requests()[-1]["TrainingJobName"]
+    assert run.out.splitlines()[-1] == f"{name}: Completed"  # moto's jobs are so at birth
+    assert any("Completed: " in line and line.startswith("[") for line in run.out.splitlines())
+
+
+@BOTH
 def test_a_job_for_the_other_sdk_is_refused_by_name(aws: Aws, script: Path, sdk: str) -> None:
     other = "v3" if sdk == "v2" else "v2"
     (run,) = aws.submit(sdk, (script, *COMMON, "--instance-type", "ml.g5.xlarge", "--sdk", other))
