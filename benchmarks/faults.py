@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 STEADY = REPOSITORY / "tests" / "programs" / "steady.py"
 # Lines that name the fault: ours, and what stock parts say that a user could act on.
 NAMED = re.compile(
-    r"gets no answer from|waited \d+ s|has gone silent|is stopped, by|is gone, and left|imed out|onnection (reset|closed)|SIGKILL"
-    r"|lost communication"
+    r"gets no answer from|waited \d+ s|has gone silent|is stopped, by|is gone, and left|imed out"
+    r"|onnection (reset|closed)|SIGKILL|lost communication"
 )
 
 

@@ -92,13 +92,15 @@ def test_sharding_on_the_cpu_is_refused(package: str) -> None:
 
 @pytest.fixture
 def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    fabrics = [
+        name.replace("pytorch_lightning", "lightning_fabric").replace(".pytorch", ".fabric") for name in PACKAGES
+    ]
+    # The Trainer's accelerator takes the function from Fabric's, so both are imported before either is patched.
+    modules = [importlib.import_module(f"{name}.accelerators.cuda") for name in (*fabrics, *PACKAGES)]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    for package in PACKAGES:
-        fabric = package.replace("pytorch_lightning", "lightning_fabric").replace(".pytorch", ".fabric")
-        for name in (fabric, package):  # the Trainer's accelerator takes the function from Fabric's
-            cuda = importlib.import_module(f"{name}.accelerators.cuda")
-            monkeypatch.setattr(cuda, "num_cuda_devices", lambda: 4, raising=name == fabric)
+    for module in modules:
+        monkeypatch.setattr(module, "num_cuda_devices", lambda: 4, raising="fabric" in module.__name__)
 
 
 @every_package
