@@ -7,6 +7,7 @@ demo: .venv/.demo
 
 test: .venv/.dev
 	.venv/bin/python -m pytest -n 3 --dist loadgroup
+	PYTHONPATH=. .venv/bench/bin/python -m pytest tests/benchmarks
 	.venv/bin/python scripts/launch_table.py --check
 
 lint: .venv/.dev

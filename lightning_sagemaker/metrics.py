@@ -6,7 +6,6 @@ changed when a validation, an epoch or a test ends.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -29,20 +28,13 @@ def pattern(name: str) -> str:
     return f"{BEGIN}(?:.*;)? {re.escape(name)}={_NUMBER};"
 
 
-def callbacks_of_lightning() -> list[Any]:
-    """Callbacks for every Trainer of ``lightning`` (entry point ``lightning.pytorch.callbacks_factory``)."""
-    return _callbacks("lightning.pytorch")
+def callback(base: type) -> Any:  # noqa: ANN401 - of either distribution
+    """The callback that prints the lines.
 
-
-def callbacks_of_pytorch_lightning() -> list[Any]:
-    """Callbacks for every Trainer of ``pytorch_lightning`` (entry point ``pytorch_lightning.callbacks_factory``)."""
-    return _callbacks("pytorch_lightning")
-
-
-def _callbacks(package: str) -> list[Any]:
-    if os.environ.get(VARIABLE) != "1":
-        return []
-    return [type("MetricLines", (_MetricLines, sys.modules[package].Callback), {})()]
+    Args:
+        base: ``Callback`` of the distribution whose Trainer it serves.
+    """
+    return type("MetricLines", (_MetricLines, base), {})()
 
 
 class _MetricLines:

@@ -38,6 +38,9 @@ if [ "$stage" = dev ]; then
     # Only the container drivers in it are used, and those need nothing; its requirements weigh 1.2 GB.
     install --no-deps sagemaker-train
 
+    # The benchmark program has an environment of its own: where matplotlib is, Lightning imports it, at 0.5 s a process.
+    [ -x .venv/bench/bin/pip ] || "$python" -m venv .venv/bench
+    .venv/bench/bin/pip install -q -c constraints.txt numpy scipy matplotlib pytest pytest-timeout pytest-randomly
     # Both lines of SageMaker's SDK, which no environment holds together, and a server that plays AWS.
     for line in v2 v3; do
         [ -x .venv/sdk/$line/bin/pip ] || "$python" -m venv .venv/sdk/$line

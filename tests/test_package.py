@@ -148,10 +148,6 @@ def test_every_other_requirement_belongs_to_a_declared_extra(metadata: Message) 
 def test_torch_and_the_command_line_have_their_entry_points(wheel: Path) -> None:
     assert text_of(wheel, "entry_points.txt").split() == [
         *("[console_scripts]", "lightning-sagemaker", "=", "lightning_sagemaker.cli:main"),
-        *("[lightning.pytorch.callbacks_factory]", "lightning_sagemaker", "="),
-        "lightning_sagemaker.metrics:callbacks_of_lightning",
-        *("[pytorch_lightning.callbacks_factory]", "lightning_sagemaker", "="),
-        "lightning_sagemaker.metrics:callbacks_of_pytorch_lightning",
         *("[torch.backends]", "lightning_sagemaker", "=", "lightning_sagemaker._autoload:autoload"),
     ]
 

@@ -164,10 +164,10 @@ def test_v3_mpi_that_starts_the_processes_of_one_host_only_fails_with_the_repair
         (
             None,
             replace(MACHINE, efa_devices=()),
-            {"current_instance_type": "ml.g5.12xlarge"},
+            {"current_instance_type": "ml.g5.2xlarge"},
             "efa-missing",
             "warn",
-            "FI_PROVIDER=efa, but ml.g5.12xlarge",
+            "FI_PROVIDER=efa, but ml.g5.2xlarge",
         ),
         ({**TORCHRUN, "FI_PROVIDER": "tcp"}, MACHINE, {}, "efa-unused", "warn", "FI_PROVIDER=tcp"),
         ({**TORCHRUN, "NCCL_NET": "Socket"}, MACHINE, {}, "efa-unused", "warn", "NCCL_NET=Socket"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -179,8 +180,7 @@ def test_the_source_arrives_with_requirements_and_the_users_file_stays(
     folder = tmp_path / "arrived"
     if sdk == "v2":
         (archive,) = aws.download(json.loads(made["HyperParameters"]["sagemaker_submit_directory"]), tmp_path)
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+        shutil.unpack_archive(archive, folder)
     else:
         aws.download(uris(made)["code"], folder)
     lines = (folder / "requirements.txt").read_text().splitlines()

@@ -1,0 +1,208 @@
+"""Two sets of launches against each other; refused unless all that decides a result is equal.
+
+python -m benchmarks compare samples.jsonl               # every arm against its case's baseline
+python -m benchmarks compare before.jsonl after.jsonl    # every arm of the second file against the first file's
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.intervals import Comparison, compare_paired
+from benchmarks.samples import Launch, read
+from benchmarks.steps import numbers_of_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+# What being another arm means. An A/A run's arms may differ in nothing.
+BETWEEN_ARMS = (
+    "settings.strategy",
+    "environment.backend",
+    "environment.stand_in",
+    "environment.variables.SMDATAPARALLEL_*",
+    "environment.versions.smdistributed-dataparallel",
+)
+# What being another version of ours means.
+BETWEEN_FILES = ("environment.git_hash", "environment.versions.lightning-sagemaker")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting that differs, with the values of both sides; several values where a side differs within itself."""
+
+    key: str
+    ours: tuple[str, ...]
+    baseline: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.key}: {' and '.join(self.ours)} against {' and '.join(self.baseline)}"
+
+
+class UnequalSettingsError(ValueError):
+    """The two sides differ in something that may decide the result."""
+
+    def __init__(self, differences: Sequence[Difference]) -> None:
+        self.differences = tuple(differences)
+        super().__init__("unequal settings\n" + "\n".join(f"  {each}" for each in self.differences))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One metric of two arms: the medians over the paired launches, and the comparison."""
+
+    metric: str
+    ours: float | None
+    baseline: float | None
+    comparison: Comparison
+
+
+def decisive(launch: Launch) -> dict[str, str]:
+    """All that decides a launch's result: dotted keys, and values as JSON."""
+    return dict(_flat({"settings": launch.settings, "environment": asdict(launch.environment)}, ""))
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value, sort_keys=True)
+
+
+def differences(
+    ours: Sequence[Launch], baseline: Sequence[Launch], may_differ: Collection[str] = BETWEEN_ARMS
+) -> list[Difference]:
+    """Settings that forbid a comparison.
+
+    Args:
+        ours: Launches of one arm.
+        baseline: Launches of the other.
+        may_differ: Keys or patterns that may differ between the two. Within one side nothing may.
+    """
+    sides = [[decisive(launch) for launch in side] for side in (ours, baseline)]
+    found = []
+    for key in sorted({key for side in sides for launch in side for key in launch}):
+        seen = [tuple(sorted({launch.get(key, "not set") for launch in side})) for side in sides]
+        free = any(fnmatch.fnmatchcase(key, pattern) for pattern in may_differ)
+        if any(len(values) > 1 for values in seen) or (seen[0] != seen[1] and not free and all(sides)):
+            found.append(Difference(key, *seen))
+    return found
+
+
+def compare(
+    ours: Sequence[Launch], baseline: Sequence[Launch], may_differ: Collection[str] = BETWEEN_ARMS
+) -> list[Compared]:
+    """Compare all metrics that every paired launch has; launches without a pair are left out.
+
+    Raises:
+        UnequalSettingsError: See `differences`.
+        ValueError: An arm has an index twice.
+    """
+    if unequal := differences(ours, baseline, may_differ):
+        raise UnequalSettingsError(unequal)
+    sides = [_by_index(side) for side in (ours, baseline)]
+    indices = sorted(sides[0].keys() & sides[1].keys())
+    if not indices:
+        return [Compared("-", None, None, compare_paired([], []))]
+    metrics = [[metrics_of(side[index]) for index in indices] for side in sides]
+    names = [name for name in metrics[0][0] if all(name in launch for side in metrics for launch in side)]
+    return [_compared(name, *([launch[name] for launch in side] for side in metrics)) for name in names]
+
+
+def metrics_of(launch: Launch) -> dict[str, float]:
+    """What is compared: the quantiles of its steps, and its times and rates."""
+    found = numbers_of_steps(launch.steps)[0] if launch.steps else {}
+    return found | {name: value for name, value in launch.numbers.items() if name.endswith(("_seconds", "_per_second"))}
+
+
+def _compared(name: str, ours: list[float], baseline: list[float]) -> Compared:
+    rate = name.endswith("_per_second")
+    return Compared(name, median(ours), median(baseline), compare_paired(ours, baseline, larger_is_better=rate))
+
+
+def _by_index(launches: Sequence[Launch]) -> dict[int, Launch]:
+    found: dict[int, Launch] = {}
+    for launch in launches:
+        if launch.index in found:
+            raise ValueError(f"{launch.case}, {launch.arm}: launch {launch.index} is there twice; one run per file")
+        found[launch.index] = launch
+    return found
+
+
+def by_case(launches: Sequence[Launch]) -> dict[tuple[str, str], dict[str, list[Launch]]]:
+    """Launches by (suite, case) and arm, in order of appearance."""
+    found: dict[tuple[str, str], dict[str, list[Launch]]] = {}
+    for launch in launches:
+        found.setdefault((launch.suite, launch.case), {}).setdefault(launch.arm, []).append(launch)
+    return found
+
+
+def baseline_of(arms: Mapping[str, Sequence[Launch]]) -> str:
+    """The arm of a case that the others are compared with.
+
+    Raises:
+        ValueError: The case has none, or several.
+    """
+    names = [arm for arm, launches in arms.items() if any(launch.role == "baseline" for launch in launches)]
+    if len(names) != 1:
+        raise ValueError(f"{len(names)} baselines among the arms {', '.join(arms)}: one is needed")
+    return names[0]
+
+
+def may_differ_from_baseline(launches: Sequence[Launch]) -> tuple[str, ...]:
+    """What may differ between this arm and its case's baseline."""
+    return () if any(launch.role == "again" for launch in launches) else BETWEEN_ARMS
+
+
+def _pairs(paths: Sequence[Path]) -> Iterator[tuple[str, list[Launch], list[Launch], tuple[str, ...]]]:
+    cases = [by_case(read(path)) for path in paths]
+    for case, arms in cases[-1].items():
+        for arm, launches in arms.items():
+            title = f"{', '.join(case)}: {arm}"
+            if len(cases) > 1:
+                yield title, launches, cases[0].get(case, {}).get(arm, []), BETWEEN_FILES
+            elif arm != (base := baseline_of(arms)):
+                yield f"{title} against {base}", launches, arms[base], may_differ_from_baseline(launches)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the comparisons; 2 if one is refused."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl")
+    parser.add_argument("--may-differ", nargs="+", default=[], metavar="KEY", help="on top of what makes the arms")
+    given = parser.parse_args(arguments)
+    if len(given.files) > 2:  # noqa: PLR2004 - a pair
+        parser.error("one file or two")
+    code = 0
+    if len(given.files) > 1:
+        print("The files were measured one after the other: a drift between them counts as a difference.")
+    for title, ours, baseline, may_differ in _pairs(given.files):
+        labels = "".join(f" [{label}]" for label in dict.fromkeys(x for y in (*ours, *baseline) for x in y.all_labels))
+        print(f"{title}{labels}")
+        try:
+            for each in compare(ours, baseline, (*may_differ, *given.may_differ)):
+                print(f"  {each.metric:20} {in_words(each.comparison)}")
+        except UnequalSettingsError as refusal:
+            print(f"refused: {refusal}", file=sys.stderr)
+            code = 2
+    return code
+
+
+def in_words(comparison: Comparison) -> str:
+    """One line: ratio, interval, launches, verdict; without numbers that too few launches do not bear."""
+    if comparison.ratio is None:
+        return f"not enough runs ({comparison.launches} launches)"
+    return (
+        f"{comparison.ratio:.4f} [{comparison.low:.4f}, {comparison.high:.4f}], "
+        f"{comparison.launches} launches: {comparison.verdict}"
+    )

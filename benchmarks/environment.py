@@ -1,0 +1,146 @@
+"""What a launch ran on and with: everything outside its settings that decides its result. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DISTRIBUTIONS = ("torch", "lightning", "pytorch-lightning", "lightning-sagemaker", "smdistributed-dataparallel")
+# Only these are written down: whatever else a job's environment has may be secret.
+PREFIXES = ("NCCL_", "TORCH_NCCL_", "FI_", "OFI_NCCL_", "SMDATAPARALLEL_")
+NAMES = ("CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "OMP_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Of one launch, as its rank 0 saw it.
+
+    Attributes:
+        backend: The process group's backend that was really used, asked of torch and not of a flag.
+        stand_in: Whether that backend only stands in for the real one.
+        launcher: What started the processes.
+        hosts: How many.
+        instance_type: SageMaker's, where there is one.
+        python: Version.
+        versions: Of the packages that decide the result.
+        git_hash: Of the repository, "-dirty" with changes; None outside one.
+        platform: Operating system and its version.
+        cpu: Model.
+        cores: That this process may use.
+        gpus: Names.
+        variables: Those of the allow-list.
+    """
+
+    backend: str
+    stand_in: bool
+    launcher: str = "none"
+    hosts: int = 1
+    instance_type: str | None = None
+    python: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git_hash: str | None = None
+    platform: str = ""
+    cpu: str = ""
+    cores: int = 0
+    gpus: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def gather(
+    backend: str,
+    *,
+    stand_in: bool,
+    launcher: str = "none",
+    hosts: int = 1,
+    instance_type: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Environment:
+    """Look around; called in rank 0 after its steps, when the backend is there.
+
+    A ``smdistributed`` package that calls itself a stand-in makes the launch one, whatever the caller says.
+    """
+    environ = os.environ if environ is None else environ
+    versions = _versions()
+    return Environment(
+        backend=backend,
+        stand_in=stand_in or (backend == "smddp" and "standin" in versions.get("smdistributed-dataparallel", "")),
+        launcher=launcher,
+        hosts=hosts,
+        instance_type=instance_type,
+        python=platform.python_version(),
+        versions=versions,
+        git_hash=_git_hash(),
+        platform=platform.platform(),
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
+        gpus=_gpus(),
+        variables={
+            name: value for name, value in sorted(environ.items()) if name.startswith(PREFIXES) or name in NAMES
+        },
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in DISTRIBUTIONS:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    # The stand-in is a folder on the path, so it has no metadata.
+    loaded = getattr(sys.modules.get("smdistributed.dataparallel"), "__version__", None)
+    if loaded is not None:
+        found["smdistributed-dataparallel"] = str(loaded)
+    with suppress(ImportError, AttributeError, RuntimeError):
+        import torch  # noqa: PLC0415 - only where a launch has it anyway
+
+        if torch.cuda.is_available():
+            found["cuda"] = str(torch.version.cuda)
+            found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
+    return found
+
+
+def _gpus() -> tuple[str, ...]:
+    with suppress(ImportError):
+        import torch  # noqa: PLC0415 - as above
+
+        return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return ()
+
+
+def _cpu() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_hash() -> str | None:
+    git = shutil.which("git")
+    root = Path(__file__).resolve().parents[1]
+    if git is None or not (root / ".git").exists():
+        return None
+    with suppress(OSError, subprocess.SubprocessError):
+        said = [
+            # Without the optional lock, looking does not write to the repository.
+            subprocess.run(  # noqa: S603 - the command is ours
+                [git, "--no-optional-locks", "-C", str(root), *what],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=30,
+            ).stdout.strip()
+            for what in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+        return said[0] + ("-dirty" if said[1] else "")
+    return None

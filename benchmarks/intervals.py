@@ -1,0 +1,121 @@
+"""Ratios of two arms with their intervals: the unit is the launch, and launches are paired.
+
+The ratio is the geometric mean of ours / baseline over the pairs. Its interval is a bootstrap of the mean log-ratio.
+Plain bootstraps are too narrow for few launches: with normal noise and 5 pairs a "95 %" percentile interval holds the
+truth in 83 % of the cases, and BCa is no better. So each side of the percentile interval is stretched by
+``t(n - 1) / z * sqrt(n / (n - 1))``, the factor by which the normal theory says that it is too short; the interval
+keeps the data's asymmetry. Coverage of nominal 95 % intervals, 2000 simulated comparisons each, 1999 resamples,
+standard error 0.5 points (percentile -> BCa -> stretched, in %):
+
+=======================  ====================  ====================  ====================  ====================
+log-ratios               5 launches            8 launches            12 launches           20 launches
+=======================  ====================  ====================  ====================  ====================
+normal                   82.9 -> 83.4 -> 94.0  88.2 -> 88.2 -> 94.5  90.0 -> 90.2 -> 94.0  92.4 -> 92.5 -> 94.5
+Student t, 3 degrees     82.5 -> 80.5 -> 95.4  89.2 -> 86.9 -> 95.7  90.4 -> 88.0 -> 95.0  91.4 -> 87.8 -> 94.1
+both arms exponential    82.1 -> 79.7 -> 96.1  87.0 -> 84.2 -> 94.6  90.8 -> 87.8 -> 94.6  92.2 -> 89.7 -> 94.7
+10 % outliers, 5 sigma   84.9 -> 83.3 -> 95.6  88.2 -> 85.0 -> 94.9  89.2 -> 84.5 -> 94.7  91.5 -> 86.9 -> 94.3
+one arm exponential      79.9 -> 81.0 -> 88.9  86.6 -> 87.9 -> 91.4  88.0 -> 89.1 -> 91.8  91.1 -> 92.1 -> 93.1
+=======================  ====================  ====================  ====================  ====================
+
+The last row is the weak spot: noise that is skewed in one arm only, with fewer than 20 launches.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy import stats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Verdict = Literal["faster", "slower", "no difference shown", "not enough runs"]
+
+FEWEST_LAUNCHES = 5
+RESAMPLES = 1999
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the launches say about ours / baseline.
+
+    Attributes:
+        launches: Number of pairs.
+        ratio: Geometric mean of ours / baseline; None with too few launches.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        verdict: In words.
+    """
+
+    launches: int
+    ratio: float | None
+    low: float | None
+    high: float | None
+    verdict: Verdict
+
+
+def compare_paired(
+    ours: Sequence[float] | NDArray[Any],
+    baseline: Sequence[float] | NDArray[Any],
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    larger_is_better: bool = False,
+) -> Comparison:
+    """Compare launches pair by pair.
+
+    Args:
+        ours: One positive number per launch, such as the median step in seconds.
+        baseline: The same for the other arm, in the same order.
+        confidence: Of the interval.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap: the same samples give the same interval.
+        larger_is_better: For rates; a ratio below 1 then means slower.
+
+    Raises:
+        ValueError: The numbers do not pair up, or one is not positive and finite.
+    """
+    if len(ours) != len(baseline):
+        raise ValueError(f"{len(ours)} launches against {len(baseline)}: every launch needs its pair")
+    if any(not (math.isfinite(each) and each > 0) for each in (*ours, *baseline)):
+        raise ValueError("a ratio needs positive, finite numbers")
+    if len(ours) < FEWEST_LAUNCHES:
+        return Comparison(len(ours), None, None, None, "not enough runs")
+    logs = np.log(np.asarray(ours, dtype=float)) - np.log(np.asarray(baseline, dtype=float))
+    low, high = (float(np.exp(end)) for end in mean_interval(logs, confidence, resamples, seed))
+    verdict: Verdict = "no difference shown"
+    if low > 1 or high < 1:
+        verdict = "faster" if (low > 1) == larger_is_better else "slower"
+    return Comparison(len(ours), float(np.exp(logs.mean())), low, high, verdict)
+
+
+def mean_interval(
+    samples: NDArray[Any], confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The stretched bootstrap interval of the mean along the last axis; see the module's text."""
+    count = samples.shape[-1]
+    found = stats.bootstrap(
+        (samples,),
+        np.mean,
+        axis=-1,
+        vectorized=True,
+        method="percentile",
+        confidence_level=confidence,
+        n_resamples=resamples,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    tail = (1 - confidence) / 2
+    stretch = stats.t.isf(tail, count - 1) / stats.norm.isf(tail) * math.sqrt(count / (count - 1))
+    middle = samples.mean(axis=-1)
+    return middle + (found.low - middle) * stretch, middle + (found.high - middle) * stretch
+
+
+def fit_for_use(same: Comparison) -> bool:
+    """Whether an A/A run, one thing measured as two arms, shows no difference where there is none."""
+    return same.low is not None and same.high is not None and same.low <= 1 <= same.high

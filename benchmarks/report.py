@@ -1,0 +1,154 @@
+"""From a samples file to report.md, report.json and a plot per suite.
+
+python -m benchmarks report samples.jsonl [--output build/benchmarks]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import plots
+from benchmarks.claims import CLAIMS, NOT_OURS
+from benchmarks.compare import decisive
+from benchmarks.rows import Row, Suite, judge
+from benchmarks.samples import Launch, read
+from benchmarks.steps import numbers_of_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+COLUMNS = ("case", "arms", "metric", "label", "ours", "baseline", "launches", "ratio [95 % interval]", "verdict")
+
+READING = """\
+The unit is the launch: per step the slowest rank counts, per launch its quantiles after the warm-up. The ratio is
+ours / baseline, the geometric mean over paired launches, with the interval of `benchmarks/intervals.py`; the two
+columns of values are medians over those launches. Below 1 is faster for seconds and slower for rates. An A/A row
+measures the baseline against itself; if its interval leaves out 1.0, the harness finds differences where there are
+none."""
+
+
+def header(launches: Sequence[Launch]) -> dict[str, Any]:
+    """Date, machine, versions and git hash: each with all values that the launches have."""
+    seen: dict[str, list[str]] = {}
+    for launch in launches:
+        for key, value in decisive(launch).items():
+            name = key.removeprefix("environment.")
+            if name != key and value not in seen.setdefault(name, []):
+                seen[name].append(value)
+    times = sorted(launch.time for launch in launches)
+    dropped = [numbers_of_steps(launch.steps)[1] for launch in launches if launch.steps]
+    return {
+        "measured": f"{times[0]} to {times[-1]}",
+        "launches": len(launches),
+        "warm-up steps dropped": f"{min(dropped)} to {max(dropped)}" if dropped else "none",
+        **{name: " / ".join(values).replace('"', "") for name, values in seen.items()},
+    }
+
+
+def markdown(suites: Sequence[Suite], head: Mapping[str, Any], images: Mapping[str, str]) -> str:
+    """The report as text; its first line says whether it may be used."""
+    return "\n".join(_lines(suites, head, images)) + "\n"
+
+
+def _lines(suites: Sequence[Suite], head: Mapping[str, Any], images: Mapping[str, str]) -> Iterator[str]:
+    unfit = [f"{suite.name} ({'; '.join(suite.unfit)})" for suite in suites if suite.unfit]
+    yield f"# UNFIT FOR USE: {', '.join(unfit)}" if unfit else "# Benchmark report"
+    yield ""
+    yield from (f"- {name}: {value}" for name, value in head.items())
+    yield from ("", READING)
+    for suite in suites:
+        yield from ("", f"## {suite.name}", "")
+        if suite.unfit:
+            yield from (f"Unfit for use, so without verdicts: {'; '.join(suite.unfit)}.", "")
+        yield from _table(COLUMNS, (_cells(row) for row in suite.rows))
+        for row in suite.rows:
+            if row.refused:
+                yield from (
+                    "",
+                    f"{row.case}, {row.ours} against {row.baseline}, is refused; these settings differ:",
+                    "",
+                )
+                yield from (f"- {line}" for line in row.refused)
+        if checks := sum(row.again and row.comparison is not None for row in suite.rows):
+            chance = f"{1 - 0.95**checks:.0%}"
+            yield from (
+                "",
+                f"A/A intervals: {checks}. Of sound harnesses, up to {chance} miss 1.0 in at least one of them.",
+            )
+        if suite.name in images:
+            yield from ("", f"![{plots.title(suite)}]({images[suite.name]})")
+    yield from ("", "## What AWS reports", "", "Published without repeats or intervals.", "")
+    yield from _table(("claim", "where", "source", "ours"), ((*claim, NOT_OURS) for claim in CLAIMS))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    found = row.comparison
+    ratio = "-"
+    if found is not None and found.ratio is not None:
+        ratio = f"{found.ratio:.4f} [{found.low:.4f}, {found.high:.4f}] ({found.ratio - 1:+.1%})"
+    return (
+        f"{'A/A: ' if row.again else ''}{row.case}",
+        f"{row.ours} / {row.baseline}",
+        row.metric,
+        ", ".join(row.labels),
+        _number(row.ours_median),
+        _number(row.baseline_median),
+        "-" if found is None else str(found.launches),
+        ratio,
+        row.verdict,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.5g}"
+
+
+def _table(names: Sequence[str], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(names)} |"
+    yield "|" + " --- |" * len(names)
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+
+
+def as_json(suites: Sequence[Suite], head: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as data."""
+    return {
+        "fit": not any(suite.unfit for suite in suites),
+        "header": dict(head),
+        "suites": [asdict(suite) for suite in suites],
+        "claims": [claim._asdict() | {"ours": NOT_OURS} for claim in CLAIMS],
+    }
+
+
+def write(launches: Sequence[Launch], folder: Path) -> list[Suite]:
+    """Write all files of the report.
+
+    Raises:
+        ValueError: There are no launches, or they do not make cases with one baseline each.
+    """
+    if not launches:
+        raise ValueError("no launches: nothing to report")
+    suites, head = judge(launches), header(launches)
+    folder.mkdir(parents=True, exist_ok=True)
+    images = {suite.name: name for suite in suites if (name := plots.save(suite, folder)) is not None}
+    (folder / "report.md").write_text(markdown(suites, head, images), encoding="utf-8")
+    content = json.dumps(as_json(suites, head), indent=2, allow_nan=False)
+    (folder / "report.json").write_text(content + "\n", encoding="utf-8")
+    return suites
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the report; 1 if it is unfit."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.jsonl")
+    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"), metavar="FOLDER")
+    given = parser.parse_args(arguments)
+    suites = write(read(given.file), given.output)
+    print(given.output / "report.md")
+    return int(any(suite.unfit for suite in suites))

@@ -1,0 +1,121 @@
+"""The judgement behind a report: one row per case, arm and metric, and whether each suite is fit to judge at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.compare import (
+    UnequalSettingsError,
+    baseline_of,
+    by_case,
+    compare,
+    may_differ_from_baseline,
+)
+from benchmarks.intervals import Comparison, fit_for_use
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.samples import Launch
+
+UNFIT = "none: the suite is unfit"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report.
+
+    Attributes:
+        suite: Of the case.
+        case: What was measured.
+        ours: Name of the arm.
+        baseline: Name of the arm that it is compared with.
+        again: Whether this is an A/A row.
+        metric: Name of the number.
+        labels: "stand-in" and others, of either arm.
+        ours_median: Over the paired launches.
+        baseline_median: The same.
+        comparison: None where it was refused.
+        verdict: The comparison's, unless the suite is unfit.
+        refused: Why there is no comparison, line by line.
+    """
+
+    suite: str
+    case: str
+    ours: str
+    baseline: str
+    again: bool
+    metric: str
+    labels: tuple[str, ...]
+    ours_median: float | None
+    baseline_median: float | None
+    comparison: Comparison | None
+    verdict: str
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Rows of one suite, A/A first; `unfit` says why its numbers must not be used, and is empty if they may."""
+
+    name: str
+    rows: tuple[Row, ...]
+    unfit: tuple[str, ...]
+
+
+def judge(launches: Sequence[Launch]) -> list[Suite]:
+    """All suites of a file, in order of appearance.
+
+    Raises:
+        ValueError: A case has not exactly one baseline, or an arm has a launch twice.
+    """
+    rows: dict[str, list[Row]] = {}
+    for (suite, case), arms in by_case(launches).items():
+        base = baseline_of(arms)
+        for arm in arms:
+            if arm != base:
+                rows.setdefault(suite, []).extend(_rows(suite, case, arms[arm], arms[base]))
+        rows.setdefault(suite, [])
+    return [_suite(name, sorted(found, key=lambda row: not row.again)) for name, found in rows.items()]
+
+
+def _rows(suite: str, case: str, ours: Sequence[Launch], baseline: Sequence[Launch]) -> list[Row]:
+    names = (suite, case, ours[0].arm, baseline[0].arm, any(launch.role == "again" for launch in ours))
+    labels = tuple(dict.fromkeys(label for launch in (*ours, *baseline) for label in launch.all_labels))
+    try:
+        compared = compare(ours, baseline, may_differ_from_baseline(ours))
+    except UnequalSettingsError as refusal:
+        lines = tuple(map(str, refusal.differences))
+        return [Row(*names, "-", labels, None, None, None, "refused: unequal settings", lines)]
+    return [
+        Row(*names, each.metric, labels, each.ours, each.baseline, each.comparison, each.comparison.verdict)
+        for each in compared
+    ]
+
+
+def _suite(name: str, rows: list[Row]) -> Suite:
+    unfit = tuple(_unfit(rows))
+    if unfit:
+        rows = [_without_verdict(row) for row in rows]
+    return Suite(name, tuple(rows), unfit)
+
+
+def _unfit(rows: Sequence[Row]) -> list[str]:
+    same = [row for row in rows if row.again]
+    reasons = [] if same else ["it has no A/A run"]
+    for row in same:
+        if row.comparison is None:
+            reasons.append(f"A/A {row.case}: {row.verdict}")
+        elif row.comparison.ratio is None:
+            reasons.append(f"A/A {row.case}: not enough runs ({row.comparison.launches} launches)")
+        elif not fit_for_use(row.comparison):
+            ends = f"[{row.comparison.low:.4f}, {row.comparison.high:.4f}]"
+            reasons.append(f"A/A {row.case}, {row.metric}: the interval {ends} does not cover 1.0")
+    return list(dict.fromkeys(reasons))
+
+
+def _without_verdict(row: Row) -> Row:
+    if row.comparison is None or row.comparison.ratio is None:
+        return row  # these say already that they say nothing
+    return Row(**(vars(row) | {"verdict": UNFIT}))

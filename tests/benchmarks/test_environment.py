@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from benchmarks.environment import gather
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_machine_and_versions_are_written_down() -> None:
+    found = gather("gloo", stand_in=False, launcher="torchrun", hosts=2, instance_type="ml.m5.large", environ={})
+    assert (found.backend, found.stand_in, found.launcher, found.hosts) == ("gloo", False, "torchrun", 2)
+    assert found.python == platform.python_version()
+    if importlib.util.find_spec("torch"):  # the environment of the benchmarks need not have it
+        assert "torch" in found.versions
+    assert found.cores > 0
+    assert found.cpu
+
+
+def test_only_allowed_variables_are_written_down() -> None:
+    environ = {
+        "NCCL_DEBUG": "INFO",
+        "FI_PROVIDER": "efa",
+        "SMDATAPARALLEL_OPTIMIZE_SDP": "true",
+        "OMP_NUM_THREADS": "1",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "HOME": "/root",
+    }
+    found = gather("gloo", stand_in=False, environ=environ).variables
+    assert set(found) == {"NCCL_DEBUG", "FI_PROVIDER", "SMDATAPARALLEL_OPTIMIZE_SDP", "OMP_NUM_THREADS"}
+
+
+def test_package_that_is_a_stand_in_says_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    standin = SimpleNamespace(__version__="2.6.0+standin")
+    monkeypatch.setitem(sys.modules, "smdistributed.dataparallel", standin)
+    assert gather("smddp", stand_in=False).stand_in
+    assert not gather("gloo", stand_in=False).stand_in
