@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 # They have an environment of their own, in which `make test` runs them.
 collect_ignore = [] if importlib.util.find_spec("matplotlib") else ["benchmarks"]
 
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse versions of pytest in which xdist's groups do nothing, as in 9.2: what tests share is made many times."""
+    if hasattr(session.config, "workerinput"):
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError(f"pytest {pytest.__version__} ignores xdist_group. HINT: see constraints.txt")
+
+
 _JOB = SageMakerJob(
     name="digits",
     sdk="v2",

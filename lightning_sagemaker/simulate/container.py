@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ GROUP = "homogeneousCluster"
 INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
 ADDRESS = "127.0.0.1"
 LOG_LEVEL = 20
+_PORTS = range(20000, 32768)  # below those that Linux and macOS give to outgoing connections
 
 _DISTRIBUTION_FLAGS = {
     "smdistributed": "sagemaker_distributed_dataparallel_enabled",
@@ -61,10 +64,16 @@ class Cluster:
 
 
 def free_port() -> int:
-    """Return a TCP port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((ADDRESS, 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that is free, and stays so: the system chooses none of these for connections.
+
+    Raises:
+        OSError: No port is free, or none may be used.
+    """
+    for port in random.sample(_PORTS, 100):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
+            probe.bind((ADDRESS, port))
+            return port
+    raise OSError(f"Of 100 ports from {_PORTS[0]} to {_PORTS[-1]} none is free at {ADDRESS}.")
 
 
 def resource_config(cluster: Cluster, host: str) -> dict[str, Any]:
