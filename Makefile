@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all their own set-up, from a bare clone.
-.PHONY: demo test lint types oldest clean
+.PHONY: demo test lint types oldest docs bench bench-full clean
 
 demo: .venv/.demo
 	.venv/bin/lightning-sagemaker simulate --hosts 2 --processes-per-host 2 --distribution torch_distributed \
@@ -20,7 +20,16 @@ types: .venv/.dev
 oldest: .venv/.dev
 	.venv/bin/nox -R -s oldest
 
-.venv/.demo .venv/.dev: pyproject.toml constraints.txt scripts/setup.sh
+bench: .venv/.dev
+	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python
+
+bench-full: .venv/.dev
+	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python --full
+
+docs: .venv/.docs
+	.venv/docs/bin/python -m sphinx --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
+
+.venv/.demo .venv/.dev .venv/.docs: pyproject.toml constraints.txt scripts/setup.sh
 	sh scripts/setup.sh $(patsubst .%,%,$(notdir $@))
 
 clean:

@@ -10,12 +10,12 @@ import argparse
 import fnmatch
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.intervals import Comparison, compare_paired
+from benchmarks.intervals import Comparison, Verdict, compare_paired
 from benchmarks.samples import Launch, read
 from benchmarks.steps import numbers_of_steps
 
@@ -25,11 +25,17 @@ if TYPE_CHECKING:
 # What being another arm means. An A/A run's arms may differ in nothing.
 BETWEEN_ARMS = (
     "settings.strategy",
+    "settings.plugin",
+    "settings.backend",
+    "settings.gradient_as_bucket_view",
+    "settings.slowdown",
     "environment.backend",
     "environment.stand_in",
     "environment.variables.SMDATAPARALLEL_*",
     "environment.versions.smdistributed-dataparallel",
 )
+COMPARED = ("_seconds", "_per_second", "_bytes")  # how names of numbers end that are compared
+_OF_SIZES: dict[Verdict, Verdict] = {"faster": "less", "slower": "more"}
 # What being another version of ours means.
 BETWEEN_FILES = ("environment.git_hash", "environment.versions.lightning-sagemaker")
 
@@ -98,7 +104,10 @@ def differences(
 
 
 def compare(
-    ours: Sequence[Launch], baseline: Sequence[Launch], may_differ: Collection[str] = BETWEEN_ARMS
+    ours: Sequence[Launch],
+    baseline: Sequence[Launch],
+    may_differ: Collection[str] = BETWEEN_ARMS,
+    confidence: float = 0.95,
 ) -> list[Compared]:
     """Compare all metrics that every paired launch has; launches without a pair are left out.
 
@@ -114,18 +123,24 @@ def compare(
         return [Compared("-", None, None, compare_paired([], []))]
     metrics = [[metrics_of(side[index]) for index in indices] for side in sides]
     names = [name for name in metrics[0][0] if all(name in launch for side in metrics for launch in side)]
-    return [_compared(name, *([launch[name] for launch in side] for side in metrics)) for name in names]
+    return [_compared(name, confidence, *([each[name] for each in side] for side in metrics)) for name in names]
 
 
 def metrics_of(launch: Launch) -> dict[str, float]:
-    """What is compared: the quantiles of its steps, and its times and rates."""
+    """What is compared: the quantiles of its steps, and its times, rates and sizes.
+
+    A number that is not positive has no ratio; a difference of two times can be that, where noise is larger than it.
+    """
     found = numbers_of_steps(launch.steps)[0] if launch.steps else {}
-    return found | {name: value for name, value in launch.numbers.items() if name.endswith(("_seconds", "_per_second"))}
+    return found | {name: value for name, value in launch.numbers.items() if name.endswith(COMPARED) and value > 0}
 
 
-def _compared(name: str, ours: list[float], baseline: list[float]) -> Compared:
+def _compared(name: str, confidence: float, ours: list[float], baseline: list[float]) -> Compared:
     rate = name.endswith("_per_second")
-    return Compared(name, median(ours), median(baseline), compare_paired(ours, baseline, larger_is_better=rate))
+    found = compare_paired(ours, baseline, confidence=confidence, larger_is_better=rate)
+    if name.endswith("_bytes"):
+        found = replace(found, verdict=_OF_SIZES.get(found.verdict, found.verdict))
+    return Compared(name, median(ours), median(baseline), found)
 
 
 def _by_index(launches: Sequence[Launch]) -> dict[int, Launch]:

@@ -1,7 +1,7 @@
 """What breaks between hosts, ours against stock Lightning, side by side on test hosts: as root, on Linux.
 
     python benchmarks/faults.py [--faults NAME ...] [--modes NAME ...] [--patience SECONDS] [--output FILE.jsonl]
-    python benchmarks/faults.py --faults none --repeat 50  # short trainings to their end
+    python benchmarks/faults.py --faults none --repeat 50 --processes 1  # short trainings to their end
 
 For each fault and launch mode: seconds from the fault until a line names it, and until all processes of both hosts are
 gone; a run that is still there after the patience is counted as such. Limits of ours are as by default, divided by
@@ -83,19 +83,24 @@ FAULTS: dict[str, tuple[Callable[[Job], None], bool]] = {
     "late host": (lambda _: None, False),  # the second host starts 90 s after the first
     "absent host": (lambda _: None, False),  # it never does; both arms wait for as long as the process group does
 }
+ARMS = ("ours", "stock")
 _LATE = 90.0  # seconds
 _GROUP_TIMEOUT = 60.0  # seconds, instead of torch's 1,800
 
 
-def measure(fault: str, mode: str, arm: str, scale: float, patience: float) -> dict[str, object]:
-    """One run."""
+def measure(fault: str, mode: str, arm: str, scale: float, patience: float, *, processes: int = 2) -> dict[str, object]:
+    """One run on two hosts; faults that strike a rank need two processes on each."""
     act, during = FAULTS[fault]
     environ = {
         "LIGHTNING_SAGEMAKER_REACHABILITY": f"{120 / scale:g}",
         "LIGHTNING_SAGEMAKER_HEARTBEAT": f"{300 / scale:g}",
     }
     if arm == "stock":
-        environ = {"LIGHTNING_SAGEMAKER_AUTOLOAD": "0", "PL_TRAINER_NUM_NODES": "2", "PL_TRAINER_DEVICES": "2"}
+        environ = {
+            "LIGHTNING_SAGEMAKER_AUTOLOAD": "0",
+            "PL_TRAINER_NUM_NODES": "2",
+            "PL_TRAINER_DEVICES": str(processes),
+        }
     with tempfile.TemporaryDirectory() as name, Cluster(("algo-2", "algo-1"), _prepared(Path(name))) as cluster:
         (cluster.shared / "seen").mkdir()
         for path in Path(name).glob("ssh-key*"):
@@ -103,7 +108,7 @@ def measure(fault: str, mode: str, arm: str, scale: float, patience: float) -> d
         arguments = {"folder": str(cluster.shared / "seen"), "steps": 10**6 if during else 5, "pause": 0.02}
         if fault == "absent host":
             arguments["timeout"] = _GROUP_TIMEOUT
-        job = Job(cluster, mode, STEADY, arguments, environ=environ)
+        job = Job(cluster, mode, STEADY, arguments, environ=environ, processes=processes)
         if not during:
             act(job)
         late = fault in ("late host", "absent host")
@@ -163,18 +168,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS)[1:])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=["none", "torch_distributed", "mpi"])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--patience", type=float, default=150.0, help="seconds after which a run counts as hanging")
     parser.add_argument("--scale", type=float, default=10.0, help="our default limits are divided by it")
+    parser.add_argument("--processes", type=int, default=2, help="on each host; 1 makes `--faults none` cheaper")
     parser.add_argument("--repeat", type=int, default=1, help="rounds over all of these")
     parser.add_argument("--output", type=Path, default=Path("build/faults.jsonl"))
     given = parser.parse_args()
     given.output.parent.mkdir(parents=True, exist_ok=True)
     with given.output.open("a", encoding="utf-8") as file:
-        rounds = itertools.product(range(given.repeat), given.faults, given.modes, ("ours", "stock"))
+        rounds = itertools.product(range(given.repeat), given.faults, given.modes, given.arms)
         for _, fault, mode, arm in rounds:
             if mode in ("none", "v3-none") and arm == "stock":
                 continue  # stock makes no world of two hosts there: each takes itself for the first one
-            result = measure(fault, mode, arm, given.scale, given.patience)
+            result = measure(fault, mode, arm, given.scale, given.patience, processes=given.processes)
             file.write(json.dumps(result) + "\n")
             file.flush()
             print(json.dumps(result))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Verdict = Literal["faster", "slower", "no difference shown", "not enough runs"]
+Verdict = Literal["faster", "slower", "less", "more", "no difference shown", "not enough runs"]
 
 FEWEST_LAUNCHES = 5
 RESAMPLES = 1999

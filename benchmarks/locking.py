@@ -1,19 +1,21 @@
 """How long waiters sleep on after the work is done: from its end to the last of eight processes.
 
-Run: ``python benchmarks/locking.py [--rounds 20] [--waiters 8] [--work 0.5]``. It needs torch and lightning, and
-measures accelerate too where that is installed. All ways are measured in turn within each round, by the same nine
-processes, so that whatever else the machine does meets all of them. Times are of CLOCK_MONOTONIC, which all processes
-share.
+Run by the Python that has torch and Lightning: ``python -m benchmarks.locking SAMPLES_FILE [--launches 6]
+[--rounds 10] [--waiters 8] [--work 0.2]``. It measures accelerate too where that is installed. All ways are measured in
+turn within each round, by the same nine processes, so that whatever else the machine does meets all of them. Times are
+of CLOCK_MONOTONIC, which all processes share.
 
 * ours: ``once_per_node``.
-* filelock: every process takes ``FileLock(...)``, looks for the file, and makes it if there is none.
+* filelock: every process takes ``FileLock(...)``, looks for the file, and makes it if there is none; twice, as the
+  arm that the others are compared with and as the one that must not differ from it.
 * xdist: the recipe of pytest-xdist's documentation, the same with the result as JSON in that file, read under the lock.
 * accelerate: ``PartialState().local_main_process_first()``, gloo.
 * fabric: ``Fabric.rank_zero_first(local=True)``, gloo. It makes a process group each time; that is before the work.
 
-The end of the work is taken just before its result is handed over, so for ours writing the outcome counts too. One of
-the nine processes works, eight wait. With a group the one is rank 0; without, whoever comes first, and the others come
-40 ms later.
+A launch is nine fresh processes; each of its numbers is a quantile over its rounds, of the time from the end of the
+work to the return of the last waiter. The end of the work is taken just before its result is handed over, so for ours
+writing the outcome counts too. One of the nine processes works, eight wait. With a group the one is rank 0; without,
+whoever comes first, and the others come 40 ms later.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ import os
 import random
 import socket
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -37,10 +38,14 @@ import filelock
 import torch
 import torch.distributed as dist
 
+from benchmarks.environment import gather
+from benchmarks.samples import Launch, append
 from lightning_sagemaker.locking import once_per_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from benchmarks.samples import Role
 
 HEAD_START = 0.04
 
@@ -64,13 +69,17 @@ class Ways:
         """once_per_node."""
         once_per_node(self.work, key=f"round {number}", timeout=60)
 
-    def plain(self, number: int) -> None:
+    def plain(self, number: int, name: str = "plain") -> None:
         """FileLock, then look."""
-        made = self.folder / f"plain-{number}"
+        made = self.folder / f"{name}-{number}"
         with filelock.FileLock(f"{made}.lock"):
             if not made.exists():
                 self.work()
                 made.touch()
+
+    def plain_again(self, number: int) -> None:
+        """The same."""
+        self.plain(number, "again")
 
     def xdist(self, number: int) -> None:
         """FileLock, then read or write."""
@@ -104,7 +113,12 @@ def process(rank: int, arguments: argparse.Namespace, port: int, folder: Path, r
     torch.set_num_threads(1)
     ways = Ways(rank, folder, arguments.work)
     dist.init_process_group("gloo")
-    table: dict[str, Callable[[int], None]] = {"ours": ways.ours, "filelock": ways.plain, "xdist": ways.xdist}
+    table: dict[str, Callable[[int], None]] = {
+        "ours": ways.ours,
+        "filelock": ways.plain,
+        "filelock again": ways.plain_again,
+        "xdist": ways.xdist,
+    }
     with contextlib.suppress(ImportError):
         from accelerate import PartialState  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415
 
@@ -121,7 +135,7 @@ def process(rank: int, arguments: argparse.Namespace, port: int, folder: Path, r
         for name in order.sample(sorted(table), len(table)):
             ways.done_at = None
             dist.barrier()
-            if rank and name in ("ours", "filelock", "xdist"):
+            if rank and name not in ("accelerate", "fabric"):
                 time.sleep(HEAD_START)
             table[name](number)
             results.put((number, name, rank, ways.done_at, time.monotonic()))
@@ -129,13 +143,12 @@ def process(rank: int, arguments: argparse.Namespace, port: int, folder: Path, r
     dist.destroy_process_group()
 
 
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--waiters", type=int, default=8)
-    parser.add_argument("--work", type=float, default=0.5, metavar="SECONDS")
-    arguments = parser.parse_args()
+def launch(arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """One launch: for each way and round, seconds from the end of the work to the last waiter's return.
+
+    Raises:
+        RuntimeError: A process failed.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -148,27 +161,44 @@ def main() -> None:
         ]
         for each in processes:
             each.start()
-        seen: dict[tuple[int, str], list[tuple[float | None, float]]] = {}
+        seen: dict[tuple[str, int], list[tuple[float | None, float]]] = {}
         while any(each.is_alive() for each in processes) or not results.empty():
             if results.empty():
                 time.sleep(0.05)
                 continue
             number, name, _, done_at, returned_at = results.get()
-            seen.setdefault((number, name), []).append((done_at, returned_at))
-        if any(each.exitcode for each in processes):
-            sys.exit("a process failed")
-    print(
-        f"from the end of the work to the last of {arguments.waiters} waiters, {arguments.rounds} rounds, milliseconds"
-    )
-    print(f"{'':12}{'median':>10}{'p95':>10}{'worst':>10}")
-    for name in dict.fromkeys(name for _, name in sorted(seen, key=lambda each: each[1])):
-        delays = []
-        for (number, way), ends in seen.items():
-            if number >= 0 and way == name:
-                (done_at,) = (done for done, _ in ends if done is not None)
-                delays.append(1000 * (max(end for _, end in ends) - done_at))
-        p95 = statistics.quantiles(delays, n=20, method="inclusive")[-1]
-        print(f"{name:12}{statistics.median(delays):10.1f}{p95:10.1f}{max(delays):10.1f}")
+            seen.setdefault((name, number), []).append((done_at, returned_at))
+        if codes := [each.exitcode for each in processes if each.exitcode]:
+            raise RuntimeError(f"{len(codes)} process(es) failed, the first with exit code {codes[0]}")
+    delays: dict[str, list[float]] = {}
+    for (name, number), ends in sorted(seen.items()):
+        if number >= 0:
+            (done_at,) = (done for done, _ in ends if done is not None)
+            delays.setdefault(name, []).append(max(end for _, end in ends) - done_at)
+    return delays
+
+
+def main() -> None:
+    """Measure all launches."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("samples", type=Path)
+    parser.add_argument("--launches", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--waiters", type=int, default=8)
+    parser.add_argument("--work", type=float, default=0.2, metavar="SECONDS")
+    given = parser.parse_args()
+    described = gather("none", stand_in=False)
+    for index in range(given.launches):
+        for name, delays in launch(given).items():
+            settings = {"rounds": given.rounds, "waiters": given.waiters, "work": given.work}
+            numbers = {
+                "last_waiter_p50_seconds": statistics.median(delays),
+                "last_waiter_p95_seconds": statistics.quantiles(delays, n=20, method="inclusive")[-1],
+            }
+            role: Role = {"filelock": "baseline", "filelock again": "again"}.get(name, "candidate")  # type: ignore[assignment]
+            case = f"{given.waiters} waiters"
+            append(given.samples, Launch("locking", case, name, role, index, settings, described, numbers=numbers))
+        print(f"benchmark: locking, launch {index + 1} of {given.launches}", flush=True)
 
 
 if __name__ == "__main__":

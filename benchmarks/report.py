@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import plots
 from benchmarks.claims import CLAIMS, NOT_OURS
-from benchmarks.compare import decisive
+from benchmarks.compare import decisive, in_words
+from benchmarks.further import Kept, Scaling, kept, scaling
 from benchmarks.rows import Row, Suite, judge
 from benchmarks.samples import Launch, read
 from benchmarks.steps import numbers_of_steps
@@ -49,16 +50,17 @@ def header(launches: Sequence[Launch]) -> dict[str, Any]:
     }
 
 
-def markdown(suites: Sequence[Suite], head: Mapping[str, Any], images: Mapping[str, str]) -> str:
+def markdown(launches: Sequence[Launch], suites: Sequence[Suite], images: Mapping[str, str]) -> str:
     """The report as text; its first line says whether it may be used."""
-    return "\n".join(_lines(suites, head, images)) + "\n"
+    return "\n".join(_lines(launches, suites, images)) + "\n"
 
 
-def _lines(suites: Sequence[Suite], head: Mapping[str, Any], images: Mapping[str, str]) -> Iterator[str]:
-    unfit = [f"{suite.name} ({'; '.join(suite.unfit)})" for suite in suites if suite.unfit]
+def _lines(launches: Sequence[Launch], suites: Sequence[Suite], images: Mapping[str, str]) -> Iterator[str]:
+    numbers, growth = kept(launches), scaling(launches)
+    unfit = [f"{suite.name} ({_first(suite.unfit)})" for suite in suites if suite.unfit]
     yield f"# UNFIT FOR USE: {', '.join(unfit)}" if unfit else "# Benchmark report"
     yield ""
-    yield from (f"- {name}: {value}" for name, value in head.items())
+    yield from (f"- {name}: {value}" for name, value in header(launches).items())
     yield from ("", READING)
     for suite in suites:
         yield from ("", f"## {suite.name}", "")
@@ -74,15 +76,34 @@ def _lines(suites: Sequence[Suite], head: Mapping[str, Any], images: Mapping[str
                 )
                 yield from (f"- {line}" for line in row.refused)
         if checks := sum(row.again and row.comparison is not None for row in suite.rows):
-            chance = f"{1 - 0.95**checks:.0%}"
-            yield from (
-                "",
-                f"A/A intervals: {checks}. Of sound harnesses, up to {chance} miss 1.0 in at least one of them.",
-            )
+            yield from ("", f"A/A intervals: {checks}, judged together: a sound harness is called unfit in up to 5 %.")
         if suite.name in images:
             yield from ("", f"![{plots.title(suite)}]({images[suite.name]})")
+        yield from _further([each for each in numbers if each.suite == suite.name])
+        yield from _growth([each for each in growth if each.suite == suite.name], suite)
     yield from ("", "## What AWS reports", "", "Published without repeats or intervals.", "")
     yield from _table(("claim", "where", "source", "ours"), ((*claim, NOT_OURS) for claim in CLAIMS))
+
+
+def _first(reasons: Sequence[str]) -> str:
+    return reasons[0] + (f"; and {len(reasons) - 1} more" if len(reasons) > 1 else "")
+
+
+def _further(numbers: Sequence[Kept]) -> Iterator[str]:
+    if numbers:
+        cells = ((each.case, each.arm, each.number, _number(each.median), str(each.launches)) for each in numbers)
+        yield from ("", "Also measured, not compared:", "")
+        yield from _table(("case", "arm", "number", "median", "launches"), cells)
+
+
+def _growth(growth: Sequence[Scaling], suite: Suite) -> Iterator[str]:
+    if growth and not suite.unfit:
+        cells = (
+            (each.what, each.arm, f"{each.smallest} to {each.world_size}", in_words(each.efficiency).partition(":")[0])
+            for each in growth
+        )
+        yield from ("", "Scaling efficiency: step time of the smallest world / of this one, equal work per device.", "")
+        yield from _table(("model", "arm", "world size", "efficiency [95 % interval]"), cells)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -114,12 +135,14 @@ def _table(names: Sequence[str], rows: Iterator[tuple[str, ...]]) -> Iterator[st
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
 
 
-def as_json(suites: Sequence[Suite], head: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(launches: Sequence[Launch], suites: Sequence[Suite]) -> dict[str, Any]:
     """The same as data."""
     return {
         "fit": not any(suite.unfit for suite in suites),
-        "header": dict(head),
+        "header": header(launches),
         "suites": [asdict(suite) for suite in suites],
+        "kept": [each._asdict() for each in kept(launches)],
+        "scaling": [each._asdict() | {"efficiency": asdict(each.efficiency)} for each in scaling(launches)],
         "claims": [claim._asdict() | {"ours": NOT_OURS} for claim in CLAIMS],
     }
 
@@ -132,11 +155,11 @@ def write(launches: Sequence[Launch], folder: Path) -> list[Suite]:
     """
     if not launches:
         raise ValueError("no launches: nothing to report")
-    suites, head = judge(launches), header(launches)
+    suites = judge(launches)
     folder.mkdir(parents=True, exist_ok=True)
     images = {suite.name: name for suite in suites if (name := plots.save(suite, folder)) is not None}
-    (folder / "report.md").write_text(markdown(suites, head, images), encoding="utf-8")
-    content = json.dumps(as_json(suites, head), indent=2, allow_nan=False)
+    (folder / "report.md").write_text(markdown(launches, suites, images), encoding="utf-8")
+    content = json.dumps(as_json(launches, suites), indent=2, allow_nan=False)
     (folder / "report.json").write_text(content + "\n", encoding="utf-8")
     return suites
 

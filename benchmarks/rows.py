@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.samples import Launch
 
+Pair = tuple[str, "Sequence[Launch]", "Sequence[Launch]"]  # case, the A/A arm, its baseline
 UNFIT = "none: the suite is unfit"
 
 
@@ -71,17 +72,24 @@ def judge(launches: Sequence[Launch]) -> list[Suite]:
         ValueError: A case has not exactly one baseline, or an arm has a launch twice.
     """
     rows: dict[str, list[Row]] = {}
+    same: dict[str, list[Pair]] = {}
     for (suite, case), arms in by_case(launches).items():
         base = baseline_of(arms)
+        found, pairs = rows.setdefault(suite, []), same.setdefault(suite, [])
         for arm in arms:
             if arm != base:
-                rows.setdefault(suite, []).extend(_rows(suite, case, arms[arm], arms[base]))
-        rows.setdefault(suite, [])
-    return [_suite(name, sorted(found, key=lambda row: not row.again)) for name, found in rows.items()]
+                found.extend(_rows(suite, case, arms[arm], arms[base]))
+                if _is_again(arms[arm]):
+                    pairs.append((case, arms[arm], arms[base]))
+    return [_suite(name, sorted(found, key=lambda row: not row.again), same[name]) for name, found in rows.items()]
+
+
+def _is_again(launches: Sequence[Launch]) -> bool:
+    return any(launch.role == "again" for launch in launches)
 
 
 def _rows(suite: str, case: str, ours: Sequence[Launch], baseline: Sequence[Launch]) -> list[Row]:
-    names = (suite, case, ours[0].arm, baseline[0].arm, any(launch.role == "again" for launch in ours))
+    names = (suite, case, ours[0].arm, baseline[0].arm, _is_again(ours))
     labels = tuple(dict.fromkeys(label for launch in (*ours, *baseline) for label in launch.all_labels))
     try:
         compared = compare(ours, baseline, may_differ_from_baseline(ours))
@@ -94,24 +102,32 @@ def _rows(suite: str, case: str, ours: Sequence[Launch], baseline: Sequence[Laun
     ]
 
 
-def _suite(name: str, rows: list[Row]) -> Suite:
-    unfit = tuple(_unfit(rows))
+def _suite(name: str, rows: list[Row], same: Sequence[Pair]) -> Suite:
+    unfit = tuple(_unfit(same, sum(row.again and row.comparison is not None for row in rows)))
     if unfit:
         rows = [_without_verdict(row) for row in rows]
     return Suite(name, tuple(rows), unfit)
 
 
-def _unfit(rows: Sequence[Row]) -> list[str]:
-    same = [row for row in rows if row.again]
+def _unfit(same: Sequence[Pair], checks: int) -> list[str]:
+    """Why a suite must not be used.
+
+    All A/A intervals are judged together (Bonferroni): with n of them, each is taken at a confidence of 1 - 5 % / n,
+    so a sound harness is called unfit in at most 5 % of the cases, however many numbers it measures.
+    """
     reasons = [] if same else ["it has no A/A run"]
-    for row in same:
-        if row.comparison is None:
-            reasons.append(f"A/A {row.case}: {row.verdict}")
-        elif row.comparison.ratio is None:
-            reasons.append(f"A/A {row.case}: not enough runs ({row.comparison.launches} launches)")
-        elif not fit_for_use(row.comparison):
-            ends = f"[{row.comparison.low:.4f}, {row.comparison.high:.4f}]"
-            reasons.append(f"A/A {row.case}, {row.metric}: the interval {ends} does not cover 1.0")
+    for case, again, baseline in same:
+        try:
+            compared = compare(again, baseline, may_differ_from_baseline(again), 1 - 0.05 / max(1, checks))
+        except UnequalSettingsError:
+            reasons.append(f"A/A {case}: refused: unequal settings")
+            continue
+        for each in compared:
+            if each.comparison.ratio is None:
+                reasons.append(f"A/A: not enough runs ({each.comparison.launches} launches)")
+            elif not fit_for_use(each.comparison):
+                ends = f"[{each.comparison.low:.4f}, {each.comparison.high:.4f}]"
+                reasons.append(f"A/A {case}, {each.metric}: the interval {ends} does not cover 1.0")
     return list(dict.fromkeys(reasons))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     SMDDPStrategy: Any
     SMDDPFSDPStrategy: Any
+    __version__: str
 
 __all__ = [
     "LearningRateScaling",
@@ -46,17 +47,19 @@ _HOMES = {
 autoload()
 
 
-def __getattr__(name: str) -> object:
-    from importlib import import_module, metadata  # noqa: PLC0415 - torch's start-up pays for what stands above
+if not TYPE_CHECKING:  # else every misspelled name would have a type
 
-    if name == "__version__":
-        return metadata.version("lightning-sagemaker")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    if name in __all__:
-        strategies = import_module("lightning_sagemaker.smddp.strategies")
-        return strategies.class_by_name(name, "lightning.pytorch", "pytorch_lightning")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        from importlib import import_module, metadata  # noqa: PLC0415 - torch's start-up pays for what stands above
+
+        if name == "__version__":
+            return metadata.version("lightning-sagemaker")
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        if name in __all__:
+            strategies = import_module("lightning_sagemaker.smddp.strategies")
+            return strategies.class_by_name(name, "lightning.pytorch", "pytorch_lightning")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

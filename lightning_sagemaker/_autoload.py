@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
+_SWITCH = "LIGHTNING_SAGEMAKER_AUTOLOAD"
 _FABRIC = ("lightning.fabric", "lightning_fabric")
 _PYTORCH = ("lightning.pytorch", "pytorch_lightning")
 # Modules of Lightning and torch, and the functions in `connectors` that each is given to once it is executed.
@@ -62,14 +63,25 @@ def autoload() -> None:
     ``LIGHTNING_SAGEMAKER_AUTOLOAD=0`` prevents it. Any number of calls has the effect of one. Never raises.
     """
     try:
-        switched_off = os.environ.get("LIGHTNING_SAGEMAKER_AUTOLOAD", "").lower() in {"0", "false", "no", "off"}
-        if switched_off or any(isinstance(finder, _LightningFinder) for finder in sys.meta_path):
+        if _is_switched_off() or any(isinstance(finder, _LightningFinder) for finder in sys.meta_path):
             return
         sys.meta_path.insert(0, _LightningFinder())
         for name in _MODULES.keys() & sys.modules.keys():
             _activate(sys.modules[name])
     except Exception:  # noqa: BLE001 - `import torch` must not fail because of a plugin
         _complain("lightning-sagemaker could not be loaded.")
+
+
+def _is_switched_off() -> bool:
+    if not os.environ.get(_SWITCH):
+        return False
+    from lightning_sagemaker.settings import switch  # noqa: PLC0415 - only where somebody has set it
+
+    try:
+        return not switch(_SWITCH, default=True)
+    except ValueError as error:  # no reason to train without hosts and ranks
+        logging.getLogger("lightning_sagemaker").warning("lightning-sagemaker stays on: %s", error)
+        return False
 
 
 class _LightningFinder:

@@ -54,8 +54,3 @@ def instance(instance_type: str) -> Instance | None:
         return None
     efa = family in _WITH_RDMA or family == "p3dn" or (family.startswith("g") and size not in _WITHOUT_EFA)
     return Instance(gpus, efa=efa, rdma=family in _WITH_RDMA)
-
-
-def known_types() -> list[str]:
-    """All types that this table has."""
-    return [f"ml.{family}.{size}" for family, sizes in _GPUS.items() for size in sizes]

@@ -1,8 +1,8 @@
-"""What several subcommands read from a command line alike."""
+"""What several subcommands do alike: exit codes, options, output."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,3 +28,14 @@ def pairs(texts: Sequence[str], usage: str) -> dict[str, str]:
             raise ValueError(f"{option} is {text!r}, expected a name, =, and a value. HINT: {usage}")
         found[name] = value
     return found
+
+
+def write(text: str, stream: TextIO) -> None:
+    """Write a text; characters that the stream's encoding lacks, as errors of libraries have them, are escaped.
+
+    Args:
+        text: The text.
+        stream: Where it goes.
+    """
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -99,9 +99,8 @@ class Agreement:
         self._stop: Stop | None = None
         self._error = ""
         self._decided = threading.Event()
-        self._signals: SimpleQueue[bool] = (
-            SimpleQueue()
-        )  # `put` may be called in a signal handler, an event's `set` not
+        # A queue, since its `put` may be called in a signal handler, an event's `set` not.
+        self._signals: SimpleQueue[bool] = SimpleQueue()
         self._leaving = False
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._watch, name="sigterm", daemon=True)

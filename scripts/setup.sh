@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes .venv: `setup.sh demo` what the demo needs, `setup.sh dev` also what tests, lint and types need.
+# Makes .venv: `setup.sh demo` what the demo needs, `setup.sh dev` also what tests, lint and types need,
+# `setup.sh docs` only what the documentation needs.
 # From a bare Debian machine with Python: what is missing is installed by apt-get when root, and named otherwise.
 set -eu
 cd "$(dirname "$0")/.."
@@ -23,6 +24,12 @@ if [ ! -x .venv/bin/pip ]; then
 fi
 install() { .venv/bin/pip install -q -c constraints.txt "$@"; }
 
+if [ "$stage" = docs ]; then  # neither torch nor Lightning: docs/conf.py does without
+    [ -x .venv/docs/bin/python ] || "$python" -m venv --without-pip .venv/docs
+    .venv/bin/pip --python .venv/docs/bin/python install -q -c constraints.txt --group docs
+    touch .venv/.docs
+    exit
+fi
 install torch  # first and by itself: a range asked for by another package would bring another build
 install --group demo -e .
 if [ "$stage" = dev ]; then
@@ -40,7 +47,7 @@ if [ "$stage" = dev ]; then
 
     # The benchmark program has an environment of its own: where matplotlib is, Lightning imports it, at 0.5 s a process.
     [ -x .venv/bench/bin/pip ] || "$python" -m venv .venv/bench
-    .venv/bench/bin/pip install -q -c constraints.txt numpy scipy matplotlib pytest pytest-timeout pytest-randomly
+    .venv/bench/bin/pip install -q -c constraints.txt numpy scipy matplotlib tqdm pytest pytest-timeout pytest-randomly
     # Both lines of SageMaker's SDK, which no environment holds together, and a server that plays AWS.
     for line in v2 v3; do
         [ -x .venv/sdk/$line/bin/pip ] || "$python" -m venv .venv/sdk/$line

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 collect_ignore = [] if importlib.util.find_spec("matplotlib") else ["benchmarks"]
 
 
-
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse versions of pytest in which xdist's groups do nothing, as in 9.2: what tests share is made many times."""
     if hasattr(session.config, "workerinput"):

@@ -304,7 +304,7 @@ def test_the_off_switch_leaves_meta_path_and_connectors_untouched(run: Run, stan
     assert done.report == {LIGHTNING_FABRIC: False}
 
 
-@pytest.mark.parametrize("value", ["", "1", "true"])
+@pytest.mark.parametrize("value", ["", "1", "true", "perhaps"])
 def test_other_values_of_the_off_switch_leave_detection_on(run: Run, stand_in: Path, value: str) -> None:
     done = run(
         "import lightning_sagemaker, lightning_fabric.connector",
@@ -313,6 +313,8 @@ def test_other_values_of_the_off_switch_leave_detection_on(run: Run, stand_in: P
         environ={"LIGHTNING_SAGEMAKER_AUTOLOAD": value},
     )
     assert done.report == {LIGHTNING_FABRIC: True}
+    warned = "lightning-sagemaker stays on: Environment variable `LIGHTNING_SAGEMAKER_AUTOLOAD`='perhaps'; expected 1"
+    assert (warned in done.stderr) == (value == "perhaps")
 
 
 def test_many_calls_of_the_hook_have_the_effect_of_one(run: Run, stand_in: Path) -> None:

@@ -31,16 +31,20 @@ trainer.fit(Model())
 """
 
 
-def fit(package: str, **environ: str) -> list[str]:
+def run(package: str, **environ: str) -> subprocess.CompletedProcess[str]:
     if importlib.util.find_spec(package.partition(".")[0]) is None:
         pytest.skip(f"`{package}` is not installed")
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", FIT.format(package=package)],
         env=os.environ | environ,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def fit(package: str, **environ: str) -> list[str]:
+    done = run(package, **environ)
     assert done.returncode == 0, done.stderr
     return [line for line in done.stdout.splitlines() if metrics.BEGIN in line]
 
@@ -58,6 +62,15 @@ def test_every_epoch_prints_what_has_changed_and_definitions_find_it(package: st
     assert found["step"][-1] == 8
 
 
-def test_without_the_setting_nothing_is_printed() -> None:
-    package = "lightning.pytorch" if importlib.util.find_spec("lightning") else "pytorch_lightning"
-    assert fit(package) == []
+PACKAGE = "lightning.pytorch" if importlib.util.find_spec("lightning") else "pytorch_lightning"
+
+
+@pytest.mark.parametrize("environ", [{}, {"LIGHTNING_SAGEMAKER_METRICS": "off"}])
+def test_without_the_setting_nothing_is_printed(environ: dict[str, str]) -> None:
+    assert fit(PACKAGE, **environ) == []
+
+
+def test_a_malformed_setting_is_an_error_of_the_trainer_that_names_it() -> None:
+    done = run(PACKAGE, LIGHTNING_SAGEMAKER_METRICS="perhaps")
+    assert done.returncode == 1
+    assert "ValueError: Environment variable `LIGHTNING_SAGEMAKER_METRICS`='perhaps'; expected 1" in done.stderr

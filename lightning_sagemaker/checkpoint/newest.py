@@ -18,25 +18,29 @@ from lightning_sagemaker.job import base_dir, in_training_job
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
-def checkpoint_folder() -> Path | None:
+def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
     """Folder of this job's checkpoints; ``None`` outside SageMaker training jobs, and where the job has none.
 
     It is ``LocalPath`` of ``checkpointconfig.json``, which exists only in jobs with a checkpoint configuration, else
     ``/opt/ml/checkpoints`` where that exists.
 
+    Args:
+        environ: Environment to read, the process's own by default.
+
     Raises:
         ValueError: ``checkpointconfig.json`` is malformed.
     """
-    if not in_training_job(os.environ):
+    environ = os.environ if environ is None else environ
+    if not in_training_job(environ):
         return None
-    config = base_dir(os.environ) / "input" / "config" / "checkpointconfig.json"
+    config = base_dir(environ) / "input" / "config" / "checkpointconfig.json"
     try:
         folder = json.loads(config.read_text(encoding="utf-8"))["LocalPath"]
     except FileNotFoundError:
-        folder = base_dir(os.environ) / "checkpoints"
+        folder = base_dir(environ) / "checkpoints"
         return folder if folder.is_dir() else None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from lightning_sagemaker.checkpoint.newest import checkpoint_folder, latest_chec
 from lightning_sagemaker.checkpoint.reading import progress
 from lightning_sagemaker.failure import whereabouts
 from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.settings import RESUME, switch
 from lightning_sagemaker.store import PrefixStore, default_store, look, wait_for
-
-RESUME = "LIGHTNING_SAGEMAKER_RESUME"
 
 _agreements = itertools.count()  # all ranks start their fits in the same order
 
@@ -24,15 +22,9 @@ def checkpoint_to_resume() -> str | None:
     """Newest whole checkpoint, where ``LIGHTNING_SAGEMAKER_RESUME`` asks for it; ``None`` elsewhere.
 
     Raises:
-        ValueError: The variable is neither 1 nor 0.
+        ValueError: The variable is malformed.
     """
-    setting = os.environ.get(RESUME) or "0"
-    if setting not in ("0", "1"):
-        raise ValueError(
-            f"Environment variable `{RESUME}`={setting!r}; expected 1, to continue from the newest checkpoint, or 0."
-            " HINT: leave it out to start from the beginning, or pass `ckpt_path` to `fit`."
-        )
-    if setting == "0":
+    if not switch(RESUME):
         return None
     newest = latest_checkpoint()
     speak()

@@ -5,7 +5,11 @@ The only folder that names private parts of Lightning. `_autoload` says which of
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def first_time(owner: Any, what: str = "patched") -> bool:  # noqa: ANN401 - a class, module or object of Lightning
@@ -20,3 +24,16 @@ def first_time(owner: Any, what: str = "patched") -> bool:  # noqa: ANN401 - a c
         return False
     setattr(owner, mark, True)
     return True
+
+
+def replace_everywhere(function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
+    """Put one function in another's place: in its module, and in those that were imported before this package.
+
+    Args:
+        function: What is replaced, under its own name.
+        replacement: What takes its place.
+    """
+    name = function.__name__
+    for module in tuple(sys.modules.values()):
+        if getattr(module, "__dict__", {}).get(name) is function:
+            setattr(module, name, replacement)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.connectors import first_time
+from lightning_sagemaker.connectors import first_time, replace_everywhere
 from lightning_sagemaker.job import in_training_job
 
 if TYPE_CHECKING:
@@ -95,6 +94,4 @@ def patch_atomic_save(module: ModuleType) -> None:
 
         save_whole(checkpoint, Path(filepath).expanduser())
 
-    for user in tuple(sys.modules.values()):  # this module, and those that were imported before this package
-        if getattr(user, "__dict__", {}).get("_atomic_save") is save:
-            user._atomic_save = _atomic_save  # type: ignore[attr-defined]
+    replace_everywhere(save, _atomic_save)

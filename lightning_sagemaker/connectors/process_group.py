@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.connectors import first_time
+from lightning_sagemaker.connectors import first_time, replace_everywhere
 from lightning_sagemaker.ending import end_at_exit
 from lightning_sagemaker.failure import report_exceptions
 from lightning_sagemaker.job import in_training_job
@@ -49,9 +48,7 @@ def patch_init_dist_connection(module: ModuleType) -> None:
         with watched(cluster_environment, global_rank, world_size, kwargs.get("timeout")) as options:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs, **options)
 
-    for user in tuple(sys.modules.values()):  # this module, and those that were imported before this package
-        if getattr(user, "__dict__", {}).get("_init_dist_connection") is connect:
-            user._init_dist_connection = _init_dist_connection  # type: ignore[attr-defined]
+    replace_everywhere(connect, _init_dist_connection)
 
 
 def patch_static_rendezvous(module: ModuleType) -> None:

@@ -6,24 +6,10 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.connectors import first_time
+from lightning_sagemaker.smddp.names import STRATEGIES
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-_STRATEGIES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "smddp": ("replicated", {}, "DDP over AWS's SMDDP collectives"),
-    "smddp_find_unused_parameters_true": (
-        "replicated",
-        {"find_unused_parameters": True},
-        "DDP over AWS's SMDDP collectives with `find_unused_parameters=True`",
-    ),
-    "smddp_find_unused_parameters_false": (
-        "replicated",
-        {"find_unused_parameters": False},
-        "DDP over AWS's SMDDP collectives with `find_unused_parameters=False`",
-    ),
-    "smddp_fsdp": ("sharded", {}, "FSDP over AWS's SMDDP collectives"),
-}
 
 
 def register_strategies(module: ModuleType) -> None:
@@ -36,17 +22,16 @@ def register_strategies(module: ModuleType) -> None:
     registry = module.STRATEGY_REGISTRY if package.endswith("fabric") else module.StrategyRegistry
     if not first_time(registry):
         return
-    ours = {name: description for name, (_, _, description) in _STRATEGIES.items() if name not in registry}
-    for name, description in ours.items():
-        sharding, options, _ = _STRATEGIES[name]
-        factory = functools.partial(_create_strategy, package, sharding)
-        registry.register(name, factory, description=description, **options)
+    ours = {name: named for name, named in STRATEGIES.items() if name not in registry}
+    for name, named in ours.items():
+        factory = functools.partial(_create_strategy, package, named.sharding)
+        registry.register(name, factory, description=named.description, **named.options)
     register = registry.register
 
     @functools.wraps(register)
     def register_over_ours(name: str, strategy: Any = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         # NeMo registers `smddp` without `override`, which would fail because of us.
-        if name in ours and registry[name]["description"] == ours[name]:
+        if name in ours and registry[name]["description"] == ours[name].description:
             registry.remove(name)
         return register(name, strategy, *args, **kwargs)
 

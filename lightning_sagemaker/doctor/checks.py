@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.doctor import network_checks
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SHARED_MEMORY, TORCH
-from lightning_sagemaker.doctor.settings import OF_SIMULATE, PREFIX, SETTINGS
+from lightning_sagemaker.doctor.settings import AUTOLOAD, OF_COMMANDS, PREFIX, SETTINGS, is_on
 from lightning_sagemaker.findings import Finding, finding
 from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.settings import RESUME
+from lightning_sagemaker.smddp.names import sharding_of
 from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
-from lightning_sagemaker.smddp.probe import Sharding, advice, request_all_gather
+from lightning_sagemaker.smddp.probe import advice, request_all_gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,11 +76,11 @@ def plugin(situation: Situation) -> Iterator[Finding]:
     if machine.hooked is not False:
         return
     by_entry_point = bool(machine.imports[TORCH].get("autoloads"))
-    if environ.get("LIGHTNING_SAGEMAKER_AUTOLOAD", "").lower() in {"0", "false", "no", "off"}:
+    if not is_on(AUTOLOAD, environ, default=True):
         yield finding(
             "autoload-off",
             "warn",
-            f"the plugin is switched off: LIGHTNING_SAGEMAKER_AUTOLOAD={environ['LIGHTNING_SAGEMAKER_AUTOLOAD']}.",
+            f"the plugin is switched off: {AUTOLOAD}={environ[AUTOLOAD]}.",
             "HINT: remove it, or pass plugins=[SageMakerEnvironment()] and the number of hosts yourself.",
         )
     elif by_entry_point and environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1") != "1":
@@ -102,7 +104,8 @@ def plugin(situation: Situation) -> Iterator[Finding]:
 
 def strategy(situation: Situation) -> Iterator[Finding]:
     """A strategy of SMDDP gets what it needs."""
-    if not situation.strategy.startswith("smddp"):
+    sharding = sharding_of(situation.strategy)
+    if sharding is None:
         return
     asked = f"PL_TRAINER_STRATEGY={situation.strategy}"
     if obstacle := situation.smddp_obstacle:
@@ -116,7 +119,6 @@ def strategy(situation: Situation) -> Iterator[Finding]:
             " distribution that have SMDDP.",
         )
     environ = dict(situation.environ)
-    sharding: Sharding = "sharded" if situation.strategy == "smddp_fsdp" else "replicated"
     if sharding == "sharded":
         request_all_gather(situation.job, environ)
     for line in advice(situation.job, sharding, environ):
@@ -181,14 +183,10 @@ def settings(situation: Situation) -> Iterator[Finding]:
     known = {setting.variable: setting for setting in SETTINGS}
     for name, value in sorted(situation.environ.items()):
         setting = known.get(name)
-        if setting and value and not setting.accepts(value):
-            yield finding(
-                "setting-malformed",
-                "fail",
-                f"{name}={value!r}; expected {setting.expected}.",
-                f"HINT: leave it out for the default, {setting.default}.",
-            )
-        elif setting is None and name.startswith(PREFIX) and not name.startswith(OF_SIMULATE):
+        if setting and value and (problem := setting.problem(situation.environ)):
+            fix = f"HINT: leave {name} out for the default, {setting.default}."
+            yield finding("setting-malformed", setting.level, problem, fix)
+        elif setting is None and name.startswith(PREFIX) and not name.startswith(tuple(OF_COMMANDS)):
             similar = difflib.get_close_matches(name, known, 1) or sorted(known)
             yield finding("setting-unknown", "warn", f"{name} is no setting of this version.", f"HINT: {similar[0]}?")
 
@@ -198,11 +196,11 @@ def checkpoints(situation: Situation) -> Iterator[Finding]:
     machine = situation.machine
     if machine.checkpoint_problem:
         yield finding("checkpoints-unreadable", "fail", machine.checkpoint_problem, "HINT: look at the job's folder.")
-    elif situation.environ.get("LIGHTNING_SAGEMAKER_RESUME") == "1" and situation.job and not machine.checkpoint_folder:
+    elif is_on(RESUME, situation.environ) and situation.job and not machine.checkpoint_folder:
         yield finding(
             "nothing-to-resume",
             "warn",
-            "LIGHTNING_SAGEMAKER_RESUME=1, but the job has no checkpoint folder: training starts from the beginning.",
+            f"{RESUME}=1, but the job has no checkpoint folder: training starts from the beginning.",
             "HINT: give the job a checkpoint configuration (SDK v2: checkpoint_s3_uri=..., v3: checkpoint_config=...).",
         )
 

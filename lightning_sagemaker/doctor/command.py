@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.options import write
+
 if TYPE_CHECKING:
     import argparse
 
@@ -41,8 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from lightning_sagemaker.doctor.machine import probe_machine  # noqa: PLC0415
     from lightning_sagemaker.job import base_dir  # noqa: PLC0415
 
-    report = examine(os.environ, base_dir(os.environ), probe_machine())
+    report = examine(os.environ, base_dir(os.environ), probe_machine(os.environ))
     text = json.dumps(report.as_json(), indent=2) + "\n" if arguments.json else report.as_markdown()
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    write(text, sys.stdout)
     return report.exit_code

@@ -89,15 +89,21 @@ class Machine:
         return None if found.get("version") else str(found.get("problem") or "nothing is known of the SMDDP library")
 
 
-def probe_machine(infiniband: Path = Path("/sys/class/infiniband"), shared_memory: Path = SHARED_MEMORY) -> Machine:
+def probe_machine(
+    environ: Mapping[str, str],
+    infiniband: Path = Path("/sys/class/infiniband"),
+    shared_memory: Path = SHARED_MEMORY,
+) -> Machine:
     """Look at this machine; what cannot be seen is left out.
 
     Args:
+        environ: Variables of the process, by which its checkpoints are found.
         infiniband: Where the kernel lists EFA devices.
         shared_memory: Where shared memory is mounted.
     """
     try:
-        folder, newest, problem = checkpoint_folder(), latest_checkpoint(), None
+        folder = checkpoint_folder(environ)
+        newest, problem = None if folder is None else latest_checkpoint(folder), None
     except Exception as error:  # noqa: BLE001 - a damaged file must not end the doctor
         folder, newest, problem = None, None, f"{type(error).__name__}: {error}"
     return Machine(

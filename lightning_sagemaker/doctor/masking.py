@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lightning_sagemaker.doctor.report import Report, Section, Value
 
@@ -62,6 +62,24 @@ def without_shapes(text: str) -> str:
     return text
 
 
+def cleaner(environ: Mapping[str, str]) -> Callable[[str], str]:
+    """A function that takes out of a text what has the shape of a credential, and what variables hold that name one.
+
+    Args:
+        environ: The variables.
+    """
+    values = (value for name, value in environ.items() if is_credential(name))
+    lines = {line.strip() for value in values for line in value.splitlines()}
+    secrets = sorted((line for line in lines if len(line) >= _SHORTEST), key=len, reverse=True)
+
+    def clean(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, MASK)
+        return without_shapes(_without_beginnings(text, secrets))
+
+    return clean
+
+
 def masked(report: Report, environ: Mapping[str, str]) -> Report:
     """The report without secrets, wherever they stand in it.
 
@@ -69,14 +87,7 @@ def masked(report: Report, environ: Mapping[str, str]) -> Report:
         report: The report, whose texts may quote errors of others.
         environ: The variables; what those with a credential's name hold is looked for in every text.
     """
-    values = (value for name, value in environ.items() if is_credential(name))
-    lines = {line.strip() for value in values for line in value.splitlines()}
-    secrets = sorted((line for line in lines if len(line) >= _SHORTEST), key=len, reverse=True)
-
-    def text(value: str) -> str:
-        for secret in secrets:
-            value = value.replace(secret, MASK)
-        return without_shapes(_without_beginnings(value, secrets))
+    text = cleaner(environ)
 
     def anything(value: Value) -> Value:
         if isinstance(value, tuple):

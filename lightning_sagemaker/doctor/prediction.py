@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.doctor.report import Fact
 from lightning_sagemaker.job import lightning_local_rank
+from lightning_sagemaker.smddp.names import STRATEGIES, sharding_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
 
 _STRATEGIES = {
-    "smddp": "SMDDPStrategy",
-    "smddp_find_unused_parameters_true": "SMDDPStrategy",
-    "smddp_find_unused_parameters_false": "SMDDPStrategy",
-    "smddp_fsdp": "SMDDPFSDPStrategy",
+    **{
+        name: "SMDDPStrategy" if named.sharding == "replicated" else "SMDDPFSDPStrategy"
+        for name, named in STRATEGIES.items()
+    },
     "ddp": "DDPStrategy",
     "ddp_find_unused_parameters_true": "DDPStrategy",
     "ddp_find_unused_parameters_false": "DDPStrategy",
@@ -87,7 +88,7 @@ def _devices(situation: Situation, job: SageMakerJob) -> Fact:
         return Fact("devices", None, "unknown: torch cannot be imported")
     if gpus:
         return Fact("devices", gpus, "one process for each GPU that torch sees")
-    told = "devices that the job says the host has; no GPU is seen, so they are processes on the CPU"
+    told = "GPUs that the job says the host has; torch sees none, so they are processes on the CPU"
     return Fact("devices", job.local_world_size or 1, told if job.local_world_size else "no GPU is seen")
 
 
@@ -116,7 +117,7 @@ def _backend(situation: Situation, alone: bool) -> Fact:
     gpus = _gpus(situation)
     if alone:
         return Fact("backend", None, "none: one process makes no process group")
-    if situation.strategy.startswith("smddp") and situation.smddp_obstacle is None:
+    if sharding_of(situation.strategy) and situation.smddp_obstacle is None:
         return Fact("backend", "smddp", "the strategy asks for it, and it can be used")
     if gpus is None:
         return Fact("backend", None, "unknown: torch cannot be imported")

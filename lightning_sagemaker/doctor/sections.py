@@ -8,7 +8,7 @@ from lightning_sagemaker.doctor.machine import LIGHTNINGS, SMDDP, TORCH
 from lightning_sagemaker.doctor.masking import is_credential, related
 from lightning_sagemaker.doctor.prediction import predict
 from lightning_sagemaker.doctor.report import Fact
-from lightning_sagemaker.doctor.settings import OF_SIMULATE, PREFIX, SETTINGS
+from lightning_sagemaker.doctor.settings import OF_COMMANDS, PREFIX, SETTINGS
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES, OPTIMIZE_ALL_GATHER
@@ -82,7 +82,7 @@ def world(situation: Situation) -> Iterator[Fact]:
         yield Fact("node_rank", found.node_rank)
         yield _known("world_size", found.world_size, later)
         yield _known("rank", found.rank, later)
-        yield _known("local_world_size", found.local_world_size, "unknown: the job says nothing of devices")
+        yield _known("local_world_size", found.local_world_size, "unknown: the job tells of no GPUs")
         yield Fact("local_rank", found.local_rank)
         yield Fact("main_address", found.main_address)
         yield Fact("main_port", found.main_port)
@@ -127,8 +127,9 @@ def settings(situation: Situation) -> Iterator[Fact]:
         yield Fact(setting.variable, value or setting.default, f"{'set' if value else 'default'}; {setting.meaning}")
     known = {setting.variable for setting in SETTINGS}
     for name in sorted(environ):
-        if name.startswith(OF_SIMULATE):
-            yield Fact(name, environ[name], "of the simulation's stand-in for SMDDP")
+        whose = next((whose for prefix, whose in OF_COMMANDS.items() if name.startswith(prefix)), None)
+        if whose is not None:
+            yield Fact(name, environ[name], whose)
         elif name.startswith(PREFIX) and name not in known:
             yield Fact(name, None, "set, but this version does not know it")
 

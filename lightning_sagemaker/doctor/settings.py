@@ -1,16 +1,24 @@
-"""This package's own settings: what each means, and whether its value can be read."""
+"""This package's own settings: what each means, and the function that reads it, which the package itself goes by."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.locking.directory import base_folder
+from lightning_sagemaker.settings import RESUME, seconds, switch
+from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
+from lightning_sagemaker.smddp.policy import read_policy
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from lightning_sagemaker.findings import Level
 
 PREFIX = "LIGHTNING_SAGEMAKER_"
-OF_SIMULATE = f"{PREFIX}STANDIN_"  # set for the stand-in of SMDDP
+AUTOLOAD = f"{PREFIX}AUTOLOAD"
+# Set by commands for processes of theirs, and by whom, in words.
+OF_COMMANDS = {f"{PREFIX}STANDIN_": "of the simulation's stand-in for SMDDP", f"{PREFIX}PROBE_": "of `probe`"}
 
 
 @dataclass(frozen=True)
@@ -18,65 +26,69 @@ class Setting:
     """A variable of ours.
 
     Attributes:
-        name: Its name without ``LIGHTNING_SAGEMAKER_``.
+        variable: Its name.
         default: What holds where it is unset or empty, in words.
         meaning: What it does.
-        accepts: Whether the package can read a value.
-        expected: What it expects, in words.
+        read: What the package reads it with; raises where it cannot.
+        level: What it means that it cannot be read.
     """
 
-    name: str
+    variable: str
     default: str
     meaning: str
-    accepts: Callable[[str], bool] = lambda _: True
-    expected: str = ""
+    read: Callable[[Mapping[str, str]], object] = lambda _: None
+    level: Level = "fail"
 
-    @property
-    def variable(self) -> str:
-        """The whole name."""
-        return PREFIX + self.name
-
-
-def _is_seconds(text: str) -> bool:
-    try:
-        return 0 <= float(text) < float("inf")
-    except ValueError:
-        return not text.strip()
+    def problem(self, environ: Mapping[str, str]) -> str | None:
+        """What is wrong with its value in an environment; ``None`` where nothing is."""
+        try:
+            self.read(environ)
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
 
 
-def _is_folder(text: str) -> bool:
-    try:
-        return Path(text).is_dir()
-    except (OSError, ValueError):  # too long, or no path at all
-        return False
+def _seconds(name: str, default: float, meaning: str) -> Setting:
+    variable = PREFIX + name
+    return Setting(variable, f"{default:g}", meaning, lambda environ: seconds(variable, default, environ))
 
 
-_SECONDS = "a number of seconds, 0 to switch it off"
 SETTINGS = (
-    Setting("AUTOLOAD", "1", "0 switches the plugin off"),
-    Setting("HEARTBEAT", "300", "seconds of silence after which the job ends", _is_seconds, _SECONDS),
-    Setting("LOCK_DIR", "in shared memory, or TMPDIR", "folder of lock files", _is_folder, "a folder"),
     Setting(
-        "ON_MISSING",
-        "native",
-        'what strategy="smddp" does where SMDDP cannot be used',
-        lambda text: text in ("native", "error"),
-        "'native' or 'error'",
+        AUTOLOAD,
+        "1",
+        "0 switches the plugin off",
+        lambda environ: switch(AUTOLOAD, environ, default=True),
+        "warn",  # it stays on
     ),
+    _seconds("HEARTBEAT", 300, "seconds of silence after which the job ends"),
+    Setting(f"{PREFIX}LOCK_DIR", "in shared memory, or TMPDIR", "folder of lock files", base_folder),
     Setting(
-        "METRICS",
+        f"{PREFIX}METRICS",
         "0",
         "1: rank 0 prints logged metrics where the job page finds them",
-        lambda text: text in ("", "0", "1"),
-        "1, to print them, or 0",
+        lambda environ: switch(f"{PREFIX}METRICS", environ),
     ),
-    Setting("REACHABILITY", "120", "seconds of no answer after which the job ends", _is_seconds, _SECONDS),
     Setting(
-        "RESUME",
+        ON_MISSING,
+        "native",
+        'what strategy="smddp" does where SMDDP cannot be used',
+        lambda environ: read_policy(None, environ),
+    ),
+    _seconds("REACHABILITY", 120, "seconds of no answer after which the job ends"),
+    Setting(
+        RESUME,
         "0",
         "1: the first fit continues from the newest checkpoint",
-        lambda text: text in ("0", "1"),
-        "1, to continue from the newest checkpoint, or 0",
+        lambda environ: switch(RESUME, environ),
     ),
-    Setting("RUN_ID", "none", "names a run outside jobs"),
+    Setting(f"{PREFIX}RUN_ID", "none", "names a run outside jobs"),
 )
+
+
+def is_on(name: str, environ: Mapping[str, str], *, default: bool = False) -> bool:
+    """Whether a switch is on; what cannot be read is as if it were not there, and a finding of its own."""
+    try:
+        return switch(name, environ, default=default)
+    except ValueError:
+        return default

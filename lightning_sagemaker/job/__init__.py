@@ -59,7 +59,7 @@ class SageMakerJob:
         num_nodes: Number of hosts in the world.
         node_rank: Index of this host in the world, from 0.
         local_world_size: Processes per host in the world. In a process that has to start its siblings itself: the
-            number of devices that the job says this host has, ``None`` where it says nothing.
+            number of GPUs that the job says this host has, ``None`` where it has none or says nothing.
         local_rank: Index of this process on its host, from 0.
         rank: Global rank; ``None`` in a process that still has to start its siblings.
         world_size: Processes in the world; ``None`` where ``rank`` is.

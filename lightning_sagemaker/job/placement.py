@@ -146,8 +146,8 @@ def _without_launcher(environ: Mapping[str, str], resources: Resources, hosts: t
         )
     local_rank, world_size = lightning_local_rank(environ), integer(environ, "WORLD_SIZE", least=1)
     if local_rank is None or world_size is None:
-        devices = (integer(environ, name, most=MOST_PROCESSES_PER_HOST) for name in ("SM_NUM_GPUS", "SM_NUM_NEURONS"))
-        local_size = next((count for count in devices if count), None)
+        # Not SM_NUM_NEURONS: no accelerator of Lightning's uses Neuron cores, so each would be a process on the CPU.
+        local_size = integer(environ, "SM_NUM_GPUS", most=MOST_PROCESSES_PER_HOST) or None
         return Place("none", hosts, num_nodes, node_rank, local_size, local_rank or 0, None, None, main_address)
     local_size = world_size // num_nodes
     if world_size % num_nodes or not local_rank < local_size <= MOST_PROCESSES_PER_HOST:

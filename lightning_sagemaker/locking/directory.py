@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning_sagemaker.locking import mounts
 from lightning_sagemaker.locking.identity import run_stem
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _VARIABLE = "LIGHTNING_SAGEMAKER_LOCK_DIR"
 _PRIVATE = 0o700
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the private part is below
-_ELSEWHERE = f"HINT: set {_VARIABLE} to a folder on the host's own disk, the same for all processes of a host."
+ELSEWHERE = f"HINT: set {_VARIABLE} to a folder on the host's own disk, the same for all processes of a host."
 
 
 def lock_directory() -> Path:
@@ -36,32 +40,46 @@ def lock_directory() -> Path:
             f"node_lock and once_per_node need a POSIX system, and this one is {os.name!r}. HINT: SageMaker's training"
             " containers are Linux; on Windows try the script in WSL."
         )
-    base, named = _base()
-    if not base.is_dir():
-        problem = "is not a folder" if base.exists() else "does not exist"
-        kind = NotADirectoryError if base.exists() else FileNotFoundError
-        raise kind(f"The folder for lock files, {named}, {problem}. {_ELSEWHERE}")
-    file_system = mounts.kind_of(base)
-    if file_system is not None and mounts.is_network(file_system):
-        raise OSError(
-            f"The folder for lock files, {named}, lies on a network file system ({file_system}), where locks may not"
-            f" exclude, or hang. {_ELSEWHERE}"
-        )
-    folder = base
+    folder = base_folder(os.environ)
     for name in (f"lightning-sagemaker-{os.geteuid()}", run_stem()):
         folder /= name
         _make_private(folder)
     return folder
 
 
-def _base() -> tuple[Path, str]:
+def base_folder(environ: Mapping[str, str]) -> Path:
+    """Folder in which those of all users and runs lie, which exists and is no network file system.
+
+    Args:
+        environ: Environment to read.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        NotADirectoryError: It is a file.
+        OSError: It lies on a network file system.
+    """
+    base, named = _base(environ)
+    if not base.is_dir():
+        problem = "is not a folder" if base.exists() else "does not exist"
+        kind = NotADirectoryError if base.exists() else FileNotFoundError
+        raise kind(f"The folder for lock files, {named}, {problem}. {ELSEWHERE}")
+    file_system = mounts.kind_of(base)
+    if file_system is not None and mounts.is_network(file_system):
+        raise OSError(
+            f"The folder for lock files, {named}, lies on a network file system ({file_system}), where locks may not"
+            f" exclude, or hang. {ELSEWHERE}"
+        )
+    return base
+
+
+def _base(environ: Mapping[str, str]) -> tuple[Path, str]:
     """Where the folder goes, and how to name that."""
     for source in (_VARIABLE, None, "TMPDIR"):
         if source is None:
             if mounts.kind_of(_MEMORY) == "tmpfs" and os.access(_MEMORY, os.W_OK | os.X_OK):
                 return _MEMORY, f"{_MEMORY}"
-        elif os.environ.get(source):
-            base = Path(os.path.realpath(os.environ[source]))
+        elif environ.get(source):
+            base = Path(os.path.realpath(environ[source]))
             return base, f"{base} ({source})"
     base = Path(os.path.realpath("/tmp"))  # noqa: S108
     return base, f"{base}"
@@ -74,7 +92,7 @@ def _make_private(folder: Path) -> None:
         pass
     except OSError as error:
         raise OSError(
-            error.errno, f"The folder {folder} for lock files cannot be made: {error.strerror}. {_ELSEWHERE}"
+            error.errno, f"The folder {folder} for lock files cannot be made: {error.strerror}. {ELSEWHERE}"
         ) from error
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.job import SageMakerJob, lightning_local_rank
+from lightning_sagemaker.job import SageMakerJob, base_dir, lightning_local_rank
 from lightning_sagemaker.job.launchers import read_world
 
 _RUN_ID = "LIGHTNING_SAGEMAKER_RUN_ID"
@@ -85,7 +85,7 @@ def run_stem() -> str:
     job = SageMakerJob.detect()
     chosen = os.environ.get(_RUN_ID, "")
     if job is not None:
-        base = os.path.realpath(os.environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml")
+        base = os.path.realpath(base_dir(os.environ))
         job_name = job.name or "job"
         parts = ["job", job_name, job.current_host, base, chosen, processes.container()]
         label = f"{job_name[:_SHOWN]}-{job.current_host}"

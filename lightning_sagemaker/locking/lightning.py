@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -19,12 +18,11 @@ from lightning_sagemaker.locking.identity import Who, file_stem
 from lightning_sagemaker.locking.node import DEFAULT_TIMEOUT, node_lock
 from lightning_sagemaker.locking.once import explain
 from lightning_sagemaker.locking.outcome import Failure, Outcome, Publication
+from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-log = logging.getLogger("lightning_sagemaker")
 
 _calls = itertools.count()  # all ranks call `prepare_data` equally often
 _INSIDE = "_lightning_sagemaker_inside_setup"

@@ -18,16 +18,14 @@ import filelock
 
 from lightning_sagemaker import processes
 from lightning_sagemaker.locking.bell import Bell
-from lightning_sagemaker.locking.directory import lock_directory
+from lightning_sagemaker.locking.directory import ELSEWHERE, lock_directory
 from lightning_sagemaker.locking.holder import Holder
 from lightning_sagemaker.locking.identity import file_stem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_UNSAFE = (
-    "which two processes can hold at once. HINT: set LIGHTNING_SAGEMAKER_LOCK_DIR to a folder on the host's own disk."
-)
+_UNSAFE = f"which two processes can hold at once. {ELSEWHERE}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,9 @@ class Lock:
         except NotImplementedError as error:
             raise OSError(f"The file system of {self._path} has no locks ({error}). {_UNSAFE}") from error
         except OSError as error:
-            raise OSError(error.errno, f"{self._path} cannot be locked for {self.label}: {error.strerror}.") from error
+            raise OSError(
+                error.errno, f"{self._path} cannot be locked for {self.label}: {error.strerror}. {ELSEWHERE}"
+            ) from error
         if isinstance(self._lock, filelock.SoftFileLock):
             self._lock.release()
             raise OSError(f"On the file system of {self._path} filelock fell back to a lock {_UNSAFE}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from contextlib import contextmanager
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.locking.bell import Listener
 from lightning_sagemaker.locking.lock import Lock
+from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-log = logging.getLogger("lightning_sagemaker")
 
 DEFAULT_TIMEOUT = 1800.0  # seconds, as torch.distributed's own patience with a process group
 _REPORT = 10.0  # seconds between two lines of a waiter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import os
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
@@ -13,11 +12,10 @@ from lightning_sagemaker.locking.identity import Who
 from lightning_sagemaker.locking.lock import Lock
 from lightning_sagemaker.locking.node import DEFAULT_TIMEOUT, acquire, checked_timeout
 from lightning_sagemaker.locking.outcome import MOST_BYTES, Failure, Outcome, Publication
+from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-log = logging.getLogger("lightning_sagemaker")
 
 T = TypeVar("T")
 

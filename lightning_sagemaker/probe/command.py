@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from lightning_sagemaker.findings import table
-from lightning_sagemaker.options import BAD_INPUT
+from lightning_sagemaker.options import BAD_INPUT, write
 from lightning_sagemaker.simulate.spec import DISTRIBUTIONS, Simulation
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES
 from lightning_sagemaker.submit import sdk
 from lightning_sagemaker.submit.checks import check
-from lightning_sagemaker.submit.description import LAUNCHERS, SMDDP_VERSION, describe
+from lightning_sagemaker.submit.choices import describe
+from lightning_sagemaker.submit.command import add_job_options
+from lightning_sagemaker.submit.description import LAUNCHERS, SMDDP_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,17 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     job("--instance-type", metavar="TYPE", help="for example ml.p4d.24xlarge")
     job("--instance-count", type=int, default=2, metavar="N", help="hosts (default: %(default)s)")
     job("--launcher", choices=LAUNCHERS, help="(default: smddprun where there is SMDDP, otherwise torchrun)")
-    job("--role", help="execution role: ARN or name (default: the SDK's)")
-    job("--torch", dest="torch_version", metavar="VERSION", help="of AWS's PyTorch training image")
-    job("--image", metavar="URI", help="another image")
-    job(
-        "--requirement", dest="requirements", action="append", default=[], metavar="LINE", help="or a wheel; repeatable"
-    )
-    job("--region", help="AWS region (default: that of your AWS configuration)")
-    job("--output-uri", dest="output_s3_uri", metavar="S3URI", help="where the job's source and output go")
-    job("--subnet", dest="subnets", action="append", default=[], metavar="ID", help="repeatable")
-    job("--security-group", dest="security_group_ids", action="append", default=[], metavar="ID", help="repeatable")
-    job("--dry-run", action="store_true", help="describe and check, and send nothing")
+    add_job_options(job)
     here = parser.add_argument_group("with --simulate").add_argument
     here("--hosts", type=int, default=2, metavar="N", help="(default: %(default)s)")
     here("--processes-per-host", type=int, default=2, metavar="N", help="(default: %(default)s)")
@@ -158,7 +150,7 @@ def _send(given: argparse.Namespace) -> int:
     findings = check(job, session)
     sys.stdout.write(table(findings))
     if any(finding.level == "fail" for finding in findings):
-        sys.stderr.write("Not sent: a check has failed.\n")
+        sys.stderr.write("Not sent: a check has failed. HINT: mend it.\n")
         return 1
     if given.dry_run:
         return 0
@@ -180,9 +172,7 @@ def _report(log: Iterable[str], output: Path, *, nothing_heard: int = 1) -> int:
         sys.stderr.write(f"lightning-sagemaker probe: error: {error}\n")
         return nothing_heard
     output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    encoding = sys.stdout.encoding or "utf-8"  # errors of libraries have characters that a terminal may lack
-    text = f"\n{as_markdown(found)}\nreport: {output}\n"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    write(f"\n{as_markdown(found)}\nreport: {output}\n", sys.stdout)
     return int(failed(found))
 
 

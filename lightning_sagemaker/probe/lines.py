@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.doctor.masking import MASK, is_credential, without_shapes
+from lightning_sagemaker.doctor.masking import cleaner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +19,6 @@ MARK = "lightning_sagemaker probe: "
 # forwards 4096 bytes at a time, puts no label into it.
 _LONGEST = 3500
 _LONGEST_TEXT = 400
-_SHORTEST_SECRET = 6
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ def line(observation: Observation, environ: Mapping[str, str]) -> str:
         observation: The observation.
         environ: Variables of the process; what those with a credential's name hold is taken out of every text.
     """
-    values = {each.strip() for name, value in environ.items() if is_credential(name) for each in value.splitlines()}
-    secrets = sorted((value for value in values if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)
+    without_secrets = cleaner(environ)
 
     def clean(value: Any) -> Any:  # noqa: ANN401 - JSON
         if isinstance(value, dict):
@@ -56,9 +54,7 @@ def line(observation: Observation, environ: Mapping[str, str]) -> str:
             return [clean(each) for each in value]
         if not isinstance(value, str):
             return value
-        for secret in secrets:
-            value = value.replace(secret, MASK)
-        value = without_shapes(value)
+        value = without_secrets(value)
         return value if len(value) <= _LONGEST_TEXT else value[:_LONGEST_TEXT] + "..."
 
     content = {"rank": observation.rank, "host": observation.host, "key": observation.key}

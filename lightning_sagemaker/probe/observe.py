@@ -13,6 +13,7 @@ from lightning_sagemaker.probe.lines import Observation, say
 from lightning_sagemaker.probe.looks import looks
 from lightning_sagemaker.probe.place import find_place
 from lightning_sagemaker.probe.trials import TRIALS, Task
+from lightning_sagemaker.settings import seconds, switch
 
 if TYPE_CHECKING:
     from lightning_sagemaker.probe.place import Place
@@ -29,13 +30,13 @@ def main() -> None:
     """Observe, and print."""
     begin = time.monotonic()
     place = find_place(os.environ)
-    limit = float(os.environ.get(LIMIT, _LIMIT))
+    limit = seconds(LIMIT, _LIMIT)
 
     def tell(key: str, value: Any) -> None:  # noqa: ANN401 - JSON
         say(Observation(place.rank, place.host, key, value))
 
     world = {"world_size": place.world_size, "local_rank": place.local_rank, "launcher": place.launcher}
-    tell("begin", {**world, "simulated": bool(os.environ.get(SIMULATED))})
+    tell("begin", {**world, "simulated": switch(SIMULATED)})
     for key, look in looks(os.environ, place).items():
         tell(key, guarded(look, _LOOK_LIMIT))
     _try_groups(place, limit, begin + _BUDGET, tell)

@@ -32,7 +32,10 @@ def report(log: Iterable[str]) -> dict[str, Any]:
         # Processes that took themselves for the same rank are an answer too.
         ranks.setdefault(f"{each.rank} on {each.host}", {})[each.key] = each.value
     if not ranks:
-        raise ValueError("no line of a probing job was found in the log")
+        raise ValueError(
+            "no line of a probing job was found in the log. HINT: it must be the whole log of a job that"
+            " `lightning-sagemaker probe` has sent."
+        )
     heard = {observation.rank for observation in observations}
     expected = max((seen.get("begin", {}).get("world_size", 0) for seen in ranks.values()), default=0)
     missing = [rank for rank in range(expected) if rank not in heard]

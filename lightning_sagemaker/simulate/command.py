@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lightning_sagemaker.options import pairs
+from lightning_sagemaker.options import BAD_INPUT, pairs
 from lightning_sagemaker.simulate.run import simulate
 from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, Simulation
 
@@ -17,7 +17,6 @@ example:
 SDK v2 knows the distributions none, torch_distributed, smdistributed, pytorchddp and mpi;
 SDK v3 knows none, torch_distributed (Torchrun) and mpi (MPI).
 """
-BAD_INPUT = 2
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -73,7 +73,10 @@ def free_port() -> int:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
             probe.bind((ADDRESS, port))
             return port
-    raise OSError(f"Of 100 ports from {_PORTS[0]} to {_PORTS[-1]} none is free at {ADDRESS}.")
+    raise OSError(
+        f"Of 100 ports from {_PORTS[0]} to {_PORTS[-1]} none is free at {ADDRESS}. HINT: does a sandbox or a firewall"
+        " forbid to listen there?"
+    )
 
 
 def resource_config(cluster: Cluster, host: str) -> dict[str, Any]:

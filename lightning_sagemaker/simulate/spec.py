@@ -153,13 +153,14 @@ class Simulation:
 
 def _check_launch(job: Simulation) -> None:
     if job.sdk not in DISTRIBUTIONS:
-        raise SimulationError(f"sdk is {job.sdk!r}, expected one of: {', '.join(DISTRIBUTIONS)}.")
+        raise SimulationError(f"sdk is {job.sdk!r}, expected one of: {', '.join(DISTRIBUTIONS)}. HINT: --sdk v2.")
     legal = DISTRIBUTIONS[job.sdk]
     if job.distribution not in legal:
         other = [sdk for sdk, names in DISTRIBUTIONS.items() if job.distribution in names]
-        hint = f" HINT: {job.distribution!r} exists with --sdk {other[0]}." if other else ""
+        hint = f"{job.distribution!r} exists with --sdk {other[0]}." if other else "--distribution none."
         raise SimulationError(
-            f"distribution is {job.distribution!r}, expected with SDK {job.sdk} one of: {', '.join(legal)}.{hint}",
+            f"distribution is {job.distribution!r}, expected with SDK {job.sdk} one of: {', '.join(legal)}."
+            f" HINT: {hint}",
         )
     for name, count in (("hosts", job.hosts), ("processes-per-host", job.processes_per_host)):
         if count < 1:
@@ -225,7 +226,9 @@ def _check_files(job: Simulation) -> None:
             )
     for name, path in job.channels.items():
         if not _CHANNEL.fullmatch(name):
-            raise SimulationError(f"channel is named {name!r}, expected up to 64 letters, digits and . - _")
+            raise SimulationError(
+                f"channel is named {name!r}, expected up to 64 letters, digits and . - _ HINT: --channel NAME=PATH."
+            )
         if not path.exists():
             raise SimulationError(
                 f"channel {name!r} is {str(path)!r}, which does not exist. HINT: --channel NAME=PATH."

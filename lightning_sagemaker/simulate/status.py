@@ -7,6 +7,8 @@ import shutil
 import time
 from typing import TextIO
 
+from lightning_sagemaker.options import write
+
 _ERASE = "\r\x1b[2K"
 
 
@@ -35,10 +37,8 @@ class Console:
         """Write complete lines of the job, all at once."""
         self._erase()
         stream = self._err if error else self._out
-        text = "".join(f"{line}\n" for line in lines)
-        encoding = stream.encoding or "utf-8"
         try:
-            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            write("".join(f"{line}\n" for line in lines), stream)
             stream.flush()
         except BrokenPipeError:
             # Whoever read us has gone (`| head`). What is still written goes nowhere, at interpreter exit too.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from lightning_sagemaker.job import SageMakerJob
+from lightning_sagemaker.messages import log
 from lightning_sagemaker.smddp.probe import (
     BACKEND,
     OPTIMIZE_ALL_GATHER,
@@ -16,7 +16,8 @@ from lightning_sagemaker.smddp.probe import (
     request_all_gather,
 )
 
-log = logging.getLogger("lightning_sagemaker")
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 OnMissing = Literal["native", "error"]
 VARIABLE = "LIGHTNING_SAGEMAKER_ON_MISSING"
@@ -38,7 +39,7 @@ def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> s
         RuntimeError: SMDDP cannot be used, and the policy is ``"error"``.
         ValueError: The policy is neither ``"native"`` nor ``"error"``.
     """
-    policy = _policy(on_missing)
+    policy = read_policy(on_missing, os.environ)
     job = SageMakerJob.detect()
     if sharding == "sharded":
         request_all_gather(job, os.environ)
@@ -77,10 +78,15 @@ def advise_on_sync_batchnorm() -> None:
         )
 
 
-def _policy(on_missing: OnMissing | None) -> OnMissing:
+def read_policy(on_missing: OnMissing | None, environ: Mapping[str, str]) -> OnMissing:
+    """What to do where SMDDP cannot be used: the argument, else the variable, else ``"native"``.
+
+    Raises:
+        ValueError: It is neither ``"native"`` nor ``"error"``.
+    """
     where, value = "on_missing", on_missing
     if on_missing is None:
-        where, value = VARIABLE, cast("OnMissing", os.environ.get(VARIABLE) or "native")
+        where, value = VARIABLE, cast("OnMissing", environ.get(VARIABLE) or "native")
     if value not in get_args(OnMissing):
         raise ValueError(f"{where}={value!r}; expected one of {get_args(OnMissing)}. HINT: 'native' is the default.")
     return cast("OnMissing", value)

@@ -40,11 +40,6 @@ class Availability:
     problem: str | None = None
     cause: BaseException | None = None
 
-    @property
-    def usable(self) -> bool:
-        """Whether a process group may be made with the backend ``smddp``."""
-        return self.problem is None
-
 
 @functools.cache
 def probe() -> Availability:

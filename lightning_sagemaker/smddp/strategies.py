@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import logging
 import os
 import sys
 from importlib import import_module
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch.distributed as dist
 from torch import Tensor
 
+from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.process_group import watched
 from lightning_sagemaker.smddp import collectives
 from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend
@@ -24,18 +24,20 @@ from lightning_sagemaker.smddp.probe import BACKEND, Sharding
 if TYPE_CHECKING:
     from torch.distributed import ReduceOp
 
-log = logging.getLogger("lightning_sagemaker")
-
 Package = Literal["lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"]
 
 
 class _SMDDPMixin:
-    """What SMDDP needs otherwise than Lightning does it.
+    """Lightning's strategy of the same kind over AWS's SMDDP collectives, or over NCCL or gloo where they are missing.
+
+    By name: ``strategy="smddp"`` or ``"smddp_fsdp"``, which always fits the Trainer or Fabric that gets it. A class
+    fits one distribution. Where both are installed, import yours before this name.
 
     Args:
         on_missing: What to do where SMDDP cannot be used: ``"native"``, the default, trains with NCCL or gloo and says
             so loudly; ``"error"`` raises. The environment variable ``LIGHTNING_SAGEMAKER_ON_MISSING`` sets the default.
-        kwargs: Arguments of the Lightning strategy of the same kind.
+        kwargs: Arguments of the Lightning strategy of the same kind. Other than there, ``gradient_as_bucket_view`` is
+            on unless it is given: it saves the memory of one copy of all gradients.
 
     Raises:
         RuntimeError: SMDDP cannot be used, and ``on_missing`` is ``"error"``.
@@ -53,6 +55,9 @@ class _SMDDPMixin:
                 " chooses the backend itself. HINT: leave it out, or use Lightning's own strategy."
             )
         backend = choose_backend(self._sharding, on_missing)
+        if self._sharding == "replicated":
+            # Else every gradient lies in memory twice, in the parameter and in the bucket that is reduced.
+            kwargs.setdefault("gradient_as_bucket_view", True)
         super().__init__(*args, process_group_backend=backend, **kwargs)  # type: ignore[call-arg]
 
     @property
@@ -87,6 +92,7 @@ class _SMDDPMixin:
             with watched(environment, rank, world_size, timeout) as options:
                 dist.init_process_group(BACKEND, rank=rank, world_size=world_size, timeout=timeout, **options)
             if rank == 0:
+                speak()
                 log.info("distributed_backend=%s, %d processes", BACKEND, world_size)
         super().setup_environment()  # type: ignore[misc]
 
@@ -149,7 +155,9 @@ def class_by_name(name: str, *packages: Package) -> type:
 
     Args:
         name: One of the two.
-        packages: Packages of the two distributions. The class is made for the first that is imported, else installed.
+        packages: Packages of the two distributions. The class is made for the first that is imported, else installed:
+            where neither is imported yet, nothing tells which one will be. A class that decides later would have no
+            base, and Trainers refuse what has not theirs.
 
     Raises:
         ImportError: None is installed.

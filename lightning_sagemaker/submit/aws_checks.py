@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lightning_sagemaker.findings import Finding
+from lightning_sagemaker.settings import RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,7 +142,7 @@ def _check_prefix(job: JobDescription, uri: str, s3: Any) -> Iterator[Finding]: 
     found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
     if found.get("KeyCount", 0) == 0 and uri in job.channels.values():
         yield Finding(uri, "fail", "nothing lies under this channel's prefix.", "HINT: check the prefix.")
-    elif found.get("KeyCount", 0) and uri == job.checkpoint_s3_uri and "LIGHTNING_SAGEMAKER_RESUME" in job.environment:
+    elif found.get("KeyCount", 0) and uri == job.checkpoint_s3_uri and RESUME in job.environment:
         yield Finding(
             uri,
             "warn",

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning_sagemaker.findings import table
 from lightning_sagemaker.options import BAD_INPUT, pairs
 from lightning_sagemaker.submit import sdk
 from lightning_sagemaker.submit.checks import check
-from lightning_sagemaker.submit.description import LAUNCHERS, describe
+from lightning_sagemaker.submit.choices import describe
+from lightning_sagemaker.submit.description import LAUNCHERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _EPILOG = """\
 what follows -- are the script's own arguments:
@@ -18,6 +23,25 @@ what follows -- are the script's own arguments:
         --role MyRole --dry-run -- --epochs 30
 exit code: 0 for a job that was sent (with --wait: completed), 1 where a check or the job failed, 2 for bad input
 """
+
+
+def add_job_options(add: Callable[..., object]) -> None:
+    """Add options that say the same of any job.
+
+    Args:
+        add: ``add_argument`` of a parser or a group.
+    """
+    add("--role", help="execution role: ARN or name (default: the SDK's)")
+    add("--torch", dest="torch_version", metavar="VERSION", help="of AWS's PyTorch training image")
+    add("--image", metavar="URI", help="another image")
+    add(
+        "--requirement", dest="requirements", action="append", default=[], metavar="LINE", help="or a wheel; repeatable"
+    )
+    add("--region", help="AWS region (default: that of your AWS configuration)")
+    add("--output-uri", dest="output_s3_uri", metavar="S3URI", help="where the job's source and what it makes go")
+    add("--subnet", dest="subnets", action="append", default=[], metavar="ID", help="repeatable")
+    add("--security-group", dest="security_group_ids", action="append", default=[], metavar="ID", help="repeatable")
+    add("--dry-run", action="store_true", help="describe and check, and send nothing")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,24 +63,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--instance-type", required=True, metavar="TYPE", help="for example ml.p4d.24xlarge")
     add("--instance-count", type=int, default=1, metavar="N", help="hosts (default: %(default)s)")
     add("--strategy", help="Lightning's strategy, where the script sets none")
-    add("--role", help="execution role: ARN or name (default: the SDK's)")
     add("--sdk", choices=("v2", "v3"), help="SageMaker Python SDK (default: the one that is installed)")
     add("--launcher", choices=LAUNCHERS, help="(default: what the strategy needs)")
     add("--processes-per-host", type=int, metavar="N", help="(default: one for each GPU)")
-    add("--torch", dest="torch_version", metavar="VERSION", help="of AWS's PyTorch training image")
-    add("--image", metavar="URI", help="another image")
     add("--source-dir", type=Path, metavar="PATH", help="folder to send (default: the script's)")
-    add(
-        "--requirement", dest="requirements", action="append", default=[], metavar="LINE", help="or a wheel; repeatable"
-    )
     add("--name", help="beginning of the job's name (default: the script's)")
-    add("--region", help="AWS region (default: that of your AWS configuration)")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the job; repeatable")
     add("--channel", action="append", default=[], metavar="NAME=S3URI", help="input channel; repeatable")
     add("--checkpoint-uri", dest="checkpoint_s3_uri", metavar="S3URI", help="where /opt/ml/checkpoints is kept")
-    add("--output-uri", dest="output_s3_uri", metavar="S3URI", help="where model and output go")
-    add("--subnet", dest="subnets", action="append", default=[], metavar="ID", help="repeatable")
-    add("--security-group", dest="security_group_ids", action="append", default=[], metavar="ID", help="repeatable")
     add("--spot", action="store_true", help="managed spot instances, resuming from the newest checkpoint")
     add("--max-run", type=int, default=86_400, metavar="SECONDS", help="(default: %(default)s)")
     add("--max-wait", type=int, metavar="SECONDS", help="with --spot, training included (default: twice --max-run)")
@@ -64,7 +78,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--volume-gb", type=int, default=100, metavar="GB", help="(default: %(default)s)")
     add("--metric", dest="metrics", action="append", default=[], metavar="NAME", help="for the job page; repeatable")
     add("--simulate-first", action="store_true", help="run the script for one batch on this machine first")
-    add("--dry-run", action="store_true", help="describe and check, and send nothing")
+    add_job_options(add)
     add("--json", action="store_true", help="with --dry-run: the description as JSON")
     add("--force", action="store_true", help="send it although a check has failed")
     add("--wait", action="store_true", help="follow the job's log until it ends")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.findings import Finding
 from lightning_sagemaker.instances import instance
+from lightning_sagemaker.smddp.names import sharding_of
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES as SMDDP_TYPES
 from lightning_sagemaker.submit.description import SMDDP_VERSION
 from lightning_sagemaker.submit.source import files
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from lightning_sagemaker.submit.description import JobDescription
 
 _LARGE = 500  # MB of a source folder: every host fetches it at the price of the whole cluster
-_SHARDED = "fsdp"
 _OUTPUT = 1500  # characters of a failed simulation that are shown
 
 
@@ -133,8 +133,9 @@ def _check_image(job: JobDescription) -> Finding:
 
 
 def _check_smddp(job: JobDescription) -> Finding:
-    strategy, problems = job.strategy or "", []
-    if not strategy.startswith("smddp"):
+    strategy, problems = job.strategy, []
+    sharding = sharding_of(strategy)
+    if sharding is None:
         return Finding("SMDDP", "ok", "not asked for.")
     if job.image is None and _version(job.torch_version) > _version(SMDDP_VERSION):
         problems.append(
@@ -147,7 +148,7 @@ def _check_smddp(job: JobDescription) -> Finding:
         )
     if job.instance_count == 1:
         problems.append("it brings nothing on one instance (HINT: --strategy ddp)")
-    sharded = _SHARDED in strategy
+    sharded = sharding == "sharded"
     if sharded != (job.launcher == "torchrun"):
         wanted = "torchrun" if sharded else "smddprun"
         served = "all-gathers, which sharded strategies need," if sharded else "all-reduces, which it needs,"

@@ -203,6 +203,12 @@ def test_the_folder_is_the_one_of_the_checkpoint_configuration(job: Path, base: 
     assert checkpoint_folder() == tmp_path / "elsewhere"
 
 
+def test_the_environment_may_be_given(job: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRAINING_JOB_NAME")
+    assert checkpoint_folder() is None
+    assert checkpoint_folder({"TRAINING_JOB_NAME": "digits", "SAGEMAKER_BASE_DIR": str(base)}) == job
+
+
 def test_a_job_without_the_folder_has_none(job: Path) -> None:
     job.rmdir()
     assert checkpoint_folder() is None

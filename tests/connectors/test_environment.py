@@ -405,6 +405,16 @@ def test_without_a_launcher_the_gpus_are_counted_by_lightning(
     assert (strategy.num_processes, strategy.num_nodes, strategy.world_size) == (4, 2, 8)
 
 
+def test_neuron_cores_that_lightning_cannot_use_start_no_processes(
+    make: Make, job: Job, see_gpus: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see_gpus(0)
+    job("none", gpus=0)
+    monkeypatch.setenv("SM_NUM_NEURONS", "32")
+    strategy = make(accelerator="cpu").strategy
+    assert (strategy.num_processes, strategy.num_nodes, strategy.world_size) == (1, 2, 2)
+
+
 def test_without_a_launcher_explicit_devices_are_taken(make: Make, job: Job) -> None:
     job("none", gpus=8)
     strategy = make(accelerator="cpu", devices=3).strategy

@@ -58,7 +58,7 @@ def doctor(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
 @pytest.fixture
 def known_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine that is not looked at, outside of any job."""
-    monkeypatch.setattr(machine_module, "probe_machine", lambda: MACHINE)
+    monkeypatch.setattr(machine_module, "probe_machine", lambda _: MACHINE)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
 
 
@@ -111,7 +111,7 @@ def test_the_exit_code_is_1_where_something_fails(
     assert main(["doctor"]) == 0
     monkeypatch.setenv("LIGHTNING_SAGEMAKER_RESUME", "perhaps")
     assert main(["doctor"]) == 1
-    assert "**FAIL** LIGHTNING_SAGEMAKER_RESUME='perhaps'" in capsys.readouterr().out
+    assert "**FAIL** Environment variable `LIGHTNING_SAGEMAKER_RESUME`='perhaps'; expected" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("known_machine")

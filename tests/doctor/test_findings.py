@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker import heartbeat, settings
+from lightning_sagemaker import heartbeat
 from lightning_sagemaker.doctor.examination import examine
 from lightning_sagemaker.doctor.settings import SETTINGS
 from lightning_sagemaker.reachability import lines
@@ -181,7 +181,7 @@ def test_v3_mpi_that_starts_the_processes_of_one_host_only_fails_with_the_repair
             {},
             "setting-malformed",
             "fail",
-            "LIGHTNING_SAGEMAKER_HEARTBEAT='soon'",
+            "`LIGHTNING_SAGEMAKER_HEARTBEAT`='soon'",
         ),
         (
             {**TORCHRUN, "LIGHTNING_SAGEMAKER_LOCK_DIR": "/no/such"},
@@ -189,7 +189,15 @@ def test_v3_mpi_that_starts_the_processes_of_one_host_only_fails_with_the_repair
             {},
             "setting-malformed",
             "fail",
-            "a folder",
+            "/no/such (LIGHTNING_SAGEMAKER_LOCK_DIR), does not exist",
+        ),
+        (
+            {**TORCHRUN, "LIGHTNING_SAGEMAKER_AUTOLOAD": "perhaps"},
+            MACHINE,
+            {},
+            "setting-malformed",
+            "warn",
+            "`LIGHTNING_SAGEMAKER_AUTOLOAD`='perhaps'; expected 1",
         ),
         ({**TORCHRUN, "LIGHTNING_SAGEMAKER_RESUM": "1"}, MACHINE, {}, "setting-unknown", "warn", "no setting"),
         (
@@ -246,6 +254,8 @@ def test_it_is_found_and_brings_its_fix(  # noqa: PLR0917 - a row of the table
         (TORCHRUN, replace(MACHINE, versions={}), {}, "mpi4py-missing"),
         ({"LIGHTNING_SAGEMAKER_RESUME": "1"}, MACHINE, {}, "nothing-to-resume"),
         ({"LIGHTNING_SAGEMAKER_STANDIN_LOG": "x"}, MACHINE, {}, "setting-unknown"),
+        ({"LIGHTNING_SAGEMAKER_PROBE_SIMULATED": "1"}, MACHINE, {}, "setting-unknown"),
+        ({"LIGHTNING_SAGEMAKER_METRICS": "true"}, MACHINE, {}, "setting-malformed"),
         ({"LIGHTNING_SAGEMAKER_AUTOLOAD": "1"}, MACHINE, {}, "autoload-off"),
         ({"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}, MACHINE, {}, "torch-autoload-off"),  # the .pth file loaded it
     ],
@@ -273,21 +283,6 @@ def test_the_worst_stands_first(in_job: Examine) -> None:
 def test_a_misspelt_setting_is_answered_with_the_right_name(in_job: Examine) -> None:
     (finding,) = of_kind(in_job({"LIGHTNING_SAGEMAKER_HARTBEAT": "3"}), "setting-unknown")
     assert finding.fix == "HINT: LIGHTNING_SAGEMAKER_HEARTBEAT?"
-
-
-@pytest.mark.parametrize("value", ["", " ", "0", "12.5", "1e2", "-1", "inf", "nan", "soon", "1 s", "\t3"])
-@pytest.mark.parametrize("name", ["HEARTBEAT", "REACHABILITY"])
-def test_seconds_are_malformed_for_the_doctor_where_they_are_for_the_package(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (setting,) = (each for each in SETTINGS if each.name == name)
-    monkeypatch.setenv(setting.variable, value)
-    try:
-        settings.seconds(setting.variable, 1.0)
-    except ValueError:
-        assert not setting.accepts(value)
-    else:
-        assert not value or setting.accepts(value)
 
 
 def test_defaults_are_those_of_the_package() -> None:

@@ -47,7 +47,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 def test_versions_come_from_the_modules_that_import(fake: Fake) -> None:
     fake()
-    found = probe_machine().imports
+    found = probe_machine({}).imports
     assert found["torch"] == {
         "version": "2.4.1",
         "cuda": None,
@@ -76,7 +76,7 @@ def test_versions_come_from_the_modules_that_import(fake: Fake) -> None:
 )
 def test_however_an_import_ends_it_is_a_finding(fake: Fake, tmp_path: Path, text: str, words: str) -> None:
     fake(torch=text)
-    machine = probe_machine()
+    machine = probe_machine({})
     assert machine.gpus is None
     (finding,) = of_kind(examine({}, tmp_path, machine), "import-torch")
     assert words in finding.what
@@ -84,7 +84,7 @@ def test_however_an_import_ends_it_is_a_finding(fake: Fake, tmp_path: Path, text
 
 def test_a_crash_of_one_module_does_not_lose_those_before(fake: Fake) -> None:
     fake(pytorch_lightning="import os; os.abort()")
-    found = probe_machine().imports
+    found = probe_machine({}).imports
     assert found["torch"]["version"] == "2.4.1"
     assert "SIGABRT" in found["pytorch_lightning"]["problem"]
 
@@ -92,17 +92,17 @@ def test_a_crash_of_one_module_does_not_lose_those_before(fake: Fake) -> None:
 def test_an_import_that_hangs_is_given_up(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(torch="import time; time.sleep(60)")
     monkeypatch.setattr(module, "_PATIENCE", 2.0)
-    assert "did not end within 2 s" in probe_machine().imports["torch"]["problem"]
+    assert "did not end within 2 s" in probe_machine({}).imports["torch"]["problem"]
 
 
 def test_what_modules_print_does_not_disturb(fake: Fake) -> None:
     fake(torch=f"import os; print('hello', flush=True); os.write(1, b'no end of line')\n{GOOD_TORCH}")
-    assert probe_machine().imports["torch"]["version"] == "2.4.1"
+    assert probe_machine({}).imports["torch"]["version"] == "2.4.1"
 
 
 def test_an_interpreter_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    assert "/no/such/python" in probe_machine().imports["torch"]["problem"]
+    assert "/no/such/python" in probe_machine({}).imports["torch"]["problem"]
 
 
 def test_damaged_metadata_is_unknown_and_no_error(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,32 +112,28 @@ def test_damaged_metadata_is_unknown_and_no_error(fake: Fake, monkeypatch: pytes
     fake()
     monkeypatch.setattr(importlib.metadata, "version", damaged)
     monkeypatch.setattr(importlib.metadata, "entry_points", damaged)
-    machine = probe_machine()
+    machine = probe_machine({})
     assert machine.versions["torch"] is None
     assert machine.entry_point is False
 
 
-def test_a_malformed_checkpoint_configuration_is_a_finding(
-    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_malformed_checkpoint_configuration_is_a_finding(fake: Fake, tmp_path: Path) -> None:
     fake()
     config = tmp_path / "input" / "config"
     config.mkdir(parents=True)
     (config / "checkpointconfig.json").write_text("{}")
-    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
-    monkeypatch.setenv("TRAINING_JOB_NAME", "digits")
-    (finding,) = of_kind(examine({}, tmp_path, probe_machine()), "checkpoints-unreadable")
+    machine = probe_machine({"SAGEMAKER_BASE_DIR": str(tmp_path), "TRAINING_JOB_NAME": "digits"})
+    (finding,) = of_kind(examine({}, tmp_path, machine), "checkpoints-unreadable")
     assert "checkpointconfig.json has no `LocalPath`" in finding.what
 
 
-def test_the_checkpoint_folder_of_the_job_is_found(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checkpoint_folder_of_the_job_is_found(fake: Fake, tmp_path: Path) -> None:
     fake()
     config = tmp_path / "input" / "config"
     config.mkdir(parents=True)
     (config / "checkpointconfig.json").write_text(json.dumps({"LocalPath": str(tmp_path)}))
-    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
-    monkeypatch.setenv("TRAINING_JOB_NAME", "digits")
-    assert probe_machine().checkpoint_folder == str(tmp_path)
+    environ = {"SAGEMAKER_BASE_DIR": str(tmp_path), "TRAINING_JOB_NAME": "digits"}
+    assert probe_machine(environ).checkpoint_folder == str(tmp_path)
 
 
 def test_efa_devices_are_told_from_others_by_their_driver(tmp_path: Path) -> None:

@@ -346,7 +346,7 @@ MODES: dict[str, Mode] = {
     "v2-none-1-device": _row("v2", TWO, one_group(*TWO), _in(_none, TWO, "algo-1", *V2, **_ONE_DEVICE)),
     "v2-none-cpu": _row("v2", TWO, one_group(*TWO), _in(_none, TWO, "algo-1", *V2, **_NO_DEVICE)),
     "v2-none-neurons": _row(
-        "v2", TWO, one_group(*TWO), _in(_none, TWO, "algo-1", *V2, processes=32, accelerators=(0, 32))
+        "v2", TWO, one_group(*TWO), _in(_none, TWO, "algo-1", *V2, processes=None, accelerators=(0, 32))
     ),
     "v2-none-2-groups": _row(
         "v2",

@@ -305,7 +305,6 @@ def test_a_world_that_does_not_fit_the_hosts_is_refused(
         ("LOCAL_RANK", "-1"),
         ("SM_NUM_GPUS", "eight"),
         ("SM_NUM_GPUS", "1025"),
-        ("SM_NUM_NEURONS", "-1"),
     ],
 )
 def test_a_variable_that_is_no_number_is_refused(name: str, text: str, refusal: Callable[..., str]) -> None:
@@ -337,8 +336,8 @@ def test_a_stray_world_size_alone_says_nothing(detect: Detect) -> None:
     assert detect({**NONE.environ, "WORLD_SIZE": "16"}, NONE.config) == NONE.expected
 
 
-def test_devices_that_the_job_tells_are_those_of_this_host(detect: Detect) -> None:
-    for gpus, neurons, told in [("4", "0", 4), ("0", "32", 32), ("0", "0", None), ("", "", None)]:
+def test_only_gpus_are_devices_for_which_lightning_starts_processes(detect: Detect) -> None:
+    for gpus, neurons, told in [("4", "0", 4), ("0", "32", None), ("0", "0", None), ("", "", None)]:
         found = detect({**NONE.environ, "SM_NUM_GPUS": gpus, "SM_NUM_NEURONS": neurons}, NONE.config)
         assert found is not None
         assert found.local_world_size == told

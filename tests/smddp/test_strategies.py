@@ -55,7 +55,21 @@ def test_a_name_makes_a_ddp_strategy_of_the_same_distribution(package: str, name
     assert type(strategy).__name__ == "SMDDPStrategy"
     assert isinstance(strategy, importlib.import_module(f"{package}.strategies").DDPStrategy)
     expected = {} if name == "smddp" else {"find_unused_parameters": name.endswith("true")}
-    assert strategy._ddp_kwargs == expected
+    assert strategy._ddp_kwargs == {"gradient_as_bucket_view": True, **expected}
+
+
+@every_package
+def test_gradients_lie_in_memory_once_unless_told_otherwise(package: Any) -> None:
+    strategy = strategy_class(package, "replicated")(gradient_as_bucket_view=False)
+    assert strategy._ddp_kwargs == {"gradient_as_bucket_view": False}
+    strategy = owner(package, accelerator="cpu", devices=1, strategy=strategy_class(package, "replicated")()).strategy
+    assert strategy._ddp_kwargs == {"gradient_as_bucket_view": True}
+
+
+@every_package
+def test_no_option_of_ddp_reaches_fsdp(package: Any) -> None:
+    strategy = strategy_class(package, "sharded")()
+    assert "gradient_as_bucket_view" not in (strategy._fsdp_kwargs if "fabric" in package else strategy.kwargs)
 
 
 @every_package

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from lightning_sagemaker.instances import instance, known_types
+from lightning_sagemaker.instances import instance
 from lightning_sagemaker.submit import check as check_all
 from lightning_sagemaker.submit import describe
 from lightning_sagemaker.submit.local_checks import check, simulate
@@ -125,9 +125,7 @@ for page in boto3.client("ec2").get_paginator("describe_instance_types").paginat
 result = types
 """
     told = aws.python(code)
-    compared = [name for name in known_types() if name in told]
+    compared = {name: known for name in told if (known := instance(name))}
     assert len(compared) > 30
-    for name in compared:
-        known = instance(name)
-        assert known is not None
+    for name, known in compared.items():
         assert [known.gpus, known.efa] == told[name], name

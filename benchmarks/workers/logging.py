@@ -1,0 +1,78 @@
+"""What one ``self.log(..., sync_dist=True)`` costs: steps with many metrics against steps with none."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import lightning as L  # noqa: N812 - its usual name
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks.steps import slowest_rank
+from benchmarks.workers import results
+from benchmarks.workers.clock import Clock
+from benchmarks.workers.training import trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WARM_UP = 5  # steps of each kind that are not counted
+
+
+class Logging(L.LightningModule):
+    """A tiny network; every other step logs, so that both kinds of step meet the same disturbances."""
+
+    def __init__(self, settings: Mapping[str, Any], clock: Clock) -> None:
+        super().__init__()
+        self.clock, self.names = clock, [f"metric {number}" for number in range(settings["metrics"])]
+        self.net = torch.nn.Linear(8, 1)
+        self.seconds: list[float] = []
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        """Loss; in odd steps also the metrics."""
+        loss: torch.Tensor = self.net(batch).square().mean()
+        if batch_idx % 2:
+            value = loss.detach()
+            for name in self.names:
+                self.log(name, value, sync_dist=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD."""
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+    def on_train_batch_start(self, *_: Any) -> None:  # noqa: ANN401 - Lightning's
+        """A step is from here to here."""
+        self.clock.mark()
+
+    def on_train_epoch_end(self) -> None:
+        """Keep the steps."""
+        self.seconds = self.clock.seconds()
+
+
+def main() -> None:
+    """Train, and write down the launch."""
+    planned, path = results.arguments()
+    settings = planned.settings
+    torch.manual_seed(settings["seed"])
+    batches: Any = [torch.randn(4, 8) for _ in range(2 * settings["steps"] + 1)]
+    module = Logging(settings, Clock())
+    trainer(settings, max_epochs=1).fit(module, DataLoader(batches, batch_size=None))
+
+    def combine(_: str, steps: results.Steps, __: list[dict[str, float]]) -> dict[str, float]:
+        seconds = slowest_rank(steps)
+        silent, logged = (float(median(seconds[kind::2][WARM_UP:])) for kind in (0, 1))
+        return {
+            "sync_dist_per_metric_seconds": (logged - silent) / settings["metrics"],
+            "step_without_metrics": silent,
+            "step_with_metrics": logged,
+        }
+
+    processes = settings["processes_per_host"]
+    case = f"{settings['metrics']} metrics, {settings['world_size'] // processes} x {processes}"
+    results.write(planned, path, [(case, module.seconds, {})], combine)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""From what each rank measured to one launch in the samples file, by way of the store that made the process group."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch.distributed as dist
+
+from benchmarks.environment import gather
+from benchmarks.plan import SIMULATED, Planned
+from benchmarks.samples import Launch, append
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Steps = tuple[tuple[float, ...], ...]
+
+
+def arguments() -> tuple[Planned, Path]:
+    """The launch, and the samples file."""
+    return Planned(**json.loads(sys.argv[1])), Path(sys.argv[2])
+
+
+def of_all_ranks(mine: Any) -> list[Any] | None:  # noqa: ANN401 - what JSON can say
+    """Values of all ranks on rank 0, None on the others.
+
+    Not by a collective: SMDDP has none for objects, and what is measured should not be what carries the result.
+    """
+    if not dist.is_initialized():
+        return [mine]
+    store = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - torch has no public name for it
+    store.set(f"benchmark/{dist.get_rank()}", json.dumps(mine))
+    if dist.get_rank():
+        store.get("benchmark/read")  # rank 0 may be the one that serves the store
+        return None
+    values = [json.loads(store.get(f"benchmark/{rank}")) for rank in range(dist.get_world_size())]
+    store.set("benchmark/read", "yes")
+    return values
+
+
+def write(
+    planned: Planned,
+    path: Path,
+    results: Sequence[tuple[str, Sequence[float], dict[str, float]]],
+    combine: Callable[[str, Steps, list[dict[str, float]]], dict[str, float]],
+) -> None:
+    """Add one launch for each case; called on all ranks.
+
+    Args:
+        planned: The launch.
+        path: Samples file, written by rank 0.
+        results: For each case of this rank its name, seconds of its steps, and other numbers.
+        combine: From a case, the steps of all ranks and the numbers of all ranks to the launch's numbers.
+    """
+    ranks = of_all_ranks(results)
+    if ranks is None:
+        return
+    backend = dist.get_backend() if dist.is_initialized() else "none"
+    environment = gather(
+        backend,
+        stand_in=False,  # a stand-in says so itself
+        launcher=_launcher(),
+        hosts=planned.settings["world_size"] // planned.settings["processes_per_host"],
+        instance_type=None if SIMULATED in os.environ else os.environ.get("SM_CURRENT_INSTANCE_TYPE"),
+    )
+    labels = () if environment.gpus else ("plumbing check",)
+    for each in zip(*ranks, strict=True):
+        case = each[0][0]
+        steps = tuple(tuple(seconds) for _, seconds, _ in each)
+        numbers = combine(case, steps, [numbers for _, _, numbers in each])
+        append(
+            path,
+            Launch(
+                suite=planned.suite,
+                case=case,
+                arm=planned.arm,
+                role=planned.role,
+                index=planned.index,
+                settings=planned.settings,
+                environment=environment,
+                steps=steps if any(steps) else (),
+                numbers=numbers,
+                labels=labels,
+            ),
+        )
+
+
+def _launcher() -> str:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "torchrun"
+    return "mpirun" if "OMPI_COMM_WORLD_SIZE" in os.environ else "none"

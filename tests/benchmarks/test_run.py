@@ -1,0 +1,87 @@
+"""The whole program on this machine, with few launches: real torchrun, real mpirun, the stand-in for SMDDP."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tqdm import tqdm
+
+from benchmarks.__main__ import main as command
+from benchmarks.run import Step, follow, main, steps
+from benchmarks.samples import read
+
+if TYPE_CHECKING:
+    from benchmarks.samples import Launch
+
+# The environment that has torch and Lightning lies around that of the harness: scripts/setup.sh.
+PYTHON = Path(sys.prefix).parent / "bin" / "python"
+
+
+def measured(folder: Path, suite: str) -> list[Launch]:
+    code = main(["--suites", suite, "--launches", "1", "--python", str(PYTHON), "--output", str(folder)])
+    assert code == 1  # one launch is not enough to judge anything
+    assert "not enough runs" in (folder / "report.md").read_text().splitlines()[0]
+    (samples,) = folder.glob("samples-*.jsonl")
+    return read(samples)
+
+
+@pytest.mark.timeout(280)
+def test_collectives_are_checked_and_measured_on_the_backend_that_was_asked_for(tmp_path: Path) -> None:
+    launches = measured(tmp_path, "collectives")
+    backends = {(launch.arm, launch.environment.backend, launch.environment.stand_in) for launch in launches}
+    assert backends == {("gloo", "gloo", False), ("gloo again", "gloo", False), ("smddp", "smddp", True)}
+    assert {launch.environment.launcher for launch in launches} == {"mpirun"}
+    assert {len(launch.steps) for launch in launches} == {2}
+    cases = {launch.case for launch in launches if launch.arm == "smddp"}
+    assert {"all_reduce, 1 KiB", "all_reduce, 4 MiB", "all_gather, 256 KiB"} <= cases
+    assert not [case for case in cases if case.startswith("reduce_scatter")]  # SMDDP has none under mpirun
+    for launch in launches:
+        algbw, busbw = launch.numbers["algbw, GB/s"], launch.numbers["busbw, GB/s"]
+        factor = {"all_reduce": 1.0, "all_gather": 0.5, "reduce_scatter": 0.5, "broadcast": 1.0}  # for two ranks
+        assert busbw == pytest.approx(algbw * factor[launch.case.partition(",")[0]])
+    assert "stand-in, plumbing check" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.timeout(280)
+def test_logging_is_measured_with_and_without_metrics_on_stock_and_on_ours(tmp_path: Path) -> None:
+    samples = tmp_path / "samples.jsonl"
+    step, *_ = steps(["logging"], str(PYTHON), samples, full=False, count=1)
+    with tqdm(total=step.count, file=io.StringIO()) as bar:
+        follow(step, bar)
+        assert bar.n == step.count
+    launches = read(samples)
+    assert {launch.arm for launch in launches} == {"native", "native again", "smddp"}
+    for launch in launches:
+        assert launch.numbers["step_with_metrics"] > launch.numbers["step_without_metrics"] > 0
+        assert {len(steps) for steps in launch.steps} == {60}
+        assert launch.environment.launcher == "torchrun"
+
+
+def test_a_program_that_fails_ends_the_run_with_its_last_words() -> None:
+    step = Step("training", (sys.executable, "-c", "print('no space left'); raise SystemExit(3)"), 1)
+    with (
+        tqdm(total=1, file=io.StringIO()) as bar,
+        pytest.raises(RuntimeError, match=r"training ended with exit code 3:\nno space left"),
+    ):
+        follow(step, bar)
+
+
+def test_a_full_run_covers_every_suite_and_counts_its_launches(tmp_path: Path) -> None:
+    suites = ("training", "logging", "self-check", "collectives", "start-up", "locking", "diagnosis")
+    found = list(steps(suites, "python", tmp_path / "samples.jsonl", full=True, count=12))
+    text = " ".join(" ".join(step.command) for step in found)
+    assert all(suite.replace("-", "_") in text or suite in text for suite in suites)
+    assert all(step.count % 12 == 0 for step in found)
+
+
+def test_commands_are_listed_where_none_is_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    with pytest.raises(SystemExit, match="2"):
+        command()
+    assert "measure on this machine" in capsys.readouterr().err

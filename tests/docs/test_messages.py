@@ -1,0 +1,241 @@
+"""Troubleshooting has an entry for each message of the package: who is stopped by one finds it by its words."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "lightning_sagemaker"
+PAGE = ROOT / "docs" / "troubleshooting.md"
+
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+# Functions of the package that show what they are given, or that make a job's failure of it.
+SINKS = {"_say", "_complain", "report", "report_to_all", "_weigh", "note"}
+LONGEST = 40  # characters by which a message is looked for
+SHORTEST = 8  # fewer are found by chance
+DEEPEST = 4  # variables that stand for variables
+
+# Where all that is said comes from elsewhere, `file:function`, and from where.
+PASSED_ON = {
+    "_autoload.py:_complain": "its callers, which are looked at themselves",
+    "connectors/signals.py:_end": "raises an exit code",
+    "connectors/signals.py:_end_at_once": "raises an exit code",
+    "failure.py:report_to_all": "its callers",
+    "probe/command.py:_report": "reads a log, and says nothing",
+    "reachability/neighbours.py:_await_outcome": "another host, in the words of `blocked`",
+    "reachability/roll_call.py:_say_once": "its callers",
+    "simulate/run.py:simulate": "the plan's notes",
+    "smddp/policy.py:_say": "its callers",
+    "smddp/waiting.py:wait": "another rank, in the words of `fail`",
+}
+# What no user sees: `file`, or `file:exception`.
+UNSEEN = {
+    "__init__.py": "Python's own AttributeError for a name that is not there",
+    "fabric.py": "the same",
+    "probe/operations.py": "words of the probe to itself, which its report shows beside a question",
+    "checkpoint/reading.py:EOFError": "caught in the same function",
+}
+
+
+class _Messages(ast.NodeVisitor):
+    """Collects what one file raises, logs and says."""
+
+    def __init__(self, file: str, functions: dict[str, list[ast.FunctionDef]]) -> None:
+        self.found: list[tuple[str, str]] = []  # place, message with \0 for what is filled in
+        self.unknown: set[str] = set()
+        self._file = file
+        self._functions = functions
+        self._stack: list[ast.FunctionDef] = []
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._stack.append(node)
+        self.generic_visit(node)
+        self._stack.pop()
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        if isinstance(node.exc, ast.Call) and f"{self._file}:{ast.unparse(node.exc.func)}" not in UNSEEN:
+            self._collect(node, node.exc.args)
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+        logs = name in LEVELS and (owner == "log" or owner.startswith("logging.getLogger"))
+        if logs or name in SINKS or ast.unparse(node.func) in ("sys.stderr.write", "parser.error", "notes.append"):
+            self._collect(node, node.args[:1])
+        for keyword in node.keywords:
+            if keyword.arg == "problem":
+                self._collect(node, [keyword.value])
+        self.generic_visit(node)
+
+    def _collect(self, node: ast.AST, arguments: list[ast.expr]) -> None:
+        texts = [text for argument in arguments for text in self._texts(argument)]
+        told = [text for text in texts if len("".join(pieces(text))) >= SHORTEST]
+        function = self._stack[-1].name if self._stack else ""
+        self.found += [(f"{self._file}:{getattr(node, 'lineno', 0)}", text) for text in told]
+        if not told:
+            self.unknown.add(f"{self._file}:{function}")
+
+    def _texts(self, node: ast.expr, depth: int = 0) -> Iterator[str]:
+        """Texts that an expression may stand for: its own, those of a variable, those that a function returns."""
+        if (text := _text(node)) is not None:
+            yield text
+        elif isinstance(node, (ast.BinOp, ast.IfExp, ast.BoolOp)):
+            for part in ast.iter_child_nodes(node):
+                if isinstance(part, ast.expr) and not (isinstance(node, ast.IfExp) and part is node.test):
+                    yield from self._texts(part, depth)
+        elif isinstance(node, ast.Name) and depth < DEEPEST:
+            yield from self._values(node.id, depth + 1)
+        elif isinstance(node, ast.Call) and depth < DEEPEST:
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            for function in self._functions.get(name, []):
+                yield from _sentences(function)
+
+    def _values(self, name: str, depth: int) -> Iterator[str]:
+        for node in ast.walk(self._stack[-1]) if self._stack else ():
+            for target, value in _assigned(node):
+                if isinstance(target, ast.Name) and target.id == name:
+                    yield from self._texts(value, depth)
+
+
+def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Targets and values of any kind of assignment."""
+    value = node.iter if isinstance(node, ast.For) else getattr(node, "value", None)
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.For, ast.NamedExpr)):
+        targets = [node.target]
+    else:
+        return
+    for target in targets:
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            yield from zip(target.elts, value.elts, strict=True)
+        elif value is not None:
+            yield target, value
+
+
+def _sentences(function: ast.FunctionDef) -> Iterator[str]:
+    """Sentences in a function's body, but for its docstring and its assertions."""
+    passed_over: set[int] = set()
+    for statement in function.body[1:] if ast.get_docstring(function) else function.body:
+        for node in ast.walk(statement):  # parents before their parts
+            text = _text(node) if id(node) not in passed_over else None
+            if isinstance(node, (ast.JoinedStr, ast.Assert)):
+                passed_over |= {id(part) for part in ast.walk(node)}
+            if text is not None and " " in " ".join(pieces(text)):
+                yield text
+
+
+def _text(node: ast.AST) -> str | None:
+    """A text as it stands, with \\0 where something is filled in."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def pieces(message: str) -> list[str]:
+    """The constant words by which a message is looked for: those that it begins with, without its advice."""
+    said = re.sub(r"%(\.\d+f|\d*[sdrgf])", "\0", message.partition("HINT:")[0])
+    found: list[str] = []
+    room = LONGEST
+    for part in said.split("\0"):
+        words = " ".join(plain(part).split())
+        if len(words) > room:
+            words = words[:room].rpartition(" ")[0]
+        if re.search(r"\w", words):
+            found.append(words.strip(" .,:;()"))
+            room -= len(words)
+        if room < SHORTEST:
+            break
+    return found
+
+
+def plain(text: str) -> str:
+    """A text without the signs by which Markdown shows code."""
+    return text.replace("`", "").replace("\\", "")
+
+
+def is_told(message: str, page: str) -> bool:
+    """Whether a page shows a message, with anything in the places that are filled in."""
+    return re.search("[^\n]{0,90}?".join(map(re.escape, pieces(message))), page) is not None
+
+
+@functools.cache
+def _read() -> tuple[list[tuple[str, str]], set[str]]:
+    trees = {
+        path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if "standin" not in path.parts
+    }
+    functions: dict[str, list[ast.FunctionDef]] = {}
+    for tree in trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                functions.setdefault(node.name, []).append(node)
+    found: list[tuple[str, str]] = []
+    unknown: set[str] = set()
+    for file, tree in trees.items():
+        if file not in UNSEEN:
+            messages = _Messages(file, functions)
+            messages.visit(tree)
+            found += messages.found
+            unknown |= messages.unknown
+    return found, unknown
+
+
+def test_each_message_has_an_entry() -> None:
+    page = plain(PAGE.read_text(encoding="utf-8"))
+    messages, _ = _read()
+    assert len(messages) > 150, "the search finds them"
+    missing = [f"{place}: {'...'.join(pieces(text))}" for place, text in messages if not is_told(text, page)]
+    assert not missing, "docs/troubleshooting.md has no entry for\n" + "\n".join(missing)
+
+
+def test_no_message_escapes_the_search() -> None:
+    assert _read()[1] == set(PASSED_ON), "say in PASSED_ON why nothing is looked for there"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'raise ValueError(f"There is no moon on {day} at all.")',
+        'text = f"There is no moon on {day} at all."\n    raise ValueError(text) from error',
+        'log.warning("There is no moon on %s at all. HINT: wait.", day)',
+        "raise ValueError(_why(day))",
+    ],
+)
+def test_search_finds_what_is_said_in_any_way(source: str) -> None:
+    tree = ast.parse(
+        'def _why(day):\n    """Why."""\n    return f"There is no moon on {day} at all."\n'
+        f"def see(day, error):\n    {source}\n"
+    )
+    functions = {node.name: [node] for node in tree.body if isinstance(node, ast.FunctionDef)}
+    messages = _Messages("sky.py", functions)
+    messages.visit(tree)
+    assert [pieces(text) for _, text in messages.found] == [["There is no moon on", "at all"]]
+    assert is_told(messages.found[0][1], "| `There is no moon on ... at all.` | new moon |".replace("`", ""))
+    assert not is_told(messages.found[0][1], "| There is no moon | new moon |")
+
+
+@pytest.mark.parametrize(("folder", "page"), [("doctor", "doctor.md"), ("submit", "troubleshooting.md")])
+def test_each_finding_has_an_entry(folder: str, page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    names = {
+        argument.value
+        for path in (PACKAGE / folder).glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("finding", "Finding")
+        for argument in node.args[:1]
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+    assert len(names) > 10
+    assert not [name for name in names if f"`{name}`" not in text]
