@@ -64,7 +64,7 @@ MODELS: dict[str, dict[str, Callable[[], Workload]]] = {
     "mlp": {"laptop": lambda: mlp(512, 4, 32), "gpu": lambda: mlp(4096, 8, 256)},
     "resnet": {"laptop": lambda: resnet((1, 1, 1, 1), 16, 32, 8), "gpu": lambda: resnet((3, 4, 6, 3), 64, 224, 64)},
     "gpt": {
-        "laptop": lambda: gpt(2, 256, heads=4, tokens=32, samples=2, vocabulary=8192),
+        "laptop": lambda: gpt(2, 256, heads=4, tokens=32, samples=2, vocabulary=2048),
         "gpu": lambda: gpt(12, 768, heads=12, tokens=1024, samples=8, vocabulary=50304),
     },
 }
