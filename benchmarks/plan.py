@@ -114,7 +114,7 @@ def _training(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list[A
     native = _native(world)
     smddp = Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"})
     size = "gpu" if world.gpu else "laptop"
-    steps = {"mlp": 150, "gpt": 60, "resnet": 40} if not world.gpu else dict.fromkeys(("mlp", "gpt", "resnet"), 200)
+    steps = {"mlp": 100, "gpt": 40, "resnet": 40} if not world.gpu else dict.fromkeys(("mlp", "gpt", "resnet"), 200)
     for model in ("gpt", "mlp", "resnet") if full else ("gpt",) if world.size == 1 else ("gpt", "mlp"):
         arms = [native, smddp]
         if model == "mlp":

@@ -60,13 +60,13 @@ def steps(suites: Sequence[str], python: str, samples: Path, *, full: bool, coun
                 len(launches(named, world, full=full, count=count)),
             )
     own = {
-        "start-up": ("benchmarks.start_up", 5 * count),
-        "locking": ("benchmarks.locking", count),
-        "diagnosis": ("benchmarks.diagnosis", 3 * count),
+        "start-up": ("benchmarks.start_up", 5 * count, ()),
+        "locking": ("benchmarks.locking", count, () if full else ("--waiters=4", "--rounds=6")),
+        "diagnosis": ("benchmarks.diagnosis", 3 * count, ()),
     }
-    for suite, (module, made) in own.items():
+    for suite, (module, made, further) in own.items():
         if suite in suites:
-            yield Step(suite, (python, "-m", module, str(samples), f"--launches={count}"), made)
+            yield Step(suite, (python, "-m", module, str(samples), f"--launches={count}", *further), made)
 
 
 def _worlds(full: bool) -> list[tuple[str, int, int, tuple[str, ...]]]:

@@ -112,7 +112,7 @@ def measure(collectives: Collectives, largest: int) -> Iterator[tuple[str, list[
             except RuntimeError as error:
                 if "does not support" not in str(error):
                     raise
-                print(f"benchmark: {name} is left out: {error}")
+                print(f"collectives: {name} is left out: {error}")
                 break
             if not torch.equal(filled, expected):
                 wrong = int((filled != expected).sum())
