@@ -159,7 +159,7 @@ def test_commands_parse(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
 
     for command in cli._COMMANDS:
         monkeypatch.setattr(command, "run", run)
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for words in _commands(block):
         if words[0] == "make":
             assert words[1] in targets
