@@ -5,11 +5,12 @@ Importing this package is never needed - torch does it - and always allowed. It 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from lightning_sagemaker._autoload import autoload
 
+TYPE_CHECKING = False  # type checkers go by the name; see `_autoload`
 if TYPE_CHECKING:
+    from typing import Any
+
     from lightning_sagemaker.checkpoint import latest_checkpoint
     from lightning_sagemaker.environment import SageMakerEnvironment
     from lightning_sagemaker.job import SageMakerJob

@@ -1,18 +1,18 @@
 """What ``import torch`` calls (entry point ``torch.backends``): watch for Lightning's modules, nothing else.
 
 At that moment Lightning is often half-imported, and an exception here would make ``import torch`` itself fail. So this
-file uses the standard library only, imports neither torch nor Lightning, and lets nothing escape.
+file uses the standard library only, imports neither torch nor Lightning, and lets nothing escape. In training jobs
+every interpreter may run it at its start (`.pth`), pip and the toolkit too: what takes milliseconds is imported where
+it is needed.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from _thread import get_ident
-from contextlib import suppress
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # type checkers go by the name; `typing` takes longer to import than all of this
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
@@ -80,6 +80,8 @@ def _is_switched_off() -> bool:
     try:
         return not switch(_SWITCH, default=True)
     except ValueError as error:  # no reason to train without hosts and ranks
+        import logging  # noqa: PLC0415 - see above
+
         logging.getLogger("lightning_sagemaker").warning("lightning-sagemaker stays on: %s", error)
         return False
 
@@ -136,9 +138,13 @@ def _activate(module: ModuleType) -> None:
 
 
 def _complain(message: str, *arguments: object) -> None:
-    with suppress(Exception):  # a handler of the user's may raise
+    try:
+        import logging  # noqa: PLC0415 - see above
+
         logging.getLogger("lightning_sagemaker").warning(
             "%s HINT: LIGHTNING_SAGEMAKER_AUTOLOAD=0 switches it off; please report the following.",
             message % arguments,
             exc_info=sys.exc_info(),
         )
+    except Exception:  # noqa: BLE001, S110 - a handler of the user's may raise
+        pass
