@@ -80,7 +80,7 @@ def gather(
         instance_type=instance_type,
         python=platform.python_version(),
         versions=versions,
-        git_hash=_git_hash(),
+        git_hash=git_hash(),
         platform=platform.platform(),
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
@@ -125,7 +125,8 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _git_hash() -> str | None:
+def git_hash() -> str | None:
+    """Commit of the repository that this file lies in, with ``-dirty`` where that says so; None outside of one."""
     git = shutil.which("git")
     root = Path(__file__).resolve().parents[1]
     if git is None or not (root / ".git").exists():

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.job import launches
 from benchmarks.on_sagemaker import FAILED, LAUNCHERS, Jobs, Sent
 from benchmarks.plan import World
-from benchmarks.samples import SCHEMA, Launch, read
+from benchmarks.samples import Launch, append, read
+from benchmarks.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -230,8 +231,8 @@ def write(file: Jobs, results: Sequence[Result], folder: Path) -> int:
     from benchmarks import report  # noqa: PLC0415 - needs scipy, which waiting for jobs does not
 
     merged = [apart(file, launch) for result in results for launch in result.launches]
-    lines = [json.dumps({"schema": SCHEMA, **asdict(launch)}, allow_nan=False, sort_keys=True) for launch in merged]
-    (folder / "samples.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (folder / "samples.jsonl").unlink(missing_ok=True)  # of an earlier gathering
+    append(folder / "samples.jsonl", *merged)
     incomplete = [result for result in results if not result.complete]
     for result in incomplete:
         print(" | ".join(result.cells()))
@@ -252,12 +253,12 @@ def _add_jobs(file: Jobs, results: Sequence[Result], merged: Sequence[Launch], f
     warning = f"\nIncomplete: {incomplete} of {len(results)} jobs, see below under Jobs.\n" if incomplete else ""
     lines = [
         *("", "## Jobs", "", f"Sent at {file.time} to {file.region}, on {file.instance_type}.", ""),
-        *_table(
+        *table(
             ("job", "instances", "launcher", "status", "launches", "billed", "failure"),
             (result.cells() for result in results),
         ),
         *("", "## Between launchers", "", BETWEEN, ""),
-        *_table(("suite", "case", "arm", *LAUNCHERS.values()), _between(merged)),
+        *table(("suite", "case", "arm", *LAUNCHERS.values()), _between(merged)),
     ]
     path.write_text(f"{title}\n{warning}{rest}" + "\n".join(lines) + "\n", encoding="utf-8")
     path = folder / "report.json"
@@ -283,10 +284,3 @@ def _between(merged: Sequence[Launch]) -> Iterator[tuple[str, ...]]:
     for key, launchers in found.items():
         times = (f"{median(launchers[name]):.5g} s" if name in launchers else "-" for name in LAUNCHERS.values())
         yield (*key, *times)
-
-
-def _table(names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(names)} |"
-    yield "|" + " --- |" * len(names)
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"

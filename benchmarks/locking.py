@@ -163,12 +163,17 @@ def launch(arguments: argparse.Namespace) -> dict[str, list[float]]:
             each.start()
         seen: dict[tuple[str, int], list[tuple[float | None, float]]] = {}
         while any(each.is_alive() for each in processes) or not results.empty():
+            if any(each.exitcode for each in processes):
+                break  # the others would wait for it at a barrier
             if results.empty():
                 time.sleep(0.05)
                 continue
             number, name, _, done_at, returned_at = results.get()
             seen.setdefault((name, number), []).append((done_at, returned_at))
         if codes := [each.exitcode for each in processes if each.exitcode]:
+            for each in processes:
+                each.kill()
+                each.join()
             raise RuntimeError(f"{len(codes)} process(es) failed, the first with exit code {codes[0]}")
     delays: dict[str, list[float]] = {}
     for (name, number), ends in sorted(seen.items()):

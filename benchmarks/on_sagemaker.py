@@ -246,7 +246,7 @@ def send(given: argparse.Namespace, jobs: Sequence[JobDescription], session: Any
         launches=given.launches,
         scale=given.scale,
         device=given.device,
-        git_hash=environment._git_hash(),  # noqa: SLF001 - all of `gather` would import torch
+        git_hash=environment.git_hash(),
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         jobs=[Sent(job.instance_count, job.launcher) for job in jobs],
     )

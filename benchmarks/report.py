@@ -18,6 +18,7 @@ from benchmarks.further import Kept, Scaling, kept, scaling
 from benchmarks.rows import Row, Suite, judge
 from benchmarks.samples import Launch, read
 from benchmarks.steps import numbers_of_steps
+from benchmarks.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ def _lines(launches: Sequence[Launch], suites: Sequence[Suite], images: Mapping[
         yield from ("", f"## {suite.name}", "")
         if suite.unfit:
             yield from (f"Unfit for use, so without verdicts: {'; '.join(suite.unfit)}.", "")
-        yield from _table(COLUMNS, (_cells(row) for row in suite.rows))
+        yield from table(COLUMNS, (_cells(row) for row in suite.rows))
         for row in suite.rows:
             if row.refused:
                 yield from (
@@ -82,7 +83,7 @@ def _lines(launches: Sequence[Launch], suites: Sequence[Suite], images: Mapping[
         yield from _further([each for each in numbers if each.suite == suite.name])
         yield from _growth([each for each in growth if each.suite == suite.name], suite)
     yield from ("", "## What AWS reports", "", "Published without repeats or intervals.", "")
-    yield from _table(("claim", "where", "source", "ours"), ((*claim, NOT_OURS) for claim in CLAIMS))
+    yield from table(("claim", "where", "source", "ours"), ((*claim, NOT_OURS) for claim in CLAIMS))
 
 
 def _first(reasons: Sequence[str]) -> str:
@@ -93,7 +94,7 @@ def _further(numbers: Sequence[Kept]) -> Iterator[str]:
     if numbers:
         cells = ((each.case, each.arm, each.number, _number(each.median), str(each.launches)) for each in numbers)
         yield from ("", "Also measured, not compared:", "")
-        yield from _table(("case", "arm", "number", "median", "launches"), cells)
+        yield from table(("case", "arm", "number", "median", "launches"), cells)
 
 
 def _growth(growth: Sequence[Scaling], suite: Suite) -> Iterator[str]:
@@ -103,7 +104,7 @@ def _growth(growth: Sequence[Scaling], suite: Suite) -> Iterator[str]:
             for each in growth
         )
         yield from ("", "Scaling efficiency: step time of the smallest world / of this one, equal work per device.", "")
-        yield from _table(("model", "arm", "world size", "efficiency [95 % interval]"), cells)
+        yield from table(("model", "arm", "world size", "efficiency [95 % interval]"), cells)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -126,13 +127,6 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.5g}"
-
-
-def _table(names: Sequence[str], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(names)} |"
-    yield "|" + " --- |" * len(names)
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
 
 
 def as_json(launches: Sequence[Launch], suites: Sequence[Suite]) -> dict[str, Any]:

@@ -60,13 +60,15 @@ class Launch:
         return (*(["stand-in"] if self.environment.stand_in else []), *self.labels)
 
 
-def append(path: Path, launch: Launch) -> None:
-    """Add one line; the rest of a line that an earlier run was killed in goes first.
+def append(path: Path, *launches: Launch) -> None:
+    """Add lines; the rest of a line that an earlier run was killed in goes first.
 
     Raises:
         ValueError: A number is not finite.
     """
-    line = json.dumps({"schema": SCHEMA, **asdict(launch)}, allow_nan=False, sort_keys=True)
+    lines = [
+        json.dumps({"schema": SCHEMA, **asdict(launch)}, allow_nan=False, sort_keys=True) + "\n" for launch in launches
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         file.seek(0)
@@ -76,7 +78,7 @@ def append(path: Path, launch: Launch) -> None:
             warnings.warn(f"{path}: dropped a torn last line", stacklevel=2)
         elif rest:
             file.write(b"\n")
-        file.write(line.encode() + b"\n")
+        file.write("".join(lines).encode())
 
 
 def read(path: Path) -> list[Launch]:

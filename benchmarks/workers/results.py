@@ -59,37 +59,31 @@ def write(
     ranks = of_all_ranks(results)
     if ranks is None:
         return
-    backend = dist.get_backend() if dist.is_initialized() else "none"
+    from lightning_sagemaker.job import SageMakerJob  # noqa: PLC0415 - after the measurement: stock is without us
+
+    job = SageMakerJob.detect()
     environment = gather(
-        backend,
+        dist.get_backend() if dist.is_initialized() else "none",
         stand_in=False,  # a stand-in says so itself
-        launcher=_launcher(),
+        launcher="none" if job is None else job.launcher,
         hosts=planned.settings["world_size"] // planned.settings["processes_per_host"],
-        instance_type=None if SIMULATED in os.environ else os.environ.get("SM_CURRENT_INSTANCE_TYPE"),
+        instance_type=None if job is None or SIMULATED in os.environ else job.instance_type,
     )
-    labels = () if environment.gpus else ("plumbing check",)
+    made = []
     for each in zip(*ranks, strict=True):
         case = each[0][0]
         steps = tuple(tuple(seconds) for _, seconds, _ in each)
-        numbers = combine(case, steps, [numbers for _, _, numbers in each])
-        append(
-            path,
-            Launch(
-                suite=planned.suite,
-                case=case,
-                arm=planned.arm,
-                role=planned.role,
-                index=planned.index,
-                settings=planned.settings,
-                environment=environment,
-                steps=steps if any(steps) else (),
-                numbers=numbers,
-                labels=labels,
-            ),
+        launch = Launch(
+            suite=planned.suite,
+            case=case,
+            arm=planned.arm,
+            role=planned.role,
+            index=planned.index,
+            settings=planned.settings,
+            environment=environment,
+            steps=steps if any(steps) else (),
+            numbers=combine(case, steps, [numbers for _, _, numbers in each]),
+            labels=() if environment.gpus else ("plumbing check",),
         )
-
-
-def _launcher() -> str:
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return "torchrun"
-    return "mpirun" if "OMPI_COMM_WORLD_SIZE" in os.environ else "none"
+        made.append(launch)
+    append(path, *made)

@@ -18,6 +18,7 @@ from torch import Tensor
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.process_group import watched
 from lightning_sagemaker.smddp import collectives
+from lightning_sagemaker.smddp.coalescing import Coalesced
 from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend
 from lightning_sagemaker.smddp.probe import BACKEND, Sharding
 
@@ -115,6 +116,20 @@ class _SMDDPMixin:
         """Register nothing: the inherited method would register Lightning's names again."""
 
 
+class _CoalescingMixin:
+    """A Trainer's strategy that reduces what one training step logs by one collective, see `connectors.results`."""
+
+    @functools.cached_property
+    def coalesced(self) -> Coalesced:
+        """What reduces logged metrics."""
+        return Coalesced()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's signature
+        """The module's step, then the reduction of what it logged."""
+        with self.coalesced:
+            return super().training_step(*args, **kwargs)  # type: ignore[misc]
+
+
 def _reduce(
     _strategy: _SMDDPMixin,
     tensor: Any,  # noqa: ANN401 - Lightning passes what the user logs
@@ -147,7 +162,8 @@ def strategy_class(package: Package, sharding: Sharding) -> type:
         "_sharding": sharding,
         "all_reduce" if "fabric" in package else "reduce": _reduce,
     }
-    return type(f"SMDDP{kind.removeprefix('DDP')}", (_SMDDPMixin, base), members)
+    mixins = (_SMDDPMixin,) if "fabric" in package else (_CoalescingMixin, _SMDDPMixin)
+    return type(f"SMDDP{kind.removeprefix('DDP')}", (*mixins, base), members)
 
 
 def class_by_name(name: str, *packages: Package) -> type:

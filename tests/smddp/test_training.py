@@ -90,6 +90,16 @@ def test_trainer_logs_what_native_ddp_logs(train: Any, package: str, processes: 
 
 @worlds
 @trainers
+def test_a_metric_is_reduced_when_its_own_step_reads_it(train: Any, package: str, processes: int) -> None:
+    mean_rank = (processes - 1) / 2
+    for strategy in ("smddp", "ddp"):
+        for rank in train("trainer", strategy, processes)[0][package]:
+            assert rank["read"]
+            assert set(rank["read"]) == {mean_rank}
+
+
+@worlds
+@trainers
 def test_trainer_ends_with_the_weights_of_native_ddp(train: Any, package: str, processes: int) -> None:
     ours, native = (train("trainer", strategy, processes)[0][package] for strategy in ("smddp", "ddp"))
     for rank, expected in zip(ours, native, strict=True):

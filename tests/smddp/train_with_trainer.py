@@ -42,12 +42,22 @@ def make_classes(pl: Any) -> tuple[Any, Any]:  # noqa: C901 - two classes as a u
             self.net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
             self.accuracy = MulticlassAccuracy(3)
             self.prepared = False
+            self.read: list[float] = []
 
         def prepare_data(self) -> None:
             self.prepared = True
 
         def training_step(self, batch: list[Tensor], index: int) -> Tensor:
             loss = nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+            rank = float(self.global_rank)
+            self.log("read_at_once", rank, sync_dist=True)
+            self.read.append(float(self.trainer.callback_metrics["read_at_once"]))
+            for kind in ("mean", "sum", "min", "max"):
+                self.log(f"step_{kind}", loss + rank, sync_dist=True, reduce_fx=kind)
+            self.log("step_double", torch.tensor(rank, dtype=torch.float64), sync_dist=True)
+            logged = self.trainer.strategy.reduce(torch.tensor(rank))
+            self.log("reduced_by_hand", logged)
+            self.read.append(float(logged))
             self.log("train_loss", loss, sync_dist=True, on_step=True, on_epoch=True)
             self.log("train_count", torch.tensor(index), sync_dist=True, reduce_fx="sum", on_step=False, on_epoch=True)
             return loss
@@ -120,6 +130,7 @@ def train(package: str, strategy_name: str, out: Path) -> None:
                 "stated_backend": strategy.process_group_backend,
                 "prepared": [data.prepared, model.prepared],
                 "logged": {name: float(value) for name, value in logged.items()},
+                "read": model.read,
                 "weights": weights,
                 "predicted": predicted,
                 "checkpoints": sorted(path.name for path in (out / "checkpoints").iterdir()),
