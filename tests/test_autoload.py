@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import lightning_sagemaker
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Run = Callable[..., "Finished"]
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "lightning_sagemaker"
-PTH = ROOT / "lightning_sagemaker.pth"
+PACKAGE = Path(lightning_sagemaker.__file__).parent  # also where the wheel is under test, without sources
+PTH = PACKAGE.with_suffix(".pth")
 HAS_LIGHTNING = importlib.util.find_spec("lightning") is not None
 ONLY_PYTORCH_LIGHTNING = "the distribution `lightning` is not installed"
 needs_lightning = pytest.mark.skipif(not HAS_LIGHTNING, reason=ONLY_PYTORCH_LIGHTNING)
@@ -144,7 +145,7 @@ def without_lightning(tmp_path: Path) -> Path:
 @pytest.fixture
 def with_pth(tmp_path: Path) -> Path:
     """Interpreter of an environment that has everything of this one, and this repository's `.pth` file."""
-    python = _environment(tmp_path / "with", f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
+    python = _environment(tmp_path / "with", f"{PACKAGE.parent}\n{sysconfig.get_path('purelib')}\n")
     shutil.copy(PTH, next((python.parents[1] / "lib").glob("python*")) / "site-packages")
     return python
 

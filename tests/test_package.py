@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("package")  # what is tested is built once
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = Path(lightning_sagemaker.__file__).parent
 ISOLATION = ["--no-isolation"] if importlib.util.find_spec("hatchling") else []
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel that was built from the sdist."""
+    """A folder with the sdist, and the wheel that was built from the sdist; the one under test, where it is named."""
+    if "LIGHTNING_SAGEMAKER_DIST" in os.environ:
+        return Path(os.environ["LIGHTNING_SAGEMAKER_DIST"])
     pytest.importorskip("build", reason="`build` is not installed")
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run(
@@ -69,8 +72,9 @@ def text_of(wheel: Path, name: str) -> str:
 
 
 def tracked(folder: str) -> set[str]:
-    """Files of the working tree that belong into a distribution."""
-    paths = (path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file())
+    """Files that belong into a distribution: of the package as it is imported, of all else in the working tree."""
+    root = PACKAGE.parent if folder == PACKAGE.name else ROOT
+    paths = (path.relative_to(root) for path in (root / folder).rglob("*") if path.is_file())
     return {path.as_posix() for path in paths if "__pycache__" not in path.parts and path.suffix != ".pyc"}
 
 

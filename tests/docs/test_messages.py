@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import lightning_sagemaker
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "lightning_sagemaker"
+PACKAGE = Path(lightning_sagemaker.__file__).parent  # also where the wheel is under test, without sources
 PAGE = ROOT / "docs" / "troubleshooting.md"
 
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "lightning_sagemaker"
+PACKAGE = Path(lightning_sagemaker.__file__).parent  # also where the wheel is under test, without sources
 PAGES = {
     path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
@@ -270,7 +270,7 @@ def _imports() -> dict[str, set[str]]:
     """Which part of the package imports which others, but for annotations."""
     found: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         if {"standin", "site", "script"} & set(parts):
             continue
         part = _part(parts)
