@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import replace
@@ -64,12 +63,7 @@ def test_what_was_sent_measures_on_the_hosts_and_its_samples_make_the_report(
     (run,) = submit(aws, sdk, (*asked, "--jobs", file, "--yes"))
     assert run.code == 0, run.out + run.err
     (request,) = aws.requests()[before:]
-    sources = tmp_path / "sources"
-    if MODES[mode].sdk == "v2":
-        aws.download(json.loads(request["HyperParameters"]["sagemaker_submit_directory"]), sources)
-    else:
-        for channel in request["InputDataConfig"]:
-            aws.download(channel["DataSource"]["S3DataSource"]["S3Uri"], sources / channel["ChannelName"])
+    sources = aws.download_sources(request, tmp_path / "sources")
     without_requirements(sources)
     names = ("algo-2", "algo-1") if MODES[mode].sdk == "v2" else ("algo-1", "algo-2")
     cluster = make_cluster(*names)

@@ -80,12 +80,7 @@ def test_a_submitted_job_trains_on_the_hosts_that_it_asked_for(
     )
     assert run.code == 0, run.out + run.err
     (request,) = aws.requests()[before:]
-    sources = tmp_path / "sources"
-    if MODES[mode].sdk == "v2":
-        aws.download(json.loads(request["HyperParameters"]["sagemaker_submit_directory"]), sources)
-    else:
-        for channel in request["InputDataConfig"]:
-            aws.download(channel["DataSource"]["S3DataSource"]["S3Uri"], sources / channel["ChannelName"])
+    sources = aws.download_sources(request, tmp_path / "sources")
     names = ("algo-2", "algo-1") if MODES[mode].sdk == "v2" else ("algo-1", "algo-2")
     job = SubmittedJob(make_cluster(*names), mode, request, sources, processes=2).start()
     assert set(job.wait(200).values()) == {0}, job.text

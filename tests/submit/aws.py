@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.server
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -140,6 +143,46 @@ for one in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ()):
     result.append(str(path))
 """
         return [Path(name) for name in self.python(code)]
+
+    def download_sources(self, request: dict[str, Any], folder: Path) -> Path:
+        """Fetch what a training job starts with, by its request: an archive from v2, a folder per channel from v3."""
+        archive = request.get("HyperParameters", {}).get("sagemaker_submit_directory")
+        if archive:
+            self.download(json.loads(archive), folder)
+            return folder
+        for channel in request["InputDataConfig"]:
+            self.download(channel["DataSource"]["S3DataSource"]["S3Uri"], folder / channel["ChannelName"])
+        return folder
+
+
+class JsonAnswers(http.server.BaseHTTPRequestHandler):
+    """Answers in AWS's JSON protocol, where moto does not: its training jobs are completed at birth."""
+
+    def answer(self, operation: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """Status and content for a request."""
+        raise NotImplementedError
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status, answer = self.answer(self.headers["X-Amz-Target"].partition(".")[2], body)
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def serving(answers: type[JsonAnswers], **attributes: Any) -> Iterator[str]:
+    """Serve them, with these attributes of the class; the address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("OfThisTest", (answers,), attributes)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import subprocess
-import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from lightning_sagemaker import metrics
 
-from .aws import ROOT, sdk_python
+from .aws import ROOT, JsonAnswers, sdk_python, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 NAME = "digits-2026"
 FOLLOW = f"""
@@ -26,23 +23,15 @@ sys.exit(follow({NAME!r}, boto3.Session(), every=0.1))
 Follow = "Callable[[list[Any], dict[str, list[str]]], subprocess.CompletedProcess[str]]"
 
 
-class Service(http.server.BaseHTTPRequestHandler):
+class Service(JsonAnswers):
     """Answers as SageMaker and CloudWatch Logs do: one state after the other, and one line more each time."""
 
     states: ClassVar[list[Any]] = []
     lines: ClassVar[dict[str, list[str]]] = {}
     asked = 0
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        target = self.headers["X-Amz-Target"].partition(".")[2]
-        status, answer = getattr(self, target)(body)
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+    def answer(self, operation: str, body: dict[str, Any]) -> tuple[int, Any]:
+        return getattr(self, operation)(body)  # type: ignore[no-any-return]
 
     def DescribeTrainingJob(self, body: dict[str, Any]) -> tuple[int, Any]:  # noqa: N802 - AWS's name
         assert body["TrainingJobName"] == NAME
@@ -64,36 +53,25 @@ class Service(http.server.BaseHTTPRequestHandler):
         events = [{"timestamp": 1, "message": line} for line in lines[begin:end]]
         return 200, {"events": events, "nextForwardToken": f"f/{end}", "nextBackwardToken": "b/0"}
 
-    def log_message(self, *_arguments: object) -> None:
-        pass
-
 
 @pytest.fixture
-def follow() -> Iterator[Callable[[list[Any], dict[str, list[str]]], subprocess.CompletedProcess[str]]]:
+def follow() -> Callable[[list[Any], dict[str, list[str]]], subprocess.CompletedProcess[str]]:
     """Follow a job that goes through these states and writes these lines."""
-    servers = []
 
     def follow(states: list[Any], lines: dict[str, list[str]]) -> subprocess.CompletedProcess[str]:
-        service = type("OfThisTest", (Service,), {"states": states, "lines": lines})
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), service)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        environ = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-            "AWS_ACCESS_KEY_ID": "stand-in",
-            "AWS_SECRET_ACCESS_KEY": "stand-in",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_MAX_ATTEMPTS": "1",
-            "PYTHONPATH": str(ROOT),
-        }
-        return subprocess.run(
-            [sdk_python("v2"), "-c", FOLLOW], env=environ, capture_output=True, text=True, check=False, timeout=60
-        )
+        with serving(Service, states=states, lines=lines) as url:
+            environ = {
+                "AWS_ENDPOINT_URL": url,
+                "AWS_ACCESS_KEY_ID": "stand-in",
+                "AWS_SECRET_ACCESS_KEY": "stand-in",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_MAX_ATTEMPTS": "1",
+                "PYTHONPATH": str(ROOT),
+            }
+            command = [str(sdk_python("v2")), "-c", FOLLOW]
+            return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
 
-    yield follow
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return follow
 
 
 def running(what: str) -> dict[str, str]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import ast
-import http.server
+import contextlib
 import json
 import os
 import random
 import shutil
-import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .aws import BUCKET, ROLE, Aws, Run
+from .aws import BUCKET, ROLE, Aws, JsonAnswers, Run, serving
 from .on_sagemaker import P4D, gather, submit, upload
 
 if TYPE_CHECKING:
@@ -196,46 +195,25 @@ def test_one_at_a_time_ends_with_the_first_job_that_is_not_completed(
     assert "1 of 3 jobs are not sent, as this one was not completed." in told.err
 
 
-class Answers(http.server.BaseHTTPRequestHandler):
-    """SageMaker as far as `gather` asks it: moto's jobs are completed at birth."""
+class Answers(JsonAnswers):
+    """SageMaker as far as `gather` asks it."""
 
     jobs: dict[str, list[dict[str, Any]]]  # states of each, one after the other
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    def answer(self, operation: str, body: dict[str, Any]) -> tuple[int, Any]:
+        assert operation == "DescribeTrainingJob"
         states = self.jobs.get(body["TrainingJobName"])
-        status = 400
-        answer: dict[str, Any] = {"__type": "ValidationException", "message": "Requested resource not found."}
-        if states:
-            state = states.pop(0) if len(states) > 1 else states[0]
-            status = 200
-            answer = {"OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/gathered"}, **state}
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_arguments: object) -> None:
-        pass
+        if not states:
+            return 400, {"__type": "ValidationException", "message": "Requested resource not found."}
+        state = states.pop(0) if len(states) > 1 else states[0]
+        return 200, {"OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/gathered"}, **state}
 
 
 @pytest.fixture
 def sagemaker() -> Iterator[Callable[[dict[str, list[dict[str, Any]]]], str]]:
     """Let a server answer with these states; its address."""
-    servers = []
-
-    def sagemaker(jobs: dict[str, list[dict[str, Any]]]) -> str:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("OfThisTest", (Answers,), {"jobs": jobs}))
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield sagemaker
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with contextlib.ExitStack() as servers:
+        yield lambda jobs: servers.enter_context(serving(Answers, jobs=jobs))
 
 
 def measured(hosts: int, launcher: str, count: int = 8, smddp: str = "smddp") -> bytes:
