@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all their own set-up, from a bare clone.
-.PHONY: demo test lint types oldest docs bench bench-full clean
+.PHONY: demo test lint types oldest wheel-suite docs bench bench-full clean
 
 demo: .venv/.demo
 	.venv/bin/lightning-sagemaker simulate --hosts 2 --processes-per-host 2 --distribution torch_distributed \
@@ -16,9 +16,13 @@ lint: .venv/.dev
 
 types: .venv/.dev
 	.venv/bin/mypy
+	.venv/bin/pyright --pythonpath .venv/bin/python
 
 oldest: .venv/.dev
 	.venv/bin/nox -R -s oldest
+
+wheel-suite:
+	sh scripts/wheel_suite.sh
 
 bench: .venv/.dev
 	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python
