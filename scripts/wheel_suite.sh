@@ -12,12 +12,14 @@ sh scripts/setup.sh dev
 .venv/bin/pip uninstall -qy lightning-sagemaker
 .venv/bin/pip install -q -c constraints.txt coverage "$work"/dist/*.whl
 for line in v2 v3; do
-    .venv/sdk/$line/bin/pip install -q --no-deps "$work"/dist/*.whl
+    .venv/sdk/$line/bin/pip install -q --no-deps coverage "$work"/dist/*.whl
 done
 rm -r lightning_sagemaker lightning_sagemaker.pth
 export LIGHTNING_SAGEMAKER_DIST="$work/dist"  # for the tests of the files themselves
 
-# Processes in containers, under mpirun and on test hosts inherit nothing: the environment itself starts the counting.
+# Processes in containers, under mpirun and on test hosts inherit nothing: the environments themselves start the counting.
+purelib() { "$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+package=$(purelib .venv/bin/python)/lightning_sagemaker
 cat >"$work/coverage.ini" <<END
 [run]
 branch = true
@@ -25,19 +27,24 @@ parallel = true
 source_pkgs = lightning_sagemaker
 data_file = $work/data/coverage
 patch = _exit, fork
-sigterm = true
+[paths]
+package =
+    $package
+    */site-packages/lightning_sagemaker
 [report]
+include = $package/*
 fail_under = 95
 show_missing = true
 skip_covered = true
 exclude_also =
     if TYPE_CHECKING:
 END
-packages=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-echo "import os; os.environ.setdefault('COVERAGE_PROCESS_START', '$work/coverage.ini'); import coverage; coverage.process_startup()" \
-    >"$packages/count_branches.pth"
+for python in .venv/bin/python .venv/sdk/v2/bin/python .venv/sdk/v3/bin/python; do
+    echo "import os; os.environ.setdefault('COVERAGE_PROCESS_START', '$work/coverage.ini')" \
+        "; import coverage; coverage.process_startup()" >"$(purelib $python)/count_branches.pth"
+done
 
 .venv/bin/pytest -n 3 --dist loadgroup "$@"
-rm "$packages/count_branches.pth"
+rm "$(purelib .venv/bin/python)/count_branches.pth"
 .venv/bin/coverage combine -q --rcfile="$work/coverage.ini" "$work/data" 2>"$work/combine.log"  # names killed processes
 .venv/bin/coverage report --rcfile="$work/coverage.ini"
