@@ -95,7 +95,7 @@ def plan(suite: str, world: World, *, full: bool, launches: int) -> list[Planned
         for name, index in interleaved(tuple(by_name), launches):
             arm = by_name[name]
             made = {**common, **arm.settings}
-            found.append(Planned(suite, suite, name, arm.role, index, made, arm.environ))
+            found.append(Planned(_WORKERS.get(suite, suite), suite, name, arm.role, index, made, arm.environ))
     return found
 
 
@@ -115,7 +115,7 @@ def _training(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list[A
     smddp = Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"})
     size = "gpu" if world.gpu else "laptop"
     steps = {"mlp": 100, "gpt": 40, "resnet": 40} if not world.gpu else dict.fromkeys(("mlp", "gpt", "resnet"), 200)
-    for model in ("gpt", "mlp", "resnet") if full else ("gpt",) if world.size == 1 else ("gpt", "mlp"):
+    for model in ("gpt", "mlp", "resnet") if full else ("gpt", "mlp"):
         arms = [native, smddp]
         if model == "mlp":
             arms.insert(1, _again(native))
@@ -148,7 +148,7 @@ def _logging(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list[Ar
     smddp = Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"})
     # One A/A run judges the suite; the larger world is the dearest of all.
     arms = [native, smddp] if world.processes > 2 and not full else [native, _again(native), smddp]  # noqa: PLR2004
-    yield {"metrics": 20, "steps": 60 if full else 30}, arms
+    yield {"metrics": 20, "steps": 60 if full else 20}, arms
 
 
 def _collectives(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list[Arm]]]:
@@ -157,4 +157,5 @@ def _collectives(world: World, full: bool) -> Iterator[tuple[dict[str, Any], lis
     yield {"largest": largest}, [native, _again(native), Arm("smddp", "candidate", {"backend": "smddp"})]
 
 
+_WORKERS = {"self-check": "training"}  # all other suites have one of their own name
 _SUITES = {"training": _training, "self-check": _self_check, "logging": _logging, "collectives": _collectives}

@@ -61,7 +61,7 @@ def steps(suites: Sequence[str], python: str, samples: Path, *, full: bool, coun
             )
     own = {
         "start-up": ("benchmarks.start_up", 5 * count, ()),
-        "locking": ("benchmarks.locking", count, () if full else ("--waiters=4", "--rounds=6")),
+        "locking": ("benchmarks.locking", count, () if full else ("--waiters=3", "--rounds=4")),
         "diagnosis": ("benchmarks.diagnosis", 3 * count, ()),
     }
     for suite, (module, made, further) in own.items():
@@ -71,10 +71,13 @@ def steps(suites: Sequence[str], python: str, samples: Path, *, full: bool, coun
 
 def _worlds(full: bool) -> list[tuple[str, int, int, tuple[str, ...]]]:
     """Distribution, hosts, processes on each, suites."""
-    further = [("torch_distributed", 1, 4, ("training",)), ("smdistributed", 2, 1, ("training",))]
+    further = [
+        ("none", 1, 1, ("training",)),  # what scaling efficiency compares with
+        ("torch_distributed", 1, 4, ("training",)),
+        ("smdistributed", 2, 1, ("training",)),
+    ]
     return [
         ("torch_distributed", 1, 2, ("training", "logging", "self-check")),
-        ("none", 1, 1, ("training",)),
         ("torch_distributed", 1, 4, ("logging",)),
         ("smdistributed", 2, 1, ("collectives",)),
         *(further if full else []),

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+import benchmarks.plan
 from benchmarks.compare import BETWEEN_ARMS
 from benchmarks.plan import World, plan
 
@@ -25,6 +27,13 @@ every_scale = pytest.mark.parametrize("full", [False, True], ids=["quick", "full
 def test_every_process_makes_the_same_plan(suite: str, world: World, full: bool) -> None:
     first, second = (plan(suite, world, full=full, launches=3) for _ in range(2))
     assert [each.to_json() for each in first] == [each.to_json() for each in second]
+
+
+@every_suite
+def test_every_worker_is_a_program(suite: str) -> None:
+    workers = Path(benchmarks.plan.__file__).parent / "workers"
+    for each in plan(suite, WORLDS[1], full=True, launches=1):
+        assert "def main()" in (workers / f"{each.worker}.py").read_text()
 
 
 @every_suite

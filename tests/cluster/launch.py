@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker import simulate
+
 from ..simulate.v3_drivers import sdk, train_script  # noqa: TID252 - importmode=importlib
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 TYPE = "ml.p4d.24xlarge"
 REPOSITORY = Path(__file__).resolve().parents[2]
-_STAND_IN = REPOSITORY / "lightning_sagemaker" / "simulate" / "standin"
+_STAND_IN = Path(simulate.__file__).parent / "standin"
 _MPI = "/usr/lib/x86_64-linux-gnu/libmpi.so.40"
 _SHORT_SLEEP = """\
 import sys, time

@@ -85,6 +85,7 @@ def test_a_submitted_job_trains_on_the_hosts_that_it_asked_for(
     job = SubmittedJob(make_cluster(*names), mode, request, sources, processes=2).start()
     assert set(job.wait(200).values()) == {0}, job.text
     assert "world size: 4" in job.text
+    assert ("distributed_backend=smddp" in job.text) == ("smddp" in arguments), job.text
     strategy = request["Environment"].get("PL_TRAINER_STRATEGY")
     assert strategy == (arguments[1] if arguments[0] == "--strategy" else None)
     metrics = {one["Name"]: one["Regex"] for one in request["AlgorithmSpecification"]["MetricDefinitions"]}

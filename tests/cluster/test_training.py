@@ -39,10 +39,12 @@ print(f"rank {trainer.global_rank} ended at step {trainer.global_step}")
 
 
 def train(cluster: Cluster, mode: str, processes: int) -> None:
-    job = Job(cluster, mode, DIGITS, {"epochs": 1}, processes=processes).start()
+    smddp = {"strategy": "smddp"} if MODES[mode].smddp else {}
+    job = Job(cluster, mode, DIGITS, {"epochs": 1, **smddp}, processes=processes).start()
     assert set(job.wait(200).values()) == {0}, job.text
     assert f"world size: {processes * len(cluster.hosts)}" in job.text, job.text
     assert f"ranks per host: {processes}" in job.text
+    assert ("distributed_backend=smddp" in job.text) == MODES[mode].smddp, job.text
     assert float(re.search(r"test accuracy: ([0-9.]+)", job.text)[1]) > 0.5  # type: ignore[index]
     assert not any(host.failure() for host in cluster.hosts.values())
 
