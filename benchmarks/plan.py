@@ -115,7 +115,8 @@ def _training(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list[A
     smddp = Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"})
     size = "gpu" if world.gpu else "laptop"
     steps = {"mlp": 100, "gpt": 40, "resnet": 40} if not world.gpu else dict.fromkeys(("mlp", "gpt", "resnet"), 200)
-    for model in ("gpt", "mlp", "resnet") if full else ("gpt", "mlp"):
+    models = ("gpt", "mlp", "resnet") if full else ("gpt", "mlp") if world.gpu else ("mlp",)
+    for model in models:
         arms = [native, smddp]
         if model == "mlp":
             arms.insert(1, _again(native))
