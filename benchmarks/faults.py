@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 STEADY = REPOSITORY / "tests" / "programs" / "steady.py"
 # Lines that name the fault: ours, and what stock parts say that a user could act on.
 NAMED = re.compile(
-    r"gets no answer from|waited \d+ s|has gone silent|is stopped, by|is gone, and left|imed out"
-    r"|onnection (reset|closed)|SIGKILL|lost communication"
+    r"gets no answer from|name is not known|cannot be retrieved|waited \d+ s|has gone silent|is stopped, by"
+    r"|is gone, and left|imed out|onnection (reset|closed)|SIGKILL|lost communication"
 )
 
 
@@ -67,6 +67,10 @@ def _block_main(job: Job) -> None:
     faults.drop(job.world[0], "tcp dport 7777")
 
 
+def _forget_main(job: Job) -> None:
+    job.world[1].knows({})
+
+
 def _block_peers(job: Job) -> None:
     faults.drop(job.world[0], "ct state new tcp dport != { 22, 7777 }")
     faults.drop(job.world[1], "ct state new tcp dport != 22")
@@ -77,6 +81,7 @@ FAULTS: dict[str, tuple[Callable[[Job], None], bool]] = {
     "none": (lambda _: None, False),  # a short training to its end: every exit code must be 0
     "blocked main port": (_block_main, False),
     "blocked peer ports": (_block_peers, False),
+    "wrong name": (_forget_main, False),  # the second host never learns the first one's name
     "killed rank": (_kill, True),
     "stopped rank": (_stop, True),
     "pulled cable": (_pull, True),
@@ -106,7 +111,7 @@ def measure(fault: str, mode: str, arm: str, scale: float, patience: float, *, p
         for path in Path(name).glob("ssh-key*"):
             shutil.copy(path, cluster.shared)
         arguments = {"folder": str(cluster.shared / "seen"), "steps": 10**6 if during else 5, "pause": 0.02}
-        if fault == "absent host":
+        if fault in ("absent host", "wrong name"):
             arguments["timeout"] = _GROUP_TIMEOUT
         job = Job(cluster, mode, STEADY, arguments, environ=environ, processes=processes)
         if not during:

@@ -12,7 +12,7 @@ sh scripts/setup.sh dev
 .venv/bin/pip uninstall -qy lightning-sagemaker
 .venv/bin/pip install -q -c constraints.txt coverage "$work"/dist/*.whl
 for line in v2 v3; do
-    .venv/sdk/$line/bin/pip install -q --no-deps coverage "$work"/dist/*.whl
+    .venv/sdk/$line/bin/pip install -q --no-deps -c constraints.txt coverage "$work"/dist/*.whl
 done
 rm -r lightning_sagemaker lightning_sagemaker.pth
 export LIGHTNING_SAGEMAKER_DIST="$work/dist"  # for the tests of the files themselves
