@@ -13,12 +13,14 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _init_dist_connection
 
 from lightning_sagemaker import SageMakerEnvironment
+from lightning_sagemaker.store import Store, TCPStore
 
 # Arm: seconds of LIGHTNING_SAGEMAKER_REACHABILITY and _HEARTBEAT.
 ARMS = {"on": ("120", "300"), "off": ("0", "0")}
@@ -33,14 +35,14 @@ def main() -> None:
     given = parser.parse_args()
     job = SageMakerEnvironment().job
     rank, world_size = job.node_rank, job.num_nodes
-    own = dist.TCPStore(job.main_address, _OWN_PORT, world_size, is_master=rank == 0)
+    own = TCPStore(job.main_address, _OWN_PORT, world_size, is_master=rank == 0)
     taken: dict[str, list[float]] = {arm: [] for arm in ARMS}
     first = 0.0
     for index in range(given.rounds * len(ARMS)):
         arm = list(ARMS)[(index + index // len(ARMS)) % len(ARMS)]  # neither is always the first of its pair
         os.environ["LIGHTNING_SAGEMAKER_REACHABILITY"], os.environ["LIGHTNING_SAGEMAKER_HEARTBEAT"] = ARMS[arm]
         os.environ["MASTER_PORT"] = str(_FIRST_PORT + index)
-        environment = SageMakerEnvironment()
+        environment: Any = SageMakerEnvironment()
         together(own, f"before {index}", world_size)
         start = time.perf_counter()
         _init_dist_connection(environment, "gloo", rank, world_size)
@@ -54,7 +56,7 @@ def main() -> None:
     together(own, "the end", world_size)  # rank 0 keeps the store until the others have read it
 
 
-def together(store: dist.Store, key: str, number: int) -> None:
+def together(store: Store, key: str, number: int) -> None:
     """Wait for all processes."""
     if store.add(key, 1) == number:
         store.set(f"{key}, all", "")
