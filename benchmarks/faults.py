@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 STEADY = REPOSITORY / "tests" / "programs" / "steady.py"
 # Lines that name the fault: ours, and what stock parts say that a user could act on.
 NAMED = re.compile(
-    r"gets no answer from|name is not known|cannot be retrieved|waited \d+ s|has gone silent|is stopped, by"
-    r"|is gone, and left|imed out|onnection (reset|closed)|SIGKILL|lost communication"
+    r"gets no answer from|name is not known|addresses of .* cannot be retrieved|waited \d+ s|has gone silent"
+    r"|is stopped, by|is gone, and left|imed out|onnection (reset|closed)|SIGKILL|lost communication"
 )
 
 
