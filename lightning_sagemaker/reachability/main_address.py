@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.job.values import some
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.reachability.beacon import Beacon
 from lightning_sagemaker.reachability.lines import EVERY, FIRST_LINE, VARIABLE, blocked
@@ -55,6 +56,7 @@ def _wait(job: SageMakerJob, limit: float, timeout: float, beacon: Beacon | None
         now = time.monotonic()
         silent_since = (asked if silent_since is None else silent_since) if answer is Answer.SILENT else None
         silence = 0.0 if silent_since is None else now - silent_since
+        unknown = answer is Answer.UNKNOWN_NAME  # a name may be wrong for good: said soon, once
         if silence >= limit:
             raise ConnectionError(_silence(job, silence))
         if now - start >= timeout:
@@ -67,7 +69,7 @@ def _wait(job: SageMakerJob, limit: float, timeout: float, beacon: Beacon | None
             alarmed, last_line, text = True, now, _silence(job, silence)
             log.warning("%s The job ends after %.0f s of this (%s).", text, limit, VARIABLE)
             beacon.say(text)
-        elif beacon is not None and now - last_line >= EVERY:
+        elif beacon is not None and now - last_line >= (FIRST_LINE if unknown and last_line == start else EVERY):
             last_line = now
             waits = "%s waits for %s:%d (rank 0), %.0f s so far: %s."
             log.warning(waits, job.current_host, address, port, now - start, _state(job, answer))
@@ -97,6 +99,11 @@ def _state(job: SageMakerJob, answer: Answer) -> str:
     if answer is Answer.REFUSED and is_loopback(job.main_address):
         return (
             f"nothing listens there, and {job.main_address!r} means this very host, which is not the one of rank 0."
+            " HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
+        )
+    if answer is Answer.UNKNOWN_NAME and job.main_address not in job.hosts:
+        return (
+            f"its name is not known, and it is none of the job's hosts ({some(job.hosts)})."
             " HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
         )
     return answer.value

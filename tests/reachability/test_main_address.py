@@ -51,14 +51,23 @@ def test_a_main_address_that_means_this_host_is_named_with_the_variable_to_look_
         await_main_address(make_job(main_address="localhost", main_port=free_port), limit=9, timeout=1, speaks=True)
 
 
-@pytest.mark.usefixtures("often")
-def test_a_container_that_is_not_up_yet_is_waited_for_until_the_group_s_time_limit(
+def test_a_container_that_is_not_up_yet_is_named_once_within_seconds_and_waited_for_until_the_group_s_time_limit(
     make_job: MakeJob, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job = make_job(main_address="algo-77.invalid")
-    with pytest.raises(TimeoutError, match=r"algo-1 waited 2 s, the process group's time limit, for algo-77\.invalid"):
-        await_main_address(job, limit=0.1, timeout=2, speaks=True)
-    assert "its name is not known yet: its container is not up" in caplog.text
+    job = make_job(main_address="algo-7.invalid", hosts=("algo-1", "algo-7.invalid"))
+    with pytest.raises(TimeoutError, match=r"algo-1 waited 6 s, the process group's time limit, for algo-7\.invalid"):
+        await_main_address(job, limit=0.1, timeout=6, speaks=True)
+    (line,) = caplog.records
+    assert "algo-1 waits for algo-7.invalid:" in line.getMessage()
+    assert "its name is not known yet: its container is not up" in line.getMessage()
+
+
+@pytest.mark.usefixtures("often")
+def test_an_unknown_name_that_is_none_of_the_job_s_hosts_is_named_with_the_variable_to_look_at(
+    make_job: MakeJob,
+) -> None:
+    with pytest.raises(TimeoutError, match=r"none of the job's hosts \(algo-1, algo-2\)\. HINT: is MASTER_ADDR set"):
+        await_main_address(make_job(main_address="algo-77.invalid"), limit=9, timeout=1, speaks=True)
 
 
 def test_an_address_that_drops_what_comes_is_named_within_ten_seconds_and_ends_the_wait_after_the_limit(
