@@ -1,6 +1,6 @@
 """What looking for each other costs where all is well: as root, on test hosts, in one run.
 
-    python benchmarks/meeting.py [--hosts N] [--rounds N] [--mode NAME]
+    python benchmarks/meeting.py [--hosts N] [--rounds N]
 
 Seconds that the making of a process group takes with the package's checks and without, and their difference as a share
 of the time from a process's start to its first group: less than that is no time to a first step.
@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.cluster.hosts import Cluster
-from tests.cluster.launch import MODES, REPOSITORY, Job
+from tests.cluster.launch import REPOSITORY, Job
 
 WORKER = REPOSITORY / "benchmarks" / "workers" / "meeting.py"
 
@@ -28,12 +28,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--mode", choices=MODES, default="none")
     given = parser.parse_args()
     names = [f"algo-{number}" for number in range(given.hosts, 0, -1)]
     with tempfile.TemporaryDirectory() as name, Cluster(names, Path(name)) as cluster:
         arguments = {"folder": str(cluster.shared), "rounds": given.rounds}
-        job = Job(cluster, given.mode, WORKER, arguments, processes=1).start()
+        job = Job(cluster, "none", WORKER, arguments, processes=1).start()
         codes = job.wait(120)
         if set(codes.values()) != {0}:
             raise RuntimeError(f"exit codes {codes}:\n{job.text}")
@@ -43,7 +42,6 @@ def main() -> None:
         json.dumps(
             {
                 "hosts": given.hosts,
-                "mode": given.mode,
                 "on, ms": _milliseconds(taken["on"]),
                 "off, ms": _milliseconds(taken["off"]),
                 "more, ms": _milliseconds(more),
