@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import random
 import re
 import shutil
 import signal
@@ -51,8 +52,10 @@ def _rank_process(job: Job, rank: int) -> psutil.Process:
     raise LookupError(f"rank {rank} is gone")
 
 
-def _kill(job: Job) -> None:
-    _rank_process(job, 3).kill()
+def _kill(job: Job) -> str:
+    rank = random.randrange(4)  # noqa: S311 - no secret; rank 0 has the store
+    _rank_process(job, rank).kill()
+    return f"rank {rank}"
 
 
 def _stop(job: Job) -> None:
@@ -77,7 +80,7 @@ def _block_peers(job: Job) -> None:
 
 
 # Fault: what is done, and whether it is done to a training that runs already.
-FAULTS: dict[str, tuple[Callable[[Job], None], bool]] = {
+FAULTS: dict[str, tuple[Callable[[Job], str | None], bool]] = {
     "none": (lambda _: None, False),  # a short training to its end: every exit code must be 0
     "blocked main port": (_block_main, False),
     "blocked peer ports": (_block_peers, False),
@@ -118,7 +121,7 @@ def measure(fault: str, mode: str, arm: str, scale: float, patience: float, *, p
             act(job)
         late = fault in ("late host", "absent host")
         job.start(*[job.world[0].name] if late else [])
-        begin = time.monotonic()
+        begin, struck = time.monotonic(), None
         if fault == "late host":
             time.sleep(_LATE)
             job.start(job.world[1].name)
@@ -134,9 +137,9 @@ def measure(fault: str, mode: str, arm: str, scale: float, patience: float, *, p
                         "failed to start": job.text[-2000:],
                     }
                 time.sleep(0.1)
-            time.sleep(5)
+            time.sleep(random.uniform(0, 10))  # noqa: S311 - at any moment
             begin = time.monotonic()
-            act(job)
+            struck = act(job)
         while any(host.code() is None for host in hosts) and time.monotonic() - begin < patience:
             time.sleep(0.1)
         said = [
@@ -152,6 +155,7 @@ def measure(fault: str, mode: str, arm: str, scale: float, patience: float, *, p
             "mode": mode,
             "arm": arm,
             "scale": scale,
+            "struck": struck,
             "first line": None if first is None else round(first[0], 1),
             "line": None if first is None else first[1][:200],
             "gone after": round(time.monotonic() - begin, 1) if gone else None,
