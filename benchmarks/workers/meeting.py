@@ -48,7 +48,7 @@ def main() -> None:
         _init_dist_connection(environment, "gloo", rank, world_size)
         seconds = time.perf_counter() - start
         first = first or time.time() - psutil.Process().create_time()
-        own.set(f"{index}/{rank}", str(seconds))
+        own.set(f"{index}/{rank}", str(seconds))  # and all are read, so that nobody takes its store away too early
         taken[arm].append(max(float(own.get(f"{index}/{other}")) for other in range(world_size)))
         dist.destroy_process_group()
     if rank == 0:
