@@ -21,7 +21,7 @@ VERSIONS = ("2.2.5", "2.4.0", "2.5.6", "2.6.6")
 DISTRIBUTIONS = ("lightning", "pytorch-lightning")
 TESTS = (
     "tests/test_autoload.py",
-    "tests/connectors",
+    "tests/patches",
     "tests/test_environment.py",
     "tests/launch/test_launch_modes.py",
     "tests/checkpoint",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SWITCH = "LIGHTNING_SAGEMAKER_AUTOLOAD"
 _FABRIC = ("lightning.fabric", "lightning_fabric")
 _PYTORCH = ("lightning.pytorch", "pytorch_lightning")
-# Modules of Lightning and torch, and the functions in `connectors` that each is given to once it is executed.
+# Modules of Lightning and torch, and the functions in `patches` that each is given to once it is executed.
 _MODULES = {
     f"{package}.{module}": functions
     for packages, module, *functions in (
@@ -38,7 +38,13 @@ _MODULES = {
             "process_group.patch_signal_connector",
             "signals.patch_signal_connector",
         ),
-        (_PYTORCH, "trainer.connectors.checkpoint_connector", "checkpoints.patch_checkpoint_connector"),
+        (
+            _PYTORCH,
+            "trainer.connectors.checkpoint_connector",
+            "checkpoints.patch_checkpoint_connector",
+            "same_checkpoint.patch_checkpoint_connector",
+        ),
+        (_FABRIC, "fabric", "same_checkpoint.patch_fabric"),
         (_PYTORCH, "callbacks.model_checkpoint", "checkpoints.patch_model_checkpoint"),
         (_FABRIC, "utilities.cloud_io", "checkpoints.patch_atomic_save"),
         (_PYTORCH, "loops.training_epoch_loop", "signals.patch_training_epoch_loop"),
@@ -131,9 +137,12 @@ def _activate(module: ModuleType) -> None:
     try:
         from importlib import import_module  # noqa: PLC0415 - only where Lightning is used
 
+        from lightning_sagemaker.changes import is_patch_on  # noqa: PLC0415 - the same
+
         for path in _MODULES[module.__name__]:
             home, _, function = path.partition(".")
-            getattr(import_module(f"lightning_sagemaker.connectors.{home}"), function)(module)
+            if is_patch_on(path):
+                getattr(import_module(f"lightning_sagemaker.patches.{home}"), function)(module)
     except Exception:  # noqa: BLE001
         _complain("lightning-sagemaker cannot serve %s: is this Lightning older than 2.2 or newer than known?", module)
 

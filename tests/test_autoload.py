@@ -183,7 +183,7 @@ def test_importing_torch_is_silent_with_half_an_installation_of_lightning(run: R
 
 
 def test_importing_torch_is_silent_with_half_an_installation_of_ours(run: Run, copy: Path) -> None:
-    shutil.rmtree(copy / "lightning_sagemaker" / "connectors")
+    shutil.rmtree(copy / "lightning_sagemaker" / "patches")
     (copy / "lightning_sagemaker" / "environment.py").write_text("half a line (")
     shutil.rmtree(copy / "lightning_sagemaker" / "job")
     done = run(
@@ -466,12 +466,12 @@ def test_a_damaged_lightning_fails_as_it_does_without_us(
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda package: shutil.rmtree(package / "connectors"),
+        lambda package: shutil.rmtree(package / "patches"),
         lambda package: (package / "environment.py").unlink(),
         lambda package: (package / "environment.py").write_text("half a line ("),
         lambda package: shutil.rmtree(package / "job"),
     ],
-    ids=["no connectors", "no environment", "broken environment", "no job"],
+    ids=["no patches", "no environment", "broken environment", "no job"],
 )
 def test_lightning_is_imported_with_a_complaint_where_half_of_us_is_missing(
     run: Run, stand_in: Path, copy: Path, damage: Callable[[Path], object]

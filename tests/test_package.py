@@ -383,9 +383,9 @@ def test_an_unknown_name_cannot_be_imported() -> None:
 
 
 def test_submodules_are_imported_as_ever() -> None:
-    from lightning_sagemaker import connectors  # noqa: PLC0415
+    from lightning_sagemaker import patches  # noqa: PLC0415
 
-    assert connectors.__name__ == "lightning_sagemaker.connectors"
+    assert patches.__name__ == "lightning_sagemaker.patches"
 
 
 def test_dir_lists_the_public_names_and_the_version() -> None:

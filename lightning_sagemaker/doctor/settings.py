@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.changes import VARIABLE as DISABLE
+from lightning_sagemaker.changes import disabled
 from lightning_sagemaker.locking.directory import base_folder
 from lightning_sagemaker.settings import RESUME, seconds, switch
 from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
@@ -61,6 +63,7 @@ SETTINGS = (
         lambda environ: switch(AUTOLOAD, environ, default=True),
         "warn",  # it stays on
     ),
+    Setting(DISABLE, "none", "changes of Lightning's behaviour that are left out", disabled, "warn"),  # all stay on
     _seconds("HEARTBEAT", 300, "seconds of silence after which the job ends"),
     Setting(f"{PREFIX}LOCK_DIR", "in shared memory, or TMPDIR", "folder of lock files", base_folder),
     Setting(

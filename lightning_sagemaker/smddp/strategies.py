@@ -117,7 +117,7 @@ class _SMDDPMixin:
 
 
 class _CoalescingMixin:
-    """A Trainer's strategy that reduces what one training step logs by one collective, see `connectors.results`."""
+    """A Trainer's strategy that reduces what one training step logs by one collective, see `patches.results`."""
 
     @functools.cached_property
     def coalesced(self) -> Coalesced:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
-from lightning_sagemaker.connectors import first_time
 from lightning_sagemaker.failure import report
 from lightning_sagemaker.job import SageMakerJob, in_training_job
 from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.patches import first_time
 
 if TYPE_CHECKING:
     from types import FrameType, ModuleType

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.connectors import first_time, replace_everywhere
 from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.patches import first_time, replace_everywhere
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -42,15 +42,15 @@ def patch_model_checkpoint(module: ModuleType) -> None:
 
 
 def patch_checkpoint_connector(module: ModuleType) -> None:
-    """Let ``LIGHTNING_SAGEMAKER_RESUME=1`` continue from the newest checkpoint, and all ranks from the same one.
+    """Let ``LIGHTNING_SAGEMAKER_RESUME=1`` continue from the newest checkpoint.
 
     Args:
         module: ``*.trainer.connectors.checkpoint_connector`` of either distribution.
     """
     connector_class = module._CheckpointConnector
-    if not in_training_job(os.environ) or not first_time(connector_class):
+    if not in_training_job(os.environ) or not first_time(connector_class, "resume"):
         return
-    select, start = connector_class._select_ckpt_path, connector_class.resume_start
+    select = connector_class._select_ckpt_path
 
     @functools.wraps(select)
     def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -62,17 +62,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
             ckpt_path = checkpoint_to_resume()
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
-    @functools.wraps(start)
-    def resume_start(connector: Any, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        trainer = connector.trainer
-        if str(getattr(trainer.state.fn, "value", None)) == "fit" and trainer.world_size > 1:
-            from lightning_sagemaker.checkpoint.resume import agree  # noqa: PLC0415 - imports torch
-
-            agree(checkpoint_path)
-        start(connector, checkpoint_path, *args, **kwargs)
-
     connector_class._select_ckpt_path = _select_ckpt_path
-    connector_class.resume_start = resume_start
 
 
 def patch_atomic_save(module: ModuleType) -> None:

@@ -6,8 +6,8 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.connectors import first_time
 from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.patches import first_time
 
 if TYPE_CHECKING:
     from types import ModuleType

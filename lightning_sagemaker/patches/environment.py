@@ -11,10 +11,10 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.connectors import first_time
 from lightning_sagemaker.environment import SageMakerEnvironment, register_virtual_subclass
 from lightning_sagemaker.job import SageMakerJob, in_training_job
 from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.patches import first_time
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lightning_sagemaker import SageMakerEnvironment, SageMakerJob
-from lightning_sagemaker.connectors.environment import patch_connector
+from lightning_sagemaker.patches.environment import patch_connector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.connectors import first_time
 from lightning_sagemaker.metrics import VARIABLE, callback
+from lightning_sagemaker.patches import first_time
 from lightning_sagemaker.settings import switch
 
 if TYPE_CHECKING:

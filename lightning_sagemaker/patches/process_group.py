@@ -7,10 +7,10 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.connectors import first_time, replace_everywhere
 from lightning_sagemaker.ending import end_at_exit
 from lightning_sagemaker.failure import report_exceptions
 from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.patches import first_time, replace_everywhere
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.connectors import first_time
+from lightning_sagemaker.patches import first_time
 from lightning_sagemaker.smddp.names import STRATEGIES
 
 if TYPE_CHECKING:

@@ -1,0 +1,231 @@
+"""Everything that this package changes of Lightning's behaviour in a training job: one table, and its switch.
+
+A patch without a row fails a test; the documentation's page and ``doctor`` show this table. A change that a user can
+see is a row here, or a bug.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.messages import log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VARIABLE = "LIGHTNING_SAGEMAKER_DISABLE"
+_said: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row: one thing that is other than in stock Lightning.
+
+    Attributes:
+        name: By which ``LIGHTNING_SAGEMAKER_DISABLE`` switches it off alone.
+        stock: What Lightning, torch and the toolkit do by themselves.
+        ours: What happens with this package.
+        when: In which processes, as a condition.
+        line: The line that says so; empty where nobody can see a difference.
+        patches: Functions in :mod:`lightning_sagemaker.patches` that do it, as ``module.function``.
+        switch: Another setting that switches it on or off, with its value.
+    """
+
+    name: str
+    stock: str
+    ours: str
+    when: str
+    line: str = ""
+    patches: tuple[str, ...] = ()
+    switch: str = ""
+
+
+CHANGES = (
+    Change(
+        "environment",
+        "each host trains by itself, or waits for others in vain, unless the script gives ranks and `num_nodes`",
+        "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error",
+        "in a training job, where the script, SLURM or LSF chose no cluster environment",
+        "num_nodes=...",
+        ("environment.patch_connector",),
+    ),
+    Change(
+        "world_check",
+        "a `num_nodes` beside an environment of the script's own that is not the world's trains on a part of the data",
+        "it is an error at construction",
+        "in a training job, where the script chose the cluster environment",
+        "ValueError",
+        ("environment.patch_connector",),
+    ),
+    Change(
+        "strategies",
+        '`strategy="smddp"` is unknown',
+        "`smddp`, `smddp_find_unused_parameters_true`, `..._false` and `smddp_fsdp` are strategies",
+        "always",
+        "",
+        ("strategies.register_strategies",),
+    ),
+    Change(
+        "log_reduction",
+        "`self.log(sync_dist=True)` sends a barrier and a reduction for each metric, and waits for both",
+        "the reductions are sent as metrics are logged, and waited for when somebody reads them",
+        "with the strategies `smddp...` of a Trainer",
+        "",
+        ("results.patch_result",),
+    ),
+    Change(
+        "prepare_barrier",
+        "an overridden `prepare_data` makes a second process group, over gloo",
+        "the ranks wait at the store that made the first one",
+        "where SMDDP is the backend",
+        "",
+        ("preparation.patch_infinite_barrier",),
+    ),
+    Change(
+        "prepare_data",
+        "a failed `prepare_data` leaves the other processes waiting",
+        "its error reaches all processes of the host",
+        "in a training job",
+        "RuntimeError",
+        ("preparation.patch_data_connector",),
+    ),
+    Change(
+        "gloo_interface",
+        "gloo takes the interface that the host's name resolves to",
+        "GLOO_SOCKET_IFNAME is the job's interface, where nobody has set it",
+        "in a training job of several hosts",
+        "",
+        ("process_group.patch_init_dist_connection",),
+    ),
+    Change(
+        "rendezvous",
+        "ranks, and torchrun's agents, wait for each other in silence; a blocked port is told after 15 minutes",
+        "who is missing, and which port is blocked, is said; after a limit it is an error",
+        "in a training job of several hosts",
+        "... gets no answer from ...",
+        ("process_group.patch_init_dist_connection", "process_group.patch_static_rendezvous"),
+        "LIGHTNING_SAGEMAKER_REACHABILITY=0",
+    ),
+    Change(
+        "heartbeat",
+        "a stopped rank, or a host that is cut off, leaves the others waiting for half an hour",
+        "it is named, and after a limit the job ends",
+        "in a training job of several processes",
+        "... has gone silent ...",
+        ("process_group.patch_init_dist_connection", "process_group.patch_signal_connector"),
+        "LIGHTNING_SAGEMAKER_HEARTBEAT=0",
+    ),
+    Change(
+        "sigterm",
+        "SIGTERM to one rank is a deadlock, to all of them exit code 0; each batch begins with a broadcast",
+        "all ranks stop at one step boundary, with a checkpoint where the job has a folder for them, and exit code 143",
+        "in a training job",
+        "SIGTERM ended the training ...",
+        ("signals.patch_signal_connector", "signals.patch_training_epoch_loop"),
+    ),
+    Change(
+        "failure_file",
+        "the job page shows the end of some log",
+        "it shows the first failure of any rank, with host and rank",
+        "in a training job",
+        "",
+        ("process_group.patch_init_dist_connection", "process_group.patch_static_rendezvous"),
+    ),
+    Change(
+        "quiet_end",
+        "gloo's threads may abort a process that has trained (pytorch#190489)",
+        "the end of a process waits for them, 2 s at most",
+        "in a training job, where a process group was made",
+        "",
+        ("process_group.patch_init_dist_connection",),
+    ),
+    Change(
+        "checkpoint_writing",
+        "a checkpoint is built in memory, then written; a kill leaves half of one",
+        "it is written under another name, flushed to the device, and renamed",
+        "in a training job, for local files",
+        "",
+        ("checkpoints.patch_atomic_save",),
+    ),
+    Change(
+        "resume",
+        "checkpoints lie where the script puts them, and a restart begins from the beginning",
+        "what would be lost with the container lies below the job's checkpoint folder instead, and each `fit` continues"
+        " from the newest complete checkpoint of its own place",
+        "in a training job, with LIGHTNING_SAGEMAKER_RESUME=1",
+        "training continues from ...",
+        ("checkpoints.patch_model_checkpoint", "checkpoints.patch_checkpoint_connector"),
+        "LIGHTNING_SAGEMAKER_RESUME=0",
+    ),
+    Change(
+        "same_checkpoint",
+        "each rank loads what it finds; a host that lacks the file fails, or trains from the beginning",
+        "ranks compare what they load, by its content; a host that lacks the file gets it from rank 0's",
+        "in a training job of several processes",
+        "... lacks ...",
+        ("same_checkpoint.patch_checkpoint_connector", "same_checkpoint.patch_fabric"),
+    ),
+    Change(
+        "metric_lines",
+        "metrics go to loggers only",
+        "rank 0 prints them where the job page finds them",
+        "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets",
+        "lightning_sagemaker metrics: ...",
+        ("metrics.patch_callback_connector",),
+        "LIGHTNING_SAGEMAKER_METRICS=0",
+    ),
+    Change(
+        "shards",
+        "a distributed sampler drops rows where each host has data of its own (ShardedByS3Key), in silence",
+        "one line says so",
+        "in a training job of several hosts with such a channel",
+        "... ShardedByS3Key ...",
+        ("environment.patch_connector",),
+    ),
+)
+
+
+def disabled(environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """Names of the changes that ``LIGHTNING_SAGEMAKER_DISABLE`` switches off.
+
+    Args:
+        environ: Environment to read, the process's own by default.
+
+    Raises:
+        ValueError: It lists a name of no change.
+    """
+    text = (os.environ if environ is None else environ).get(VARIABLE, "")
+    found = frozenset(name.strip() for name in text.split(",") if name.strip())
+    known = [change.name for change in CHANGES]
+    if unknown := sorted(found.difference(known)):
+        raise ValueError(
+            f"Environment variable `{VARIABLE}`={text!r} lists {', '.join(unknown)}, which are no changes of this version."
+            f" HINT: names are {', '.join(known)}, separated by commas."
+        )
+    return found
+
+
+def is_on(name: str) -> bool:
+    """Whether a change is left on; a variable that cannot be read switches nothing off, and a line says so.
+
+    Args:
+        name: One of the table.
+    """
+    try:
+        return name not in disabled()
+    except ValueError as error:  # the rest of the plugin is no reason to train without hosts and ranks
+        if str(error) not in _said:
+            _said.add(str(error))
+            log.warning("Nothing is switched off: %s", error)
+        return True
+
+
+def is_patch_on(patch: str) -> bool:
+    """Whether any of the changes that a patch is for is left on.
+
+    Args:
+        patch: ``module.function``, as in the table.
+    """
+    return any(is_on(change.name) for change in CHANGES if patch in change.patches)
