@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lightning_sagemaker.messages import log
 
@@ -19,6 +19,15 @@ VARIABLE = "LIGHTNING_SAGEMAKER_DISABLE"
 _said: set[str] = set()
 
 
+Scope = Literal["always", "job", "processes", "hosts"]
+SCOPES: dict[Scope, str] = {
+    "always": "wherever the package is installed",
+    "job": "in a training job",
+    "processes": "in a training job of several processes",
+    "hosts": "in a training job of several hosts",
+}
+
+
 @dataclass(frozen=True)
 class Change:
     """A row: one thing that is other than in stock Lightning.
@@ -27,19 +36,28 @@ class Change:
         name: By which ``LIGHTNING_SAGEMAKER_DISABLE`` switches it off alone.
         stock: What Lightning, torch and the toolkit do by themselves.
         ours: What happens with this package.
-        when: In which processes, as a condition.
-        line: The line that says so; empty where nobody can see a difference.
+        scope: In which processes.
+        only: A further condition; empty where there is none.
+        line: Begin of the line or error that says so; empty where a user sees no difference.
         patches: Functions in :mod:`lightning_sagemaker.patches` that do it, as ``module.function``.
-        switch: Another setting that switches it on or off, with its value.
+        variable: Another variable that switches it.
+        opt_in: Whether that variable switches it on; else 0 switches it off.
     """
 
     name: str
     stock: str
     ours: str
-    when: str
+    scope: Scope
+    only: str = ""
     line: str = ""
     patches: tuple[str, ...] = ()
-    switch: str = ""
+    variable: str = ""
+    opt_in: bool = False
+
+    @property
+    def when(self) -> str:
+        """Scope and condition, in words."""
+        return SCOPES[self.scope] + (f", {self.only}" if self.only else "")
 
 
 CHANGES = (
@@ -47,7 +65,8 @@ CHANGES = (
         "environment",
         "each host trains by itself, or waits for others in vain, unless the script gives ranks and `num_nodes`",
         "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error",
-        "in a training job, where the script, SLURM or LSF chose no cluster environment",
+        "job",
+        "where the script, SLURM or LSF chose no cluster environment",
         "num_nodes=...",
         ("environment.patch_connector",),
     ),
@@ -55,7 +74,8 @@ CHANGES = (
         "world_check",
         "a `num_nodes` beside an environment of the script's own that is not the world's trains on a part of the data",
         "it is an error at construction",
-        "in a training job, where the script chose the cluster environment",
+        "job",
+        "where the script chose the cluster environment",
         "ValueError",
         ("environment.patch_connector",),
     ),
@@ -65,12 +85,14 @@ CHANGES = (
         "`smddp`, `smddp_find_unused_parameters_true`, `..._false` and `smddp_fsdp` are strategies",
         "always",
         "",
+        "",
         ("strategies.register_strategies",),
     ),
     Change(
         "log_reduction",
         "`self.log(sync_dist=True)` sends a barrier and a reduction for each metric, and waits for both",
         "the reductions are sent as metrics are logged, and waited for when somebody reads them",
+        "always",
         "with the strategies `smddp...` of a Trainer",
         "",
         ("results.patch_result",),
@@ -79,6 +101,7 @@ CHANGES = (
         "prepare_barrier",
         "an overridden `prepare_data` makes a second process group, over gloo",
         "the ranks wait at the store that made the first one",
+        "always",
         "where SMDDP is the backend",
         "",
         ("preparation.patch_infinite_barrier",),
@@ -87,7 +110,8 @@ CHANGES = (
         "prepare_data",
         "a failed `prepare_data` leaves the other processes waiting",
         "its error reaches all processes of the host",
-        "in a training job",
+        "job",
+        "",
         "RuntimeError",
         ("preparation.patch_data_connector",),
     ),
@@ -95,7 +119,8 @@ CHANGES = (
         "gloo_interface",
         "gloo takes the interface that the host's name resolves to",
         "GLOO_SOCKET_IFNAME is the job's interface, where nobody has set it",
-        "in a training job of several hosts",
+        "hosts",
+        "",
         "",
         ("process_group.patch_init_dist_connection",),
     ),
@@ -103,25 +128,28 @@ CHANGES = (
         "rendezvous",
         "ranks, and torchrun's agents, wait for each other in silence; a blocked port is told after 15 minutes",
         "who is missing, and which port is blocked, is said; after a limit it is an error",
-        "in a training job of several hosts",
+        "hosts",
+        "",
         "... gets no answer from ...",
         ("process_group.patch_init_dist_connection", "process_group.patch_static_rendezvous"),
-        "LIGHTNING_SAGEMAKER_REACHABILITY=0",
+        "LIGHTNING_SAGEMAKER_REACHABILITY",
     ),
     Change(
         "heartbeat",
         "a stopped rank, or a host that is cut off, leaves the others waiting for half an hour",
         "it is named, and after a limit the job ends",
-        "in a training job of several processes",
+        "processes",
+        "",
         "... has gone silent ...",
         ("process_group.patch_init_dist_connection", "process_group.patch_signal_connector"),
-        "LIGHTNING_SAGEMAKER_HEARTBEAT=0",
+        "LIGHTNING_SAGEMAKER_HEARTBEAT",
     ),
     Change(
         "sigterm",
         "SIGTERM to one rank is a deadlock, to all of them exit code 0; each batch begins with a broadcast",
         "all ranks stop at one step boundary, with a checkpoint where the job has a folder for them, and exit code 143",
-        "in a training job",
+        "job",
+        "",
         "SIGTERM ended the training ...",
         ("signals.patch_signal_connector", "signals.patch_training_epoch_loop"),
     ),
@@ -129,7 +157,8 @@ CHANGES = (
         "failure_file",
         "the job page shows the end of some log",
         "it shows the first failure of any rank, with host and rank",
-        "in a training job",
+        "job",
+        "",
         "",
         ("process_group.patch_init_dist_connection", "process_group.patch_static_rendezvous"),
     ),
@@ -137,7 +166,8 @@ CHANGES = (
         "quiet_end",
         "gloo's threads may abort a process that has trained (pytorch#190489)",
         "the end of a process waits for them, 2 s at most",
-        "in a training job, where a process group was made",
+        "processes",
+        "",
         "",
         ("process_group.patch_init_dist_connection",),
     ),
@@ -145,7 +175,8 @@ CHANGES = (
         "checkpoint_writing",
         "a checkpoint is built in memory, then written; a kill leaves half of one",
         "it is written under another name, flushed to the device, and renamed",
-        "in a training job, for local files",
+        "job",
+        "for local files",
         "",
         ("checkpoints.patch_atomic_save",),
     ),
@@ -154,16 +185,28 @@ CHANGES = (
         "checkpoints lie where the script puts them, and a restart begins from the beginning",
         "what would be lost with the container lies below the job's checkpoint folder instead, and each `fit` continues"
         " from the newest complete checkpoint of its own place",
-        "in a training job, with LIGHTNING_SAGEMAKER_RESUME=1",
+        "job",
+        "with LIGHTNING_SAGEMAKER_RESUME=1, which `submit --spot` sets",
         "training continues from ...",
         ("checkpoints.patch_model_checkpoint", "checkpoints.patch_checkpoint_connector"),
-        "LIGHTNING_SAGEMAKER_RESUME=0",
+        "LIGHTNING_SAGEMAKER_RESUME",
+        opt_in=True,
+    ),
+    Change(
+        "checkpoint_hint",
+        "checkpoints in a folder that is lost with the container are lost without a word",
+        "one line says so, and names the two ways out; nothing is moved",
+        "job",
+        "where it has a checkpoint configuration",
+        "Checkpoints lie in ...",
+        ("checkpoints.patch_model_checkpoint",),
     ),
     Change(
         "same_checkpoint",
         "each rank loads what it finds; a host that lacks the file fails, or trains from the beginning",
         "ranks compare what they load, by its content; a host that lacks the file gets it from rank 0's",
-        "in a training job of several processes",
+        "processes",
+        "",
         "... lacks ...",
         ("same_checkpoint.patch_checkpoint_connector", "same_checkpoint.patch_fabric"),
     ),
@@ -171,16 +214,19 @@ CHANGES = (
         "metric_lines",
         "metrics go to loggers only",
         "rank 0 prints them where the job page finds them",
+        "always",
         "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets",
         "lightning_sagemaker metrics: ...",
         ("metrics.patch_callback_connector",),
-        "LIGHTNING_SAGEMAKER_METRICS=0",
+        "LIGHTNING_SAGEMAKER_METRICS",
+        opt_in=True,
     ),
     Change(
         "shards",
         "a distributed sampler drops rows where each host has data of its own (ShardedByS3Key), in silence",
         "one line says so",
-        "in a training job of several hosts with such a channel",
+        "hosts",
+        "with such a channel",
         "... ShardedByS3Key ...",
         ("environment.patch_connector",),
     ),
@@ -201,8 +247,8 @@ def disabled(environ: Mapping[str, str] | None = None) -> frozenset[str]:
     known = [change.name for change in CHANGES]
     if unknown := sorted(found.difference(known)):
         raise ValueError(
-            f"Environment variable `{VARIABLE}`={text!r} lists {', '.join(unknown)}, which are no changes of this version."
-            f" HINT: names are {', '.join(known)}, separated by commas."
+            f"Environment variable `{VARIABLE}`={text!r} lists {', '.join(unknown)}; expected names of changes."
+            f" HINT: this version knows {', '.join(known)}; separate them by commas."
         )
     return found
 

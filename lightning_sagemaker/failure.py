@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.job import SageMakerJob, base_dir
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def report(text: str) -> bool:
     Returns:
         Whether this text is the one that stands.
     """
+    if not is_on("failure_file"):
+        return False
     path = base_dir(os.environ) / "output" / "failure"
     draft = path.with_name(f".failure-{os.getpid()}-{threading.get_ident()}")
     try:

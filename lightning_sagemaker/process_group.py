@@ -10,6 +10,7 @@ from torch.distributed.distributed_c10d import default_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 
 from lightning_sagemaker import heartbeat
+from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.ending import end_at_exit
 from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.reachability.interface import set_gloo_interface
@@ -44,12 +45,14 @@ def watched(environment: object, rank: int, world_size: int, timeout: timedelta 
     job = environment.job if isinstance(environment, SageMakerEnvironment) else None
     options: dict[str, Any] = {}
     if job is not None:
-        set_gloo_interface(job, os.environ)
-        if limit := limit_of(job):
+        if is_on("gloo_interface"):
+            set_gloo_interface(job, os.environ)
+        if is_on("rendezvous") and (limit := limit_of(job)):
             options["store"] = _meeting_store(job, rank, world_size, timeout or default_pg_timeout, limit)
     yield options
-    end_at_exit()
-    if job is not None:
+    if is_on("quiet_end"):
+        end_at_exit()
+    if job is not None and is_on("heartbeat"):
         heartbeat.start(job, rank, world_size)
 
 

@@ -149,10 +149,10 @@ def test_all_ranks_stop_at_the_same_batch_and_leave_one_checkpoint_to_resume_fro
     print(f"{case}: gone after {seconds:.1f} s")
     assert len(set(job.stopped_at())) == 1, job.output
     step = job.stopped_at()[0]
-    (checkpoint,) = job.kept.glob("*/ml/checkpoints/*")
+    (checkpoint,) = job.kept.glob("*/ml/checkpoints/**/*.checkpoint")
     saved = torch.load(checkpoint, weights_only=False)
     assert saved["global_step"] == step
-    assert checkpoint.name == f"sigterm-epoch={saved['epoch']}-step={step}.ckpt"
+    assert checkpoint.name == f"sigterm-epoch={saved['epoch']}-step={step}.checkpoint"
     assert len(re.findall(r"^\[algo.*SIGTERM ended the training", job.output, re.MULTILINE)) == 1
     for failure in job.kept.glob("*/ml/output/failure"):
         text = failure.read_text()

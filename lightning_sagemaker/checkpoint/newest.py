@@ -1,4 +1,4 @@
-"""Where a job's checkpoints live, and which is the newest whole one.
+"""Where a job's checkpoints live, and which is the newest complete one.
 
 SageMaker copies the folder to S3 while the job runs, and back to every instance when a spot job starts again (developer
 guide, model-checkpoints). The copies have times of their own, so the newest is told by what is in it.
@@ -13,12 +13,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.checkpoint.reading import progress
+from lightning_sagemaker.checkpoint.reading import read
 from lightning_sagemaker.job import base_dir, in_training_job
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from lightning_sagemaker.checkpoint.reading import Content
+
+# Not `*.ckpt`, and not `last*`: a script's own search for the newest of its files must not find what SIGTERM left.
+SIGTERM_NAME = "sigterm-epoch={epoch}-step={step}.checkpoint"
+
+
+def checkpoint_config(environ: Mapping[str, str] | None = None) -> Path:
+    """The file that names the job's checkpoint folder; it exists only where the job has a checkpoint configuration.
+
+    Args:
+        environ: Environment to read, the process's own by default.
+    """
+    return base_dir(os.environ if environ is None else environ) / "input" / "config" / "checkpointconfig.json"
 
 
 def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
@@ -36,7 +50,7 @@ def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
     environ = os.environ if environ is None else environ
     if not in_training_job(environ):
         return None
-    config = base_dir(environ) / "input" / "config" / "checkpointconfig.json"
+    config = checkpoint_config(environ)
     try:
         folder = json.loads(config.read_text(encoding="utf-8"))["LocalPath"]
     except FileNotFoundError:
@@ -51,11 +65,12 @@ def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
 
 
 def latest_checkpoint(folder: str | Path | None = None) -> Path | None:
-    """Newest whole checkpoint, for ``trainer.fit(model, ckpt_path=latest_checkpoint())``.
+    """Newest complete checkpoint, for ``trainer.fit(model, ckpt_path=latest_checkpoint())``.
 
-    The newest is the one with the most optimizer steps, then epochs; names decide between equals (``last-v10`` over
-    ``last-v9``), on all hosts alike: SageMaker's copy from S3 gives files new times. Nothing in a checkpoint is
-    executed, and no tensor is read. One that is damaged, or holds weights only, is passed over, and a line names it.
+    The newest is the one with the most optimizer steps, then epochs; between equals the higher version (``last-v10``
+    over ``last-v9`` over ``last``), then the name, on all hosts alike: SageMaker's copy from S3 gives files new times.
+    Nothing in a checkpoint is executed, and no tensor is read. One that is damaged, or holds weights only, is passed
+    over, and a line names it.
 
     Args:
         folder: Where to look, with its subfolders; by default the job's checkpoint folder.
@@ -67,27 +82,35 @@ def latest_checkpoint(folder: str | Path | None = None) -> Path | None:
         ValueError: ``checkpointconfig.json`` is malformed.
     """
     root = checkpoint_folder() if folder is None else Path(folder).expanduser()
-    whole: dict[Path, tuple[object, ...]] = {}
-    for path in _candidates(root) if root is not None else ():
+    complete = {}
+    for path in candidates(root) if root is not None else ():
         try:
-            whole[path] = (*progress(path), _natural(path))
+            complete[path] = age(path, read(path))
         except (OSError, ValueError) as error:  # noqa: PERF203 - one bad file must not hide the others
             log.warning("Checkpoint %s is passed over: %s", path, error)
-    return max(whole, key=whole.__getitem__, default=None)
+    return max(complete, key=complete.__getitem__, default=None)
 
 
-def _candidates(folder: Path) -> Iterator[Path]:
-    """Everything that is named as a checkpoint, but for what lies in a sharded one."""
+def candidates(folder: Path) -> Iterator[Path]:
+    """Everything in a folder and below that is named as a checkpoint, but for what lies in a sharded one."""
     with suppress(OSError):
         for path in sorted(folder.iterdir()):
             if path.name.startswith("."):
                 continue
-            if path.suffix == ".ckpt":
+            if path.suffix == ".ckpt" or (path.suffix == ".checkpoint" and path.name.startswith("sigterm-")):
                 yield path
             elif path.is_dir():
-                yield from _candidates(path)
+                yield from candidates(path)
 
 
-def _natural(path: Path) -> list[tuple[str, int]]:
-    """A sort key in which the numbers of a name count as numbers."""
-    return [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", str(path))]
+def age(path: Path, content: Content) -> tuple[object, ...]:
+    """A sort key of checkpoints, the newest last.
+
+    Args:
+        path: The checkpoint.
+        content: What it tells of itself.
+    """
+    # Lightning numbers what would overwrite an older file: `last.ckpt`, then `last-v1.ckpt`.
+    version = re.search(r"-v(\d+)$", path.stem)
+    numbers_as_numbers = [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", str(path))]
+    return content.step, content.epoch, int(version[1]) if version else 0, numbers_as_numbers

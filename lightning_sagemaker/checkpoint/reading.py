@@ -1,24 +1,47 @@
-"""Reads from a checkpoint whether it is whole and how far training was; executes nothing in it and reads no tensor."""
+"""Reads from a checkpoint whether it is complete and how far training was; executes nothing in it, reads no tensor."""
 
 from __future__ import annotations
 
 import pickle
 import zipfile
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+MARK = "lightning_sagemaker"  # key of what this package adds to a checkpoint
+
+
+class Content(NamedTuple):
+    """What a checkpoint tells of itself.
+
+    Attributes:
+        step: Optimizer steps at which it was written; -1 where it does not tell (Fabric).
+        epoch: Number of the epoch, from 0; -1 where it does not tell.
+        mark: What :mod:`lightning_sagemaker.checkpoint.resume` has added; empty where it was written without.
+    """
+
+    step: int
+    epoch: int
+    mark: Mapping[str, object]
 
 
 def progress(path: Path) -> tuple[int, int]:
-    """Optimizer steps and epoch at which a checkpoint was written; -1 where it does not tell (Fabric).
+    """Optimizer steps and epoch at which a checkpoint was written, see :func:`read`."""
+    content = read(path)
+    return content.step, content.epoch
+
+
+def read(path: Path) -> Content:
+    """Read what a checkpoint tells of itself.
 
     Args:
         path: A file of :func:`torch.save`, or a folder of a sharded strategy.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is not whole, or no training can continue from it.
+        ValueError: It is not complete, or no training can continue from it.
     """
     if path.is_dir():
         _check_shards(path)
@@ -28,8 +51,12 @@ def progress(path: Path) -> tuple[int, int]:
         content = {}
     if "pytorch-lightning_version" in content and "callbacks" not in content:
         raise ValueError("it holds weights only (`save_weights_only`), from which no training continues")
-    step, epoch = (content.get(key) for key in ("global_step", "epoch"))
-    return step if isinstance(step, int) else -1, epoch if isinstance(epoch, int) else -1
+    step, epoch, mark = (content.get(key) for key in ("global_step", "epoch", MARK))
+    return Content(
+        step if isinstance(step, int) else -1,
+        epoch if isinstance(epoch, int) else -1,
+        mark if isinstance(mark, dict) else {},
+    )
 
 
 def _content(path: Path) -> object:
@@ -43,7 +70,9 @@ def _content(path: Path) -> object:
             with archive.open(data) as file:
                 return _Skeleton(file).load()
     except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"it is not whole, {path.stat().st_size} bytes ({error}); its writing did not end") from error
+        raise ValueError(
+            f"it is not complete, {path.stat().st_size} bytes ({error}); its writing did not end"
+        ) from error
     except OSError:
         raise
     except Exception as error:
@@ -69,7 +98,7 @@ def _check_shards(folder: Path) -> None:
     except OSError:
         raise
     except Exception as error:
-        raise ValueError(f"its .metadata is not whole ({type(error).__name__}: {error})") from error
+        raise ValueError(f"its .metadata is not complete ({type(error).__name__}: {error})") from error
     ends: dict[str, int] = {}
     for part in unpickler.parts:
         name, end = str(part["relative_path"]), int(part["offset"]) + int(part["length"])
@@ -79,7 +108,7 @@ def _check_shards(folder: Path) -> None:
         length = shard.stat().st_size if shard.is_file() else None
         if length is None or length < end:
             found = "is missing" if length is None else f"has {length} bytes"
-            raise ValueError(f"it is not whole: its shard {name} {found}, and .metadata lists {end} bytes of it")
+            raise ValueError(f"it is not complete: its shard {name} {found}, and .metadata lists {end} bytes of it")
 
 
 class _Anything:

@@ -1,78 +1,212 @@
-"""Which checkpoint a job continues from, on all of its ranks."""
+"""Which checkpoint a ``fit`` continues from, where ``LIGHTNING_SAGEMAKER_RESUME=1`` asks for it.
+
+Each Trainer continues from what the same Trainer of an earlier start has left, and takes nobody else's. It is known by
+
+* its place (folder, logger's name), see :mod:`lightning_sagemaker.checkpoint.place`;
+* its number among the Trainers of a process that fit in this place (folds, pretraining and finetuning);
+* the process: what another training script of this very container has written, or two of an earlier one, is left alone.
+
+Checkpoints carry these as a mark. One without a mark, written before it was asked for, counts as the first Trainer's.
+"""
 
 from __future__ import annotations
 
-import itertools
-from contextlib import suppress
+import functools
+import os
+import re
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-import torch.distributed as dist
-
-from lightning_sagemaker.checkpoint.newest import checkpoint_folder, latest_checkpoint
-from lightning_sagemaker.checkpoint.reading import progress
-from lightning_sagemaker.failure import whereabouts
+from lightning_sagemaker import processes
+from lightning_sagemaker.changes import is_on
+from lightning_sagemaker.checkpoint.newest import age, candidates, checkpoint_folder
+from lightning_sagemaker.checkpoint.place import kept_place, own_places
+from lightning_sagemaker.checkpoint.reading import read
+from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.settings import RESUME, switch
-from lightning_sagemaker.store import PrefixStore, default_store, look, wait_for
 
-_agreements = itertools.count()  # all ranks start their fits in the same order
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lightning_sagemaker.checkpoint.reading import Content
+
+_SPELLED_OUT = "HINT: give each training a logger name, a `dirpath` or a `default_root_dir` of its own."
 
 
-def checkpoint_to_resume() -> str | None:
-    """Newest whole checkpoint, where ``LIGHTNING_SAGEMAKER_RESUME`` asks for it; ``None`` elsewhere.
+@dataclass(frozen=True)
+class Mark:
+    """Whose a checkpoint is.
+
+    Attributes:
+        place: Pattern of its folder, below the job's checkpoint folder.
+        training: Number of the Trainer among those that fit in this place in one process, from 1.
+        start: Identity of this start of the job's container; empty where nothing tells one from the next.
+        process: Identity of the process, or of the launcher that started all ranks of a host.
+    """
+
+    place: str
+    training: int
+    start: str
+    process: str
+
+
+_marks: WeakKeyDictionary[object, Mark] = WeakKeyDictionary()  # by Trainer
+_trainings: Counter[str] = Counter()  # by place
+
+
+def is_asked_for() -> bool:
+    """Whether trainings are to go on after a restart.
 
     Raises:
-        ValueError: The variable is malformed.
+        ValueError: ``LIGHTNING_SAGEMAKER_RESUME`` is malformed.
     """
-    if not switch(RESUME):
-        return None
-    newest = latest_checkpoint()
-    speak()
-    log.info("%s=1: training %s", RESUME, f"continues from {newest}" if newest else _beginning())
-    return str(newest) if newest else None
+    return switch(RESUME) and is_on("resume") and in_training_job(os.environ)
 
 
-def agree(path: str | Path | None) -> None:
-    """Compare this rank's choice with rank 0's: the steps, and the path below the checkpoint folder.
+def begin(trainer: Any) -> None:  # noqa: ANN401 - of either distribution
+    """Count a Trainer among those that fit in its place; a second call does nothing."""
+    if trainer not in _marks:
+        place = next(own_places(trainer))
+        pattern = place.pattern if "://" in place.folder else kept_place(place).pattern
+        root = checkpoint_folder()
+        key = str(Path(pattern).relative_to(root)) if root and Path(pattern).is_relative_to(root) else pattern
+        _trainings[key] += 1
+        _marks[trainer] = Mark(key, _trainings[key], *_process())
+
+
+def mark_of(trainer: Any) -> dict[str, str | int] | None:  # noqa: ANN401
+    """What to add to a checkpoint of this Trainer; ``None`` where it has never fit to be continued."""
+    mark = _marks.get(trainer)
+    return None if mark is None else asdict(mark)
+
+
+def checkpoint_to_resume(trainer: Any) -> str | None:  # noqa: ANN401
+    """Newest complete checkpoint that an earlier start of this Trainer has left, and that is ahead of it.
 
     Args:
-        path: Checkpoint that this rank would continue from, or ``None``.
-
-    Raises:
-        ValueError: Some rank would continue from another one; the same text on all ranks.
+        trainer: A Trainer for which :func:`begin` was called.
     """
-    if not dist.is_available() or not dist.is_initialized():
-        return
-    store = PrefixStore(f"resume/{next(_agreements)}", default_store())
-    choice = _in_words(path)
-    if dist.get_rank() == 0:
-        store.set("first", choice)
-    elif (first := wait_for(store, "first").decode()) != choice:
-        store.set("dispute", f"rank 0 would continue from {first}, but {whereabouts()} from {choice}")
-    if store.add("compared", 1) == dist.get_world_size():
-        store.set("done", "")
-    wait_for(store, "done")
-    if dispute := look(store, "dispute"):
-        raise ValueError(
-            f"The ranks would continue from different checkpoints: {dispute.decode()}. HINT: all hosts"
-            " must find the same files: let one rank write checkpoints, into the folder that the job's checkpoint"
-            " configuration synchronizes."
+    mine, limits = _marks[trainer], _Limits.of(trainer)
+    found = {path: content for path, content in _own(trainer, mine) if limits.allow(path, content)}
+    starts = defaultdict(set)
+    for content in found.values():
+        starts[content.mark.get("start")].add(content.mark.get("process"))
+    if clash := sorted(str(start) for start, writers in starts.items() if start and len(writers) > 1):
+        log.warning(
+            "Several training processes of an earlier start (%s) wrote checkpoints in %s, and nothing tells which of"
+            " them this one continues: it starts from the beginning. %s",
+            ", ".join(clash),
+            mine.place,
+            _SPELLED_OUT,
+        )
+        return None
+    newest = max(found, key=lambda path: age(path, found[path]), default=None)
+    if newest is None and trainer.is_global_zero:
+        speak()
+        log.info("%s=1: training starts from the beginning: %s", RESUME, _nothing(trainer))
+    return None if newest is None else str(newest)
+
+
+def say_continued(path: str) -> None:
+    """Say on rank zero, after it was loaded, what training continues from.
+
+    Args:
+        path: The checkpoint.
+    """
+    content = read(Path(path))
+    speak()
+    log.info("%s=1: training continues from %s (step %d, epoch %d)", RESUME, path, content.step, content.epoch)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What a fit can continue from: ahead of where it is, and not beyond where it ends."""
+
+    step: int
+    max_steps: int
+    max_epochs: int
+
+    @classmethod
+    def of(cls, trainer: Any) -> _Limits:  # noqa: ANN401
+        epochs = trainer.max_epochs
+        return cls(trainer.global_step, trainer.max_steps, -1 if epochs is None else epochs)
+
+    def allow(self, path: Path, content: Content) -> bool:
+        if content.step <= self.step:
+            return False  # a later fit of the same Trainer goes on from where it is
+        beyond = [
+            f"{name}={most}"
+            for name, most, at in (
+                ("max_steps", self.max_steps, content.step),
+                ("max_epochs", self.max_epochs, content.epoch),
+            )
+            if -1 < most < at
+        ]
+        if beyond:  # Lightning refuses it; it may be of a later fit of this Trainer, which has other limits
+            log.warning(
+                "Checkpoint %s is passed over: it is of step %d, epoch %d, which is beyond %s",
+                path,
+                content.step,
+                content.epoch,
+                " and ".join(beyond),
+            )
+        return not beyond
+
+
+def _own(trainer: Any, mine: Mark) -> Iterator[tuple[Path, Content]]:  # noqa: ANN401
+    """Complete checkpoints of this Trainer, whatever start of the job left them."""
+    siblings = set()
+    for path in {path: None for folder in _folders(trainer) for path in candidates(folder)}:
+        try:
+            content = read(path)
+        except (OSError, ValueError) as error:
+            log.warning("Checkpoint %s is passed over: %s", path, error)
+            continue
+        mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(content.mark)
+        if (mark["place"], mark["training"]) != (mine.place, mine.training):
+            continue
+        if mine.start and mark["start"] == mine.start and mark["process"] != mine.process:
+            siblings.add(path.parent)
+            continue
+        yield path, content
+    for folder in sorted(siblings):
+        log.warning(
+            "Another training process of this container wrote checkpoints in %s, which this one does not continue. %s",
+            folder,
+            _SPELLED_OUT,
         )
 
 
-def _beginning() -> str:
-    folder = checkpoint_folder()
-    where = "the job has no checkpoint folder" if folder is None else f"there is no whole checkpoint in {folder}"
-    return f"starts from the beginning: {where}"
+def _folders(trainer: Any) -> list[Path]:  # noqa: ANN401
+    return [folder for place in own_places(trainer) if "://" not in place.folder for folder in place.folders()]
 
 
-def _in_words(path: str | Path | None) -> str:
-    if not path:
-        return "the beginning"
-    file = Path(path).expanduser()
-    folder = checkpoint_folder()
-    # Hosts may have the folder in different places.
-    name = file.relative_to(folder) if folder is not None and file.is_relative_to(folder) else file
-    with suppress(OSError, ValueError):
-        return f"{name} (step {progress(file)[0]})"
-    return str(name)
+def _nothing(trainer: Any) -> str:  # noqa: ANN401
+    if checkpoint_folder() is None:
+        return (
+            "the job has no checkpoint folder. HINT: give it a place for checkpoints in S3 (CheckpointConfig, or"
+            " checkpoint_s3_uri)."
+        )
+    places = {re.sub(r"\*", "...", place.pattern) for place in own_places(trainer)}
+    return f"there is no complete checkpoint of it in {' or '.join(sorted(places))}"
+
+
+@functools.cache
+def _process() -> tuple[str, str]:
+    """Start of the job's container, and what stands for this process in it."""
+    with_job = False
+    try:
+        entries = (processes.PROC / "1" / "environ").read_bytes().decode(errors="replace").split("\0")
+        with_job = in_training_job(dict(entry.partition("=")[::2] for entry in entries))
+    except OSError:
+        pass  # another user's process
+    if not with_job:  # no container of the job's own: a machine on which jobs are tried, one after the other
+        return "", ""
+    try:
+        return processes.container(), ":".join(map(str, processes.run_leader()))
+    except RuntimeError:
+        return "", ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.changes import CHANGES, disabled
+from lightning_sagemaker.changes import VARIABLE as DISABLE
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SMDDP, TORCH
 from lightning_sagemaker.doctor.masking import is_credential, related
 from lightning_sagemaker.doctor.prediction import predict
 from lightning_sagemaker.doctor.report import Fact
-from lightning_sagemaker.doctor.settings import OF_COMMANDS, PREFIX, SETTINGS
+from lightning_sagemaker.doctor.settings import AUTOLOAD, OF_COMMANDS, PREFIX, SETTINGS, is_on
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES, OPTIMIZE_ALL_GATHER
@@ -16,6 +18,7 @@ from lightning_sagemaker.smddp.probe import INSTANCE_TYPES, OPTIMIZE_ALL_GATHER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from lightning_sagemaker.changes import Change
     from lightning_sagemaker.doctor.report import Value
     from lightning_sagemaker.doctor.situation import Situation
 
@@ -134,6 +137,35 @@ def settings(situation: Situation) -> Iterator[Fact]:
             yield Fact(name, None, "set, but this version does not know it")
 
 
+def changes(situation: Situation) -> Iterator[Fact]:
+    """Changes of Lightning's behaviour."""
+    for change in CHANGES:
+        reason = _off(change, situation)
+        yield Fact(change.name, "off" if reason else "on", reason or f"{change.when}: {change.ours}")
+
+
+def _off(change: Change, situation: Situation) -> str:
+    """Why a change is off in this process; empty where it is on."""
+    environ, found = situation.environ, situation.job
+    if not is_on(AUTOLOAD, environ, default=True):
+        return f"{AUTOLOAD}={environ[AUTOLOAD]}"
+    try:
+        if change.name in disabled(environ):
+            return f"{DISABLE}={environ[DISABLE]}"
+    except ValueError:  # a finding of its own: nothing is switched off
+        pass
+    if change.scope != "always" and found is None:
+        return _UNREADABLE if situation.problem else _OUTSIDE
+    if (change.scope == "processes" and found and found.world_size == 1) or (
+        change.scope == "hosts" and found and found.num_nodes == 1
+    ):
+        return f"only {change.when}"
+    value = environ.get(change.variable, "")
+    if change.opt_in:
+        return "" if is_on(change.variable, environ) else f"{change.variable} is not set"
+    return f"{change.variable}={value}" if value.strip() in ("0", "0.0") else ""
+
+
 def variables(situation: Situation) -> Iterator[Fact]:
     """Variables of launchers, Lightning and libraries."""
     for name, value in related(situation.environ).items():
@@ -163,6 +195,7 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Situation], Iterator[Fact]]]] = {
     "smddp": ("SMDDP", smddp),
     "lightning": ("What Lightning will do", predict),
     "settings": ("Settings", settings),
+    "changes": ("Changes of Lightning's behaviour", changes),
     "variables": ("Variables", variables),
     "credentials": ("Credentials", credentials),
     "checkpoints": ("Checkpoints", checkpoints),

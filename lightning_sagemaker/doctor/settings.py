@@ -82,7 +82,7 @@ SETTINGS = (
     Setting(
         RESUME,
         "0",
-        "1: the first fit continues from the newest checkpoint",
+        "1: each fit continues from the newest checkpoint of its own place",
         lambda environ: switch(RESUME, environ),
     ),
     Setting(f"{PREFIX}RUN_ID", "none", "names a run outside jobs"),

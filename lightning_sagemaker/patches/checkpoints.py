@@ -1,9 +1,8 @@
-"""Checkpoints: their folder, the one to continue from, and whole ones only. In SageMaker training jobs."""
+"""Checkpoints: their folder, the one to continue from, and complete ones only. In SageMaker training jobs."""
 
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,11 @@ from lightning_sagemaker.patches import first_time, replace_everywhere
 if TYPE_CHECKING:
     from types import ModuleType
 
-_fits = itertools.count()
-
 
 def patch_model_checkpoint(module: ModuleType) -> None:
-    """Let ``ModelCheckpoint`` write to the job's checkpoint folder, where the user chose no other.
+    """Let ``ModelCheckpoint`` write where a restart finds it, if that is asked for; else say what would be lost.
+
+    ``"last"`` is looked up by the same method as the folder for writing, before any ``setup``.
 
     Args:
         module: ``*.callbacks.model_checkpoint`` of either distribution.
@@ -26,23 +25,33 @@ def patch_model_checkpoint(module: ModuleType) -> None:
     callback_class = module.ModelCheckpoint
     if not in_training_job(os.environ) or not first_time(callback_class):
         return
-    setup = callback_class.setup
+    resolve, setup = callback_class._ModelCheckpoint__resolve_ckpt_dir, callback_class.setup
+
+    @functools.wraps(resolve)
+    def resolve_ckpt_dir(callback: Any, trainer: Any) -> Any:  # noqa: ANN401
+        from lightning_sagemaker.checkpoint.place import Place, is_lost, kept_place  # noqa: PLC0415 - only in a job
+        from lightning_sagemaker.checkpoint.resume import is_asked_for  # noqa: PLC0415 - the same
+
+        folder = resolve(callback, trainer)
+        # A `dirpath` is the user's word; and the folder of before, in a second fit.
+        if callback.dirpath is not None or not is_asked_for() or not is_lost(str(folder)):
+            return folder
+        return kept_place(Place(str(folder), str(folder))).folder
 
     @functools.wraps(setup)
-    def setup_in_checkpoint_folder(callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        # A root folder other than the default is the user's choice; a logger's folder is lost with the container.
-        if callback.dirpath is None and os.path.abspath(trainer.default_root_dir) == os.getcwd():  # noqa: PTH100, PTH109
-            from lightning_sagemaker.checkpoint.newest import checkpoint_folder  # noqa: PLC0415 - only where it is used
-
-            folder = checkpoint_folder()
-            callback.dirpath = None if folder is None else str(folder)
+    def setup_and_say_where(callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         setup(callback, trainer, *args, **kwargs)
+        if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.fast_dev_run and callback.save_top_k:
+            from lightning_sagemaker.checkpoint.place import say_where  # noqa: PLC0415 - only in a job
 
-    callback_class.setup = setup_in_checkpoint_folder
+            say_where(trainer, str(callback.dirpath))
+
+    callback_class._ModelCheckpoint__resolve_ckpt_dir = resolve_ckpt_dir
+    callback_class.setup = setup_and_say_where
 
 
 def patch_checkpoint_connector(module: ModuleType) -> None:
-    """Let ``LIGHTNING_SAGEMAKER_RESUME=1`` continue from the newest checkpoint.
+    """Let each ``fit`` continue from the newest checkpoint of its own place, where that is asked for.
 
     Args:
         module: ``*.trainer.connectors.checkpoint_connector`` of either distribution.
@@ -50,23 +59,48 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
     connector_class = module._CheckpointConnector
     if not in_training_job(os.environ) or not first_time(connector_class, "resume"):
         return
-    select = connector_class._select_ckpt_path
+    select, dump, end = connector_class._select_ckpt_path, connector_class.dump_checkpoint, connector_class.resume_end
 
     @functools.wraps(select)
     def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        fit = str(getattr(state_fn, "value", state_fn)) == "fit"
-        # `trainer.ckpt_path = ...` is the user's choice too.
-        if fit and next(_fits) == 0 and ckpt_path is None and not getattr(connector, "_user_managed", False):
-            from lightning_sagemaker.checkpoint.resume import checkpoint_to_resume  # noqa: PLC0415 - only where it is used
+        from lightning_sagemaker.checkpoint.resume import (  # noqa: PLC0415 - only in a job
+            begin,
+            checkpoint_to_resume,
+            is_asked_for,
+        )
 
-            ckpt_path = checkpoint_to_resume()
+        trainer = connector.trainer
+        if str(getattr(state_fn, "value", state_fn)) == "fit" and is_asked_for() and not _is_trial(trainer):
+            begin(trainer)
+            # `trainer.ckpt_path = ...` is the user's choice too.
+            if ckpt_path is None and not connector._user_managed:
+                ckpt_path = connector.__dict__["_lightning_sagemaker_resumed"] = checkpoint_to_resume(trainer)
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
+    @functools.wraps(dump)
+    def dump_checkpoint(connector: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        from lightning_sagemaker.checkpoint.reading import MARK  # noqa: PLC0415 - only in a job
+        from lightning_sagemaker.checkpoint.resume import mark_of  # noqa: PLC0415 - the same
+
+        checkpoint, mark = dump(connector, *args, **kwargs), mark_of(connector.trainer)
+        return checkpoint if mark is None else {**checkpoint, MARK: mark}
+
+    @functools.wraps(end)
+    def resume_end(connector: Any) -> None:  # noqa: ANN401
+        resumed = connector.__dict__.pop("_lightning_sagemaker_resumed", None)
+        if resumed and str(connector._ckpt_path) == resumed and connector.trainer.is_global_zero:
+            from lightning_sagemaker.checkpoint.resume import say_continued  # noqa: PLC0415 - only in a job
+
+            say_continued(resumed)
+        end(connector)
+
     connector_class._select_ckpt_path = _select_ckpt_path
+    connector_class.dump_checkpoint = dump_checkpoint
+    connector_class.resume_end = resume_end
 
 
 def patch_atomic_save(module: ModuleType) -> None:
-    """Let local checkpoints be written whole or not at all; Lightning's own way leaves half of one where it is killed.
+    """Let local checkpoints be written completely or not at all; Lightning leaves half of one where it is killed.
 
     Args:
         module: ``*fabric.utilities.cloud_io`` of either distribution.
@@ -85,3 +119,8 @@ def patch_atomic_save(module: ModuleType) -> None:
         save_whole(checkpoint, Path(filepath).expanduser())
 
     replace_everywhere(save, _atomic_save)
+
+
+def _is_trial(trainer: Any) -> bool:  # noqa: ANN401
+    """Whether a fit leaves nothing behind: a smoke test, or one in which a Tuner only looks for a value."""
+    return bool(trainer.fast_dev_run) or any(getattr(callback, "_early_exit", False) for callback in trainer.callbacks)

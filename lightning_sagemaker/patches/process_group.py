@@ -7,6 +7,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.ending import end_at_exit
 from lightning_sagemaker.failure import report_exceptions
 from lightning_sagemaker.job import in_training_job
@@ -24,8 +25,10 @@ def patch_init_dist_connection(module: ModuleType) -> None:
     """
     if not in_training_job(os.environ) or not first_time(module):
         return
-    report_exceptions()
-    end_at_exit()  # as early as can be, to happen after exit handlers of the user's
+    if is_on("failure_file"):
+        report_exceptions()
+    if is_on("quiet_end"):
+        end_at_exit()  # as early as can be, to happen after exit handlers of the user's
     connect = module._init_dist_connection
 
     @functools.wraps(connect)
@@ -64,7 +67,7 @@ def patch_static_rendezvous(module: ModuleType) -> None:
 
     @functools.wraps(next_rendezvous)
     def meet_first(rendezvous: Any) -> Any:  # noqa: ANN401
-        if rendezvous._store is None:
+        if rendezvous._store is None and is_on("rendezvous"):
             from lightning_sagemaker.reachability.meeting import meet_agents  # noqa: PLC0415 - only in an agent
 
             rendezvous._store = meet_agents(
@@ -77,7 +80,8 @@ def patch_static_rendezvous(module: ModuleType) -> None:
         return next_rendezvous(rendezvous)
 
     rendezvous_class.next_rendezvous = meet_first
-    report_exceptions()
+    if is_on("failure_file"):
+        report_exceptions()
 
 
 def patch_signal_connector(module: ModuleType) -> None:

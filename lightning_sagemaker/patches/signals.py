@@ -139,12 +139,15 @@ def _where(trainer: Any) -> str:  # noqa: ANN401
 
 def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> NoReturn:  # noqa: ANN401
     """Stop the training; all ranks come here at the same batch."""
+    from lightning_sagemaker.checkpoint.newest import SIGTERM_NAME  # noqa: PLC0415 - only at an end
+    from lightning_sagemaker.checkpoint.place import kept_place, own_places  # noqa: PLC0415 - the same
     from lightning_sagemaker.termination import EXIT_CODE  # noqa: PLC0415 - imports torch
 
     trainer._signal_connector.received_sigterm = True
     _outlive_children(trainer.strategy.launcher)
     if stop.folder:
-        path = Path(stop.folder, f"sigterm-epoch={trainer.current_epoch}-step={trainer.global_step}.ckpt")
+        name = SIGTERM_NAME.format(epoch=trainer.current_epoch, step=trainer.global_step)
+        path = Path(kept_place(next(own_places(trainer)), Path(stop.folder)).folder, name)
         trainer.save_checkpoint(path)
         saved = f"Checkpoint: {path}."
     else:

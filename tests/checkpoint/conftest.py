@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    """Folder that stands for /opt/ml of a host of its own."""
-    config = tmp_path / "ml" / "input" / "config"
+def _make(base: Path) -> None:
+    config = base / "input" / "config"
     config.mkdir(parents=True)
     (config / "resourceconfig.json").write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1"]}))
     for part in ("output", "checkpoints"):
-        (tmp_path / "ml" / part).mkdir()
+        (base / part).mkdir()
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """Folder that stands for /opt/ml of a host of its own."""
+    _make(tmp_path / "ml")
     return tmp_path / "ml"
 
 
@@ -36,19 +40,18 @@ def job(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return base / "checkpoints"
 
 
-@pytest.fixture
-def run(base: Path, tmp_path: Path) -> Run:
-    """Run a script in a process of the job."""
+def _start(base: Path, folder: Path) -> Run:
+    """What runs a script in a process of the job, in a folder."""
     foreign = ("SM_", "SAGEMAKER", "TRAINING_JOB", "LIGHTNING_SAGEMAKER")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
-    def run(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        path = tmp_path / "train.py"
+    def run(code: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        path = folder / "train.py"
         path.write_text(code)
         return subprocess.run(
-            [sys.executable, str(path)],
+            [sys.executable, str(path), *arguments],
             env=plain | {"TRAINING_JOB_NAME": "digits", "SAGEMAKER_BASE_DIR": str(base)} | environ,
-            cwd=tmp_path,
+            cwd=folder,
             capture_output=True,
             text=True,
             timeout=200,
@@ -56,3 +59,23 @@ def run(base: Path, tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def run(base: Path, tmp_path: Path) -> Run:
+    """Run a script in a process of the job."""
+    return _start(base, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def start_job() -> Callable[[Path, Path], Run]:
+    """Make a job with a checkpoint configuration, or start it again, in a folder; what runs a script in it."""
+
+    def start(base: Path, folder: Path) -> Run:
+        if not base.exists():
+            _make(base)
+            config = {"LocalPath": str(base / "checkpoints"), "S3Uri": "s3://bucket/prefix"}
+            (base / "input" / "config" / "checkpointconfig.json").write_text(json.dumps(config))
+        return _start(base, folder)
+
+    return start

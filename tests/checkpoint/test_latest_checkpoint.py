@@ -79,7 +79,7 @@ def test_one_that_was_cut_at_any_length_is_passed_over_with_a_line_that_names_it
     content = cut.read_bytes()
     cut.write_bytes(content[: int(len(content) * share)])
     assert latest_checkpoint() == whole
-    assert f"Checkpoint {cut} is passed over: it is not whole" in caplog.text
+    assert f"Checkpoint {cut} is passed over: it is not complete" in caplog.text
 
 
 def test_one_that_was_cut_where_an_archive_in_it_ends_is_passed_over(
@@ -92,7 +92,7 @@ def test_one_that_was_cut_where_an_archive_in_it_ends_is_passed_over(
     assert progress(job / "outer.ckpt") == (100, 0)
     (job / "outer.ckpt").write_bytes(content[: content.index(inner) + len(inner)])
     assert latest_checkpoint() is None
-    assert "it is not whole" in caplog.text
+    assert "it is not complete" in caplog.text
 
 
 def test_one_of_weights_only_is_passed_over_since_no_training_continues_from_it(
@@ -174,7 +174,7 @@ def test_a_sharded_checkpoint_is_not_whole_before_both_of_its_ends_are_written(
 def test_a_sharded_checkpoint_with_a_cut_shard_or_cut_metadata_is_passed_over(
     sharded: Path, share: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name, text in (("__0_0.distcp", "its shard __0_0.distcp has"), (".metadata", "its .metadata is not whole")):
+    for name, text in (("__0_0.distcp", "its shard __0_0.distcp has"), (".metadata", "its .metadata is not complete")):
         content = (sharded / name).read_bytes()
         (sharded / name).write_bytes(content[: int(len(content) * share)])
         assert latest_checkpoint() is None

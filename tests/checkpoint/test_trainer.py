@@ -1,211 +1,194 @@
-"""Checkpoints of real Trainers in a job, of both distributions."""
+"""Checkpoints of real Trainers in a job that starts again, of both distributions."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
-TRAIN = """
-import sys
-from {package} import Trainer
-from {package}.callbacks import ModelCheckpoint
-from {package}.demos.boring_classes import BoringModel
-QUIET = dict(accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, limit_train_batches=2,
-             limit_val_batches=0)
-def fit(epochs, ckpt_path=None, **given):
-    trainer = Trainer(max_epochs=epochs, **{{**QUIET, "logger": False, **given}})
-    trainer.fit(BoringModel(), ckpt_path=ckpt_path)
-    return trainer
-"""
+PROGRAM = Path(__file__).with_name("restarts.py").read_text(encoding="utf-8")
+
+
+@dataclass
+class Start:
+    """What one start of the job did, by training and fit, and said."""
+
+    fits: dict[str, list[Any]]
+    said: str
+
+    def batches(self, training: str) -> list[int]:
+        return [fit["batches"] for fit in self.fits[training] if isinstance(fit, dict)]
+
+
+@dataclass
+class Job:
+    """A job with a checkpoint folder, its starts, and one without the setting; each in a fresh working folder."""
+
+    folder: Path
+    kept: Path
+    starts: list[Start]
+    without: Start
 
 
 @pytest.fixture(
+    scope="session",
     params=[
         pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("lightning.pytorch", "pytorch_lightning")
-    ]
+    ],
 )
-def package(request: pytest.FixtureRequest) -> str:
-    """Each distribution that is installed."""
+def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, start_job: Callable[..., Run]) -> Job:
+    """A job of each distribution that is installed."""
     if importlib.util.find_spec(request.param.partition(".")[0]) is None:
         pytest.skip(f"`{request.param}` is not installed")
-    return str(request.param)
+    folder = tmp_path_factory.mktemp("job")
+    kept = folder / "ml" / "checkpoints"
 
-
-@pytest.fixture
-def train(package: str, run: Run) -> Run:
-    """Run code after a preamble that has `fit(epochs, ckpt_path, **trainer)`."""
-
-    def train(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        done = run(TRAIN.format(package=package) + code, **environ)
+    def start(number: int, **environ: str) -> Start:
+        here = folder / f"container-{number}"
+        here.mkdir()
+        done = start_job(folder / "ml", here)(PROGRAM, request.param, str(number), **environ)
         assert done.returncode == 0, done.stderr
-        return done
+        result = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+        return Start(json.loads(result.partition(" ")[2]), done.stderr)
 
-    return train
-
-
-@pytest.fixture(scope="session")
-def trained() -> dict[str, dict[str, bytes]]:
-    """Checkpoints of one and of three epochs, by distribution: made by the first test that needs them."""
-    return {}
+    without = start(3)
+    moved = [path for path in kept.rglob("*") if path.is_file()]
+    assert not moved, "nothing is moved unless somebody asked"
+    return Job(folder, kept, [start(number, LIGHTNING_SAGEMAKER_RESUME="1") for number in (1, 2)], without)
 
 
-@pytest.fixture
-def checkpoints(package: str, train: Run, base: Path, trained: dict[str, dict[str, bytes]]) -> Path:
-    """The job's checkpoint folder with whole checkpoints of steps 2 and 6, and last week's weights."""
-    folder = base / "checkpoints"
-    if package not in trained:
-        weights = "ModelCheckpoint(filename='weights', save_weights_only=True, mode='max')"
-        train(f"fit(1)\nfit(3)\nfit(4, callbacks=[{weights}])")
-        trained[package] = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for name, content in trained[package].items():
-        (folder / name).write_bytes(content)
-    return folder
+def test_without_the_setting_checkpoints_lie_where_stock_puts_them_and_one_line_names_the_ways_out(job: Job) -> None:
+    here = job.folder / "container-3"
+    assert (here / "logs" / "plain" / "version_0" / "checkpoints" / "epoch=3-step=8.ckpt").is_file()
+    assert (here / "mine").is_dir()
+    assert job.without.batches("plain") == [8]
+    assert "Checkpoints lie in" in job.without.said
+    assert f"SageMaker keeps {job.kept} (checkpointconfig.json). HINT: give ModelCheckpoint" in job.without.said
+    assert "training continues from" not in job.without.said
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+def test_with_it_they_lie_below_the_job_s_folder_with_the_same_relative_path_and_a_line_says_so(job: Job) -> None:
+    folder = Path("logs", "plain", "version_0", "checkpoints")
+    assert (job.kept / folder / "epoch=3-step=8.ckpt").is_file()
+    assert not (job.folder / "container-1" / folder).exists()
+    assert f"checkpoints lie in {job.kept / folder}, which SageMaker keeps, instead of" in job.starts[0].said
+    assert job.starts[0].fits["longer"][0]["best"].startswith(str(job.kept))
 
 
-def test_without_a_folder_of_the_user_s_checkpoints_go_to_the_job_s(train: Run, base: Path, tmp_path: Path) -> None:
-    train(
-        "fit(1)\n"
-        "fit(1, callbacks=[ModelCheckpoint(filename='chosen', dirpath='mine')])\n"
-        "fit(1, default_root_dir='root')\n"
-    )
-    assert names(base / "checkpoints") == ["epoch=0-step=2.ckpt"]
-    assert names(tmp_path / "mine") == ["chosen.ckpt"]
-    assert names(tmp_path / "root") == ["epoch=0-step=2.ckpt"]
+def test_a_training_goes_on_where_it_was_with_the_weights_of_an_undisturbed_one(job: Job) -> None:
+    first, second = job.starts
+    assert first.batches("plain") + second.batches("plain") == [4, 4]
+    assert second.fits["plain"][0]["steps"] == 8
+    assert second.fits["plain"][0]["weight"] == first.fits["undisturbed"][0]["weight"]
+    path = job.kept / "logs" / "plain" / "version_0" / "checkpoints" / "epoch=1-step=4.ckpt"
+    assert f"training continues from {path} (step 4, epoch 1)" in second.said
+    assert "training continues from" not in first.said
+    assert "training starts from the beginning: there is no complete checkpoint of it in" in first.said
 
 
-def test_the_setting_continues_the_first_fit_from_the_newest_and_says_so(train: Run, base: Path) -> None:
-    code = "first, second = fit(2), fit(1)\nprint(first.global_step, second.global_step)"
-    started = train(code, LIGHTNING_SAGEMAKER_RESUME="1")
-    assert started.stdout.split() == ["4", "2"]
-    assert f"starts from the beginning: there is no whole checkpoint in {base / 'checkpoints'}" in started.stderr
-    resumed = train("print(fit(3).global_step)", LIGHTNING_SAGEMAKER_RESUME="1")
-    assert resumed.stdout.split() == ["6"]
-    assert "training continues from" in resumed.stderr
-    assert "epoch=1-step=4.ckpt" in resumed.stderr
+def test_folds_go_on_each_from_its_own(job: Job) -> None:
+    first, second = job.starts
+    assert first.batches("folds") == [4, 2]
+    assert second.batches("folds") == [0, 2, 4]
+    assert len({fit["weight"] for fit in second.fits["folds"]}) == 1, "all folds have the same data here"
 
 
-def test_a_path_that_the_user_gives_comes_before_the_setting(train: Run, checkpoints: Path) -> None:
-    code = f"print(fit(2, ckpt_path={str(checkpoints / 'epoch=0-step=2.ckpt')!r}).global_step)"
-    assert train(code, LIGHTNING_SAGEMAKER_RESUME="1").stdout.split() == ["4"]
+def test_pretraining_and_finetuning_do_not_take_each_other_s(job: Job) -> None:
+    first, second = job.starts
+    assert first.batches("finetune") == [4, 2]
+    assert second.batches("finetune") == [0, 2]
 
 
-def test_without_a_path_and_the_setting_training_starts_anew(train: Run, checkpoints: Path) -> None:
-    assert train("print(fit(1).global_step)").stdout.split() == ["2"]
-    assert checkpoints.is_dir()
+def test_a_smoke_test_and_a_tuner_use_nothing_up(job: Job) -> None:
+    first, second = job.starts
+    assert first.batches("searched") == [1, 2]
+    assert second.batches("searched") == [1, 2]
 
 
-def test_a_fit_after_one_with_a_path_starts_anew(train: Run, checkpoints: Path) -> None:
-    path = str(checkpoints / "epoch=0-step=2.ckpt")
-    code = f"fit(2, ckpt_path={path!r})\nprint(fit(1).global_step)"
-    assert train(code, LIGHTNING_SAGEMAKER_RESUME="1").stdout.split() == ["2"]
+def test_a_folder_that_the_script_names_stays_and_is_named_as_lost(job: Job) -> None:
+    for number, start in enumerate(job.starts, 1):
+        mine = str(job.folder / f"container-{number}" / "mine")
+        assert start.fits["given_folder"][1] == mine
+        assert f"Checkpoints lie in {mine}, which is lost with this container" in start.said
+    assert job.starts[1].batches("given_folder") == [4]
 
 
-def test_the_path_set_on_the_trainer_comes_before_the_setting(train: Run, checkpoints: Path) -> None:
-    path = str(checkpoints / "epoch=0-step=2.ckpt")
-    code = (
-        f"trainer = Trainer(max_epochs=2, logger=False, **QUIET)\ntrainer.ckpt_path = {path!r}\n"
-        "trainer.fit(BoringModel())\nprint(trainer.global_step)"
-    )
-    assert train(code, LIGHTNING_SAGEMAKER_RESUME="1").stdout.split() == ["4"]
+def test_last_is_found_below_the_job_s_folder(job: Job) -> None:
+    assert [start.batches("last") for start in job.starts] == [[2], [2]]
 
 
-def test_a_path_in_the_home_folder_is_written_there(train: Run, tmp_path: Path) -> None:
-    train("fit(1).save_checkpoint('~/here/a.ckpt')", HOME=str(tmp_path))
+def test_a_second_fit_of_one_trainer_goes_on_from_where_it_is(job: Job) -> None:
+    assert job.starts[0].batches("longer") == [2, 2]
+    assert job.without.batches("longer") == [2, 2]
+
+
+def test_a_path_that_the_script_names_comes_first(job: Job) -> None:
+    for start in (*job.starts, job.without):
+        assert start.batches("chosen") == [2, 2]
+
+
+def test_weights_only_are_passed_over_with_a_line(job: Job) -> None:
+    assert [start.batches("weights") for start in job.starts] == [[6], [4]]
+    assert "weights.ckpt is passed over: it holds weights only" in job.starts[1].said
+
+
+def test_a_path_in_the_home_folder_is_written_there_and_a_line_in_the_script_finds_the_newest(
+    run: Run, base: Path, tmp_path: Path
+) -> None:
+    code = """
+from lightning_sagemaker import latest_checkpoint
+from {package} import Trainer
+from {package}.demos.boring_classes import BoringModel
+for epochs in (1, 3):
+    trainer = Trainer(accelerator="cpu", logger=False, max_epochs=epochs, limit_train_batches=2,
+                      limit_val_batches=0, enable_progress_bar=False, default_root_dir={root!r})
+    trainer.fit(BoringModel(), ckpt_path=latest_checkpoint())
+    print(trainer.global_step)
+trainer.save_checkpoint("~/here/a.ckpt")
+"""
+    package = "lightning.pytorch" if importlib.util.find_spec("lightning") else "pytorch_lightning"
+    done = run(code.format(package=package, root=str(base / "checkpoints")), HOME=str(tmp_path))
+    assert done.stdout.split() == ["2", "6"], done.stderr
     assert (tmp_path / "here" / "a.ckpt").is_file()
     assert not (tmp_path / "~").exists()
 
 
-def test_weights_only_are_not_continued_from(train: Run, checkpoints: Path) -> None:
-    assert (checkpoints / "weights.ckpt").is_file()
-    resumed = train("print(fit(4).global_step)", LIGHTNING_SAGEMAKER_RESUME="1")
-    assert resumed.stdout.split() == ["8"]
-    assert f"continues from {checkpoints / 'epoch=2-step=6.ckpt'}" in resumed.stderr
-    assert f"{checkpoints / 'weights.ckpt'} is passed over: it holds weights only" in resumed.stderr
-
-
-def test_one_line_in_the_script_does_the_same_and_may_find_none(train: Run) -> None:
-    fits = "print(*(fit(epochs, latest_checkpoint()).global_step for epochs in (1, 3)))"
-    assert train(f"from lightning_sagemaker import latest_checkpoint\n{fits}").stdout.split() == ["2", "6"]
-
-
 def test_a_malformed_setting_is_an_error_that_names_it(run: Run) -> None:
     package = "lightning.pytorch" if importlib.util.find_spec("lightning") else "pytorch_lightning"
-    done = run(TRAIN.format(package=package) + "fit(1)", LIGHTNING_SAGEMAKER_RESUME="perhaps")
+    done = run(PROGRAM, package, "1", LIGHTNING_SAGEMAKER_RESUME="perhaps")
     assert done.returncode == 1
     assert "ValueError: Environment variable `LIGHTNING_SAGEMAKER_RESUME`='perhaps'; expected 1" in done.stderr
 
 
-DISAGREE = """
-import os
-os.environ.pop("LIGHTNING_SAGEMAKER_RESUME", None)
-choice = {choice} if os.environ["RANK"] == "1" else {first}
-print(fit(2, choice, strategy="ddp").global_step)
-"""
-
-
-@pytest.fixture
-def torchrun(base: Path, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
-    """Run a script in two processes of the job."""
-
-    def torchrun(code: str) -> subprocess.CompletedProcess[str]:
-        path = tmp_path / "two.py"
-        package = "lightning.pytorch" if importlib.util.find_spec("lightning") else "pytorch_lightning"
-        path.write_text(TRAIN.format(package=package) + code)
-        job = {"TRAINING_JOB_NAME": "digits", "SAGEMAKER_BASE_DIR": str(base), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(path)],
-            env=os.environ | job,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-
-    return torchrun
-
-
-def test_ranks_that_would_continue_from_different_checkpoints_are_an_error_on_all_and_no_hang(
-    checkpoints: Path, torchrun: Callable[[str], subprocess.CompletedProcess[str]], base: Path
-) -> None:
-    path = checkpoints / "epoch=0-step=2.ckpt"
-    done = torchrun(DISAGREE.format(choice=None, first=repr(str(path))))
-    assert done.returncode != 0
-    text = f"The ranks would continue from different checkpoints: rank 0 would continue from {path.name} (step 2)"
-    assert f"ValueError: {text}" in done.stderr
-    failure = (base / "output" / "failure").read_text()
-    assert "but algo-1, rank 1 from the beginning" in failure
-
-
 def test_a_job_of_two_hosts_has_one_writer(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
-    script.write_text(TRAIN.format(package="lightning.pytorch") + "fit(1)")
+    script.write_text(
+        "from lightning.pytorch import Trainer\nfrom lightning.pytorch.demos.boring_classes import BoringModel\n"
+        "Trainer(accelerator='cpu', max_epochs=1, limit_train_batches=2, limit_val_batches=0).fit(BoringModel())\n"
+    )
     done = subprocess.run(
         [
             *(sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", "2", "--processes-per-host", "2"),
-            *("--distribution", "none", "--work-dir", str(tmp_path / "job"), str(script)),
+            *("--distribution", "none", "--work-dir", str(tmp_path / "job"), "--env", "LIGHTNING_SAGEMAKER_RESUME=1"),
+            str(script),
         ],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    written = [path.relative_to(tmp_path / "job") for path in (tmp_path / "job").rglob("*.ckpt")]
+    written = [str(path.relative_to(tmp_path / "job")) for path in (tmp_path / "job").rglob("*.ckpt")]
     resources = json.loads(next((tmp_path / "job").rglob("resourceconfig.json")).read_text())
-    assert [str(path) for path in written] == [f"{resources['hosts'][0]}/ml/checkpoints/epoch=0-step=2.ckpt"]
+    folder = f"{resources['hosts'][0]}/ml/checkpoints"
+    assert [path.startswith(folder) for path in written] == [True]

@@ -30,6 +30,7 @@ KEYS = [
     "smddp",
     "lightning",
     "settings",
+    "changes",
     "variables",
     "credentials",
     "checkpoints",

@@ -1,0 +1,160 @@
+"""Where the checkpoints of one Trainer lie, in this start of the job and in earlier ones.
+
+By default that is where Lightning puts them, and nothing here moves them. Where ``LIGHTNING_SAGEMAKER_RESUME=1`` asks
+for training to go on after a restart, a folder that would be lost with the container is replaced by the same relative
+one below the job's checkpoint folder, which SageMaker keeps.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.changes import is_on
+from lightning_sagemaker.checkpoint.newest import checkpoint_config, checkpoint_folder
+from lightning_sagemaker.job import base_dir
+from lightning_sagemaker.locking import mounts
+from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.settings import RESUME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ANY = "*"  # stands for the version of a logger
+_KEPT = ("model", "output")  # folders of the job that SageMaker uploads at its end
+_said: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder of checkpoints that belongs to one Trainer.
+
+    Attributes:
+        folder: Where it is in this start of the job.
+        pattern: The same for each start: a logger's version is another one where its folder was kept, or is random
+            (Weights & Biases, MLflow), so a ``*`` stands for it.
+    """
+
+    folder: str
+    pattern: str
+
+    def folders(self) -> list[Path]:
+        """Folders of this place that exist, of this start of the job and of earlier ones."""
+        head, star, tail = self.pattern.partition(f"{os.sep}{_ANY}{os.sep}")
+        if not star:
+            return [Path(head)]
+        return [folder for folder in sorted(Path(head).glob(f"{_ANY}{os.sep}{tail}")) if folder.is_dir()]
+
+
+def stock_place(trainer: Any, dirpath: Any = None) -> Place:  # noqa: ANN401
+    """Where Lightning puts a Trainer's checkpoints.
+
+    Args:
+        trainer: A Trainer of either distribution.
+        dirpath: The folder that its ``ModelCheckpoint`` was given, if any.
+    """
+    if dirpath is not None:
+        return Place(str(dirpath), str(dirpath))
+    if not trainer.loggers:
+        folder = os.path.join(trainer.default_root_dir, "checkpoints")  # noqa: PTH118 - may be a URL
+        return Place(folder, folder)
+    logger = trainer.loggers[0]
+    root = trainer.default_root_dir if logger.save_dir is None else logger.save_dir
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    return Place(
+        *(os.path.join(root, str(logger.name), part, "checkpoints") for part in (version, _ANY))  # noqa: PTH118
+    )
+
+
+def kept_place(place: Place, root: Path | None = None) -> Place:
+    """The place below the job's checkpoint folder that stands for one outside of it; for one below it, itself.
+
+    Args:
+        place: A local place.
+        root: The checkpoint folder, by default that of this host. Without any, the place stays as it is.
+    """
+    root = checkpoint_folder() if root is None else root
+    return place if root is None else Place(*(_below(root, path) for path in (place.folder, place.pattern)))
+
+
+def is_lost(folder: str) -> bool:
+    """Whether a folder is lost when the job's container ends and the job has one that is not.
+
+    Args:
+        folder: A path, or a URL of a remote store, which is never lost.
+
+    Raises:
+        ValueError: ``checkpointconfig.json`` is malformed.
+    """
+    root = checkpoint_folder()
+    if root is None or "://" in folder:
+        return False
+    path, base = _real(folder), base_dir(os.environ)
+    if any(path.is_relative_to(_real(kept)) for kept in (root, *(base / name for name in _KEPT))):
+        return False
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    kind = mounts.kind_of(there) if there.is_dir() else None
+    return kind is None or not mounts.is_network(kind)  # FSx and EFS stay
+
+
+def say_where(trainer: Any, folder: str) -> None:  # noqa: ANN401
+    """Say where a training's checkpoints lie, if Lightning would put them elsewhere, or they are lost there; once.
+
+    Args:
+        trainer: A Trainer of either distribution.
+        folder: Where they lie.
+    """
+    stock, root = stock_place(trainer), checkpoint_folder()
+    if folder in _said or root is None:
+        return
+    _said.add(folder)
+    if is_lost(folder):
+        if checkpoint_config().is_file() and is_on("checkpoint_hint"):
+            log.warning(
+                "Checkpoints lie in %s, which is lost with this container: SageMaker keeps %s (checkpointconfig.json)."
+                " HINT: give ModelCheckpoint a `dirpath` below it; or leave `dirpath` out and set %s=1, and training"
+                " also goes on after a restart.",
+                folder,
+                root,
+                RESUME,
+            )
+    elif folder != stock.folder and folder == kept_place(stock).folder:
+        speak()
+        log.info("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, stock.folder)
+
+
+def own_places(trainer: Any) -> Iterator[Place]:  # noqa: ANN401
+    """Places in which a Trainer's checkpoints of earlier starts may lie, the likeliest first, each once.
+
+    Args:
+        trainer: A Trainer of either distribution.
+    """
+    given = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
+    seen = set()
+    for dirpath in given or [None]:
+        place = _named(trainer, dirpath)
+        # What SIGTERM left lies below the job's folder, wherever the others are.
+        for found in (place, *([] if "://" in place.folder else [kept_place(place)])):
+            if found not in seen:
+                seen.add(found)
+                yield found
+
+
+def _named(trainer: Any, dirpath: Any) -> Place:  # noqa: ANN401
+    """The place of a ``ModelCheckpoint``, which knows its folder from its first ``setup`` on, whoever chose it."""
+    stock = stock_place(trainer)
+    defaults = (stock, kept_place(stock))
+    return next((place for place in defaults if dirpath in (None, place.folder)), stock_place(trainer, dirpath))
+
+
+def _below(root: Path, folder: str) -> str:
+    path = _real(folder)
+    above = next(above for above in (_real(root), _real("."), Path(path.anchor)) if path.is_relative_to(above))
+    return str(root / path.relative_to(above))
+
+
+def _real(path: str | Path) -> Path:
+    # Lightning resolves links in a `dirpath`; the pattern's star is a name like others here.
+    return Path(os.path.realpath(Path(path).expanduser()))

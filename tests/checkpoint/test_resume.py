@@ -1,0 +1,164 @@
+"""Which checkpoint a fit continues from: its own, and nobody else's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from lightning_sagemaker.checkpoint import resume
+from lightning_sagemaker.checkpoint.reading import MARK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytorch: Any = pytest.importorskip("lightning.pytorch", reason="the other distribution has the same attributes")
+
+
+@pytest.fixture(autouse=True)
+def _start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Path) -> None:
+    """A process in which no Trainer has fit yet, on a machine that is no container of the job's own."""
+    monkeypatch.setattr(resume, "_trainings", resume.Counter())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIGHTNING_SAGEMAKER_RESUME", "1")
+    assert job.is_dir()
+
+
+def fitting(**given: object) -> Any:
+    """A Trainer that begins to fit."""
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pytorch.Trainer(**{**quiet, **given})
+    resume.begin(trainer)
+    return trainer
+
+
+def write(path: Path, step: int, epoch: int = 0, **mark: object) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"global_step": step, "epoch": epoch, "callbacks": {}}
+    torch.save(content | ({MARK: mark} if mark else {}), path)
+    return str(path)
+
+
+def of(training: int, **more: object) -> dict[str, object]:
+    return {"place": "checkpoints", "training": training, "start": "", "process": "", **more}
+
+
+def test_the_newest_of_its_own_place_is_taken_moved_or_not(job: Path, tmp_path: Path) -> None:
+    write(job / "other" / "checkpoints" / "a.ckpt", 99)
+    write(tmp_path / "checkpoints" / "a.ckpt", 3)
+    newest = write(job / "checkpoints" / "a.ckpt", 7)
+    assert resume.checkpoint_to_resume(fitting()) == newest
+
+
+def test_what_sigterm_left_is_taken_too(job: Path) -> None:
+    write(job / "checkpoints" / "last.ckpt", 7)
+    newest = write(job / "checkpoints" / "sigterm-epoch=0-step=9.checkpoint", 9)
+    assert resume.checkpoint_to_resume(fitting()) == newest
+
+
+@pytest.mark.parametrize("names", [("last.ckpt", "last-v1.ckpt"), ("last-v9.ckpt", "last-v10.ckpt")])
+def test_among_equals_the_newest_version_wins(job: Path, names: tuple[str, str]) -> None:
+    paths = [write(job / "checkpoints" / name, 7) for name in names]
+    assert resume.checkpoint_to_resume(fitting()) == paths[1]
+
+
+def test_trainers_of_one_place_take_what_the_same_one_of_an_earlier_start_left(job: Path) -> None:
+    """Folds, or pretraining and finetuning, without a logger: all in one folder, as in stock."""
+    paths = [write(job / "checkpoints" / f"epoch=0-step=4-v{n}.ckpt", 4, **of(n)) for n in (1, 3)]
+    found = [resume.checkpoint_to_resume(fitting()) for _ in range(3)]
+    assert found == [paths[0], None, paths[1]]
+
+
+def test_a_checkpoint_without_a_mark_is_the_first_trainer_s(job: Path) -> None:
+    path = write(job / "checkpoints" / "a.ckpt", 4)
+    assert [resume.checkpoint_to_resume(fitting()) for _ in range(2)] == [path, None]
+
+
+def test_a_second_fit_of_a_trainer_is_no_second_trainer_and_does_not_go_back(job: Path) -> None:
+    path = write(job / "checkpoints" / "a.ckpt", 4)
+    trainer = fitting()
+    resume.begin(trainer)
+    assert resume.checkpoint_to_resume(trainer) == path
+    trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = 4
+    assert trainer.global_step == 4
+    assert resume.checkpoint_to_resume(trainer) is None
+
+
+@pytest.mark.parametrize("limits", [{"max_epochs": 2}, {"max_steps": 6}])
+def test_what_lies_beyond_the_limits_of_a_fit_is_passed_over_with_a_line(
+    job: Path, limits: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    within = write(job / "checkpoints" / "a.ckpt", 4, epoch=1)
+    beyond = write(job / "checkpoints" / "b.ckpt", 8, epoch=3)
+    assert resume.checkpoint_to_resume(fitting(**limits)) == within
+    assert f"Checkpoint {beyond} is passed over: it is of step 8, epoch 3, which is beyond" in caplog.text
+
+
+def test_a_logger_with_a_random_version_is_found_again(job: Path) -> None:
+    class Random(pytorch.loggers.CSVLogger):  # type: ignore[misc]
+        version = "b7ka2"
+
+    path = write(job / "logs" / "run" / "qx31c" / "checkpoints" / "a.ckpt", 4)
+    assert resume.checkpoint_to_resume(fitting(logger=Random("logs", name="run"))) == path
+    assert resume.checkpoint_to_resume(fitting(logger=Random("logs", name="other"))) is None
+
+
+def test_a_kept_logger_folder_whose_version_has_moved_on_is_found_again(job: Path) -> None:
+    root = job / "logs"
+    path = write(root / "run" / "version_0" / "checkpoints" / "a.ckpt", 4)
+    trainer = fitting(logger=pytorch.loggers.CSVLogger(root, name="run"))
+    assert trainer.logger.version == 1
+    assert resume.checkpoint_to_resume(trainer) == path
+
+
+def test_one_place_is_not_confused_with_one_nested_in_it(job: Path) -> None:
+    nested = {**of(1), "place": "logs/run/*/checkpoints"}
+    write(job / "logs" / "run" / "version_0" / "checkpoints" / "a.ckpt", 9, **nested)
+    own = write(job / "a.ckpt", 4)
+    callback = pytorch.callbacks.ModelCheckpoint(job)
+    assert resume.checkpoint_to_resume(fitting(callbacks=[callback])) == own
+
+
+def test_what_another_training_process_of_this_container_writes_is_left_alone(
+    job: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resume, "_process", lambda: ("second", "12:1"))
+    write(job / "checkpoints" / "trial.ckpt", 9, **of(1, start="second", process="7:1"))
+    assert resume.checkpoint_to_resume(fitting()) is None
+    assert "Another training process of this container wrote checkpoints in" in caplog.text
+
+
+def test_an_attempt_of_the_same_launcher_goes_on(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torchrun's ``--max-restarts``."""
+    monkeypatch.setattr(resume, "_process", lambda: ("second", "12:1"))
+    path = write(job / "checkpoints" / "a.ckpt", 9, **of(1, start="second", process="12:1"))
+    assert resume.checkpoint_to_resume(fitting()) == path
+
+
+def test_two_processes_of_an_earlier_start_are_told_apart_by_nothing_so_none_is_continued(
+    job: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resume, "_process", lambda: ("second", "12:1"))
+    for number in (7, 8):
+        write(job / "checkpoints" / f"{number}.ckpt", number, **of(1, start="first", process=f"{number}:1"))
+    assert resume.checkpoint_to_resume(fitting()) is None
+    assert "nothing tells which of them this one continues" in caplog.text
+
+
+def test_one_process_of_each_earlier_start_is_one_training(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "_process", lambda: ("third", "12:1"))
+    paths = [
+        write(job / "checkpoints" / f"{number}.ckpt", number, **of(1, start=f"start {number}", process=f"{number}:1"))
+        for number in (7, 8)
+    ]
+    assert resume.checkpoint_to_resume(fitting()) == paths[1]
+
+
+def test_the_setting_can_be_left_out_by_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resume.is_asked_for()
+    monkeypatch.setenv("LIGHTNING_SAGEMAKER_DISABLE", "resume")
+    assert not resume.is_asked_for()
+    monkeypatch.delenv("LIGHTNING_SAGEMAKER_DISABLE")
+    monkeypatch.setenv("LIGHTNING_SAGEMAKER_RESUME", "0")
+    assert not resume.is_asked_for()
