@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 
 from lightning_sagemaker.job import SageMakerJob, lightning_local_rank
 
@@ -47,6 +48,21 @@ class SageMakerEnvironment:
 
     def __repr__(self) -> str:
         return f"SageMakerEnvironment({self.job!r})"
+
+    def current_job(self) -> SageMakerJob:
+        """The job as this process stands in it now.
+
+        What can change after :attr:`job` was read is asked of this object: ranks in spawned and forked processes, and
+        where Lightning's launcher starts them.
+        """
+        world_size = self.world_size()
+        return replace(
+            self.job,
+            local_rank=self.local_rank(),
+            rank=self.global_rank(),
+            world_size=world_size,
+            local_world_size=max(1, world_size // self.job.num_nodes),
+        )
 
     @staticmethod
     def detect() -> bool:

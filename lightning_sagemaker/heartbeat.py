@@ -7,12 +7,14 @@ and then learn neither who nor when. Here threads beside the training look after
 * each process looks whether the next process of its own host is stopped (``/proc``).
 
 Long work in one process - writing a checkpoint, validation, compilation - is no silence: threads go on counting. So
-does a process that waits in a Python debugger; one that a native debugger holds is stopped, hence the off switch.
+does a process that waits in a Python debugger; one that a native debugger holds is stopped, hence the off switch. Time
+in which the observer itself did not run (Python's lock was held, its container was frozen) counts for nobody.
 """
 
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import signal
 import threading
@@ -25,10 +27,10 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker import failure, processes
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.settings import seconds
-from lightning_sagemaker.store import default_store, look, own_connection, wait_for
+from lightning_sagemaker.store import PrefixStore, look, own_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lightning_sagemaker.job import SageMakerJob
     from lightning_sagemaker.store import Store
@@ -43,6 +45,7 @@ _MPI_DAEMONS = ("mpirun", "mpiexec", "orted", "prterun", "prted", "orterun")  # 
 _GOODBYE = 2.0  # seconds that the end of a process may take on telling the others
 
 _current: Heartbeat | None = None
+_numbers = itertools.count()  # all ranks make their groups in the same order; a later one must not read older keys
 
 
 def _step() -> int | None:
@@ -70,12 +73,16 @@ def start(job: SageMakerJob, rank: int, world_size: int) -> None:
         _current = None
     if not limit or world_size == 1:
         return
-    siblings = _siblings(job, rank, world_size // job.num_nodes)
-    hosts = None
-    if job.num_nodes > 1 and job.local_rank < _COUNTING:
-        store = own_connection(timedelta(seconds=limit))
-        hosts = None if store is None else _Hosts(job, store)
-    _current = Heartbeat(job, siblings, hosts, limit)
+    prefix, per_host = f"heartbeat/{next(_numbers)}", world_size // job.num_nodes
+    counts = job.num_nodes > 1 and job.local_rank < _COUNTING
+    connection = own_connection(timedelta(seconds=limit)) if counts or per_host > 1 else None
+    if connection is None:
+        return
+    store = PrefixStore(prefix, connection)
+    store.set(f"process/{rank}", f"{os.getpid()} {processes.start_of(os.getpid())}")
+    first = rank - job.local_rank
+    others = [first + (job.local_rank + step) % per_host for step in range(1, per_host)]
+    _current = Heartbeat(job, _Siblings(store, others), _Hosts(job, store) if counts else None, limit)
     failure.on_lost_connection(_current.explain_lost_connection)
     atexit.register(_current.stop)
 
@@ -110,6 +117,33 @@ class _Process:
             os.kill(self.pid, signal.SIGKILL)
 
 
+class _Siblings:
+    """The other processes of this host, beginning with the next one; each is known once it has told its number.
+
+    Nobody waits for one that never does: it was killed before, or its heartbeat is off.
+    """
+
+    def __init__(self, store: Store, ranks: Sequence[int]) -> None:
+        self._store = store
+        self._ranks = ranks
+        self.known: dict[int, _Process] = {}
+
+    def look(self) -> None:
+        """Ask the store for those that are not known; may hang where the store's host is cut off."""
+        for rank in self.missing():
+            if (told := look(self._store, f"process/{rank}")) is not None:
+                number, _, start = told.decode().partition(" ")
+                self.known[rank] = _Process(rank, int(number), start)
+
+    def missing(self) -> list[int]:
+        return [rank for rank in self._ranks if rank not in self.known]
+
+    @property
+    def next(self) -> _Process | None:
+        """The one that this process looks after."""
+        return self.known.get(self._ranks[0]) if self._ranks else None
+
+
 class _Hosts:
     """What the hosts tell each other at the store. Each method may hang where the store's host is cut off."""
 
@@ -121,24 +155,28 @@ class _Hosts:
         self.next_name = ""
         self.next_step = ""
         self.next_left = False
-        self.heard: float | None = None  # when the next host was, by this process's clock; None before the first time
-        self.answered = time.monotonic()  # when the store was
+        self.heard: float | None = None  # when the next host was, by the observer's clock; None before the first time
+        self.answered = 0.0  # when the store was
         self.ended = ""  # why another host has ended the job
         store.set(f"name/{self._here}", job.current_host)
 
-    def exchange(self) -> None:
-        """Count, and see whether the next host did."""
+    def exchange(self, now: float) -> None:
+        """Count, and see whether the next host did.
+
+        Args:
+            now: Time by the observer's clock.
+        """
         store, then = self._store, self._beats
         store.add(f"beats/{self._here}", 1)
         store.set(f"step/{self._here}", _step_in_words(_step()))
         self._beats = store.add(f"beats/{self._next}", 0)
         if self._beats != then:
-            self.heard = time.monotonic()
+            self.heard = now
             self.next_name = self.next_name or store.get(f"name/{self._next}").decode()
             self.next_step = store.get(f"step/{self._next}").decode()
         self.next_left = look(store, f"left/{self._next}") is not None
         self.ended = (look(store, "ended") or b"").decode() or self.ended
-        self.answered = time.monotonic()
+        self.answered = now
 
     def leave(self) -> None:
         """Say that this host's silence is no alarm from now on."""
@@ -155,12 +193,12 @@ class Heartbeat:
 
     Args:
         job: The job.
-        siblings: The other processes of this host, of which the first is looked after.
+        siblings: The other processes of this host, of which the next is looked after.
         hosts: What the hosts tell each other, where this process takes part in it.
         limit: Seconds of silence after which the job ends.
     """
 
-    def __init__(self, job: SageMakerJob, siblings: list[_Process], hosts: _Hosts | None, limit: float) -> None:
+    def __init__(self, job: SageMakerJob, siblings: _Siblings, hosts: _Hosts | None, limit: float) -> None:
         self._job = job
         self._siblings = siblings
         self._hosts = hosts
@@ -169,50 +207,60 @@ class Heartbeat:
         self._stopped = min(_STOPPED, limit / 3)
         self._silent = min(_SILENT, limit / 2)
         self._leaving = threading.Event()
+        self._awake = 0.0  # seconds that the observer has run for: its clock
         self._stopped_since: float | None = None
         self._said: set[str] = set()
-        self._counter: threading.Thread | None = None
-        if hosts is not None:
-            self._counter = threading.Thread(target=self._count, args=(hosts,), name="heartbeat-count", daemon=True)
-            self._counter.start()
+        self._counter = threading.Thread(target=self._count, name="heartbeat-count", daemon=True)
+        self._counter.start()
         threading.Thread(target=self._look, name="heartbeat-look", daemon=True).start()
 
     def stop(self) -> None:
         """Tell the others that this process leaves, and stop looking after them."""
         self._leaving.set()
-        if self._counter is not None:
-            self._counter.join(_GOODBYE)
+        self._counter.join(_GOODBYE)
 
     def explain_lost_connection(self) -> str:
         """What this process knows of a rank that is gone; empty where it knows nothing."""
-        if not self._siblings or not self._siblings[0].has_ended():
+        sibling = self._siblings.next
+        if sibling is None or not sibling.has_ended():
             return ""
-        sibling = self._siblings[0]
         who = f"rank {sibling.rank} on {self._job.current_host} (process {sibling.pid})"
         return (
             f"RuntimeError: {who} is gone, and left no exception. Usual cause: it was killed, by the system where the"
             " host ran out of memory. HINT: look at the end of its log, and at the instance's memory in CloudWatch."
         )
 
-    def _count(self, hosts: _Hosts) -> None:
+    def _count(self) -> None:
         with suppress(RuntimeError):  # the store has ended, with rank 0 or with the process group: no silence
-            while not self._leaving.wait(self._interval):
-                hosts.exchange()
-            hosts.leave()
+            while self._siblings.missing() or self._hosts is not None:
+                self._siblings.look()
+                if self._hosts is not None:
+                    self._hosts.exchange(self._awake)
+                if self._leaving.wait(self._interval):
+                    break
+            if self._hosts is None:
+                return  # all that the store was for is known
+            self._hosts.leave()
         self._leaving.set()
 
     def _look(self) -> None:
+        then = time.monotonic()
         while not self._leaving.wait(self._interval):
+            now = time.monotonic()
+            # More than that, and it was this thread which did not run: nobody's silence.
+            self._awake += min(now - then, 2 * self._interval)
+            then = now
             self._look_at_sibling()
             if self._hosts is not None and self._job.local_rank == 0:
                 self._look_at_hosts(self._hosts)
 
     def _look_at_sibling(self) -> None:
-        now = time.monotonic()
-        if not self._siblings or not self._siblings[0].is_stopped():
+        now, sibling = self._awake, self._siblings.next
+        if sibling is None and now >= self._stopped and self._siblings.missing():
+            self._say_missing(self._siblings.missing()[0], now)
+        if sibling is None or not sibling.is_stopped():
             self._stopped_since = None
             return
-        sibling = self._siblings[0]
         self._stopped_since = now if self._stopped_since is None else self._stopped_since
         who = f"Rank {sibling.rank} on {self._job.current_host} (process {sibling.pid})"
         what, silence = f"{who} is stopped, by SIGSTOP or a debugger", now - self._stopped_since
@@ -220,7 +268,7 @@ class Heartbeat:
             self._end(text)
 
     def _look_at_hosts(self, hosts: _Hosts) -> None:
-        here, now, text = self._job.current_host, time.monotonic(), hosts.ended
+        here, now, text = self._job.current_host, self._awake, hosts.ended
         unanswered = now - hosts.answered
         if unanswered >= self._silent:  # then nothing is known of the next host either
             address = f"{self._job.main_address}:{self._job.main_port}"
@@ -231,6 +279,18 @@ class Heartbeat:
             text = text or self._weigh(what, now - hosts.heard, self._silent, hosts.next_step)
         if text:
             self._end(text)
+
+    def _say_missing(self, rank: int, since: float) -> None:
+        what = f"Rank {rank} on {self._job.current_host} has told nothing of itself"
+        if what not in self._said:
+            self._said.add(what)
+            log.warning(
+                "%s since the process group was made, %.0f s ago: it was killed, or %s is 0 for it alone. Nobody looks"
+                " whether it is stopped.",
+                what,
+                since,
+                VARIABLE,
+            )
 
     def _weigh(self, what: str, silence: float, threshold: float, step: str) -> str:
         """Say it once where the silence is longer than the threshold; the text where it is longer than the limit."""
@@ -249,25 +309,11 @@ class Heartbeat:
             telling.join(_GOODBYE)
         # No exception reaches a main thread that waits in a collective. Launchers wait for a stopped process,
         # and mpirun for a host that is cut off; Lightning's would leave its processes behind.
-        for sibling in self._siblings:
+        for sibling in self._siblings.known.values():
             sibling.kill()
         if self._job.launcher == "mpirun":
             processes.kill_ancestor(_MPI_DAEMONS)
         os._exit(1)
-
-
-def _siblings(job: SageMakerJob, rank: int, per_host: int) -> list[_Process]:
-    """The other processes of this host, beginning with the next one."""
-    if per_host == 1:
-        return []
-    store, pid = default_store(), os.getpid()
-    store.set(f"process/{rank}", f"{pid} {processes.start_of(pid)}")
-    siblings = []
-    for step in range(1, per_host):
-        sibling = rank - job.local_rank + (job.local_rank + step) % per_host
-        number, _, start = wait_for(store, f"process/{sibling}").decode().partition(" ")
-        siblings.append(_Process(sibling, int(number), start))
-    return siblings
 
 
 def _step_in_words(step: int | None) -> str:

@@ -42,7 +42,7 @@ def watched(environment: object, rank: int, world_size: int, timeout: timedelta 
         TimeoutError: Somebody did not come in time.
         ValueError: A setting is malformed.
     """
-    job = environment.job if isinstance(environment, SageMakerEnvironment) else None
+    job = environment.current_job() if isinstance(environment, SageMakerEnvironment) else None
     options: dict[str, Any] = {}
     if job is not None:
         if is_on("gloo_interface"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
 from lightning_sagemaker import heartbeat, processes
-from lightning_sagemaker.heartbeat import Heartbeat, _Hosts, _Process
+from lightning_sagemaker.heartbeat import Heartbeat, _Hosts, _Siblings
 from lightning_sagemaker.store import TCPStore
 
 if TYPE_CHECKING:
@@ -143,8 +145,10 @@ def start(job: SageMakerJob) -> Iterator[Callable[..., Heartbeat]]:
     started: list[Heartbeat] = []
 
     def start(limit: float, sibling: int | None = None, hosts: _Hosts | None = None) -> Heartbeat:
-        siblings = [] if sibling is None else [_Process(1, sibling, processes.start_of(sibling))]
-        started.append(Heartbeat(job, siblings, hosts, limit))
+        told, ranks = HashStore(), [] if sibling is None else [1]
+        if sibling:  # 0 has not told it
+            told.set("process/1", f"{sibling} {processes.start_of(sibling)}")
+        started.append(Heartbeat(job, _Siblings(told, ranks), hosts, limit))
         return started[-1]
 
     yield start
@@ -173,6 +177,8 @@ def test_a_stopped_process_that_goes_on_in_time_is_named_and_ends_nothing(
 
 def test_a_process_that_has_ended_explains_a_lost_connection(start: Callable[..., Heartbeat], sleeper: int) -> None:
     beat = start(60, sleeper)
+    while beat._siblings.missing():
+        time.sleep(0.01)
     assert beat.explain_lost_connection() == ""
     os.kill(sleeper, signal.SIGKILL)
     while not processes.has_ended(sleeper, processes.start_of(sleeper)):
@@ -180,6 +186,29 @@ def test_a_process_that_has_ended_explains_a_lost_connection(start: Callable[...
     assert beat.explain_lost_connection().startswith(
         f"RuntimeError: rank 1 on algo-2 (process {sleeper}) is gone, and left no exception. Usual cause: it was killed"
     )
+
+
+def test_a_rank_that_never_tells_its_number_is_named_and_waited_for_by_nobody(
+    start: Callable[..., Heartbeat], ended: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was killed before, or its heartbeat is off: where ranks waited for each other's numbers, spawn hung."""
+    start(1.5, 0)
+    wait_for_line(caplog, "Rank 1 on algo-2 has told nothing of itself since the process group was made")
+    assert ended == []
+
+
+def test_time_in_which_the_observer_did_not_run_counts_for_nobody(
+    start: Callable[..., Heartbeat], hosts: _Hosts, neighbour: _Hosts, ended: list[int], caplog: Caplog
+) -> None:
+    neighbour.exchange(0.0)
+    start(3, hosts=hosts)
+    while hosts.heard is None:
+        time.sleep(0.01)
+    ctypes.PyDLL(None).sleep(4)  # holds Python's lock, as a C extension may
+    neighbour.exchange(0.0)
+    time.sleep(1)
+    assert ended == []
+    assert "silent" not in caplog.text
 
 
 @pytest.fixture
@@ -200,14 +229,14 @@ def hosts(job: SageMakerJob, store: TCPStore) -> _Hosts:
 def test_a_host_that_counts_no_more_is_named_and_ends_the_job_on_all_hosts(
     start: Callable[..., Heartbeat], hosts: _Hosts, neighbour: _Hosts, ended: list[int], caplog: Caplog
 ) -> None:
-    neighbour.exchange()
+    neighbour.exchange(0.0)
     start(3, hosts=hosts)
     wait_for_line(caplog, "algo-1 has gone silent: nothing is heard of its processes on algo-2, since ")
     wait_for_line(caplog, "The job is ended.")
     deadline = time.monotonic() + 20
     while not ended:
         assert time.monotonic() < deadline
-    neighbour.exchange()
+    neighbour.exchange(0.0)
     assert set(ended) == {1}
     assert neighbour.ended.startswith("algo-1 has gone silent")
 
@@ -217,7 +246,7 @@ def test_a_host_that_said_it_leaves_or_never_counted_is_no_silence(
 ) -> None:
     start(2, hosts=hosts)
     time.sleep(3)
-    neighbour.exchange()
+    neighbour.exchange(0.0)
     neighbour.leave()
     time.sleep(3)
     assert ended == []
