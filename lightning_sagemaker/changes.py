@@ -113,7 +113,7 @@ CHANGES = (
         "job",
         "",
         "RuntimeError",
-        ("preparation.patch_data_connector",),
+        ("preparation.patch_data_connector", "preparation.patch_infinite_barrier"),
     ),
     Change(
         "gloo_interface",

@@ -91,7 +91,10 @@ def whereabouts() -> str:
     except (OSError, ValueError):  # perhaps this is what is being reported
         job = None
     host = job.current_host if job else socket.gethostname()
-    rank = job.rank if job and job.rank is not None else os.environ.get("RANK")
+    dist = sys.modules.get("torch.distributed")
+    rank: object = job.rank if job and job.rank is not None else os.environ.get("RANK")
+    if dist is not None and dist.is_available() and dist.is_initialized():
+        rank = dist.get_rank()  # spawned and forked ranks are in no variable
     return host if rank is None else f"{host}, rank {rank}"
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker import processes
@@ -21,11 +22,12 @@ from lightning_sagemaker.locking.outcome import Failure, Outcome, Publication
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 _calls = itertools.count()  # all ranks call `prepare_data` equally often
-_INSIDE = "_lightning_sagemaker_inside_setup"
+_outcome: ContextVar[Path | None] = ContextVar("outcome of prepare_data", default=None)
+_inside: set[int] = set()  # ids of objects whose `setup` runs in this process
 
 
 class SerialSetup:
@@ -54,82 +56,70 @@ class SerialSetup:
 def _serial(setup: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(setup)
     def one_at_a_time(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        if _INSIDE in vars(self):  # a subclass's `setup` calls this one
+        if id(self) in _inside:  # a subclass's `setup` calls this one
             return setup(self, *args, **kwargs)
         with node_lock(f"setup of {type(self).__qualname__}", timeout=self.setup_timeout):
-            setattr(self, _INSIDE, True)
+            _inside.add(id(self))
             try:
                 return setup(self, *args, **kwargs)
             finally:
-                delattr(self, _INSIDE)
+                _inside.discard(id(self))
 
     return one_at_a_time
 
 
-def guard_prepare_data(connector_class: type[Any]) -> None:
+def guard_prepare_data(connector_class: type[Any], *, has_barrier: bool) -> None:
     """Let Lightning's ``prepare_data`` step tell all processes of the host that it failed, in SageMaker jobs.
 
     Lightning runs the hook in one process per host (or one in all) and lets the others pass when it *ends*, so after an
     error they go on into ``setup()`` without their data and hang or fail later, elsewhere. Here they raise the error.
-    The hook itself runs under ``node_lock``, which costs nothing where Lightning has let one process in.
+    Nothing is put on the user's objects: they pickle as ever while their hook runs.
 
     Args:
         connector_class: Lightning's class with a method ``prepare_data`` and an attribute ``trainer``.
+        has_barrier: Whether Lightning makes the others wait by a barrier, which calls :func:`tell_failure` (since 2.3).
     """
     prepare_data = connector_class.prepare_data
 
     @functools.wraps(prepare_data)
     def guarded(connector: Any) -> None:  # noqa: ANN401
-        trainer = connector.trainer
-        if not isinstance(getattr(trainer.strategy, "cluster_environment", None), SageMakerEnvironment):
+        if not isinstance(getattr(connector.trainer.strategy, "cluster_environment", None), SageMakerEnvironment):
             return prepare_data(connector)  # type: ignore[no-any-return]
         label = f"prepare_data, call {next(_calls) + 1},"
         try:
             path = lock_directory() / f"{file_stem(label)}.outcome"
-        except OSError as error:  # nobody has asked for this guard, so a script that ran without it still does
+        except (OSError, RuntimeError, ValueError) as error:  # a script that ran without this guard still does
             log.warning("prepare_data runs without the guard of lightning-sagemaker. %s", error)
             return prepare_data(connector)  # type: ignore[no-any-return]
-        with ExitStack() as stack:
-            for owner in (trainer.datamodule, trainer.lightning_module):
-                if owner is not None:
-                    stack.enter_context(_guarded_hook(owner, path))
-            try:
-                prepare_data(connector)
-            except Exception as error:  # maybe only that the failed process is gone
-                _raise_failure_of_another(label, path, error)
-                raise
+        token = _outcome.set(path)
+        try:
+            prepare_data(connector)
+        except Exception as error:  # maybe only that the failed process is gone
+            if not has_barrier:
+                tell_failure(error)
+            _raise_failure_of_another(label, path, error)
+            raise
+        finally:
+            _outcome.reset(token)
         _raise_failure_of_another(label, path, None)
         return None
 
     connector_class.prepare_data = guarded
 
 
+def tell_failure(error: BaseException) -> None:
+    """Tell the other processes of this host that the hook failed here; before they pass Lightning's barrier.
+
+    Args:
+        error: What the hook raised. Outside of a guarded ``prepare_data`` nobody is told.
+    """
+    path = _outcome.get()
+    if path is not None:
+        with suppress(OSError), Publication(path) as publication:
+            publication.publish(Outcome(Who.me(), processes.clock(), Failure.of(error)))
+
+
 def _raise_failure_of_another(label: str, path: Path, error: Exception | None) -> None:
     outcome = Outcome.read(path)
     if outcome is not None and outcome.concerns_me and outcome.who.pid != os.getpid():
         raise RuntimeError(explain(label, outcome)) from error
-
-
-@contextmanager
-def _guarded_hook(owner: Any, path: Path) -> Iterator[None]:  # noqa: ANN401
-    """Replace the hook of one object for a while."""
-    attributes = vars(owner)
-    before = {"prepare_data": attributes["prepare_data"]} if "prepare_data" in attributes else {}
-    prepare_data = owner.prepare_data
-
-    @functools.wraps(prepare_data)  # by which Lightning still sees whether the user overrides it
-    def guarded() -> Any:  # noqa: ANN401
-        with node_lock("prepare_data"):
-            try:
-                return prepare_data()
-            except BaseException as error:
-                with suppress(OSError), Publication(path) as publication:  # before Lightning lets the others pass
-                    publication.publish(Outcome(Who.me(), processes.clock(), Failure.of(error)))
-                raise
-
-    attributes["prepare_data"] = guarded
-    try:
-        yield
-    finally:
-        del attributes["prepare_data"]
-        attributes.update(before)

@@ -6,6 +6,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.patches import first_time
 
@@ -24,11 +25,11 @@ def patch_data_connector(module: ModuleType) -> None:
         return
     from lightning_sagemaker.locking.lightning import guard_prepare_data  # noqa: PLC0415 - only in a job
 
-    guard_prepare_data(connector_class)
+    guard_prepare_data(connector_class, has_barrier=hasattr(module, "_InfiniteBarrier"))
 
 
 def patch_infinite_barrier(module: ModuleType) -> None:
-    """Let Lightning's barrier without time limit do without a second process group where SMDDP is in use.
+    """Let Lightning's barrier without time limit tell of a failure, and do without a second group on SMDDP.
 
     Args:
         module: ``*fabric.utilities.distributed`` of either distribution.
@@ -53,6 +54,10 @@ def patch_infinite_barrier(module: ModuleType) -> None:
 
     @functools.wraps(leave)
     def __exit__(barrier: Any, kind: Any, error: BaseException | None, trace: Any) -> Any:  # noqa: ANN401, N807
+        if error is not None and is_on("prepare_data"):
+            from lightning_sagemaker.locking.lightning import tell_failure  # noqa: PLC0415 - only after an error
+
+            tell_failure(error)
         if barrier.store_barrier is None:
             return leave(barrier, kind, error, trace)
         return barrier.store_barrier.wait() if error is None else barrier.store_barrier.fail(error)

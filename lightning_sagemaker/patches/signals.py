@@ -10,17 +10,16 @@ import atexit
 import functools
 import os
 import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
+from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.failure import report
-from lightning_sagemaker.job import SageMakerJob, in_training_job
+from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.patches import first_time
 
@@ -103,8 +102,8 @@ def patch_training_epoch_loop(module: ModuleType) -> None:
 
 
 def _is_ours(connector: Any) -> bool:  # noqa: ANN401
-    slurm = sys.modules[type(connector).__module__].SLURMEnvironment
-    return not isinstance(connector.trainer._accelerator_connector.cluster_environment, slurm)
+    """Whether the Trainer runs in the job's world: with an environment that somebody chose, SIGTERM stays stock's."""
+    return isinstance(connector.trainer._accelerator_connector.cluster_environment, SageMakerEnvironment)
 
 
 def _agree(connector: Any) -> None:  # noqa: ANN401
@@ -133,8 +132,8 @@ def _leave(connector: Any, agreement: Agreement | None) -> None:  # noqa: ANN401
 
 
 def _where(trainer: Any) -> str:  # noqa: ANN401
-    job = SageMakerJob.detect()
-    return f"{job.current_host if job else socket.gethostname()}, rank {trainer.global_rank}"
+    job = trainer._accelerator_connector.cluster_environment.job
+    return f"{job.current_host}, rank {trainer.global_rank}"
 
 
 def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> NoReturn:  # noqa: ANN401

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import pytest
 
 from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.locking import SerialSetup
-from lightning_sagemaker.locking.lightning import guard_prepare_data
+from lightning_sagemaker.locking.lightning import guard_prepare_data, tell_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +150,11 @@ class Connector:
     def prepare_data(self) -> None:
         for owner in (self.trainer.datamodule, self.trainer.lightning_module):
             if owner is not None:
-                owner.prepare_data()
+                try:
+                    owner.prepare_data()
+                except BaseException as error:
+                    tell_failure(error)  # as Lightning's barrier does when it is left
+                    raise
 
 
 @pytest.fixture
@@ -159,7 +165,7 @@ def guarded() -> type[Connector]:
         def prepare_data(self) -> None:
             super().prepare_data()
 
-    guard_prepare_data(Guarded)
+    guard_prepare_data(Guarded, has_barrier=True)
     return Guarded
 
 
@@ -177,8 +183,10 @@ class Owner:
         self.calls = 0
 
     def prepare_data(self) -> None:
-        """Get it."""
+        """Get it, perhaps by methods of its own in other processes."""
         self.calls += 1
+        pickle.dumps(self.prepare_data)
+        copy.deepcopy(self)
         if self.error:
             raise self.error
 
@@ -234,7 +242,7 @@ def test_a_failure_in_another_process_explains_what_it_brought_down(crew: Callab
         sys.path.insert(0, {os.fspath(Path(__file__).parent)!r})
         from types import SimpleNamespace
         from lightning_sagemaker.environment import SageMakerEnvironment
-        from lightning_sagemaker.locking.lightning import guard_prepare_data
+        from lightning_sagemaker.locking.lightning import guard_prepare_data, tell_failure
 
         class Data:
             def prepare_data(self):
@@ -252,12 +260,16 @@ def test_a_failure_in_another_process_explains_what_it_brought_down(crew: Callab
 
             def prepare_data(self):
                 if self.index == 0:
-                    self.trainer.datamodule.prepare_data()
+                    try:
+                        self.trainer.datamodule.prepare_data()
+                    except ValueError as error:
+                        tell_failure(error)
+                        raise
                 else:
                     wait_for((folder / "0.json").exists)
                     raise RuntimeError("Connection closed by peer")
 
-        guard_prepare_data(Connector)
+        guard_prepare_data(Connector, has_barrier=True)
 
         def act(index):
             Connector(index).prepare_data()
