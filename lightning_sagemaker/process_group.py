@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def watched(environment: object, rank: int, world_size: int, timeout: timedelta | None) -> Iterator[dict[str, Any]]:
+def watched(
+    environment: object, rank: int, world_size: int, timeout: timedelta | None, backend: str
+) -> Iterator[dict[str, Any]]:
     """Let a process group be made: nobody waits in silence before, and none goes silent unnoticed afterwards.
 
     Args:
@@ -33,6 +35,7 @@ def watched(environment: object, rank: int, world_size: int, timeout: timedelta 
         rank: Rank of this process.
         world_size: Number of processes.
         timeout: Time limit of the process group; torch's default where it is ``None``.
+        backend: Its backend, as torch names it.
 
     Yields:
         What to give to :func:`torch.distributed.init_process_group` besides.
@@ -48,7 +51,9 @@ def watched(environment: object, rank: int, world_size: int, timeout: timedelta 
         if is_on("gloo_interface"):
             set_gloo_interface(job, os.environ)
         if is_on("rendezvous") and (limit := limit_of(job)):
-            options["store"] = _meeting_store(job, rank, world_size, timeout or default_pg_timeout, limit)
+            options["store"] = _meeting_store(
+                job, rank, world_size, timeout or default_pg_timeout, limit=limit, backend=backend
+            )
     yield options
     if is_on("quiet_end"):
         end_at_exit()
@@ -56,11 +61,13 @@ def watched(environment: object, rank: int, world_size: int, timeout: timedelta 
         heartbeat.start(job, rank, world_size)
 
 
-def _meeting_store(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, limit: float) -> Store:
+def _meeting_store(
+    job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, *, limit: float, backend: str
+) -> Store:
     if job.launcher == "torchrun":  # its agents have met already, and keep the store
         store: Store = next(rendezvous("env://", rank, world_size, timeout=timeout))[0]
     else:
         store = open_store(job, rank, world_size, timeout=timeout, limit=limit, speaks=job.local_rank == 0)
     store.set_timeout(timeout)
-    meet(job, store, rank=rank, world_size=world_size, timeout=timeout, limit=limit)
+    meet(job, store, rank=rank, world_size=world_size, timeout=timeout, limit=limit, backend=backend)
     return store

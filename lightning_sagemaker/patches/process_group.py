@@ -48,7 +48,9 @@ def patch_init_dist_connection(module: ModuleType) -> None:
             return
         global_rank = cluster_environment.global_rank() if global_rank is None else global_rank
         world_size = cluster_environment.world_size() if world_size is None else world_size
-        with watched(cluster_environment, global_rank, world_size, kwargs.get("timeout")) as options:
+        with watched(
+            cluster_environment, global_rank, world_size, kwargs.get("timeout"), torch_distributed_backend
+        ) as options:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs, **options)
 
     replace_everywhere(connect, _init_dist_connection)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
 
 _GLOO = "GLOO_SOCKET_IFNAME"
+_OF_BACKENDS = {"gloo": _GLOO, "nccl": "NCCL_SOCKET_IFNAME", "smddp": "NCCL_SOCKET_IFNAME"}
 _SIOCGIFADDR = 0x8915  # ioctl: IPv4 address of an interface (linux/sockios.h)
 
 
@@ -30,14 +31,18 @@ def set_gloo_interface(job: SageMakerJob, environ: MutableMapping[str, str]) -> 
         environ.setdefault(_GLOO, interface)
 
 
-def address_in_network(job: SageMakerJob) -> str:
-    """Address at which the other hosts reach this one.
+def check_interfaces(job: SageMakerJob, backend: str) -> None:
+    """Check the interfaces that collectives are told to use, before anybody waits for this process.
+
+    Args:
+        job: The job.
+        backend: Backend of the process group, as torch names it. A name for another backend is not looked at: SDK v3's
+            local mode names one for NCCL, ``ethwe``, that no container has, and trains over gloo.
 
     Raises:
-        OSError: There is no way to the main address.
         ValueError: ``GLOO_SOCKET_IFNAME`` or ``NCCL_SOCKET_IFNAME`` names an interface that does not exist.
     """
-    for variable in (_GLOO, "NCCL_SOCKET_IFNAME"):
+    for variable in [name for word, name in _OF_BACKENDS.items() if word in backend]:
         chosen = os.environ.get(variable, "")
         if chosen and not chosen.startswith(("^", "=")) and "," not in chosen and not _matches(chosen, variable):
             raise ValueError(
@@ -45,6 +50,14 @@ def address_in_network(job: SageMakerJob) -> str:
                 f" {', '.join(name for _, name in socket.if_nameindex())}. HINT: remove it from the job's environment:"
                 " SageMaker's own choice is right."
             )
+
+
+def address_in_network(job: SageMakerJob) -> str:
+    """Address at which the other hosts reach this one.
+
+    Raises:
+        OSError: There is no way to the main address.
+    """
     if not is_loopback(job.main_address):
         for interface in (os.environ.get(_GLOO), job.network_interface):
             if interface and (address := _address(interface)):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.job import SageMakerJob
-from lightning_sagemaker.reachability.interface import address_in_network
+from lightning_sagemaker.reachability.interface import address_in_network, check_interfaces
 from lightning_sagemaker.reachability.lines import DEFAULT_LIMIT, VARIABLE
 from lightning_sagemaker.reachability.main_address import await_main_address
 from lightning_sagemaker.reachability.neighbours import check_neighbours
@@ -73,7 +73,9 @@ def open_store(
         ) from error
 
 
-def meet(job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: timedelta, limit: float) -> None:
+def meet(
+    job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: timedelta, limit: float, backend: str
+) -> None:
     """Wait at the store until all processes are there, and let each host try the way to the next one.
 
     Args:
@@ -83,13 +85,15 @@ def meet(job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout
         world_size: Number of processes.
         timeout: Time limit of the process group.
         limit: Seconds of no answer at all after which a way between two hosts counts as blocked.
+        backend: Backend of the process group.
 
     Raises:
         ConnectionError: A host does not reach the next one.
         TimeoutError: Somebody did not come in time.
         ValueError: A network interface is named that does not exist.
     """
-    address = address_in_network(job)  # before anybody waits for this process
+    check_interfaces(job, backend)  # before anybody waits for this process
+    address = address_in_network(job)
     here = PrefixStore(f"meeting/{next(_meetings)}", prefixed(store))
     first = job.local_rank == 0
     call_the_roll(

@@ -90,7 +90,7 @@ class _SMDDPMixin:
             os.environ["MASTER_ADDR"] = environment.main_address
             os.environ["MASTER_PORT"] = str(environment.main_port)
             rank, world_size, timeout = environment.global_rank(), environment.world_size(), self._timeout  # type: ignore[attr-defined]
-            with watched(environment, rank, world_size, timeout) as options:
+            with watched(environment, rank, world_size, timeout, BACKEND) as options:
                 dist.init_process_group(BACKEND, rank=rank, world_size=world_size, timeout=timeout, **options)
             if rank == 0:
                 speak()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.reachability.interface import address_in_network, set_gloo_interface
+from lightning_sagemaker.reachability.interface import address_in_network, check_interfaces, set_gloo_interface
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,13 +51,23 @@ def test_without_such_an_interface_it_is_the_one_towards_the_main_address(make_j
     assert address_in_network(make_job(main_address="127.0.0.1", network_interface=None)) == "127.0.0.1"
 
 
-@pytest.mark.parametrize("variable", ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"])
+@pytest.mark.parametrize(
+    ("variable", "backends"),
+    [("GLOO_SOCKET_IFNAME", ("gloo", "cpu:gloo,cuda:nccl")), ("NCCL_SOCKET_IFNAME", ("nccl", "cuda:nccl", "smddp"))],
+)
 def test_an_interface_that_does_not_exist_is_an_error_that_lists_those_that_do(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, variable: str
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, variable: str, backends: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv(variable, "none7")
-    with pytest.raises(ValueError, match=rf"`{variable}`='none7', but algo-1 has the interfaces .*\blo\b.*HINT"):
-        address_in_network(make_job())
+    for backend in backends:
+        with pytest.raises(ValueError, match=rf"`{variable}`='none7', but algo-1 has the interfaces .*\blo\b.*HINT"):
+            check_interfaces(make_job(), backend)
+
+
+def test_an_interface_for_another_backend_is_not_looked_at(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SDK v3's local mode names one for NCCL that no container has, and trains over gloo."""
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ethwe")
+    check_interfaces(make_job(), "gloo")
 
 
 @pytest.mark.parametrize("value", ["^docker", "=lo", "lo,none7", "l"])
@@ -65,4 +75,4 @@ def test_nccl_s_ways_to_write_a_choice_of_interfaces_are_let_be(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", value)
-    assert address_in_network(make_job(network_interface=None))
+    check_interfaces(make_job(network_interface=None), "nccl")
