@@ -52,6 +52,16 @@ _LAUNCHERS = (
         "OMPI_COMM_WORLD_LOCAL_SIZE",
         witnesses={"RANK": "rank", "WORLD_SIZE": "size", "LOCAL_RANK": "local_rank"},
     ),
+    # deepspeed's launcher, which has names of its own for the processes of a host (`launcher/launch.py`).
+    _Variables(
+        "custom",
+        ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_SIZE", "CROSS_SIZE"),
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_SIZE",
+        witnesses={"CROSS_RANK": "node_rank", "CROSS_SIZE": "num_nodes", "LOCAL_WORLD_SIZE": "local_size"},
+    ),
     # Any other program that keeps torch's convention. Lightning's own launcher does not: it sets no RANK. (DeepSpeed's
     # strategy adds it, and leaves it behind.)
     _Variables(

@@ -49,6 +49,21 @@ def test_the_node_rank_of_mpirun_is_not_that_of_open_mpi(detect: Detect) -> None
     assert found.node_rank == 1
 
 
+def test_deepspeed_tells_how_many_processes_a_host_has_by_names_of_its_own(detect: Detect) -> None:
+    """Each host started apart has a world of one host, whatever the job has."""
+    process = PROCESSES["own"]
+    ranks = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "3", "LOCAL_SIZE": "8", "CROSS_RANK": "0", "CROSS_SIZE": "1"}
+    apart = {**process.environ, "LOCAL_WORLD_SIZE": "", "GROUP_RANK": "", "GROUP_WORLD_SIZE": "", **ranks}
+    with pytest.raises(
+        ValueError, match=r"^custom started 8 process\(es\) on 1 host\(s\) .*LOCAL_SIZE=8.* but 2 hosts"
+    ):
+        detect(apart, process.config)
+    together = {**ranks, "RANK": "11", "WORLD_SIZE": "16", "CROSS_RANK": "1", "CROSS_SIZE": "2"}
+    world = read_world(together, 2)
+    assert world is not None
+    assert (world.local_size, world.num_nodes, world.node_rank) == (8, 2, 1)
+
+
 @pytest.mark.parametrize("missing", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
 def test_ranks_of_no_known_launcher_count_only_together(missing: str) -> None:
     environ = {"RANK": "11", "WORLD_SIZE": "16", "LOCAL_RANK": "3"}
