@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 DEVICES = int(os.environ["SM_NUM_GPUS"])
@@ -41,7 +41,8 @@ class Model(LightningModule):
 
     def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
         self.seen += batch[:, 0].int().tolist()
-        return self.layer(batch).mean()
+        loss: torch.Tensor = self.layer(batch).mean()
+        return loss
 
     def predict_step(self, batch: torch.Tensor, _: int) -> None:
         self.seen += batch[:, 0].int().tolist()
@@ -66,7 +67,7 @@ def run(name: str, channel: str, *, of_this_host: bool = False, predict: bool = 
         **arguments,
     )
     data, model = Rows(channel), Model()
-    sampler = None
+    sampler: DistributedSampler[torch.Tensor] | None = None
     if of_this_host:
         sampler = DistributedSampler(data, num_replicas=trainer.num_devices, rank=trainer.local_rank)
     loader = DataLoader(data, batch_size=1, sampler=sampler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -304,3 +305,33 @@ def test_outside_training_jobs_nothing_is_checked(
     monkeypatch.setenv("TRAINING_JOB_NAME", "a mark alone")
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", "/nowhere")
     assert make(strategy=glue(), accelerator="cpu", devices=2, num_nodes=10).strategy.num_nodes == 10
+
+
+# --- glue of docs/moving.md ------------------------------------------------------------------------------------------
+
+
+def test_glue_for_num_nodes_without_an_environment(make: Make, job: Job) -> None:
+    job("torchrun")
+    assert make(accelerator="cpu", num_nodes=len(json.loads(os.environ["SM_HOSTS"]))).strategy.world_size == 4
+    with pytest.raises(ValueError, match=r"You set `num_nodes=20`, but 2 host\(s\)"):
+        make(accelerator="cpu", num_nodes=len(os.environ["SM_HOSTS"]))
+
+
+def test_glue_that_copies_ranks_of_open_mpi_is_accepted(make: Make, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    job("mpirun", rank=3)
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, os.environ[f"OMPI_COMM_WORLD_{name}"])
+    monkeypatch.setenv("WORLD_SIZE", os.environ["OMPI_COMM_WORLD_SIZE"])
+    assert make(accelerator="cpu").strategy.global_rank == 3
+
+
+def test_torchelastics_environment_wins_and_its_world_is_checked(
+    make: Make, distribution: Distribution, job: Job, lines: Callable[[], list[str]]
+) -> None:
+    torchelastic = distribution.get("fabric", "plugins.environments.TorchElasticEnvironment")
+    job("torchrun", rank=3)
+    strategy = make(plugins=[torchelastic()], accelerator="cpu", devices=2, num_nodes=2).strategy
+    assert type(strategy.cluster_environment) is torchelastic
+    assert (strategy.global_rank, lines()) == (3, [])
+    with pytest.raises(ValueError, match=r"`num_nodes=3`.*TorchElasticEnvironment, but the environment's"):
+        make(plugins=[torchelastic()], accelerator="cpu", devices=2, num_nodes=3)
