@@ -72,8 +72,9 @@ CHANGES = (
     ),
     Change(
         "world_check",
-        "a `num_nodes` beside an environment of the script's own that is not the world's trains on a part of the data",
-        "it is an error at construction",
+        "`num_nodes` and `devices` beside a cluster environment of the script's own are believed; wrong ones, as in"
+        " AWS's workshop, train on a part of the data",
+        "it is an error at construction, or a line where it may be meant",
         "job",
         "where the script chose the cluster environment",
         "ValueError",
@@ -224,9 +225,9 @@ CHANGES = (
     Change(
         "shards",
         "a distributed sampler drops rows where each host has data of its own (ShardedByS3Key), in silence",
-        "one line says so",
+        "one line says so, and how to get what is meant",
         "hosts",
-        "with such a channel",
+        "with such a channel, unless `use_distributed_sampler=False`",
         "... ShardedByS3Key ...",
         ("environment.patch_connector",),
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_SHARDED = ":sharded"  # behind the place of a channel that is ShardedByS3Key
 BAD_INPUT = 2  # exit code of every subcommand, as argparse's
 
 
@@ -28,6 +29,24 @@ def pairs(texts: Sequence[str], usage: str) -> dict[str, str]:
             raise ValueError(f"{option} is {text!r}, expected a name, =, and a value. HINT: {usage}")
         found[name] = value
     return found
+
+
+def channels(texts: Sequence[str], usage: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Read ``NAME=PLACE`` and ``NAME=PLACE:sharded`` texts.
+
+    Args:
+        texts: Values of a repeatable option.
+        usage: The option and what it takes, for the error.
+
+    Returns:
+        Place of each channel, and the names of those that are sharded.
+
+    Raises:
+        ValueError: One has no ``=``.
+    """
+    given = pairs(texts, usage)
+    sharded = tuple(name for name, place in given.items() if place.endswith(_SHARDED))
+    return {name: place.removesuffix(_SHARDED) for name, place in given.items()}, sharded
 
 
 def write(text: str, stream: TextIO) -> None:

@@ -10,6 +10,7 @@ from lightning_sagemaker.doctor.machine import LIGHTNINGS, SHARED_MEMORY, TORCH
 from lightning_sagemaker.doctor.settings import AUTOLOAD, OF_COMMANDS, PREFIX, SETTINGS, is_on
 from lightning_sagemaker.findings import Finding, finding
 from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.settings import RESUME
 from lightning_sagemaker.smddp.names import sharding_of
 from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
@@ -178,6 +179,14 @@ def shared_memory(situation: Situation) -> Iterator[Finding]:
         )
 
 
+def channels(situation: Situation) -> Iterator[Finding]:
+    """Hosts that train together see the same data, or a line says that they do not."""
+    if situation.channel_problem:
+        yield finding("channels-malformed", "warn", situation.channel_problem)
+    elif situation.sharded and situation.job is not None and situation.job.num_nodes > 1:
+        yield finding("channels-sharded", "warn", dropped_rows(situation.sharded, situation.job.num_nodes))
+
+
 def settings(situation: Situation) -> Iterator[Finding]:
     """Our settings can be read."""
     known = {setting.variable: setting for setting in SETTINGS}
@@ -215,6 +224,7 @@ CHECKS: tuple[Check, ...] = (
     network_checks.efa,
     mpi4py,
     shared_memory,
+    channels,
     settings,
     checkpoints,
 )

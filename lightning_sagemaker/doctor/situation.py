@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.job import SageMakerJob
+from lightning_sagemaker.job.channels import sharded_channels
 from lightning_sagemaker.job.resources import Resources, read_resources
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Situation:
         job: Its job; ``None`` outside training jobs, and where it cannot be read.
         problem: Why the job cannot be read.
         resources: What is known of the job's hosts, also where the rest cannot be read.
+        sharded: Channels of which each host gets its own part.
+        channel_problem: Why the channels cannot be read.
     """
 
     environ: Mapping[str, str]
@@ -36,12 +39,16 @@ class Situation:
     job: SageMakerJob | None
     problem: str | None
     resources: Resources | None
+    sharded: tuple[str, ...] = ()
+    channel_problem: str | None = None
 
     @classmethod
     def of(cls, environ: Mapping[str, str], base: Path, machine: Machine) -> Situation:
         """Read the job, whatever state its variables and files are in."""
         config_dir = base / "input" / "config"
         job, problem, resources = None, None, None
+        sharded: tuple[str, ...] = ()
+        channel_problem = None
         try:
             job = SageMakerJob.detect(environ, config_dir)
         except Exception as error:  # noqa: BLE001 - a broken job is what the doctor is asked about
@@ -49,7 +56,12 @@ class Situation:
         if job or problem:
             with suppress(Exception):
                 resources = read_resources(environ, config_dir)
-        return cls(environ, machine, job, problem, resources)
+        if job or problem:
+            try:
+                sharded = sharded_channels(environ, config_dir)
+            except ValueError as error:
+                channel_problem = str(error)
+        return cls(environ, machine, job, problem, resources, sharded, channel_problem)
 
     def number(self, name: str) -> int | None:
         """Value of a variable that nobody has checked, ``None`` where it is no plain number."""

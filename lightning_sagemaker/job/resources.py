@@ -37,6 +37,32 @@ def base_dir(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("SAGEMAKER_BASE_DIR") or DEFAULT_BASE_DIR)
 
 
+def config_text(
+    environ: Mapping[str, str], config_dir: str | Path | None, name: str, holds: str
+) -> tuple[Path, str | None]:
+    """Path and text of a file in the config folder; the text is ``None`` where there is no such file.
+
+    Args:
+        environ: Environment to read, for the base folder.
+        config_dir: The config folder; by default ``input/config`` under the base folder.
+        name: Name of the file.
+        holds: What it is for, a sentence for the error.
+
+    Raises:
+        ValueError: The file is there, but cannot be read as text.
+    """
+    path = Path(base_dir(environ) / "input" / "config" if config_dir is None else config_dir, name)
+    try:
+        return path, path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return path, None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read: {error}. {holds} HINT: run as the user that the container starts with, and look at"
+            " SAGEMAKER_BASE_DIR."
+        ) from error
+
+
 def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) -> Resources | None:
     """Read the file, or ``SM_RESOURCE_CONFIG`` where there is none; ``None`` where neither exists.
 
@@ -44,18 +70,8 @@ def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) ->
         FileNotFoundError: Neither exists, but ``TRAINING_JOB_ARN`` says that this is a training job.
         ValueError: The content is malformed or contradicts itself.
     """
-    if config_dir is None:
-        config_dir = base_dir(environ) / "input" / "config"
-    path = Path(config_dir, "resourceconfig.json")
-    try:
-        text: str | None = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        text = None
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path} cannot be read: {error}. It names the hosts of the SageMaker training job."
-            " HINT: run as the user that the container starts with, and look at SAGEMAKER_BASE_DIR."
-        ) from error
+    holds = "It names the hosts of the SageMaker training job."
+    path, text = config_text(environ, config_dir, "resourceconfig.json", holds)
     if text is not None:
         return _check(text, str(path), None)
     if text := environ.get("SM_RESOURCE_CONFIG"):

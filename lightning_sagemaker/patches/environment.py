@@ -1,18 +1,22 @@
 """Environment, number of hosts and devices of a Trainer or Fabric, from the SageMaker job.
 
 What it uses is the same in Lightning 2.2 to 2.6, in both distributions: ``_choose_and_init_cluster_environment``,
-``_set_devices_flag_if_auto_passed`` and the ``_*_flag`` attributes of ``_AcceleratorConnector`` (Trainer) and
-``_Connector`` (Fabric).
+``_set_devices_flag_if_auto_passed``, ``_lazy_init_strategy`` and the ``_*_flag`` attributes of
+``_AcceleratorConnector`` (Trainer) and ``_Connector`` (Fabric).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.changes import is_on
+from lightning_sagemaker.chosen_world import ChosenWorld, check_chosen_world
 from lightning_sagemaker.environment import SageMakerEnvironment, register_virtual_subclass
 from lightning_sagemaker.job import SageMakerJob, in_training_job
+from lightning_sagemaker.job.channels import dropped_rows, sharded_channels
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.patches import first_time
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _FOUND = "_lightning_sagemaker_environment"
+_said: set[str] = set()
 
 
 def patch_connector(module: ModuleType) -> None:
@@ -34,6 +39,7 @@ def patch_connector(module: ModuleType) -> None:
     connector_class = getattr(module, "_AcceleratorConnector", None) or module._Connector
     choose_environment = connector_class._choose_and_init_cluster_environment
     choose_devices = connector_class._set_devices_flag_if_auto_passed
+    initialize_strategy = connector_class._lazy_init_strategy
     if not first_time(connector_class):
         return
 
@@ -51,18 +57,29 @@ def patch_connector(module: ModuleType) -> None:
             return choose_environment(connector)
         _set_num_nodes(connector, environment.job)
         environment.validate_settings(num_devices=len(connector._parallel_devices), num_nodes=connector._num_nodes_flag)
+        if is_on("shards"):
+            _say_dropped_rows(connector, environment.job)
         return environment
+
+    @functools.wraps(initialize_strategy)
+    def lazy_init_strategy(connector: Any) -> None:  # noqa: ANN401
+        initialize_strategy(connector)
+        if is_on("world_check"):
+            _check_chosen_world(connector)
 
     register_virtual_subclass()
     connector_class._set_devices_flag_if_auto_passed = set_devices_flag_if_auto_passed
     connector_class._choose_and_init_cluster_environment = choose_and_init_cluster_environment
+    connector_class._lazy_init_strategy = lazy_init_strategy
 
 
 def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment | None:  # noqa: ANN401
     """Our environment, where the user chose no other, no scheduler runs the job, and SageMaker does."""
     if _FOUND not in vars(connector):
         chosen, found = connector._cluster_environment_flag, None
-        if isinstance(chosen, module.ClusterEnvironment):
+        if not is_on("environment"):
+            pass
+        elif chosen:  # of any class: a strategy may carry one that is no `ClusterEnvironment` of this distribution
             found = chosen if isinstance(chosen, SageMakerEnvironment) else None
         elif in_training_job(os.environ) and not (module.SLURMEnvironment.detect() or module.LSFEnvironment.detect()):
             job = SageMakerJob.detect()
@@ -94,3 +111,59 @@ def _set_num_nodes(connector: Any, job: SageMakerJob) -> None:  # noqa: ANN401
             speak()
             log.info("num_nodes=%d, as in %r", job.num_nodes, job)
         connector._num_nodes_flag = job.num_nodes
+
+
+def _say_dropped_rows(connector: Any, job: SageMakerJob) -> None:  # noqa: ANN401
+    """Say that a distributed sampler would drop rows, where each of several hosts has data of its own."""
+    if job.num_nodes == 1 or not job.is_rank_zero or not getattr(connector, "use_distributed_sampler", True):
+        return
+    try:
+        channels = sharded_channels(os.environ)
+    except ValueError as error:  # nothing else needs the file, so it is no reason to train without
+        _warn_once(f"Whether a channel gives each host data of its own is unknown: {error}")
+        return
+    if channels:
+        _warn_once(dropped_rows(channels, job.num_nodes))
+
+
+def _check_chosen_world(connector: Any) -> None:  # noqa: ANN401
+    """Check `num_nodes` and `devices` beside an environment that the script chose, in a job that can be read."""
+    chosen = connector.cluster_environment
+    if not connector._cluster_environment_flag or isinstance(chosen, SageMakerEnvironment):
+        return
+    world = None
+    with contextlib.suppress(Exception):  # where the job or the environment cannot answer, the script's word stands
+        job = SageMakerJob.detect()
+        world = _chosen_world(connector, chosen) if job else None
+    if world is not None and job is not None and (line := check_chosen_world(world, job)) and job.is_rank_zero:
+        _warn_once(line)
+
+
+def _chosen_world(connector: Any, environment: Any) -> ChosenWorld | None:  # noqa: ANN401
+    """What the script chose; ``None`` where its strategy makes no world, or cannot be asked yet."""
+    strategy, num_nodes, devices = connector.strategy, connector._num_nodes_flag, len(connector._parallel_devices)
+    # XLA's environment would start its client, which must not happen before the processes are spawned.
+    if not hasattr(strategy, "cluster_environment") or type(connector.accelerator).__name__ == "XLAAccelerator":
+        return None
+    spawns = type(getattr(strategy, "launcher", None)).__name__ == "_MultiProcessingLauncher"
+    replicas, world_size = num_nodes * devices, None
+    if environment.creates_processes_externally and not spawns:
+        world_size = int(environment.world_size())
+        if num_nodes * devices not in (1, world_size):
+            with contextlib.suppress(Exception):  # some strategies know it only later
+                replicas = strategy.distributed_sampler_kwargs["num_replicas"]
+    return ChosenWorld(
+        environment=type(environment).__name__,
+        num_nodes=num_nodes,
+        devices=devices,
+        replicas=replicas,
+        world_size=world_size,
+        samples=getattr(connector, "use_distributed_sampler", True),
+    )
+
+
+def _warn_once(line: str) -> None:
+    if line not in _said:
+        _said.add(line)
+        speak()
+        log.warning("%s", line)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lightning_sagemaker.options import BAD_INPUT, pairs
+from lightning_sagemaker.options import BAD_INPUT, channels, pairs
 from lightning_sagemaker.simulate.run import simulate
 from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, Simulation
 
@@ -50,7 +50,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the job; repeatable"
     )
-    parser.add_argument("--channel", action="append", default=[], metavar="NAME=PATH", help="input channel; repeatable")
+    parser.add_argument(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME=PATH[:sharded]",
+        help="input channel, ':sharded' for ShardedByS3Key, where each host gets a part of the files; repeatable",
+    )
     parser.add_argument("--instance-type", default=DEFAULT_INSTANCE_TYPE, help="(default: %(default)s)")
     parser.add_argument(
         "--smddp",
@@ -78,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         The job's exit code, or 2 where the arguments were wrong.
     """
     try:
+        paths, sharded = channels(arguments.channel, "--channel NAME=PATH")
         job = Simulation(
             script=arguments.script,
             arguments=tuple(arguments.rest),
@@ -87,7 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
             sdk=arguments.sdk,
             leader=arguments.leader,
             environment=pairs(arguments.env, "--env NAME=VALUE"),
-            channels={name: Path(path) for name, path in pairs(arguments.channel, "--channel NAME=PATH").items()},
+            channels={name: Path(path) for name, path in paths.items()},
+            sharded=sharded,
             instance_type=arguments.instance_type,
             smddp=arguments.smddp,
             mpi_options=tuple(arguments.mpi_option),

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.job.channels import SHARDED
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -130,8 +132,14 @@ def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
 def input_data_config(job: Simulation) -> dict[str, dict[str, str]]:
     """Content of ``inputdataconfig.json``; SDK v3 ships source and drivers as two further channels."""
     names = [*job.channels, *(("code", "sm_drivers") if job.sdk == "v3" else ())]
-    mode = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-    return {name: dict(mode) for name in names}
+    return {
+        name: {
+            "TrainingInputMode": "File",
+            "S3DistributionType": SHARDED if name in job.sharded else "FullyReplicated",
+            "RecordWrapperType": "None",
+        }
+        for name in names
+    }
 
 
 def distributed_config(job: Simulation) -> dict[str, Any]:
@@ -157,7 +165,10 @@ def create(cluster: Cluster, host: str) -> None:
     cluster.temporary(host).mkdir()
     cluster.source(host).symlink_to(job.script.resolve().parent, target_is_directory=True)
     for name, path in job.channels.items():
-        (base / "input/data" / name).symlink_to(path.resolve(), target_is_directory=path.is_dir())
+        if name in job.sharded:
+            _shard(path.resolve(), base / "input/data" / name, job.host_names.index(host), job.hosts)
+        else:
+            (base / "input/data" / name).symlink_to(path.resolve(), target_is_directory=path.is_dir())
     config = base / "input/config"
     _write(config / "resourceconfig.json", resource_config(cluster, host))
     _write(config / "hyperparameters.json", hyperparameters(cluster, host))
@@ -167,6 +178,21 @@ def create(cluster: Cluster, host: str) -> None:
         drivers.mkdir()
         _write(drivers / "sourcecode.json", {"source_dir": os.curdir, "entry_script": job.script.name})
         _write(drivers / "distributed.json", distributed_config(job))
+
+
+def _shard(place: Path, folder: Path, index: int, hosts: int) -> None:
+    """Link a host's part of a channel: every n-th file, in the order of S3 keys.
+
+    SageMaker promises about 1/n of the objects to each host and does not say which; a host beyond their number gets
+    none, as there.
+    """
+    folder.mkdir()
+    root = place if place.is_dir() else place.parent
+    files = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else [place]
+    keys = sorted((path.relative_to(root).as_posix() for path in files), key=os.fsencode)  # S3's order is that of bytes
+    for key in keys[index::hosts]:
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        (folder / key).symlink_to(root / key)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

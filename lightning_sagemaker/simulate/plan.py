@@ -87,6 +87,10 @@ def make(
             f"{shlex.join(job.inexpressible)}: passed on, but no hyperparameter can express it, so a SageMaker job "
             "would not have it. HINT: --name value, each name once",
         )
+    for name in job.sharded:
+        empty = [host for host in job.host_names if not any((cluster.base(host) / "input/data" / name).iterdir())]
+        if empty:
+            notes.append(f"channel {name} has fewer files than hosts: {', '.join(empty)} get none, as on SageMaker")
     environments = {}
     for host in job.launcher_hosts:
         base = worker_environment.container_environment(cluster, host, (devices or {}).get(host, ""), environ)

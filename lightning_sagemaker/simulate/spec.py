@@ -53,6 +53,7 @@ class Simulation:
             the leader is often not ``algo-1``.
         environment: The job's own environment variables.
         channels: Input channels: name to folder or file.
+        sharded: Names of the channels that are ``ShardedByS3Key``: each host gets a part of the files.
         instance_type: Instance type that the job believes in.
         smddp: Whether the image has SMDDP; the stand-in plays it. The default is yes where the distribution asks for it
             (``smdistributed``, ``pytorchddp``). No image of PyTorch 2.6 or later has it.
@@ -71,6 +72,7 @@ class Simulation:
     leader: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     channels: Mapping[str, Path] = field(default_factory=dict)
+    sharded: tuple[str, ...] = ()
     instance_type: str = DEFAULT_INSTANCE_TYPE
     smddp: bool | None = None
     mpi_options: tuple[str, ...] = ()
@@ -224,6 +226,11 @@ def _check_files(job: Simulation) -> None:
                 f"work-dir is {str(job.work_dir)!r}, which is not empty, and a job begins with empty folders. "
                 "HINT: name a new folder, or leave --work-dir out for a temporary one.",
             )
+    if unknown := [name for name in job.sharded if name not in job.channels]:
+        raise SimulationError(
+            f"sharded channel {unknown[0]!r} is none of the channels ({', '.join(job.channels)}). "
+            "HINT: --channel NAME=PATH:sharded."
+        )
     for name, path in job.channels.items():
         if not _CHANNEL.fullmatch(name):
             raise SimulationError(

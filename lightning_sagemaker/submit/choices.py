@@ -41,6 +41,7 @@ def describe(
     role: str | None = None,
     environment: Mapping[str, str] | None = None,
     channels: Mapping[str, str] | None = None,
+    sharded: Sequence[str] = (),
     checkpoint_s3_uri: str | None = None,
     output_s3_uri: str | None = None,
     subnets: Sequence[str] = (),
@@ -74,6 +75,7 @@ def describe(
         role: Execution role, ARN or name; by default the SDK's.
         environment: Variables of the job; they come before those that are chosen.
         channels: S3 URI of each input channel.
+        sharded: Names of the channels that are ``ShardedByS3Key``: each host gets a part of the files.
         checkpoint_s3_uri: Where ``/opt/ml/checkpoints`` is kept.
         output_s3_uri: Where model and output go.
         subnets: Of a VPC.
@@ -116,6 +118,7 @@ def describe(
         role=role,
         environment={**_environment(strategy, instance_type, instance_count, spot=spot), **(environment or {})},
         channels=dict(channels or {}),
+        sharded=tuple(sharded),
         checkpoint_s3_uri=checkpoint_s3_uri,
         output_s3_uri=output_s3_uri,
         subnets=tuple(subnets),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.findings import table
-from lightning_sagemaker.options import BAD_INPUT, pairs
+from lightning_sagemaker.options import BAD_INPUT, channels, pairs
 from lightning_sagemaker.submit import sdk
 from lightning_sagemaker.submit.checks import check
 from lightning_sagemaker.submit.choices import describe
@@ -69,7 +69,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--source-dir", type=Path, metavar="PATH", help="folder to send (default: the script's)")
     add("--name", help="beginning of the job's name (default: the script's)")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the job; repeatable")
-    add("--channel", action="append", default=[], metavar="NAME=S3URI", help="input channel; repeatable")
+    add(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME=S3URI[:sharded]",
+        help="input channel, ':sharded' for ShardedByS3Key, where each host gets a part of the files; repeatable",
+    )
     add("--checkpoint-uri", dest="checkpoint_s3_uri", metavar="S3URI", help="where /opt/ml/checkpoints is kept")
     add("--spot", action="store_true", help="managed spot instances, resuming from the newest checkpoint")
     add("--max-run", type=int, default=86_400, metavar="SECONDS", help="(default: %(default)s)")
@@ -102,12 +108,14 @@ def run(given: argparse.Namespace) -> int:
         The exit code.
     """
     try:
+        uris, sharded = channels(given.channel, "--channel NAME=S3URI")
         job = describe(
             given.script,
             arguments=given.rest,
             sdk=given.sdk or sdk.installed() or "v3",
             environment=pairs(given.env, "--env NAME=VALUE"),
-            channels=pairs(given.channel, "--channel NAME=S3URI"),
+            channels=uris,
+            sharded=sharded,
             **{name: getattr(given, name) for name in _DESCRIBED},
         )
     except (ValueError, FileNotFoundError) as error:

@@ -42,6 +42,7 @@ class JobDescription:
         role: ARN or name of the execution role; ``None`` for the SDK's default.
         environment: Variables of the job.
         channels: S3 URI of each input channel.
+        sharded: Names of the channels that are ``ShardedByS3Key``: each host gets a part of the files.
         checkpoint_s3_uri: Where ``/opt/ml/checkpoints`` is kept.
         output_s3_uri: Where model and output go.
         subnets: Of the VPC, if the job runs in one.
@@ -79,6 +80,7 @@ class JobDescription:
     max_wait: int | None
     retries: int | None
     metrics: Mapping[str, str] = field(default_factory=dict)
+    sharded: tuple[str, ...] = ()
 
     @property
     def bucket(self) -> str | None:
@@ -124,11 +126,19 @@ class JobDescription:
                 f"Launcher {self.launcher!r}; expected one of {', '.join(LAUNCHERS)}. HINT: leave it out for the one"
                 " that the strategy needs."
             )
+        self._check_places()
+
+    def _check_places(self) -> None:
         uris = filter(None, (self.checkpoint_s3_uri, self.output_s3_uri, *self.channels.values()))
         if wrong := [uri for uri in uris if not re.fullmatch(r"s3://[^/]+(/.*)?", uri)]:
             raise ValueError(
                 f"{wrong[0]!r} is no S3 URI; expected s3://bucket/prefix. HINT: --channel, --checkpoint-uri and"
                 " --output-uri take places in S3, no local folders."
+            )
+        if unknown := [name for name in self.sharded if name not in self.channels]:
+            raise ValueError(
+                f"Sharded channel {unknown[0]!r} is none of the channels ({', '.join(self.channels)}). HINT: --channel"
+                " NAME=S3URI:sharded."
             )
         if absent := [wheel for wheel in self.wheels if not Path(wheel).is_file()]:
             raise ValueError(f"There is no wheel {absent[0]!r}. HINT: build it first.")

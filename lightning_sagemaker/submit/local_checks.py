@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.findings import Finding
+from lightning_sagemaker.findings import Finding, finding
 from lightning_sagemaker.instances import instance
+from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.smddp.names import sharding_of
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES as SMDDP_TYPES
 from lightning_sagemaker.submit.description import SMDDP_VERSION
@@ -35,6 +36,7 @@ def check(job: JobDescription) -> list[Finding]:
         _check_launcher,
         _check_image,
         _check_smddp,
+        _check_channels,
         _check_spot,
         _check_vpc,
     ]
@@ -119,6 +121,12 @@ def _check_launcher(job: JobDescription) -> Finding:
             "HINT: --sdk v2 is the documented way.",
         )
     return Finding("launcher", "ok", f"{job.launcher}, SDK {job.sdk}.")
+
+
+def _check_channels(job: JobDescription) -> Finding:
+    if job.sharded and job.instance_count > 1:
+        return finding("channels", "warn", dropped_rows(job.sharded, job.instance_count))
+    return Finding("channels", "ok", f"{len(job.channels)} channel(s); each host has all of their files.")
 
 
 def _check_image(job: JobDescription) -> Finding:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sagemaker
+from sagemaker.inputs import TrainingInput
 from sagemaker.pytorch import PyTorch
 
+from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.submit.source import stage
 
 if TYPE_CHECKING:
@@ -54,7 +56,11 @@ def start(job: JobDescription, image_uri: str, session: Any) -> str:  # noqa: AN
             disable_profiler=True,  # it takes time of the instance, and nobody asked for it
             sagemaker_session=sagemaker.Session(boto_session=session, default_bucket=job.bucket),
         )
-        estimator.fit(dict(job.channels) or None, wait=False)
+        channels: dict[str, Any] = {
+            name: TrainingInput(uri, distribution=SHARDED) if name in job.sharded else uri
+            for name, uri in job.channels.items()
+        }
+        estimator.fit(channels or None, wait=False)
     return str(estimator.latest_training_job.name)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sagemaker.core.helper.session_helper import Session
-from sagemaker.core.shapes import CheckpointConfig, OutputDataConfig
+from sagemaker.core.shapes import CheckpointConfig, OutputDataConfig, S3DataSource
 from sagemaker.train import ModelTrainer
 from sagemaker.train.configs import (
     Compute,
@@ -24,6 +24,7 @@ from sagemaker.train.configs import (
 )
 from sagemaker.train.distributed import MPI, DistributedConfig, Torchrun
 
+from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.submit.source import REQUIREMENTS, stage
 
 if TYPE_CHECKING:
@@ -80,9 +81,16 @@ def start(job: JobDescription, image_uri: str, session: Any) -> str:  # noqa: AN
         )
         if job.retries is not None:
             trainer.with_retry_strategy(RetryStrategy(maximum_retry_attempts=job.retries))
-        channels = [InputData(channel_name=name, data_source=uri) for name, uri in job.channels.items()]
+        channels = [
+            InputData(channel_name=name, data_source=_sharded(uri) if name in job.sharded else uri)
+            for name, uri in job.channels.items()
+        ]
         trainer.train(input_data_config=channels or None, wait=False, logs=False)
     return str(trainer._latest_training_job.training_job_name)  # noqa: SLF001 - the SDK offers no other way
+
+
+def _sharded(uri: str) -> S3DataSource:
+    return S3DataSource(s3_data_type="S3Prefix", s3_uri=uri, s3_data_distribution_type=SHARDED)
 
 
 def _distributed(job: JobDescription) -> DistributedConfig | None:

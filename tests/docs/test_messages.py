@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "troubleshooting.md"
 
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 # Functions of the package that show what they are given, or that make a job's failure of it.
-SINKS = {"_say", "_complain", "report", "report_to_all", "_weigh", "note"}
+SINKS = {"_say", "_warn_once", "_complain", "report", "report_to_all", "_weigh", "note"}
 LONGEST = 40  # characters by which a message is looked for
 SHORTEST = 8  # fewer are found by chance
 DEEPEST = 4  # variables that stand for variables
@@ -33,6 +33,7 @@ PASSED_ON = {
     "patches/signals.py:_end_at_once": "raises an exit code",
     "failure.py:report_to_all": "its callers",
     "probe/command.py:_report": "reads a log, and says nothing",
+    "patches/environment.py:_warn_once": "its callers",
     "reachability/neighbours.py:_await_outcome": "another host, in the words of `blocked`",
     "reachability/roll_call.py:_say_once": "its callers",
     "simulate/run.py:simulate": "the plan's notes",

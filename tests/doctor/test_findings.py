@@ -42,6 +42,27 @@ def test_a_healthy_job_has_one_finding_and_exit_code_0(in_job: Examine) -> None:
     assert report.exit_code == 0
 
 
+@pytest.mark.parametrize(("hosts", "level"), [(HOSTS, "warn"), (HOSTS[1:], None)])
+def test_channels_that_are_sharded_are_told_where_several_hosts_train_together(
+    in_job: Examine, tmp_path: Path, hosts: tuple[str, ...], level: str | None
+) -> None:
+    channels = '{"train": {"S3DistributionType": "ShardedByS3Key"}}'
+    in_job(hosts=list(hosts))  # makes the folder
+    (tmp_path / "input" / "config" / "inputdataconfig.json").write_text(channels)
+    report = in_job({}, hosts=list(hosts))
+    found = of_kind(report, "channels-sharded")
+    assert [each.level for each in found] == ([level] if level else [])
+    assert not found or ("train" in found[0].what and "FullyReplicated" in found[0].fix)
+    assert report.exit_code == 0
+
+
+def test_channels_that_cannot_be_read_are_a_warning(in_job: Examine) -> None:
+    (finding,) = of_kind(in_job({**TORCHRUN, "SM_INPUT_DATA_CONFIG": '{"train'}), "channels-malformed")
+    assert finding.level == "warn"
+    assert finding.what.startswith("SM_INPUT_DATA_CONFIG is not JSON")
+    assert finding.fix.startswith("HINT: ")
+
+
 def test_outside_a_job_is_no_failure(tmp_path: Path) -> None:
     report = examine({}, tmp_path, MACHINE)
     (finding,) = of_kind(report, "outside-job")

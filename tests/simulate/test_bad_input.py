@@ -40,6 +40,7 @@ V2 = "none, torch_distributed, smdistributed, pytorchddp, mpi"
         (["--env", "1A=2"], "'1A'", "NAME=VALUE"),
         (["--channel", "data"], "'data'", "NAME=PATH"),
         (["--channel", "data=/does/not/exist"], "'/does/not/exist'", "NAME=PATH"),
+        (["--channel", "data=/does/not/exist:sharded"], "'/does/not/exist'", "NAME=PATH"),
         (["--grace", "-1"], "grace is -1.0", "0 or more"),
     ],
 )

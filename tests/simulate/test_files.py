@@ -9,6 +9,7 @@ import pytest
 
 from lightning_sagemaker.simulate import Simulation
 from lightning_sagemaker.simulate.container import Cluster, create
+from lightning_sagemaker.simulate.spec import SimulationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,39 @@ def test_channels_are_links_and_are_listed(made: Callable[..., Cluster], tmp_pat
     cluster = made(channels={"train": data})
     assert (cluster.base("algo-1") / "input/data/train/x.csv").read_text() == "1\n"
     assert list(read(cluster, "algo-1", "inputdataconfig.json")) == ["train"]
+
+
+def test_a_sharded_channel_gives_each_host_every_nth_file_in_the_order_of_keys(
+    made: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    keys = ["b/1.csv", "B.csv", "a.csv", "b.csv", "\u00e9.csv"]
+    for key in keys:
+        path = tmp_path / "data" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(key)
+    cluster = made(
+        hosts=2, channels={"part": tmp_path / "data", "one": tmp_path / "data/a.csv"}, sharded=("part", "one")
+    )
+    found = {}
+    for host in ("algo-1", "algo-2"):
+        folder = cluster.base(host) / "input/data"
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert all(
+            path.read_text() == path.relative_to(folder / "part").as_posix() for path in files if "part" in path.parts
+        )
+        found[host] = sorted(path.relative_to(folder).as_posix() for path in files)
+        types = {name: one["S3DistributionType"] for name, one in read(cluster, host, "inputdataconfig.json").items()}
+        assert types == {"part": "ShardedByS3Key", "one": "ShardedByS3Key"}
+    # As bytes: B.csv, a.csv, b.csv, b/1.csv, and what is no ASCII.
+    assert found == {
+        "algo-1": ["one/a.csv", "part/B.csv", "part/b.csv", "part/\u00e9.csv"],
+        "algo-2": ["part/a.csv", "part/b/1.csv"],
+    }
+
+
+def test_a_sharded_channel_that_is_none_is_an_error(made: Callable[..., Cluster]) -> None:
+    with pytest.raises(SimulationError, match=r"sharded channel 'train' is none of the channels.*HINT: "):
+        made(sharded=("train",))
 
 
 def test_each_host_has_folders_of_its_own_and_the_users_source(made: Callable[..., Cluster], tmp_path: Path) -> None:

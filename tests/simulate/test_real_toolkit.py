@@ -28,6 +28,12 @@ TYPE = "ml.p4d.24xlarge"
 ARGUMENTS = ("--epochs", "2", "--flag", "true", "--learning-rate", "0.1", "--name", "a b")
 HYPERPARAMETERS: dict[str, Any] = {"epochs": 2, "flag": "true", "learning-rate": 0.1, "name": "a b"}
 
+MODE = {"TrainingInputMode": "File", "RecordWrapperType": "None"}
+CHANNELS = {  # as SageMaker writes them
+    "part-1": {**MODE, "S3DistributionType": "ShardedByS3Key"},
+    "all": {**MODE, "S3DistributionType": "FullyReplicated"},
+}
+
 # variable: why a simulated worker's may differ from the real one's.
 ALLOWED = {
     "CUDA_VISIBLE_DEVICES": "simulated hosts share one machine's GPUs; a real host has its own",
@@ -76,7 +82,7 @@ def real_base(folder: Path, host: str, hosts: list[str], distribution: str, name
         }
     config = base / "input/config"
     (config / "resourceconfig.json").write_text(json.dumps(resources))
-    (config / "inputdataconfig.json").write_text("{}")
+    (config / "inputdataconfig.json").write_text(json.dumps(CHANNELS))
     (config / "hyperparameters.json").write_text(json.dumps({k: json.dumps(v) for k, v in hyperparameters.items()}))
     return base
 
@@ -128,6 +134,9 @@ def test_worker_environment_equals_the_real_toolkits(
     tmp_path: Path,
 ) -> None:
     options = ["--hosts", str(hosts), "--processes-per-host", str(PROCESSES), "--distribution", distribution, "--keep"]
+    data = tmp_path / "data"
+    data.mkdir()
+    options += ["--channel", f"part-1={data}:sharded", "--channel", f"all={data}"]
     simulated = probe(*options, "--work-dir", str(tmp_path / "job"), arguments=ARGUMENTS)
     names = list(NAMES)[:hosts]
     real = run_real(tmp_path / "real", names, distribution, simulated[0].env["TRAINING_JOB_NAME"])

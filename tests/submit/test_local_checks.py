@@ -44,6 +44,12 @@ def test_a_good_job_passes_every_check(script: Path) -> None:
         ({"strategy": "smddp", "sdk": "v2", "instance_count": 1}, "SMDDP", "fail", "brings nothing on one instance"),
         ({"strategy": "smddp", "launcher": "torchrun"}, "SMDDP", "fail", "run under smddprun, not torchrun"),
         ({"strategy": "smddp_fsdp", "launcher": "mpirun"}, "SMDDP", "fail", "run under torchrun, not mpirun"),
+        (
+            {"channels": {"train": "s3://bucket/data", "rest": "s3://bucket/rest"}, "sharded": ["train"]},
+            "channels",
+            "warn",
+            "Input channel(s) train are ShardedByS3Key: each of the 2 hosts",
+        ),
         ({"spot": True}, "spot", "fail", "an interruption loses the run"),
         ({"subnets": ["subnet-1"]}, "VPC", "fail", "without security groups"),
     ],
@@ -53,6 +59,11 @@ def test_what_is_wrong_is_found(script: Path, changes: dict[str, Any], name: str
     assert finding.level == level
     assert text in finding.what
     assert "HINT" in finding.what + finding.fix
+
+
+def test_on_one_host_a_sharded_channel_has_all_files(script: Path) -> None:
+    changes = {"instance_count": 1, "channels": {"train": "s3://bucket/data"}, "sharded": ["train"]}
+    assert findings(script, **changes)["channels"].level == "ok"
 
 
 def test_a_script_that_does_not_parse_fails_with_its_line(script: Path) -> None:

@@ -108,6 +108,7 @@ def test_every_field_of_the_description_reaches_the_request(aws: Aws, script: Pa
         script,
         *("--instance-type", "ml.p4d.24xlarge", "--instance-count", "4", "--strategy", "ddp", "--name", "digits"),
         *("--env", "COLOUR=blue", "--channel", f"train=s3://{BUCKET}/data", "--volume-gb", "250"),
+        *("--channel", f"part=s3://{BUCKET}/data/:sharded"),
         *("--spot", "--max-run", "3600", "--max-wait", "7200", "--retries", "5"),
         *("--checkpoint-uri", f"s3://{BUCKET}/checkpoints/run-1", "--metric", "val acc"),
         rest=("--epochs", "30", "--lr=1e-3", "--name", "a b"),
@@ -123,6 +124,12 @@ def test_every_field_of_the_description_reaches_the_request(aws: Aws, script: Pa
     assert made["CheckpointConfig"]["S3Uri"] == f"s3://{BUCKET}/checkpoints/run-1"
     assert made["OutputDataConfig"]["S3OutputPath"] == f"s3://{BUCKET}/out"
     assert uris(made)["train"] == f"s3://{BUCKET}/data"
+    assert uris(made)["part"] == f"s3://{BUCKET}/data/"
+    spread = {
+        one["ChannelName"]: one["DataSource"]["S3DataSource"].get("S3DataDistributionType")
+        for one in made["InputDataConfig"]
+    }
+    assert (spread["train"], spread["part"]) == ("FullyReplicated", "ShardedByS3Key")
     expected = {
         "COLOUR": "blue",
         "PL_TRAINER_STRATEGY": "ddp",

@@ -1,0 +1,112 @@
+"""The world that a script describes itself, beside a cluster environment of its own, held against the job.
+
+The script's word wins where its world can form and each process gets its part of the data; no message then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_sagemaker.job import SageMakerJob
+
+_OFF = "LIGHTNING_SAGEMAKER_DISABLE=world_check leaves it as it is."
+
+
+@dataclass(frozen=True)
+class ChosenWorld:
+    """What a Trainer or Fabric with a cluster environment of the script's own would do.
+
+    Attributes:
+        environment: The environment's name.
+        num_nodes: As given.
+        devices: Devices (processes) per host, as given.
+        replicas: Parts that the strategy has the distributed sampler make of the data. ``num_nodes x devices`` unless
+            the strategy says otherwise, as Ray's and NeMo's do.
+        world_size: What the environment answers, once Lightning has set it; ``None`` where Lightning still has to start
+            the processes, since many environments ask a variable that is set then.
+        samples: Whether Lightning puts a distributed sampler in.
+    """
+
+    environment: str
+    num_nodes: int
+    devices: int
+    replicas: int
+    world_size: int | None
+    samples: bool
+
+    @property
+    def product(self) -> int:
+        """``num_nodes x devices``."""
+        return self.num_nodes * self.devices
+
+    def __str__(self) -> str:
+        return (
+            f"`num_nodes={self.num_nodes}` and `devices` to {self.devices} device(s), {self.product} process(es),"
+            f" beside the chosen cluster environment {self.environment}"
+        )
+
+
+def check_chosen_world(world: ChosenWorld, job: SageMakerJob) -> str | None:
+    """Hold the world against what its environment, the launcher and the job have.
+
+    Args:
+        world: What the script chose.
+        job: The job.
+
+    Returns:
+        A line to be said, where the world may be meant; ``None`` where all is well. A Trainer that runs alone
+        (``devices=1, num_nodes=1``) always is.
+
+    Raises:
+        ValueError: It cannot form, or would leave a part of the data out.
+    """
+    if world.product == 1:
+        return None
+    impossible, doubtful = _contradictions(world, job)
+    if impossible:
+        raise ValueError(
+            f"You set {world}, but {' and '.join(impossible + doubtful)}: ranks would wait for others that do not"
+            f" exist, or a part of the data would never be seen. {job!r}. {_hint(world, job)} {_OFF}"
+        )
+    if doubtful:
+        return (
+            f"You set {world}, but {' and '.join(doubtful)}: unless this is meant, hosts or ranks train apart or with"
+            f" wrong ranks. {job!r}. {_hint(world, job)}"
+        )
+    return None
+
+
+def _contradictions(world: ChosenWorld, job: SageMakerJob) -> tuple[list[str], list[str]]:
+    """What speaks against the world: for certain, and perhaps."""
+    impossible: list[str] = []
+    doubtful: list[str] = []
+    launched = None if job.launcher == "none" else job.world_size
+    if world.world_size is None:  # processes that a launcher started may serve as hosts
+        if world.num_nodes > (most := max(len(job.hosts), launched or 0)):
+            impossible.append(f"the SageMaker job has {most} host(s)")
+        return impossible, doubtful
+    size = world.world_size
+    if size not in (world.product, world.replicas):
+        # More parts than processes: nobody sees the rest. Fewer: the sampler refuses the ranks beyond, unless the
+        # script has one of its own, and then all may be well; as it may where Lightning puts no sampler in.
+        (impossible if world.replicas > size and world.samples else doubtful).append(
+            f"the environment's `world_size()` is {size}"
+        )
+    if launched is not None and size != launched:
+        if size > launched:
+            impossible.append(f"{job.launcher} started {launched} process(es)")
+        elif size > 1:
+            doubtful.append(f"{job.launcher} started {launched} process(es)")
+    return impossible, doubtful
+
+
+def _hint(world: ChosenWorld, job: SageMakerJob) -> str:
+    leave = "leave both out, and the environment too: they come from the job."
+    if world.num_nodes <= len(job.hosts):
+        return f"HINT: {leave}"
+    return (
+        f'HINT: `num_nodes` counts hosts, {len(job.hosts)} here; len(os.environ["SM_HOSTS"]) is the length of a string,'
+        f' len(json.loads(os.environ["SM_HOSTS"])) the number of hosts. Or {leave}'
+    )

@@ -1,0 +1,64 @@
+"""``inputdataconfig.json``: the job's input channels, and those of which each host gets its own part of the files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.job.resources import config_text
+from lightning_sagemaker.job.values import DAMAGED, json_value, shown, some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+SHARDED = "ShardedByS3Key"  # value of `S3DistributionType`; the default is FullyReplicated
+_FILE = "inputdataconfig.json"
+
+
+def sharded_channels(environ: Mapping[str, str], config_dir: str | Path | None = None) -> tuple[str, ...]:
+    """Names of the channels that are ``ShardedByS3Key``; empty where nothing tells of channels.
+
+    Args:
+        environ: Environment to read. It is not changed.
+        config_dir: Folder of ``inputdataconfig.json``; by default that of the job. ``SM_INPUT_DATA_CONFIG``, which
+            holds the same, is read where there is no such file.
+
+    Raises:
+        ValueError: File or variable is malformed.
+    """
+    path, text = config_text(environ, config_dir, _FILE, "It lists the input channels of the SageMaker training job.")
+    where = str(path) if text is not None else "SM_INPUT_DATA_CONFIG"
+    text = environ.get("SM_INPUT_DATA_CONFIG") if text is None else text
+    channels = json_value(text, where) if text else None
+    if channels is None:
+        return ()  # a job without channels
+    if not isinstance(channels, dict):
+        raise ValueError(f"{where} holds {shown(channels)}; expected a JSON object. {DAMAGED}")
+    return tuple(name for name, settings in channels.items() if _distribution(settings, name, where) == SHARDED)
+
+
+def dropped_rows(channels: Sequence[str], num_hosts: int) -> str:
+    """What becomes of sharded channels in a world of several hosts, and the ways out: one text for all who say it.
+
+    Args:
+        channels: Names of the channels.
+        num_hosts: Number of hosts in the world.
+    """
+    return (
+        f"Input channel(s) {some(channels)} are {SHARDED}: each of the {num_hosts} hosts has its own part of the files,"
+        " and the distributed sampler that Lightning puts in would give it only a share of that part, so rows are"
+        " dropped in silence. HINT: (a) for all hosts to see all data: FullyReplicated, the default, for the channel;"
+        " (b) for one training over the parts: Trainer(use_distributed_sampler=False) and, in the DataLoader,"
+        " DistributedSampler(data, num_replicas=trainer.num_devices, rank=trainer.local_rank); (c) for each host to"
+        " work by itself, as in batch prediction: Trainer(plugins=[LightningEnvironment()], devices=1, num_nodes=1)."
+    )
+
+
+def _distribution(settings: object, name: str, where: str) -> str | None:
+    value = settings.get("S3DistributionType") if isinstance(settings, dict) else settings
+    if isinstance(settings, dict) and (value is None or isinstance(value, str)):
+        return value
+    raise ValueError(
+        f"Channel {shown(name)} in {where} is {shown(settings)}; expected an object whose `S3DistributionType` is a"
+        f" string. {DAMAGED}"
+    )
