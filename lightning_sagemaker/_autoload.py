@@ -25,6 +25,8 @@ _PYTORCH = ("lightning.pytorch", "pytorch_lightning")
 _MODULES = {
     f"{package}.{module}": functions
     for packages, module, *functions in (
+        (_FABRIC, "utilities.rank_zero", "rank_zero.patch_rank_zero"),
+        (_PYTORCH, "trainer.trainer", "arguments.patch_trainer"),
         (_FABRIC, "connector", "environment.patch_connector"),
         (_PYTORCH, "trainer.connectors.accelerator_connector", "environment.patch_connector"),
         (_PYTORCH, "trainer.connectors.callback_connector", "metrics.patch_callback_connector"),

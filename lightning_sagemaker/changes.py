@@ -68,7 +68,16 @@ CHANGES = (
         "job",
         "where the script, SLURM or LSF chose no cluster environment",
         "num_nodes=...",
-        ("environment.patch_connector",),
+        ("environment.patch_connector", "arguments.patch_trainer"),
+    ),
+    Change(
+        "rank_zero",
+        "before there is a Trainer, `rank_zero_only` lets each host's first process through, under mpirun each process",
+        "it goes by the job's rank from the import of Lightning on",
+        "job",
+        "where a launcher or the job tells the rank",
+        "",
+        ("rank_zero.patch_rank_zero",),
     ),
     Change(
         "world_check",

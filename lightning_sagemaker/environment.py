@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from dataclasses import replace
 
 from lightning_sagemaker.job import SageMakerJob, lightning_local_rank
 
+# Set in each rank, for the processes that it starts: its process id, and a digest of what a launcher has told it.
+_RANK_PROCESS = "LIGHTNING_SAGEMAKER_RANK_PROCESS"
+_OF_LAUNCHERS = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
+    *("TORCHELASTIC_RESTART_COUNT", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_NAMESPACE"),
+)
 _APART = (
     "For a Trainer that runs apart from the job on purpose (say, a test on one device after training), pass"
     " plugins=[LightningEnvironment()]."
@@ -121,10 +128,12 @@ class SageMakerEnvironment:
             ValueError: It is not, so some ranks would wait for others that do not exist.
         """
         job = self.job
-        if size != job.world_size and (job.world_size is not None or size % job.num_nodes):
+        # Without a launcher WORLD_SIZE may be the script's; the processes that train already are what is known.
+        known = _group_size() if job.launcher == "none" else job.world_size
+        if size != known and (known is not None or size % job.num_nodes):
             raise ValueError(
                 f"Lightning would train with {size} process(es) (`num_nodes` x `devices`), but the SageMaker job has"
-                f" {job.world_size or f'a multiple of {job.num_nodes}'}: {job!r}. HINT: remove `num_nodes` and"
+                f" {known or f'a multiple of {job.num_nodes}'}: {job!r}. HINT: remove `num_nodes` and"
                 f" `devices` from Trainer or Fabric: both come from the job. {_APART}"
             )
         self._world_size = size
@@ -159,6 +168,34 @@ class SageMakerEnvironment:
 
     def teardown(self) -> None:
         """Leave everything in place for the next ``fit``, ``validate``, ``test`` or ``predict``."""
+
+
+def _group_size() -> int | None:
+    """Processes of the default process group; ``None`` where there is none of several."""
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return None
+    return int(dist.get_world_size())
+
+
+def mark_rank() -> None:
+    """Let processes that this rank starts know that they are none: they inherit its variables."""
+    os.environ[_RANK_PROCESS] = f"{os.getpid()} {_launch()}"
+
+
+def is_started_by_rank() -> bool:
+    """Whether a rank started this process (a child that evaluates, a pool), by no launcher of its own.
+
+    torchrun, mpirun and Lightning's launcher, started by a rank, set variables of their own.
+    """
+    pid, _, launch = os.environ.get(_RANK_PROCESS, "").partition(" ")
+    return bool(pid) and pid != str(os.getpid()) and launch == _launch()
+
+
+def _launch() -> str:
+    """What a launcher has told this process, in short."""
+    told = "\0".join(os.environ.get(name, "") for name in _OF_LAUNCHERS)
+    return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def register_virtual_subclass() -> None:

@@ -12,7 +12,7 @@ from torch.distributed.rendezvous import rendezvous
 from lightning_sagemaker import heartbeat
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.ending import end_at_exit
-from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank
 from lightning_sagemaker.reachability.interface import set_gloo_interface
 from lightning_sagemaker.reachability.meeting import limit_of, meet, open_store
 
@@ -57,6 +57,8 @@ def watched(
     yield options
     if is_on("quiet_end"):
         end_at_exit()
+    if job is not None:
+        mark_rank()
     if job is not None and is_on("heartbeat"):
         heartbeat.start(job, rank, world_size)
 

@@ -14,6 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore  # registers the backend "fake"
 
 from lightning_sagemaker import SageMakerEnvironment
 
@@ -192,8 +194,18 @@ def test_without_launcher_a_world_that_leaves_hosts_unequal_is_refused(size: int
 def test_once_the_processes_run_their_number_stays(size: int, enter: Enter) -> None:
     environment = enter(NONE, **started_by_lightning({}, NONE.expected, 4, 0))
     environment.set_world_size(8)
-    with pytest.raises(ValueError, match=rf"{size} process\(es\).* has 8: .*HINT: "):
-        environment.set_world_size(size)
+    dist.init_process_group("fake", rank=0, world_size=8, store=FakeStore())
+    try:
+        with pytest.raises(ValueError, match=rf"{size} process\(es\).* has 8: .*HINT: "):
+            environment.set_world_size(size)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_world_size_of_the_script_s_own_does_not_decide(enter: Enter) -> None:
+    environment = enter(NONE, **started_by_lightning({}, NONE.expected, 4, 0) | {"WORLD_SIZE": "2"})
+    environment.set_world_size(8)
+    assert environment.world_size() == 8
 
 
 def test_without_launcher_lightning_says_the_rank(enter: Enter) -> None:

@@ -121,7 +121,7 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
         ValueError: The launcher's variables are incomplete, malformed or contradict each other.
     """
     for names in _LAUNCHERS:
-        if all(environ.get(mark) for mark in names.marks):
+        if all(environ.get(mark) for mark in names.marks) and not _is_default(environ, names):
             size = _required(environ, names.world_size)
             if names.launcher == "custom" and not environ.get(names.local_world_size):
                 local_size = max(1, size // num_hosts)
@@ -131,6 +131,13 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
             _check(environ, world)
             return world
     return None
+
+
+def _is_default(environ: Mapping[str, str], names: _Variables) -> bool:
+    """Whether the variables are those that images set for a single process: no launcher makes a world of one."""
+    if names.launcher != "custom" or any(environ.get(name) for name in ("LOCAL_WORLD_SIZE", *names.witnesses)):
+        return False
+    return (environ["RANK"], environ["WORLD_SIZE"], environ["LOCAL_RANK"]) == ("0", "1", "0")
 
 
 def lightning_local_rank(environ: Mapping[str, str]) -> int | None:

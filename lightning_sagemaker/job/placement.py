@@ -138,26 +138,34 @@ def _without_launcher(environ: Mapping[str, str], resources: Resources, hosts: t
     leader, main_address = _leader(environ, resources.hosts, hosts)
     hosts = (leader, *(host for host in hosts if host != leader))
     num_nodes, node_rank = len(hosts), hosts.index(resources.current_host)
-    if integer(environ, "NODE_RANK") not in (None, node_rank):
-        raise ValueError(
-            f"Environment variable `NODE_RANK`={environ['NODE_RANK']}, but this host ({resources.current_host}) is"
-            f" number {node_rank} of {some(hosts)}. HINT: remove `NODE_RANK` from the job's environment and from your"
-            " entry script: it is derived from the job."
-        )
-    local_rank, world_size = lightning_local_rank(environ), integer(environ, "WORLD_SIZE", least=1)
+    if (given := integer(environ, "NODE_RANK")) is not None:
+        # Stock Lightning goes by it. Whether the hosts' numbers fit together is seen at the rendezvous.
+        if given >= num_nodes:
+            raise ValueError(
+                f"Environment variable `NODE_RANK`={given}, but {num_nodes} host(s) of the SageMaker job train"
+                f" together: {some(hosts)}. HINT: remove `NODE_RANK` from the job's environment and from your entry"
+                " script: it is derived from the job."
+            )
+        node_rank = given
+    local_rank, world_size = lightning_local_rank(environ), _number(environ, "WORLD_SIZE")
     if local_rank is None or world_size is None:
         # Not SM_NUM_NEURONS: no accelerator of Lightning's uses Neuron cores, so each would be a process on the CPU.
         local_size = integer(environ, "SM_NUM_GPUS", most=MOST_PROCESSES_PER_HOST) or None
         return Place("none", hosts, num_nodes, node_rank, local_size, local_rank or 0, None, None, main_address)
     local_size = world_size // num_nodes
     if world_size % num_nodes or not local_rank < local_size <= MOST_PROCESSES_PER_HOST:
-        raise ValueError(
-            f"`WORLD_SIZE`={world_size} and `LOCAL_RANK`={local_rank} do not fit the {num_nodes} host(s) of the"
-            f" SageMaker job that train together: {some(hosts)}. HINT: Lightning sets both when it starts the processes"
-            " of a host; set neither yourself."
-        )
+        # Lightning's launcher has set it, and then the script, to a number of its own. Stock never reads it.
+        return Place("none", hosts, num_nodes, node_rank, None, local_rank, None, None, main_address)
     rank = node_rank * local_size + local_rank
     return Place("none", hosts, num_nodes, node_rank, local_size, local_rank, rank, world_size, main_address)
+
+
+def _number(environ: Mapping[str, str], name: str) -> int | None:
+    """A number that stock does not read here, and that may be anything."""
+    try:
+        return integer(environ, name, least=1)
+    except ValueError:
+        return None
 
 
 def _joining_hosts(resources: Resources, distributed: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -10,20 +10,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.chosen_world import ChosenWorld, check_chosen_world
-from lightning_sagemaker.environment import SageMakerEnvironment, register_virtual_subclass
+from lightning_sagemaker.environment import SageMakerEnvironment, is_started_by_rank, register_virtual_subclass
 from lightning_sagemaker.job import SageMakerJob, in_training_job
 from lightning_sagemaker.job.channels import dropped_rows, sharded_channels
 from lightning_sagemaker.messages import log, speak
-from lightning_sagemaker.patches import first_time
+from lightning_sagemaker.patches import first_time, rank_zero
+from lightning_sagemaker.patches.arguments import given
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-_FOUND = "_lightning_sagemaker_environment"
+_FOUND, _ALONE = "_lightning_sagemaker_environment", "_lightning_sagemaker_alone"
+_trained_by_same_words: bool | None = None  # as Lightning recommends for tests; None before the first Trainer
+_ONE = ("1", "[0]")  # ways to write one device
 _said: set[str] = set()
 
 
@@ -54,7 +58,11 @@ def patch_connector(module: ModuleType) -> None:
     def choose_and_init_cluster_environment(connector: Any) -> Any:  # noqa: ANN401
         environment = _environment_of(connector, module)
         if environment is None:
-            return choose_environment(connector)
+            rank_zero.restore()
+            # Not what launchers' variables would make of it: those are the job's, and this Trainer is none of it.
+            return module.LightningEnvironment() if vars(connector)[_ALONE] else choose_environment(connector)
+        rank_zero.settle()
+        _remember_words()
         _set_num_nodes(connector, environment.job)
         environment.validate_settings(num_devices=len(connector._parallel_devices), num_nodes=connector._num_nodes_flag)
         if is_on("shards"):
@@ -76,16 +84,45 @@ def patch_connector(module: ModuleType) -> None:
 def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment | None:  # noqa: ANN401
     """Our environment, where the user chose no other, no scheduler runs the job, and SageMaker does."""
     if _FOUND not in vars(connector):
-        chosen, found = connector._cluster_environment_flag, None
+        chosen, found, alone = connector._cluster_environment_flag, None, False
         if not is_on("environment"):
             pass
         elif chosen:  # of any class: a strategy may carry one that is no `ClusterEnvironment` of this distribution
             found = chosen if isinstance(chosen, SageMakerEnvironment) else None
         elif in_training_job(os.environ) and not (module.SLURMEnvironment.detect() or module.LSFEnvironment.detect()):
-            job = SageMakerJob.detect()
-            found = SageMakerEnvironment(job) if job else None
+            alone = _is_child(connector) or ((job := SageMakerJob.detect()) is not None and _is_apart(connector, job))
+            found = None if alone or job is None else SageMakerEnvironment(job)
         setattr(connector, _FOUND, found)
+        setattr(connector, _ALONE, alone)
     return vars(connector)[_FOUND]  # type: ignore[no-any-return]
+
+
+def _is_child(connector: Any) -> bool:  # noqa: ANN401
+    """Whether this process was started by a rank and is none, so that its Trainers run by themselves."""
+    if not is_started_by_rank():
+        return False
+    _warn_once(
+        f"A rank of the SageMaker job started this process (pid {os.getpid()}), so it is no rank:"
+        f" {type(connector).__module__.partition('.')[0]} runs by itself here. HINT: to join the job's world, start it"
+        " by torchrun or mpirun."
+    )
+    return True
+
+
+def _is_apart(connector: Any, job: SageMakerJob) -> bool:  # noqa: ANN401
+    """Whether a later Trainer, on one device, runs alone on the rank that makes it.
+
+    Lightning recommends ``Trainer(devices=1, num_nodes=1)`` for a test after a fit on many devices
+    (pytorch-lightning#12862). On hosts of one device each, the same words may mean the whole job, as for the next fold:
+    there ``num_nodes=1`` has to be given, and not have been given to the Trainer that trained on the job.
+    """
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return False
+    devices = connector._devices_flag
+    if connector._strategy_flag != "auto" or str(devices) not in _ONE:
+        return False
+    return dist.get_world_size() != job.num_nodes or ("num_nodes" in given() and not _trained_by_same_words)
 
 
 def _set_devices(connector: Any, job: SageMakerJob) -> bool:  # noqa: ANN401
@@ -109,8 +146,28 @@ def _set_num_nodes(connector: Any, job: SageMakerJob) -> None:  # noqa: ANN401
     if connector._num_nodes_flag == 1 and job.num_nodes > 1:
         if job.is_rank_zero:
             speak()
-            log.info("num_nodes=%d, as in %r", job.num_nodes, job)
+            log.info("num_nodes=%d, as in %r.%s", job.num_nodes, job, _way_out())
         connector._num_nodes_flag = job.num_nodes
+
+
+def _remember_words() -> None:
+    """Remember by which words the first Trainer of the job's world was made."""
+    global _trained_by_same_words  # noqa: PLW0603
+    if _trained_by_same_words is None:
+        words = given()
+        _trained_by_same_words = (
+            str(words.get("devices")) in _ONE and "num_nodes" in words and words.get("strategy", "auto") == "auto"
+        )
+
+
+def _way_out() -> str:
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized():
+        return ""
+    return (
+        " This Trainer too runs on all hosts; one that shall run by itself: Trainer(plugins=[LightningEnvironment()],"
+        " devices=1)."
+    )
 
 
 def _say_dropped_rows(connector: Any, job: SageMakerJob) -> None:  # noqa: ANN401

@@ -34,11 +34,21 @@ def call_the_roll(job: SageMakerJob, store: Store, *, rank: int, world_size: int
     Raises:
         ConnectionError: A host cannot reach rank 0; the text is that host's.
         TimeoutError: The time is over; the message lists who is missing.
+        ValueError: Two processes have the same rank; the same text on all.
     """
-    store.add(job.current_host, 1)
-    if store.add("all", 1) == world_size:
-        store.set("complete", "")
-    wait_for(store, "complete", _Wait(job, store, rank, world_size, timeout, speaks=speaks).look)
+    claim = store.compare_set(f"rank/{rank}", "", job.current_host).decode()
+    if store.add(f"claims/{rank}", 1) > 1:  # not counted: without it they never are all
+        store.set("complete", f"{claim} and {job.current_host} both have a process of rank {rank}")
+    else:
+        store.add(job.current_host, 1)
+        if store.add("all", 1) == world_size:
+            store.set("complete", "")
+    clash = wait_for(store, "complete", _Wait(job, store, rank, world_size, timeout, speaks=speaks).look).decode()
+    if clash:
+        raise ValueError(
+            f"{clash}, in a world of {world_size} processes. HINT: NODE_RANK has to be another number on each host,"
+            " from 0; or remove it from the job's environment and from your entry script: it is derived from the job."
+        )
 
 
 class _Wait:

@@ -268,10 +268,23 @@ def test_a_port_that_is_none_is_refused(row: str, name: str, text: str, refusal:
 # --- ranks from outside, without a launcher --------------------------------------------------------------------------
 
 
-def test_a_stray_node_rank_is_refused(refusal: Callable[..., str]) -> None:
-    message = refusal({**NONE.environ, "NODE_RANK": "0"}, NONE.config)
-    assert "`NODE_RANK`=0" in message
-    assert "this host (algo-2) is number 1 of algo-1, algo-2" in message
+def test_a_node_rank_of_the_script_s_own_order_is_believed_as_in_stock(detect: Detect) -> None:
+    found = detect({**NONE.environ, "NODE_RANK": "0"}, NONE.config)
+    assert found is not None
+    assert (found.current_host, found.node_rank) == ("algo-2", 0)
+
+
+def test_a_node_rank_beyond_the_hosts_is_refused(refusal: Callable[..., str]) -> None:
+    message = refusal({**NONE.environ, "NODE_RANK": "2"}, NONE.config)
+    assert "`NODE_RANK`=2, but 2 host(s) of the SageMaker job train together: algo-1, algo-2" in message
+
+
+@pytest.mark.parametrize("row", ["own-none-2-hosts", "own-none-1-host"])
+def test_what_images_set_for_a_single_process_is_no_launcher_s(row: str, detect: Detect) -> None:
+    process = MODES[row].process("algo-1")
+    found = detect({**process.environ, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, process.config)
+    assert found is not None
+    assert (found.launcher, found.local_rank) == ("none", 0)
 
 
 @pytest.mark.parametrize(
@@ -283,22 +296,22 @@ def test_a_stray_node_rank_is_refused(refusal: Callable[..., str]) -> None:
         ("16", "8"),
         ("100000000", "0"),
         ("2050", "0"),
+        ("0", "0"),
+        ("all", "1"),
     ],
-    ids=["odd", "below-hosts", "local-rank-beyond", "local-rank-is-size", "absurd", "crowd"],
+    ids=["odd", "below-hosts", "local-rank-beyond", "local-rank-is-size", "absurd", "crowd", "zero", "a word"],
 )
-def test_a_world_that_does_not_fit_the_hosts_is_refused(
-    world_size: str, local_rank: str, refusal: Callable[..., str]
+def test_a_world_size_of_the_script_s_own_tells_nothing_as_in_stock(
+    world_size: str, local_rank: str, detect: Detect
 ) -> None:
-    message = refusal({**NONE.environ, "WORLD_SIZE": world_size, "LOCAL_RANK": local_rank}, NONE.config)
-    assert f"`WORLD_SIZE`={world_size} and `LOCAL_RANK`={local_rank}" in message
-    assert "2 host(s)" in message
+    found = detect({**NONE.environ, "WORLD_SIZE": world_size, "LOCAL_RANK": local_rank}, NONE.config)
+    assert found is not None
+    assert (found.local_rank, found.rank, found.world_size) == (int(local_rank), None, None)
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("WORLD_SIZE", "0"),
-        ("WORLD_SIZE", "all"),
         ("NODE_RANK", "first"),
         ("NODE_RANK", "-1"),
         ("LOCAL_RANK", "1024"),

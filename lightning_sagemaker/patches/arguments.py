@@ -1,0 +1,44 @@
+"""Which arguments a Trainer was given by name: a default cannot be told from a choice afterwards."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.patches import first_time
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+_given: ContextVar[Mapping[str, Any]] = ContextVar("arguments of the Trainer that is being made", default=_NONE)
+
+
+def patch_trainer(module: ModuleType) -> None:
+    """Know what is given while a Trainer is made.
+
+    Args:
+        module: ``*.trainer.trainer`` of either distribution.
+    """
+    trainer_class = module.Trainer
+    if not first_time(trainer_class):
+        return
+    initialize = trainer_class.__init__
+
+    @functools.wraps(initialize)
+    def __init__(trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
+        token = _given.set(kwargs)
+        try:
+            initialize(trainer, *args, **kwargs)
+        finally:
+            _given.reset(token)
+
+    trainer_class.__init__ = __init__
+
+
+def given() -> Mapping[str, Any]:
+    """Arguments of the Trainer that is being made, by name; empty for Fabric."""
+    return _given.get()
