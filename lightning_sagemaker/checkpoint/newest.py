@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.checkpoint.reading import read
-from lightning_sagemaker.job import base_dir, in_training_job
+from lightning_sagemaker.job import base_dir, is_training_job
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
         ValueError: ``checkpointconfig.json`` is malformed.
     """
     environ = os.environ if environ is None else environ
-    if not in_training_job(environ):
+    if not is_training_job(environ):
         return None
     config = checkpoint_config(environ)
     try:

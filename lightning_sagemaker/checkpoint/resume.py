@@ -25,7 +25,7 @@ from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.checkpoint.newest import age, candidates, checkpoint_folder
 from lightning_sagemaker.checkpoint.place import kept_place, own_places
 from lightning_sagemaker.checkpoint.reading import read
-from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.job import in_training_job, is_training_job
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.settings import RESUME, switch
 
@@ -64,7 +64,7 @@ def is_asked_for() -> bool:
     Raises:
         ValueError: ``LIGHTNING_SAGEMAKER_RESUME`` is malformed.
     """
-    return switch(RESUME) and is_on("resume") and in_training_job(os.environ)
+    return switch(RESUME) and is_on("resume") and is_training_job(os.environ)
 
 
 def begin(trainer: Any) -> None:  # noqa: ANN401 - of either distribution

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Literal
 
 from lightning_sagemaker.job.launchers import Launcher, lightning_local_rank
 from lightning_sagemaker.job.placement import find_place
-from lightning_sagemaker.job.resources import base_dir, read_resources
+from lightning_sagemaker.job.resources import RESOURCE_CONFIG, base_dir, read_resources
 from lightning_sagemaker.job.values import integer, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Launcher", "SageMakerJob", "base_dir", "in_training_job", "lightning_local_rank"]
+__all__ = ["Launcher", "SageMakerJob", "base_dir", "in_training_job", "is_training_job", "lightning_local_rank"]
 
 # The platform sets the first two (local mode only the second), the toolkit and SDK v3 the third. An image with its own
 # entry point has no SM_ variable at all; notebooks, Studio, processing, inference and HyperPod have none of the three.
@@ -140,6 +140,20 @@ class SageMakerJob:
 def in_training_job(environ: Mapping[str, str]) -> bool:
     """Whether the environment has the mark of a SageMaker training job: cheap, necessary, not sufficient."""
     return any(environ.get(name) for name in _MARKS)
+
+
+def is_training_job(environ: Mapping[str, str]) -> bool:
+    """Whether a process is in a SageMaker training job: a mark, and something that tells of its hosts.
+
+    What :meth:`SageMakerJob.detect` goes by, without reading it; for those who change nothing elsewhere. A mark alone
+    is none: processing containers, workstations and notebooks may have one left over.
+
+    Args:
+        environ: Environment to read.
+    """
+    if not in_training_job(environ):
+        return False
+    return bool(environ.get("SM_RESOURCE_CONFIG")) or (base_dir(environ) / RESOURCE_CONFIG).is_file()
 
 
 def _sdk(environ: Mapping[str, str]) -> Literal["v2", "v3"] | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_BASE_DIR = "/opt/ml"
+RESOURCE_CONFIG = Path("input", "config", "resourceconfig.json")  # under the base folder
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) ->
         ValueError: The content is malformed or contradicts itself.
     """
     holds = "It names the hosts of the SageMaker training job."
-    path, text = config_text(environ, config_dir, "resourceconfig.json", holds)
+    path, text = config_text(environ, config_dir, RESOURCE_CONFIG.name, holds)
     if text is not None:
         return _check(text, str(path), None)
     if text := environ.get("SM_RESOURCE_CONFIG"):

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time, replace_everywhere
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def patch_model_checkpoint(module: ModuleType) -> None:
         module: ``*.callbacks.model_checkpoint`` of either distribution.
     """
     callback_class = module.ModelCheckpoint
-    if not in_training_job(os.environ) or not first_time(callback_class):
+    if not is_training_job(os.environ) or not first_time(callback_class):
         return
     resolve, setup = callback_class._ModelCheckpoint__resolve_ckpt_dir, callback_class.setup
 
@@ -57,7 +57,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
         module: ``*.trainer.connectors.checkpoint_connector`` of either distribution.
     """
     connector_class = module._CheckpointConnector
-    if not in_training_job(os.environ) or not first_time(connector_class, "resume"):
+    if not is_training_job(os.environ) or not first_time(connector_class, "resume"):
         return
     select, dump, end = connector_class._select_ckpt_path, connector_class.dump_checkpoint, connector_class.resume_end
 
@@ -105,7 +105,7 @@ def patch_atomic_save(module: ModuleType) -> None:
     Args:
         module: ``*fabric.utilities.cloud_io`` of either distribution.
     """
-    if not in_training_job(os.environ) or not first_time(module):
+    if not is_training_job(os.environ) or not first_time(module):
         return
     save = module._atomic_save
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.chosen_world import ChosenWorld, check_chosen_world
 from lightning_sagemaker.environment import SageMakerEnvironment, is_started_by_rank, register_virtual_subclass
-from lightning_sagemaker.job import SageMakerJob, in_training_job
+from lightning_sagemaker.job import SageMakerJob, is_training_job
 from lightning_sagemaker.job.channels import dropped_rows, sharded_channels
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.patches import first_time, rank_zero
@@ -89,7 +89,7 @@ def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment 
             pass
         elif chosen:  # of any class: a strategy may carry one that is no `ClusterEnvironment` of this distribution
             found = chosen if isinstance(chosen, SageMakerEnvironment) else None
-        elif in_training_job(os.environ) and not (module.SLURMEnvironment.detect() or module.LSFEnvironment.detect()):
+        elif is_training_job(os.environ) and not (module.SLURMEnvironment.detect() or module.LSFEnvironment.detect()):
             alone = _is_child(connector) or ((job := SageMakerJob.detect()) is not None and _is_apart(connector, job))
             found = None if alone or job is None else SageMakerEnvironment(job)
         setattr(connector, _FOUND, found)

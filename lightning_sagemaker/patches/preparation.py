@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def patch_data_connector(module: ModuleType) -> None:
         module: ``*.trainer.connectors.data_connector`` of either distribution.
     """
     connector_class = module._DataConnector
-    if not in_training_job(os.environ) or not first_time(connector_class):
+    if not is_training_job(os.environ) or not first_time(connector_class):
         return
     from lightning_sagemaker.locking.lightning import guard_prepare_data  # noqa: PLC0415 - only in a job
 

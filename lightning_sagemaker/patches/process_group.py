@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.ending import end_at_exit
 from lightning_sagemaker.failure import report_exceptions
-from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time, replace_everywhere
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def patch_init_dist_connection(module: ModuleType) -> None:
     Args:
         module: ``*fabric.utilities.distributed`` of either distribution.
     """
-    if not in_training_job(os.environ) or not first_time(module):
+    if not is_training_job(os.environ) or not first_time(module):
         return
     if is_on("failure_file"):
         report_exceptions()
@@ -63,7 +63,7 @@ def patch_static_rendezvous(module: ModuleType) -> None:
         module: ``torch.distributed.elastic.rendezvous.static_tcp_rendezvous``, which SageMaker's launchers use.
     """
     rendezvous_class = module.StaticTCPRendezvous
-    if not in_training_job(os.environ) or not first_time(rendezvous_class):
+    if not is_training_job(os.environ) or not first_time(rendezvous_class):
         return
     next_rendezvous = rendezvous_class.next_rendezvous
 
@@ -93,7 +93,7 @@ def patch_signal_connector(module: ModuleType) -> None:
         module: ``*.trainer.connectors.signal_connector`` of either distribution.
     """
     connector_class = module._SignalConnector
-    if not in_training_job(os.environ) or not first_time(connector_class, "steps"):
+    if not is_training_job(os.environ) or not first_time(connector_class, "steps"):
         return
     register = connector_class.register_signal_handlers
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.environment import is_started_by_rank
-from lightning_sagemaker.job import SageMakerJob, in_training_job
+from lightning_sagemaker.job import SageMakerJob, is_training_job
 from lightning_sagemaker.patches import first_time
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def patch_rank_zero(module: ModuleType) -> None:
     Args:
         module: ``*fabric.utilities.rank_zero`` of either distribution.
     """
-    if not in_training_job(os.environ) or not first_time(module):
+    if not is_training_job(os.environ) or not first_time(module):
         return
     decorator = module.rank_zero_only
     with suppress(Exception):  # a job that cannot be read is told where a Trainer is made

@@ -6,7 +6,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
         module: ``*.trainer.connectors.checkpoint_connector`` of either distribution.
     """
     connector_class = module._CheckpointConnector
-    if not in_training_job(os.environ) or not first_time(connector_class, "same"):
+    if not is_training_job(os.environ) or not first_time(connector_class, "same"):
         return
     start = connector_class.resume_start
 

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.failure import report
-from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.patches import first_time
 
@@ -39,7 +39,7 @@ def patch_signal_connector(module: ModuleType) -> None:
         module: ``*.trainer.connectors.signal_connector`` of either distribution.
     """
     connector_class = module._SignalConnector
-    if not in_training_job(os.environ) or not first_time(connector_class, "sigterm"):
+    if not is_training_job(os.environ) or not first_time(connector_class, "sigterm"):
         return
     register = connector_class.register_signal_handlers
     notify, teardown = connector_class._sigterm_notifier_fn, connector_class.teardown
@@ -78,7 +78,7 @@ def patch_training_epoch_loop(module: ModuleType) -> None:
         module: ``*.loops.training_epoch_loop`` of either distribution.
     """
     loop_class = module._TrainingEpochLoop
-    if not in_training_job(os.environ) or not first_time(loop_class):
+    if not is_training_job(os.environ) or not first_time(loop_class):
         return
     advance = loop_class.advance
     broadcast: Any = getattr(loop_class, "_broadcast_sigterm_tensor", None)
