@@ -173,7 +173,7 @@ CHANGES = (
         "rank 0 prints them where the job page finds them",
         "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets",
         "lightning_sagemaker metrics: ...",
-        ("metrics.patch_callback_connector",),
+        ("metrics.patch_logger_connector",),
         "LIGHTNING_SAGEMAKER_METRICS=0",
     ),
     Change(
