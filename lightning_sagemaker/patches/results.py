@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.patches import first_time
@@ -30,12 +31,12 @@ def patch_result(module: ModuleType) -> None:
         pending_reductions = getattr(getattr(reduce, "__self__", None), "pending_reductions", None)
         pending = None if pending_reductions is None else pending_reductions(reduce)
         if pending is None:
-            return log(results, *args, **kwargs)
+            log(results, *args, **kwargs)
+            return
         kwargs["sync_dist_fn"] = pending.reduce
         results.pending_reductions = pending
-        if kwargs.get("enable_graph"):  # who logs may go on calculating with what Lightning keeps
-            return log(results, *args, **kwargs)
-        with pending:
+        # With a graph, who logs may go on calculating with what Lightning keeps.
+        with nullcontext() if kwargs.get("enable_graph") else pending:
             log(results, *args, **kwargs)
 
     @functools.wraps(metrics)

@@ -60,12 +60,11 @@ class Reduction:
         # Sparse tensors have no memory format.
         carried = tensor.contiguous() if tensor.layout is torch.strided else tensor
         self._tensor, self._carried = tensor, carried
-        self._divide_by, self._gathered, self._pairwise = 1, None, None
+        self._divide_by, self._pairwise = 1, _PAIRWISE.get(name) if dist.get_backend() == BACKEND else None
         if name == "avg" and dist.get_backend(group) in ("gloo", BACKEND):
             operation, self._divide_by = ReduceOp.SUM, dist.get_world_size(group)
         with _writing_to(tensor):
-            if name in _PAIRWISE and dist.get_backend() == BACKEND:
-                self._pairwise = _PAIRWISE[name]
+            if self._pairwise is not None:
                 self._gathered = [torch.empty_like(carried) for _ in range(dist.get_world_size(group))]
                 self._work = dist.all_gather(self._gathered, carried, group=group, async_op=not wait)
             else:
@@ -81,7 +80,7 @@ class Reduction:
             self._work.wait()
         tensor, result = self._tensor, self._carried
         with _writing_to(tensor):
-            if self._gathered is not None:
+            if self._pairwise is not None:
                 result = reduce(self._pairwise, self._gathered)
             elif self._divide_by > 1:
                 result = result.div_(self._divide_by) if result.is_floating_point() else result / self._divide_by

@@ -1,4 +1,4 @@
-"""Rank 1 ends by an error between two reductions of logged metrics, while rank 0 reads: fail_between_logs.py PACKAGE."""
+"""Rank 1 ends by an error between two logged metrics, while rank 0 reads: fail_between_logs.py PACKAGE."""
 
 from __future__ import annotations
 

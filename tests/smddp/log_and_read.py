@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 package, out, *strategies = sys.argv[1:]
 pl: Any = importlib.import_module(package)
-READERS = {"none": lambda _: False, "rank 0": lambda rank: rank == 0, "all": lambda _: True}
+READERS: dict[str, Any] = {"none": lambda _: False, "rank 0": lambda rank: rank == 0, "all": lambda _: True}
 VIEWS = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
 
 
@@ -31,17 +31,17 @@ class Model(pl.LightningModule):  # type: ignore[misc]
         torch.manual_seed(1)
         self.net = nn.Linear(8, 1)
         self.automatic_optimization = not manual
-        self.reads, self.read = READERS[reader], []  # type: ignore[var-annotated]
+        self.reads, self.read = READERS[reader], list[Any]()
 
     def look(self) -> None:
         if self.reads(self.global_rank):
             self.read += [exact(getattr(self.trainer, view)) for view in VIEWS]
 
-    def value(self) -> torch.Tensor:
+    def value(self) -> Any:
         """One that depends on the rank, and whose sums are rounded."""
         return self.net.weight.detach()[0, 0] / 3 + (self.global_rank + 1) / 7 + self.global_step
 
-    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor | None:
+    def training_step(self, batch: list[torch.Tensor], index: int) -> Any:
         loss = (self.net(batch[0]) - batch[1]).square().mean()
         for kind in ("mean", "sum", "min", "max"):
             self.log(f"step {kind}", self.value(), sync_dist=True, reduce_fx=kind, prog_bar=True)
@@ -75,7 +75,8 @@ class Model(pl.LightningModule):  # type: ignore[misc]
         self.log("batch start", self.value(), sync_dist=True, on_step=True)
 
     def on_before_optimizer_step(self, *_: Any) -> None:
-        self.log("gradient", self.net.weight.grad[0, 0], sync_dist=True, on_step=True)
+        gradient: Any = self.net.weight.grad
+        self.log("gradient", gradient[0, 0], sync_dist=True, on_step=True)
         self.look()
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -103,7 +104,7 @@ class Model(pl.LightningModule):  # type: ignore[misc]
 class Failing(Model):
     """Ends by an error on all ranks, after it has logged."""
 
-    def training_step(self, *_: Any) -> None:  # type: ignore[override]
+    def training_step(self, *_: Any) -> None:
         self.log("before the error", self.value(), sync_dist=True)
         raise ArithmeticError
 
