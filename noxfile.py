@@ -25,7 +25,7 @@ TESTS = (
     "tests/test_environment.py",
     "tests/launch/test_launch_modes.py",
     "tests/checkpoint",
-    "tests/smddp/test_coalescing.py",
+    "tests/smddp/test_log_reduction.py",
     "tests/smddp/test_strategies.py",
     "tests/smddp/test_training.py",
     "tests/test_ending.py",

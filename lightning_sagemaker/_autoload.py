@@ -29,7 +29,7 @@ _MODULES = {
         (_PYTORCH, "trainer.trainer", "arguments.patch_trainer"),
         (_FABRIC, "connector", "environment.patch_connector"),
         (_PYTORCH, "trainer.connectors.accelerator_connector", "environment.patch_connector"),
-        (_PYTORCH, "trainer.connectors.callback_connector", "metrics.patch_callback_connector"),
+        (_PYTORCH, "trainer.connectors.logger_connector.logger_connector", "metrics.patch_logger_connector"),
         (_PYTORCH, "trainer.connectors.logger_connector.result", "results.patch_result"),
         (_PYTORCH, "trainer.connectors.data_connector", "preparation.patch_data_connector"),
         (_FABRIC, "strategies", "strategies.register_strategies"),

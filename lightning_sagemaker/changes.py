@@ -227,7 +227,7 @@ CHANGES = (
         "always",
         "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets",
         "lightning_sagemaker metrics: ...",
-        ("metrics.patch_callback_connector",),
+        ("metrics.patch_logger_connector",),
         "LIGHTNING_SAGEMAKER_METRICS",
         opt_in=True,
     ),

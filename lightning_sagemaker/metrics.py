@@ -1,7 +1,7 @@
 """Logged metrics as lines of the job's log, where SageMaker's metric definitions find them.
 
 Switched on by ``LIGHTNING_SAGEMAKER_METRICS=1``, which ``lightning-sagemaker submit`` sets: rank 0 prints what has
-changed when a validation, an epoch or a test ends.
+changed when a validation, an epoch or a test ends, as Lightning has computed it on all ranks by then.
 """
 
 from __future__ import annotations
@@ -28,40 +28,29 @@ def pattern(name: str) -> str:
     return f"{BEGIN}(?:.*;)? {re.escape(name)}={_NUMBER};"
 
 
-def callback(base: type) -> Any:  # noqa: ANN401 - of either distribution
-    """The callback that prints the lines.
-
-    Args:
-        base: ``Callback`` of the distribution whose Trainer it serves.
-    """
-    return type("MetricLines", (_MetricLines, base), {})()
-
-
-class _MetricLines:
-    """Prints what has changed of the Trainer's ``callback_metrics``."""
+class MetricLines:
+    """Prints what has changed of a Trainer's metrics since the last line."""
 
     def __init__(self) -> None:
         self._printed: dict[str, float] = {}
 
-    def on_train_start(self, trainer: Any, _module: Any) -> None:  # noqa: ANN401
-        self._print(trainer)
+    def write(self, metrics: Mapping[str, object], epoch: int, step: int) -> None:
+        """Print one line, also where nothing has changed.
 
-    def on_validation_end(self, trainer: Any, _module: Any) -> None:  # noqa: ANN401
-        if not trainer.sanity_checking:
-            self._print(trainer)
-
-    def on_train_epoch_end(self, trainer: Any, _module: Any) -> None:  # noqa: ANN401
-        self._print(trainer)
-
-    def on_test_end(self, trainer: Any, _module: Any) -> None:  # noqa: ANN401
-        self._print(trainer)
-
-    def _print(self, trainer: Any) -> None:  # noqa: ANN401
-        if not trainer.is_global_zero:
-            return
-        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        Args:
+            metrics: Values by name; those that are no single number are left out.
+            epoch: Number of the epoch, from 0.
+            step: Optimizer steps.
+        """
+        found = {name: number for name, value in metrics.items() if (number := _number(value)) is not None}
         changed = {name: value for name, value in found.items() if self._printed.get(name) != value}
         self._printed |= changed
-        place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        sys.stdout.write(line({**place, **changed}) + "\n")
+        sys.stdout.write(line({"epoch": epoch, "step": step, **changed}) + "\n")
         sys.stdout.flush()
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401 - whatever a script has put among its metrics
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # tensors raise the last
+        return None

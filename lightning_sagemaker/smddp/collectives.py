@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from lightning_sagemaker.smddp.probe import BACKEND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -36,36 +38,82 @@ _PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def reduce_in_place(tensor: Tensor, group: Any = None, reduce_op: ReduceOp | str | None = "mean") -> Tensor:  # noqa: ANN401
-    """Reduce a tensor over all ranks and write the result into it, as Lightning's ``reduce`` and ``all_reduce`` do.
+class Reduction:
+    """One reduction over all ranks that has been sent; its result is written into the tensor that was given.
 
     A mean is a sum and a division; a mean of integers is truncated, as Lightning does it on gloo. On SMDDP, operations
-    other than sum and mean gather and reduce locally. One collective a call: Lightning puts a barrier before each, but
+    other than sum and mean gather and reduce locally. One collective each: Lightning puts a barrier before it, but
     a reduction waits for all ranks by itself.
 
     Args:
         tensor: Any shape, also empty and 0-dim, of any dtype that the backend carries.
         group: Process group; all ranks by default.
-        reduce_op: ``"mean"``, ``"avg"``, ``"sum"``, ``"min"``, ``"max"``, ``"product"``, ``"band"``, ``"bor"``,
-            ``"bxor"``, the :class:`torch.distributed.ReduceOp` of the same name, or ``None`` for a sum.
-
-    Returns:
-        ``tensor``.
+        reduce_op: As for :func:`reduce_in_place`.
+        wait: Whether sending waits for the result. Else the tensor may be read once :meth:`finish` has returned.
 
     Raises:
-        ValueError: The operation is none of these.
+        ValueError: The operation is not known.
     """
-    name, backend, carried = _name(reduce_op), dist.get_backend(group), tensor.contiguous()
-    if name == "sum" or (name == "avg" and backend in ("gloo", BACKEND)):
-        dist.all_reduce(carried, op=ReduceOp.SUM, group=group)
-        if name == "avg":
-            world_size = dist.get_world_size(group)
-            carried = carried.div_(world_size) if carried.is_floating_point() else carried / world_size
-    elif backend == BACKEND:
-        carried = reduce(_PAIRWISE[name], _gather(carried, group))
-    else:
-        dist.all_reduce(carried, op=_OPERATIONS[name], group=group)
-    return tensor if carried is tensor else tensor.copy_(carried)
+
+    def __init__(self, tensor: Tensor, group: Any, reduce_op: ReduceOp | str | None, *, wait: bool) -> None:  # noqa: ANN401
+        name, operation = _operation(reduce_op)
+        # Sparse tensors have no memory format.
+        carried = tensor.contiguous() if tensor.layout is torch.strided else tensor
+        self._tensor, self._carried = tensor, carried
+        self._divide_by, self._pairwise = 1, _PAIRWISE.get(name) if dist.get_backend() == BACKEND else None
+        if name == "avg" and dist.get_backend(group) in ("gloo", BACKEND):
+            operation, self._divide_by = ReduceOp.SUM, dist.get_world_size(group)
+        with _writing_to(tensor):
+            if self._pairwise is not None:
+                self._gathered = [torch.empty_like(carried) for _ in range(dist.get_world_size(group))]
+                self._work = dist.all_gather(self._gathered, carried, group=group, async_op=not wait)
+            else:
+                self._work = dist.all_reduce(carried, op=operation, group=group, async_op=not wait)
+
+    def finish(self) -> Tensor:
+        """Wait for the result.
+
+        Returns:
+            The tensor that was given, where it can be written to; where its elements share memory, a new one.
+        """
+        if self._work is not None:
+            self._work.wait()
+        tensor, result = self._tensor, self._carried
+        with _writing_to(tensor):
+            if self._pairwise is not None:
+                result = reduce(self._pairwise, self._gathered)
+            elif self._divide_by > 1:
+                result = result.div_(self._divide_by) if result.is_floating_point() else result / self._divide_by
+            if result is tensor:
+                return tensor
+            place = _once(tensor, tensor)
+            place.copy_(_once(result, tensor))
+            return tensor if place is tensor else result.to(tensor.dtype)
+
+    def invalidate(self) -> None:
+        """Make the tensor of a reduction that has failed hold no number."""
+        if self._tensor.is_floating_point() or self._tensor.is_complex():
+            with _writing_to(self._tensor):
+                self._tensor.fill_(torch.nan)
+
+
+def reduce_in_place(tensor: Tensor, group: Any = None, reduce_op: ReduceOp | str | None = "mean") -> Tensor:  # noqa: ANN401
+    """Reduce a tensor over all ranks and write the result into it, as Lightning's ``reduce`` and ``all_reduce`` do.
+
+    Args:
+        tensor: As for :class:`Reduction`.
+        group: Process group; all ranks by default.
+        reduce_op: ``"mean"``, ``"avg"``, ``"sum"``, ``"min"``, ``"max"``, ``"product"``, ``"band"``, ``"bor"``,
+            ``"bxor"``, the :class:`torch.distributed.ReduceOp` of the same name, or ``None`` for a sum. Other
+            operations are handed to a backend other than SMDDP as they are.
+
+    Returns:
+        ``tensor``; where its elements share memory (``expand``), a new one.
+
+    Raises:
+        ValueError: The operation is not known.
+    """
+    return Reduction(tensor, group, reduce_op, wait=True).finish()
 
 
 def all_gather(tensor: Tensor, group: Any = None) -> Tensor:  # noqa: ANN401
@@ -102,13 +150,28 @@ def _gather(tensor: Tensor, group: Any) -> list[Tensor]:  # noqa: ANN401
     return gathered
 
 
-def _name(reduce_op: ReduceOp | str | None) -> str:
+def _operation(reduce_op: Any) -> tuple[str, Any]:  # noqa: ANN401 - torch has two types for it
+    """Our name of an operation, and what torch takes for it."""
     if reduce_op is None:
-        return "sum"
+        return "sum", ReduceOp.SUM
     if isinstance(reduce_op, str):
         name = "avg" if reduce_op.lower() == "mean" else reduce_op.lower()
-    else:
-        name = next((name for name, operation in _OPERATIONS.items() if reduce_op == operation), "")  # type: ignore[comparison-overlap]
-    if name in _OPERATIONS:
-        return name
+        if name in _OPERATIONS:
+            return name, _OPERATIONS[name]
+    elif isinstance(reduce_op, ReduceOp | ReduceOp.RedOpType):
+        return next((name for name, known in _OPERATIONS.items() if reduce_op == known), ""), reduce_op
     raise ValueError(f"reduce_op={reduce_op!r} is not known here. HINT: use one of mean, {', '.join(_OPERATIONS)}.")
+
+
+def _once(tensor: Tensor, expanded: Tensor) -> Tensor:
+    """The part of a tensor that another, expanded one of its shape has own memory for; all of it where none repeats."""
+    if expanded.layout is torch.strided:
+        for dimension, (size, stride) in enumerate(zip(expanded.shape, expanded.stride(), strict=True)):
+            if size > 1 and stride == 0:
+                tensor = tensor.narrow(dimension, 0, 1)
+    return tensor
+
+
+def _writing_to(tensor: Tensor) -> AbstractContextManager[object]:
+    """What torch wants around writing to a tensor that was made under ``inference_mode``."""
+    return torch.inference_mode() if tensor.is_inference() else nullcontext()

@@ -18,7 +18,7 @@ from torch import Tensor
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.process_group import watched
 from lightning_sagemaker.smddp import collectives
-from lightning_sagemaker.smddp.coalescing import Coalesced
+from lightning_sagemaker.smddp.log_reduction import PendingReductions
 from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend
 from lightning_sagemaker.smddp.probe import BACKEND, Sharding
 
@@ -37,28 +37,25 @@ class _SMDDPMixin:
     Args:
         on_missing: What to do where SMDDP cannot be used: ``"native"``, the default, trains with NCCL or gloo and says
             so loudly; ``"error"`` raises. The environment variable ``LIGHTNING_SAGEMAKER_ON_MISSING`` sets the default.
-        kwargs: Arguments of the Lightning strategy of the same kind. Other than there, ``gradient_as_bucket_view`` is
-            on unless it is given: it saves the memory of one copy of all gradients.
+        kwargs: Arguments of the Lightning strategy of the same kind, with its defaults.
 
     Raises:
         RuntimeError: SMDDP cannot be used, and ``on_missing`` is ``"error"``.
         ValueError: ``on_missing`` is neither.
-        TypeError: ``process_group_backend`` is given.
+        TypeError: ``process_group_backend`` is given, other than as Lightning's own default.
     """
 
     _sharding: Sharding
     _process_group_backend: str | None
 
     def __init__(self, *args: Any, on_missing: OnMissing | None = None, **kwargs: Any) -> None:  # noqa: ANN401
-        if "process_group_backend" in kwargs:
+        given = kwargs.pop("process_group_backend", None)
+        if given is not None:
             raise TypeError(
-                f"process_group_backend={kwargs['process_group_backend']!r} was given to {type(self).__name__}, which"
+                f"process_group_backend={given!r} was given to {type(self).__name__}, which"
                 " chooses the backend itself. HINT: leave it out, or use Lightning's own strategy."
             )
         backend = choose_backend(self._sharding, on_missing)
-        if self._sharding == "replicated":
-            # Else every gradient lies in memory twice, in the parameter and in the bucket that is reduced.
-            kwargs.setdefault("gradient_as_bucket_view", True)
         super().__init__(*args, process_group_backend=backend, **kwargs)  # type: ignore[call-arg]
 
     @property
@@ -116,18 +113,21 @@ class _SMDDPMixin:
         """Register nothing: the inherited method would register Lightning's names again."""
 
 
-class _CoalescingMixin:
-    """A Trainer's strategy that reduces what one training step logs by one collective, see `patches.results`."""
+class _LoggingMixin:
+    """A Trainer's strategy that does not wait for reductions of logged metrics until one is read."""
 
     @functools.cached_property
-    def coalesced(self) -> Coalesced:
-        """What reduces logged metrics."""
-        return Coalesced()
+    def _pending_reductions(self) -> PendingReductions:
+        return PendingReductions()
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's signature
-        """The module's step, then the reduction of what it logged."""
-        with self.coalesced:
-            return super().training_step(*args, **kwargs)  # type: ignore[misc]
+    def pending_reductions(self, reduce: object) -> PendingReductions | None:
+        """What sends the reductions of logged metrics, see `patches.results`.
+
+        Args:
+            reduce: This strategy's bound ``reduce``. Where a subclass or a script has put another in its place, nothing
+                else reduces what is logged.
+        """
+        return self._pending_reductions if getattr(reduce, "__func__", None) is _reduce else None
 
 
 def _reduce(
@@ -162,7 +162,7 @@ def strategy_class(package: Package, sharding: Sharding) -> type:
         "_sharding": sharding,
         "all_reduce" if "fabric" in package else "reduce": _reduce,
     }
-    mixins = (_SMDDPMixin,) if "fabric" in package else (_CoalescingMixin, _SMDDPMixin)
+    mixins = (_SMDDPMixin,) if "fabric" in package else (_LoggingMixin, _SMDDPMixin)
     return type(f"SMDDP{kind.removeprefix('DDP')}", (*mixins, base), members)
 
 

@@ -1,4 +1,4 @@
-"""A Trainer of one process that logs; prints the shapes of what is reduced between the begin and end of its steps.
+"""A Trainer of one process that logs; prints what its steps reduce: shapes, and whether without waiting.
 
 log_twenty_metrics.py PACKAGE STRATEGY STORE_FILE
 """
@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader
 
 package, strategy, store = sys.argv[1:]
 pl: Any = importlib.import_module(package)
-shapes: list[list[int]] = []
-seen: list[list[int]] = []
+shapes: list[Any] = []
+seen: list[Any] = []
 all_reduce = dist.all_reduce
 
 
 def counted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-    shapes.append(list(tensor.shape))
+    shapes.append([list(tensor.shape), kwargs.get("async_op", False)])
     return all_reduce(tensor, *args, **kwargs)
 
 

@@ -55,21 +55,26 @@ def test_a_name_makes_a_ddp_strategy_of_the_same_distribution(package: str, name
     assert type(strategy).__name__ == "SMDDPStrategy"
     assert isinstance(strategy, importlib.import_module(f"{package}.strategies").DDPStrategy)
     expected = {} if name == "smddp" else {"find_unused_parameters": name.endswith("true")}
-    assert strategy._ddp_kwargs == {"gradient_as_bucket_view": True, **expected}
+    assert strategy._ddp_kwargs == expected
 
 
 @every_package
-def test_gradients_lie_in_memory_once_unless_told_otherwise(package: Any) -> None:
-    strategy = strategy_class(package, "replicated")(gradient_as_bucket_view=False)
-    assert strategy._ddp_kwargs == {"gradient_as_bucket_view": False}
-    strategy = owner(package, accelerator="cpu", devices=1, strategy=strategy_class(package, "replicated")()).strategy
-    assert strategy._ddp_kwargs == {"gradient_as_bucket_view": True}
+@pytest.mark.parametrize("sharding", ["replicated", "sharded"])
+def test_every_option_has_lightnings_own_default(package: Any, sharding: Any) -> None:
+    ours = strategy_class(package, sharding)
+    stock: Any = next(base for base in ours.__mro__ if base.__module__.startswith(package))
+    found, expected = vars(ours()), vars(stock())
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == value or type(found[name]) is type(value) is not dict, name
+    for name in ("_ddp_kwargs", "_fsdp_kwargs", "kwargs"):
+        assert found.get(name) == expected.get(name)
 
 
 @every_package
-def test_no_option_of_ddp_reaches_fsdp(package: Any) -> None:
-    strategy = strategy_class(package, "sharded")()
-    assert "gradient_as_bucket_view" not in (strategy._fsdp_kwargs if "fabric" in package else strategy.kwargs)
+@pytest.mark.parametrize("sharding", ["replicated", "sharded"])
+def test_lightnings_own_default_of_the_backend_can_be_given(package: Any, sharding: Any) -> None:
+    assert strategy_class(package, sharding)(process_group_backend=None)._process_group_backend is None
 
 
 @every_package

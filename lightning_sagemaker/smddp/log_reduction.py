@@ -1,0 +1,88 @@
+"""Reductions of metrics logged with ``sync_dist=True``: sent when a metric is logged, waited for when one is read."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from lightning_sagemaker.smddp.collectives import Reduction, reduce_in_place
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_MOST = 256  # reductions under way; a step that logs more waits for its first ones
+
+
+class PendingReductions:
+    """Reductions that have been sent and not yet waited for; as a context manager it is the time of one ``log``.
+
+    All ranks send the same reductions in the same order, where stock Lightning sends them: when a metric is logged.
+    Waiting for them is local, so a part of the ranks may do it.
+    """
+
+    def __init__(self) -> None:
+        self._logging = False
+        self._sent: deque[tuple[Reduction, torch.cuda.Stream | None]] = deque()
+
+    def __enter__(self) -> Self:
+        self._logging = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logging = False
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        # A copy of a Trainer copies finished values, and has nothing to wait for.
+        self.wait()
+        return type(self), ()
+
+    def reduce(self, tensor: torch.Tensor, group: Any = None, reduce_op: Any = "mean") -> torch.Tensor:  # noqa: ANN401
+        """Reduce a tensor over all ranks in place: by the next :meth:`wait` while something is logged, else at once.
+
+        Args:
+            tensor: What Lightning keeps of a logged value, a copy of its own of shape ``()``.
+            group: Process group; all ranks by default.
+            reduce_op: As for `collectives.reduce_in_place`.
+
+        Returns:
+            ``tensor``.
+        """
+        if not dist.is_initialized():
+            return tensor
+        plain = tensor.layout is torch.strided and tensor.is_contiguous() and not tensor.requires_grad
+        if not (self._logging and plain):
+            return reduce_in_place(tensor, group, reduce_op)
+        if len(self._sent) >= _MOST:
+            self._finish_first()
+        # The value belongs to the stream that logs, whichever stream is current when somebody reads it.
+        stream = torch.cuda.current_stream(tensor.device) if tensor.is_cuda else None
+        self._sent.append((Reduction(tensor, group, reduce_op, wait=False), stream))
+        return tensor
+
+    def wait(self) -> None:
+        """Wait for all of them; the tensors then hold the results.
+
+        Raises:
+            Exception: The backend's, where another rank has gone; values that are not known are then NaN.
+        """
+        while self._sent:
+            self._finish_first()
+
+    def wait_quietly(self) -> None:
+        """Wait for all of them at the end of a run, which may be an error's: a failed reduction shall not hide it."""
+        while self._sent:
+            with suppress(Exception):
+                self._finish_first()
+
+    def _finish_first(self) -> None:
+        reduction, stream = self._sent.popleft()
+        with nullcontext() if stream is None else torch.cuda.stream(stream):
+            try:
+                reduction.finish()
+            except Exception:
+                reduction.invalidate()
+                raise
