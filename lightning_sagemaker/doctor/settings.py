@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 PREFIX = "LIGHTNING_SAGEMAKER_"
 AUTOLOAD = f"{PREFIX}AUTOLOAD"
-# Set by commands for processes of theirs, and by whom, in words.
-OF_COMMANDS = {f"{PREFIX}STANDIN_": "of the simulation's stand-in for SMDDP", f"{PREFIX}PROBE_": "of `probe`"}
+# Set by us for processes of ours, and by whom, in words.
+OF_COMMANDS = {
+    f"{PREFIX}STANDIN_": "of the simulation's stand-in for SMDDP",
+    f"{PREFIX}PROBE_": "of `probe`",
+    f"{PREFIX}RANK_PROCESS": "of a rank, for the processes that it starts",
+}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch.distributed as dist
 from torch import Tensor
@@ -25,7 +25,12 @@ from lightning_sagemaker.smddp.probe import BACKEND, Sharding
 if TYPE_CHECKING:
     from torch.distributed import ReduceOp
 
+_FOR = "_for_"
+_SHARDINGS: dict[str, Sharding] = {"SMDDPStrategy": "replicated", "SMDDPFSDPStrategy": "sharded"}
 Package = Literal["lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"]
+
+
+_PACKAGES = {package.replace(".", "__"): package for package in get_args(Package)}
 
 
 class _SMDDPMixin:
@@ -155,15 +160,24 @@ def strategy_class(package: Package, sharding: Sharding) -> type:
         ImportError: The package is not installed.
     """
     kind = "DDPStrategy" if sharding == "replicated" else "FSDPStrategy"
-    base = getattr(import_module(f"{package}.strategies"), kind)
+    base, name = getattr(import_module(f"{package}.strategies"), kind), f"SMDDP{kind.removeprefix('DDP')}"
     members = {
         "__module__": __name__,
+        "__qualname__": f"{name}{_FOR}{package.replace('.', '__')}",
         "__doc__": _SMDDPMixin.__doc__,
         "_sharding": sharding,
         "all_reduce" if "fabric" in package else "reduce": _reduce,
     }
-    mixins = (_SMDDPMixin,) if "fabric" in package else (_LoggingMixin, _SMDDPMixin)
-    return type(f"SMDDP{kind.removeprefix('DDP')}", (*mixins, base), members)
+    mixins: tuple[type, ...] = (_SMDDPMixin,) if "fabric" in package else (_LoggingMixin, _SMDDPMixin)
+    return type(name, (*mixins, base), members)
+
+
+def __getattr__(name: str) -> type:
+    """A class by the name that pickle knows it by: eight classes of two names need a name each."""
+    kind, found, package = name.partition(_FOR)
+    if found and kind in _SHARDINGS and package in _PACKAGES:
+        return strategy_class(_PACKAGES[package], _SHARDINGS[kind])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def class_by_name(name: str, *packages: Package) -> type:

@@ -44,6 +44,7 @@ PASSED_ON = {
 UNSEEN = {
     "__init__.py": "Python's own AttributeError for a name that is not there",
     "fabric.py": "the same",
+    "smddp/strategies.py:AttributeError": "the same",
     "probe/operations.py": "words of the probe to itself, which its report shows beside a question",
     "checkpoint/reading.py:EOFError": "caught in the same function",
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import logging
+import pickle
 import subprocess
 import sys
 from datetime import timedelta
@@ -41,6 +43,16 @@ def owner(package: str, **arguments: Any) -> Any:
     if "fabric" in package:
         return module.Fabric(**arguments)
     return module.Trainer(logger=False, enable_checkpointing=False, **arguments)
+
+
+@every_package
+@pytest.mark.parametrize("sharding", ["replicated", "sharded"])
+def test_classes_and_their_objects_are_pickled_and_copied(package: str, sharding: Any) -> None:
+    """As ``start_method="spawn"`` needs it; the eight classes have two names between them."""
+    made = strategy_class(package, sharding)()
+    for again in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+        assert type(again) is type(made)
+    assert pickle.loads(pickle.dumps(type(made))) is type(made)
 
 
 @every_package
