@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_sagemaker import latest_checkpoint
-from lightning_sagemaker.checkpoint import drafts
+from lightning_sagemaker.checkpoint import temporary
 from lightning_sagemaker.checkpoint.reading import progress
 from lightning_sagemaker.checkpoint.writing import save_whole
 
@@ -72,21 +72,21 @@ def test_a_writer_killed_at_work_leaves_the_file_of_before_and_the_next_one_clea
 
 
 def test_the_draft_of_a_living_writer_stays(tmp_path: Path) -> None:
-    draft = drafts.name(tmp_path / "a.ckpt")
+    draft = temporary.name(tmp_path / "a.ckpt")
     draft.touch()
-    drafts.remove_left(tmp_path)
+    temporary.remove_left(tmp_path)
     assert draft.exists()
 
 
 def test_the_draft_of_another_container_which_is_a_copy_goes(tmp_path: Path) -> None:
     draft = tmp_path / f".a.ckpt.0123456789ab.{os.getpid()}.1.part"
     draft.touch()
-    drafts.remove_left(tmp_path)
+    temporary.remove_left(tmp_path)
     assert not draft.exists()
 
 
 def test_a_file_of_the_user_s_that_ends_alike_stays(tmp_path: Path) -> None:
     for name in (".download.part", "a.b.c.1.d.part", ".a.b.c.part"):
         (tmp_path / name).touch()
-    drafts.remove_left(tmp_path)
+    temporary.remove_left(tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
