@@ -125,8 +125,12 @@ class _Comparison:
         """What this rank loads; where that cannot be what rank 0 loads, the store says why."""
         differs = (mine.path is None) != (first.path is None) or mine.content.differs_from(first.content)
         if differs and mine.is_automatic and first.is_automatic and mine.path != first.path:
-            speak()
-            log.info("%s would load %s: rank 0's choice holds, %s", self._me, mine, first)
+            if self._hosts.is_first_of_host:
+                speak()
+                log.info(
+                    "%s loads %s, as rank 0 does; by itself it would have found %s",
+                    *(self._me, first, "none" if mine.path is None else mine),
+                )
             path, mine = first.path, self._choice(first.path, is_automatic=True)
         if first.path is None or mine.path is None:
             if mine.path != first.path:
@@ -139,7 +143,7 @@ class _Comparison:
                 self._say("lack", why)
                 return path
         if lack := _lack(mine, first):
-            self._say("lack", f"{self._me}: {lack}")
+            self._say("lack", lack)
         elif mine.content.differs_from(first.content):
             self._dispute(mine, first)
         return path
@@ -209,7 +213,8 @@ def _lack(mine: _Choice, first: _Choice) -> str:
         return ""
     if "missing" in kinds:
         if kinds == ("missing", "missing"):
-            return f"{mine.host} lacks {mine.path}, and rank 0's host {first.host} lacks {first.path}"
+            too = f", and rank 0's host {first.host} lacks {first.path}" if mine.host != first.host else ""
+            return f"{mine.host} lacks {mine.path}{too}"
         lacking, other = (mine, first) if kinds[0] == "missing" else (first, mine)
         reason = ", a folder: each host has its own part of a sharded one" if other.content.kind == "folder" else ""
         return f"{lacking.host} lacks {lacking.path}, and {other.host} has {other.path}{reason}"

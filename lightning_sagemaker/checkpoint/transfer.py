@@ -119,12 +119,13 @@ class Server:
             try:
                 self._send(connection, file, size)
             except OSError as error:
-                log.warning("%s lacks %s, and did not get it from %s: %s", there, path, self._host, error)
+                log.warning("%s has not got %s from %s: %s", there, path, self._host, error)
                 return
             speak()
             log.info(
-                "%s lacks %s: %s sent it %s in %.1f s",
-                *(there, path, self._host, in_words(size), time.monotonic() - start),
+                "%s %s %s: %s has sent it %s in %.1f s",
+                *(there, "had an older" if question.get("have") else "lacks", path),
+                *(self._host, in_words(size), time.monotonic() - start),
             )
 
     @staticmethod
