@@ -51,7 +51,9 @@ def trainer(epochs: int, folder: Path = FOLDER) -> Any:
 
 
 def say(what: str, value: object) -> None:
-    print(f"SEEN {what} rank {RANK}: {' '.join(value) if isinstance(value, list) else value}", flush=True)
+    print(
+        f"SEEN {what} rank {RANK}: {(' '.join(value) or 'nothing') if isinstance(value, list) else value}", flush=True
+    )
 
 
 def weight(model: Any) -> float:
