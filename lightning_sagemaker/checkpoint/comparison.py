@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import torch.distributed as dist
 
 from lightning_sagemaker.checkpoint.contents import Content, local
+from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, bring
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.store import PrefixStore, default_store, look, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lightning_sagemaker.checkpoint.other_hosts import OtherHosts
     from lightning_sagemaker.store import Store
 
 _REPORT = 10.0  # seconds between two lines of a waiter
@@ -96,9 +96,8 @@ class _Comparison:
         mine = self._choice(None if path in (None, "") else str(path), is_automatic=is_automatic)
         if self._hosts.rank == 0:
             first = mine
-            file = local(path)
-            if file is not None and mine.content.kind == "file" and self._hosts.is_at_work:
-                self._hosts.offer(file)
+            if mine.content.kind == "file":
+                bring(path)  # here: let the others have it
             self._store.set("first", json.dumps(asdict(mine)))
         else:
             first = _Choice.of(self._wait("first", lambda: "rank 0 to come to the same point").decode())
@@ -139,11 +138,11 @@ class _Comparison:
         if first.content.kind == "file" and mine.content.differs_from(first.content) and mine.path == first.path:
             why = self._fetch(path)
             mine = self._choice(mine.path, is_automatic=mine.is_automatic)
-            if why and mine.content.kind == "missing":
-                self._say("lack", why)
+            if why and mine.content.differs_from(first.content):
+                self._publish("lack", why)
                 return path
         if lack := _lack(mine, first):
-            self._say("lack", lack)
+            self._publish("lack", lack)
         elif mine.content.differs_from(first.content):
             self._dispute(mine, first)
         return path
@@ -170,9 +169,9 @@ class _Comparison:
 
     def _dispute(self, mine: _Choice, first: _Choice) -> None:
         would = "would continue from" if self._is_fit else "loads"
-        self._say("dispute", f"rank 0 {would} {first}, but {self._me} {would.rpartition(' ')[2]} {mine}")
+        self._publish("dispute", f"rank 0 {would} {first}, but {self._me} {would.rpartition(' ')[2]} {mine}")
 
-    def _say(self, key: str, text: str) -> None:
+    def _publish(self, key: str, text: str) -> None:
         """Tell all ranks; the first one is heard."""
         self._store.compare_set(key, "", text)
 

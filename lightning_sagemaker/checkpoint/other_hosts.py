@@ -12,6 +12,7 @@ import json
 import os
 import threading
 import time
+import weakref
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ class OtherHosts:
         self.rank = rank
         self.timeout = timeout
         self.number = number
-        self._group = dist.group.WORLD
+        self._group = weakref.ref(dist.group.WORLD)  # whoever ends the group does not wait for this
         self._pid = os.getpid()
         self._lock = threading.Lock()  # checkpoints are also written by threads (AsyncCheckpointIO)
         self._store: Store | None = None
@@ -66,9 +67,14 @@ class OtherHosts:
         self._loads: dict[str, int] = {}
 
     @property
-    def is_at_work(self) -> bool:
-        """Whether the group has several hosts, is still there, and this process is one of its ranks."""
-        return self.job.num_nodes > 1 and os.getpid() == self._pid and dist.group.WORLD is self._group is not None
+    def is_there(self) -> bool:
+        """Whether the group is still the default one, and this process one of its ranks: a forked child is none."""
+        return os.getpid() == self._pid and self._group() is dist.group.WORLD is not None
+
+    @property
+    def are_several(self) -> bool:
+        """Whether there is another host."""
+        return self.job.num_nodes > 1
 
     @property
     def is_first_of_host(self) -> bool:
@@ -78,7 +84,7 @@ class OtherHosts:
     @property
     def lacks_files(self) -> bool:
         """Whether this host is another one than rank 0's."""
-        return self.is_at_work and self.job.node_rank != 0
+        return self.are_several and self.job.node_rank != 0
 
     def offer(self, path: Path, *, is_written: bool = False) -> None:
         """Let the other hosts have a file of rank 0's host, or know that it is not there.
@@ -124,19 +130,13 @@ class OtherHosts:
         self._loads[key] = self._loads.get(key, 0) + 1
         if path.exists() and not self._is_replaceable(key, path):
             return ""
-        with node_lock(f"checkpoint {path}", timeout=max(self.timeout, _PATIENCE)):
-            told = self._wait(key, path, patience)
-            if told is None:
-                return (
-                    f"{self.job.current_host} lacks it, and rank 0 has neither written nor loaded it through Lightning"
-                )
-            if "offer" not in told:
-                so_does = (
-                    "has a folder there, of which only files can be sent"
-                    if told["kind"] == "folder"
-                    else "lacks it too"
-                )
-                return f"{self.job.current_host} lacks it, and rank 0's host {told['host']} {so_does}"
+        told = self._wait(key, path, patience)
+        if told is None:
+            return f"{self.job.current_host} lacks it, and rank 0 has neither written nor loaded it through Lightning"
+        if "offer" not in told:
+            so_does = "has a folder there, of which nothing is sent" if told["kind"] == "folder" else "lacks it too"
+            return f"{self.job.current_host} lacks it, and rank 0's host {told['host']} {so_does}"
+        with node_lock(f"checkpoint {path}", timeout=max(self.timeout, _PATIENCE)):  # once per host
             if receive(told["offer"], path, self.job.current_host, each):
                 self._received.add(key)
                 with self._lock:
@@ -190,7 +190,7 @@ class OtherHosts:
         if self._store is None:
             store = own_connection(_STORE)
             if store is None:
-                raise RuntimeError("the process group has no TCPStore")
+                raise RuntimeError("the store of the process group is no TCPStore")
             self._store = PrefixStore(f"checkpoints/{self.number}", store)
         return self._store
 
@@ -215,7 +215,7 @@ def end() -> None:
 
 def current() -> OtherHosts | None:
     """The default process group, if it was made over our environment and this process is one of its ranks."""
-    return _current
+    return _current if _current is not None and _current.is_there else None
 
 
 def wrote(path: Path) -> None:
@@ -224,8 +224,8 @@ def wrote(path: Path) -> None:
     Args:
         path: The file.
     """
-    hosts, path = _current, path.absolute()
-    if hosts is None or not hosts.is_at_work:
+    hosts, path = current(), path.absolute()
+    if hosts is None or not hosts.are_several:
         return
     try:
         if hosts.rank == 0:
@@ -249,15 +249,15 @@ def bring(path: object, *, patience: float = _PATIENCE) -> str:
     Raises:
         OSError: Rank 0's host has the file, but it could not be sent or written.
     """
-    hosts, file = _current, local(path)
-    if hosts is None or file is None or not hosts.is_at_work:
+    hosts, file = current(), local(path)
+    if hosts is None or file is None or not hosts.are_several:
         return ""
     try:
         if hosts.rank == 0:
             hosts.offer(file)
         elif hosts.lacks_files:
             return hosts.fetch(file, patience=patience)
-    except RuntimeError as error:  # the store is gone, or the lock has no place: as without this package
+    except (RuntimeError, ValueError) as error:  # the store is gone, or the lock has no place: as without this package
         log.warning("It cannot be asked whether rank 0's host has %s: %s", file, error)
     except OSError as error:
         raise type(error)(_not_sent(hosts.job.current_host, file, error)) from error
@@ -271,8 +271,8 @@ def forget(path: object) -> None:
         path: As it is given to Lightning.
     """
     file = local(path)
-    if _current is not None and file is not None:
-        _current.forget(file)
+    if (hosts := current()) is not None and file is not None:
+        hosts.forget(file)
 
 
 def _not_sent(host: str, path: Path, error: OSError) -> str:

@@ -77,7 +77,10 @@ class Server:
             self._listener.shutdown(socket.SHUT_RDWR)  # ends `accept`
         self._listener.close()
         for sender in tuple(self._senders):  # each ends by itself when its connection is silent
-            sender.join()
+            sender.join(_HASTE)
+            if sender.is_alive():
+                log.warning("%s ends once a checkpoint that is being sent has arrived", self._host)
+                sender.join()
 
     def _accept(self) -> None:
         with suppress(OSError):  # closed

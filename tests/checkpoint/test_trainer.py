@@ -187,7 +187,7 @@ def test_ranks_that_would_continue_from_different_checkpoints_are_an_error_on_al
     path = checkpoints / "epoch=0-step=2.ckpt"
     done = torchrun(DISAGREE.format(choice=None, first=repr(str(path))))
     assert done.returncode != 0
-    text = f"The ranks would continue from different checkpoints: rank 0 would continue from {path.name} (step 2)"
+    text = f"The ranks would continue from different checkpoints: rank 0 would continue from {path} (step 2, "
     assert f"ValueError: {text}" in done.stderr
     failure = (base / "output" / "failure").read_text()
     assert "but algo-1, rank 1 from the beginning" in failure

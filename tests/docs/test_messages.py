@@ -29,8 +29,10 @@ DEEPEST = 4  # variables that stand for variables
 # Where all that is said comes from elsewhere, `file:function`, and from where.
 PASSED_ON = {
     "_autoload.py:_complain": "its callers, which are looked at themselves",
+    "patches/same_checkpoint.py:_load_brought": "Lightning, and the words of `fetch`",
     "patches/signals.py:_end": "raises an exit code",
     "patches/signals.py:_end_at_once": "raises an exit code",
+    "checkpoint/transfer.py:receive": "the other host, in the words of `_answer`",
     "failure.py:report_to_all": "its callers",
     "probe/command.py:_report": "reads a log, and says nothing",
     "reachability/neighbours.py:_await_outcome": "another host, in the words of `blocked`",
