@@ -104,7 +104,7 @@ class _Comparison:
             path = self._settled(path, mine, first)
         size = dist.get_world_size()
         if self._store.add("compared", 1) == size:
-            self._store.set("done", b"1")
+            self._store.set("done", "1")
         self._wait("done", lambda: f"all ranks to have {first}: {self._store.add('compared', 0)} of {size} have it")
         if lack := look(self._store, "lack"):
             raise FileNotFoundError(
