@@ -227,12 +227,17 @@ def wrote(path: Path) -> None:
     hosts, path = current(), path.absolute()
     if hosts is None or not hosts.are_several:
         return
-    try:
-        if hosts.rank == 0:
-            hosts.offer(path, is_written=True)
-        elif hosts.lacks_files:
+    if hosts.rank == 0:
+        _offer(hosts, path, is_written=True)
+    elif hosts.lacks_files:
+        with suppress(RuntimeError):  # the store is gone, and with it all that could replace the file
             hosts.keep(path)
-    except (RuntimeError, OSError, ValueError) as error:  # the checkpoint is written, and training goes on
+
+
+def _offer(hosts: OtherHosts, path: Path, *, is_written: bool) -> None:
+    try:
+        hosts.offer(path, is_written=is_written)
+    except (RuntimeError, OSError, ValueError) as error:  # rank 0 has the file, and goes on
         log.warning("Other hosts cannot have %s from this one: %s", path, error)
 
 
@@ -252,10 +257,10 @@ def bring(path: object, *, patience: float = _PATIENCE) -> str:
     hosts, file = current(), local(path)
     if hosts is None or file is None or not hosts.are_several:
         return ""
+    if hosts.rank == 0:
+        _offer(hosts, file, is_written=False)
     try:
-        if hosts.rank == 0:
-            hosts.offer(file)
-        elif hosts.lacks_files:
+        if hosts.lacks_files:
             return hosts.fetch(file, patience=patience)
     except (RuntimeError, ValueError) as error:  # the store is gone, or the lock has no place: as without this package
         log.warning("It cannot be asked whether rank 0's host has %s: %s", file, error)

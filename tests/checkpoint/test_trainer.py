@@ -193,6 +193,25 @@ def test_ranks_that_would_continue_from_different_checkpoints_are_an_error_on_al
     assert "but algo-1, rank 1 from the beginning" in failure
 
 
+FOREIGN = """
+import os, sys
+fabric = "lightning.fabric" if "lightning." in Trainer.__module__ else "lightning_fabric"
+environments = __import__(f"{{fabric}}.plugins.environments", fromlist=["TorchElasticEnvironment"])
+trainer = Trainer(logger=False, strategy="ddp", plugins=[environments.TorchElasticEnvironment()], **QUIET)
+trainer.validate(BoringModel(), ckpt_path={paths}[int(os.environ["RANK"])], verbose=False)
+print("validated")
+"""
+
+
+def test_ranks_of_an_environment_of_the_user_s_are_left_alone(
+    checkpoints: Path, torchrun: Callable[[str], subprocess.CompletedProcess[str]]
+) -> None:
+    paths = [str(checkpoints / name) for name in ("epoch=0-step=2.ckpt", "epoch=2-step=6.ckpt")]
+    done = torchrun(FOREIGN.format(paths=paths))
+    assert (done.returncode, done.stdout.count("validated")) == (0, 2), done.stderr
+    assert "different checkpoints" not in done.stderr
+
+
 def test_a_job_of_two_hosts_has_one_writer(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(TRAIN.format(package="lightning.pytorch") + "fit(1)")

@@ -1,4 +1,4 @@
-"""Everything that loads what rank 0 wrote, in one job on hosts with disks of their own. Prints what each rank saw.
+"""Everything that loads what rank 0 wrote, in one job on hosts with disks of their own.
 
 own_disks.py --package lightning.pytorch --strategy ddp
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ ModelCheckpoint: Any = importlib.import_module(f"{GIVEN.package}.callbacks").Mod
 Tuner: Any = importlib.import_module(f"{GIVEN.package}.tuner").Tuner
 BoringModel: Any = importlib.import_module(f"{GIVEN.package}.demos.boring_classes").BoringModel
 
+logging.getLogger("lightning_sagemaker").setLevel(logging.INFO)
+logging.getLogger("lightning_sagemaker").addHandler(logging.FileHandler(f"/opt/ml/output/data/log-{os.getpid()}"))
 FOLDER = Path("/root/training")  # on each host's own disk
 SMALL = Path("/root/small")  # a disk of 64 kB on the hosts that are not rank 0's
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -51,9 +53,8 @@ def trainer(epochs: int, folder: Path = FOLDER) -> Any:
 
 
 def say(what: str, value: object) -> None:
-    print(
-        f"SEEN {what} rank {RANK}: {(' '.join(value) or 'nothing') if isinstance(value, list) else value}", flush=True
-    )
+    with Path(f"/opt/ml/output/data/seen-{RANK}.jsonl").open("a") as file:
+        file.write(json.dumps([what, value]) + "\n")
 
 
 def weight(model: Any) -> float:
@@ -157,5 +158,3 @@ fabric.barrier()
 say("fabric, nowhere", failure_of(lambda: fabric.load(FOLDER / "nowhere.ckpt")))
 fabric.barrier()
 say("left at the end", sorted(path.name for path in FOLDER.glob(".*")))
-logging.shutdown()
-sys.stdout.flush()
