@@ -194,10 +194,11 @@ def test_ranks_that_would_continue_from_different_checkpoints_are_an_error_on_al
 
 
 FOREIGN = """
-import os, sys
+import os
 fabric = "lightning.fabric" if "lightning." in Trainer.__module__ else "lightning_fabric"
 environments = __import__(f"{{fabric}}.plugins.environments", fromlist=["TorchElasticEnvironment"])
-trainer = Trainer(logger=False, strategy="ddp", plugins=[environments.TorchElasticEnvironment()], **QUIET)
+given = {{**QUIET, "logger": False, "limit_val_batches": 1, "devices": 2, "strategy": "ddp"}}
+trainer = Trainer(plugins=[environments.TorchElasticEnvironment()], **given)
 trainer.validate(BoringModel(), ckpt_path={paths}[int(os.environ["RANK"])], verbose=False)
 print("validated")
 """
