@@ -46,6 +46,8 @@ _MODULES = {
             "checkpoints.patch_checkpoint_connector",
             "same_checkpoint.patch_checkpoint_connector",
         ),
+        (_PYTORCH, "strategies.strategy", "same_checkpoint.patch_strategy"),
+        (_PYTORCH, "core.saving", "same_checkpoint.patch_saving"),
         (_FABRIC, "fabric", "same_checkpoint.patch_fabric"),
         (_PYTORCH, "callbacks.model_checkpoint", "checkpoints.patch_model_checkpoint"),
         (_FABRIC, "utilities.cloud_io", "checkpoints.patch_atomic_save"),
@@ -55,6 +57,7 @@ _MODULES = {
             "utilities.distributed",
             "preparation.patch_infinite_barrier",
             "process_group.patch_init_dist_connection",
+            "same_checkpoint.patch_init_dist_connection",
         ),
         (
             ("torch.distributed.elastic.rendezvous",),

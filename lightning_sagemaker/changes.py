@@ -214,11 +214,18 @@ CHANGES = (
     Change(
         "same_checkpoint",
         "each rank loads what it finds; a host that lacks the file fails, or trains from the beginning",
-        "ranks compare what they load, by its content; a host that lacks the file gets it from rank 0's",
+        "ranks compare what they load, by its content: to continue from different ones is an error; a host that lacks"
+        ' the file, or has a copy of an older version, gets it from rank 0\'s; what "last" finds there holds',
         "processes",
         "",
         "... lacks ...",
-        ("same_checkpoint.patch_checkpoint_connector", "same_checkpoint.patch_fabric"),
+        (
+            "same_checkpoint.patch_init_dist_connection",
+            "same_checkpoint.patch_checkpoint_connector",
+            "same_checkpoint.patch_strategy",
+            "same_checkpoint.patch_saving",
+            "same_checkpoint.patch_fabric",
+        ),
     ),
     Change(
         "metric_lines",

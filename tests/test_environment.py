@@ -307,7 +307,7 @@ def test_nothing_that_it_does_changes_the_process(process: Process, enter: Enter
     assert dict(os.environ) == before
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 @pytest.mark.parametrize("process", [NONE, *LAUNCHED.values()], ids=["none", *LAUNCHED])
 def test_a_copy_is_the_same(process: Process, copied: Callable[[Any], Any], enter: Enter) -> None:
     environment = enter(process)

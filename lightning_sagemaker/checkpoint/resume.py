@@ -30,7 +30,7 @@ from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.settings import RESUME, switch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lightning_sagemaker.checkpoint.reading import Content
 
@@ -91,12 +91,14 @@ def checkpoint_to_resume(trainer: Any) -> str | None:  # noqa: ANN401
         trainer: A Trainer for which :func:`begin` was called.
     """
     mine, limits = _marks[trainer], _Limits.of(trainer)
-    found = {path: content for path, content in _own(trainer, mine) if limits.allow(path, content)}
+    # All ranks look, for jobs in which nobody compares what they found; one of them speaks.
+    say = log.warning if trainer.is_global_zero else log.debug
+    found = {path: content for path, content in _own(trainer, mine, say) if limits.allow(path, content, say)}
     starts = defaultdict(set)
     for content in found.values():
         starts[content.mark.get("start")].add(content.mark.get("process"))
     if clash := sorted(str(start) for start, writers in starts.items() if start and len(writers) > 1):
-        log.warning(
+        say(
             "Several training processes of an earlier start (%s) wrote checkpoints in %s, and nothing tells which of"
             " them this one continues: it starts from the beginning. %s",
             ", ".join(clash),
@@ -135,7 +137,7 @@ class _Limits:
         epochs = trainer.max_epochs
         return cls(trainer.global_step, trainer.max_steps, -1 if epochs is None else epochs)
 
-    def allow(self, path: Path, content: Content) -> bool:
+    def allow(self, path: Path, content: Content, say: Callable[..., None]) -> bool:
         if content.step <= self.step:
             return False  # a later fit of the same Trainer goes on from where it is
         beyond = [
@@ -147,7 +149,7 @@ class _Limits:
             if -1 < most < at
         ]
         if beyond:  # Lightning refuses it; it may be of a later fit of this Trainer, which has other limits
-            log.warning(
+            say(
                 "Checkpoint %s is passed over: it is of step %d, epoch %d, which is beyond %s",
                 path,
                 content.step,
@@ -157,14 +159,14 @@ class _Limits:
         return not beyond
 
 
-def _own(trainer: Any, mine: Mark) -> Iterator[tuple[Path, Content]]:  # noqa: ANN401
+def _own(trainer: Any, mine: Mark, say: Callable[..., None]) -> Iterator[tuple[Path, Content]]:  # noqa: ANN401
     """Complete checkpoints of this Trainer, whatever start of the job left them."""
     siblings = set()
     for path in {path: None for folder in _folders(trainer) for path in candidates(folder)}:
         try:
             content = read(path)
         except (OSError, ValueError) as error:
-            log.warning("Checkpoint %s is passed over: %s", path, error)
+            say("Checkpoint %s is passed over: %s", path, error)
             continue
         mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(content.mark)
         if (mark["place"], mark["training"]) != (mine.place, mine.training):
@@ -174,7 +176,7 @@ def _own(trainer: Any, mine: Mark) -> Iterator[tuple[Path, Content]]:  # noqa: A
             continue
         yield path, content
     for folder in sorted(siblings):
-        log.warning(
+        say(
             "Another training process of this container wrote checkpoints in %s, which this one does not continue. %s",
             folder,
             _SPELLED_OUT,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.checkpoint import drafts
+from lightning_sagemaker.checkpoint import other_hosts
+from lightning_sagemaker.checkpoint.temporary import complete_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,8 +14,9 @@ if TYPE_CHECKING:
 def save_whole(content: object, path: Path) -> None:
     """Write a checkpoint so that its name never stands for half of it, whenever the process is killed.
 
-    It is written under another name in the same folder, which :func:`latest_checkpoint` never takes, flushed to the
-    device, and renamed. What killed writers left in the folder is removed.
+    It is written to a temporary file in the same folder, which :func:`latest_checkpoint` never takes, flushed to the
+    device, and renamed. What killed processes of this container left in the folder is removed. Other hosts of the job
+    can have the file from this one.
 
     Args:
         content: What :func:`torch.save` accepts.
@@ -27,19 +27,6 @@ def save_whole(content: object, path: Path) -> None:
     """
     import torch  # noqa: PLC0415 - only a process that trains writes checkpoints
 
-    drafts.remove_left(path.parent)
-    draft = drafts.name(path)
-    try:
-        with draft.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    with suppress(OSError):  # not every file system can flush a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with complete_file(path) as file:
+        torch.save(content, file)
+    other_hosts.wrote(path)

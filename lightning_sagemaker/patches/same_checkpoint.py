@@ -1,4 +1,4 @@
-"""All ranks load the same checkpoint. In SageMaker training jobs."""
+"""All ranks load the same checkpoint, on hosts with disks of their own. In SageMaker training jobs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,46 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.patches import first_time
+from lightning_sagemaker.patches import first_time, replace_everywhere
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+_AUTOMATIC = "_lightning_sagemaker_automatic"
+_WORDS = (None, "best", "last", "hpc")  # for which Lightning looks for a file by itself
+
+
+def patch_init_dist_connection(module: ModuleType) -> None:
+    """Let process groups over our environment be known to what sends checkpoints between hosts.
+
+    Args:
+        module: ``*fabric.utilities.distributed`` of either distribution.
+    """
+    if not is_training_job(os.environ) or not first_time(module, "same"):
+        return
+    connect = module._init_dist_connection
+
+    @functools.wraps(connect)
+    def _init_dist_connection(cluster_environment: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
+
+        was_there = dist.is_available() and dist.is_initialized()
+        connect(cluster_environment, *args, **kwargs)
+        if not dist.is_available() or not dist.is_initialized():
+            return
+        from lightning_sagemaker.checkpoint import other_hosts  # noqa: PLC0415 - imports torch
+
+        is_ours = isinstance(cluster_environment, SageMakerEnvironment)
+        if is_ours and not (was_there and other_hosts.current()):
+            from torch.distributed.distributed_c10d import default_pg_timeout  # noqa: PLC0415 - see above
+
+            other_hosts.begin(cluster_environment.job, (kwargs.get("timeout") or default_pg_timeout).total_seconds())
+        elif not is_ours and not was_there:
+            other_hosts.end()
+
+    replace_everywhere(connect, _init_dist_connection)
 
 
 def patch_checkpoint_connector(module: ModuleType) -> None:
@@ -22,23 +57,124 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
     connector_class = module._CheckpointConnector
     if not is_training_job(os.environ) or not first_time(connector_class, "same"):
         return
-    start = connector_class.resume_start
+    select, start = connector_class._select_ckpt_path, connector_class.resume_start
+
+    @functools.wraps(select)
+    def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        is_given = ckpt_path not in _WORDS or (ckpt_path is None and getattr(connector, "_user_managed", False))
+        setattr(connector, _AUTOMATIC, not is_given)
+        return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
     @functools.wraps(start)
     def resume_start(connector: Any, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        trainer = connector.trainer
-        if str(getattr(trainer.state.fn, "value", None)) == "fit" and trainer.world_size > 1:
-            from lightning_sagemaker.checkpoint.resume import agree  # noqa: PLC0415 - imports torch
-
-            agree(checkpoint_path)
+        is_automatic = vars(connector).pop(_AUTOMATIC, False)  # not for what a tuner restores by itself
+        if connector.trainer.world_size > 1:
+            checkpoint_path = _agreed(connector.trainer, checkpoint_path, is_automatic)
         start(connector, checkpoint_path, *args, **kwargs)
 
+    connector_class._select_ckpt_path = _select_ckpt_path
     connector_class.resume_start = resume_start
 
 
+def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:  # noqa: ANN401
+    """What this rank loads, where all ranks of the job's process group come to load something."""
+    import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
+
+    from lightning_sagemaker.checkpoint import other_hosts  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.checkpoint.comparison import agree  # noqa: PLC0415 - imports torch
+
+    environment = getattr(trainer._accelerator_connector, "cluster_environment", None)
+    hosts = other_hosts.current()
+    if not isinstance(environment, SageMakerEnvironment) or hosts is None:
+        return path
+    if not dist.is_initialized() or dist.get_world_size() != trainer.world_size:
+        return path
+    return agree(
+        hosts,
+        path,
+        is_automatic=is_automatic,
+        is_comparable=_is_stock(trainer.strategy.checkpoint_io),
+        is_fit=str(getattr(trainer.state.fn, "value", None)) == "fit",
+    )
+
+
+def _is_stock(checkpoint_io: Any) -> bool:  # noqa: ANN401
+    """Whether paths are files as Lightning writes them: a plugin of the user's may make anything of a path."""
+    while type(checkpoint_io).__module__.startswith(("lightning.", "lightning_fabric.", "pytorch_lightning.")):
+        wrapped = getattr(checkpoint_io, "checkpoint_io", None)  # AsyncCheckpointIO wraps another one
+        if wrapped is None:
+            return True
+        checkpoint_io = wrapped
+    return False
+
+
+def patch_strategy(module: ModuleType) -> None:
+    """Let a file that came from rank 0's host go when rank 0 removes it: tuners remove what they restored.
+
+    Args:
+        module: ``*.strategies.strategy`` of either distribution's Trainer.
+    """
+    strategy_class = module.Strategy
+    if not is_training_job(os.environ) or not first_time(strategy_class, "same"):
+        return
+    remove = strategy_class.remove_checkpoint
+
+    @functools.wraps(remove)
+    def remove_checkpoint(strategy: Any, filepath: Any) -> None:  # noqa: ANN401
+        from lightning_sagemaker.checkpoint.other_hosts import forget  # noqa: PLC0415 - imports torch
+
+        remove(strategy, filepath)
+        forget(filepath)
+
+    strategy_class.remove_checkpoint = remove_checkpoint
+
+
+def patch_saving(module: ModuleType) -> None:
+    """Let ``load_from_checkpoint`` find a file that another host has written.
+
+    Args:
+        module: ``*.core.saving`` of either distribution.
+    """
+    if not is_training_job(os.environ) or not first_time(module, "same"):
+        return
+    load = module._load_from_checkpoint
+
+    @functools.wraps(load)
+    def _load_from_checkpoint(cls: Any, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        # Often called on rank 0 alone, or in vain: nobody waits for rank 0 here.
+        return _load_brought(lambda: load(cls, checkpoint_path, *args, **kwargs), checkpoint_path, patience=0.0)
+
+    replace_everywhere(load, _load_from_checkpoint)
+
+
 def patch_fabric(module: ModuleType) -> None:
-    """Let ``Fabric.load`` find a file that another host has written.
+    """Let ``Fabric.load`` and ``load_raw`` find a file that another host has written.
 
     Args:
         module: ``*fabric.fabric`` of either distribution.
     """
+    fabric_class = module.Fabric
+    if not is_training_job(os.environ) or not first_time(fabric_class, "same"):
+        return
+    for name in ("load", "load_raw"):
+        setattr(fabric_class, name, _bringing(getattr(fabric_class, name)))
+
+
+def _bringing(load: Any) -> Any:  # noqa: ANN401 - a method of Fabric
+    @functools.wraps(load)
+    def load_brought(fabric: Any, path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return _load_brought(lambda: load(fabric, path, *args, **kwargs), path)
+
+    return load_brought
+
+
+def _load_brought(load: Any, path: Any, **options: float) -> Any:  # noqa: ANN401
+    from lightning_sagemaker.checkpoint.other_hosts import bring  # noqa: PLC0415 - imports torch
+
+    known = bring(path, **options)
+    try:
+        return load()
+    except FileNotFoundError as error:
+        if not known:
+            raise
+        raise FileNotFoundError(f"{error}. {known}. HINT: let rank 0 write it through Lightning first.") from error

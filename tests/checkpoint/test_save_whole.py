@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_sagemaker import latest_checkpoint
-from lightning_sagemaker.checkpoint import drafts
+from lightning_sagemaker.checkpoint import temporary
 from lightning_sagemaker.checkpoint.reading import progress
 from lightning_sagemaker.checkpoint.writing import save_whole
 
@@ -46,7 +46,7 @@ def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None
     assert progress(path)[0] == 3
 
 
-def test_a_failed_write_leaves_the_file_of_before_and_no_draft(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_file_of_before_and_no_temporary_file(tmp_path: Path) -> None:
     save_whole({"global_step": 3}, tmp_path / "a.ckpt")
     with pytest.raises(Exception, match="pickle"):
         save_whole({"global_step": 4, "model": lambda: 0}, tmp_path / "a.ckpt")
@@ -71,22 +71,31 @@ def test_a_writer_killed_at_work_leaves_the_file_of_before_and_the_next_one_clea
     assert not list(folder.glob(".*.part"))
 
 
-def test_the_draft_of_a_living_writer_stays(tmp_path: Path) -> None:
-    draft = drafts.name(tmp_path / "a.ckpt")
-    draft.touch()
-    drafts.remove_left(tmp_path)
-    assert draft.exists()
+def test_the_temporary_file_of_a_living_writer_stays(tmp_path: Path) -> None:
+    unfinished = temporary.name(tmp_path / "a.ckpt")
+    unfinished.touch()
+    temporary.remove_left(tmp_path)
+    assert unfinished.exists()
 
 
-def test_the_draft_of_another_container_which_is_a_copy_goes(tmp_path: Path) -> None:
-    draft = tmp_path / f".a.ckpt.0123456789ab.{os.getpid()}.1.part"
-    draft.touch()
-    drafts.remove_left(tmp_path)
-    assert not draft.exists()
+def test_temporary_files_of_another_container_or_user_stay(tmp_path: Path) -> None:
+    of_another_container = tmp_path / f".a.ckpt.0123456789ab.{os.getpid()}.1.part"
+    of_another_container.touch()
+    ended = temporary.name(tmp_path / "b.ckpt")
+    ended = ended.with_name(ended.name.rsplit(".", 2)[0] + ".1.part")  # this process id, but of an earlier process
+    for path in (ended, ended.with_name(f".c{ended.name}")):
+        path.touch()
+    if os.geteuid() == 0:
+        os.chown(ended, 1234, 1234)
+        temporary.remove_left(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted([of_another_container, ended])
+        os.chown(ended, 0, 0)
+    temporary.remove_left(tmp_path)
+    assert list(tmp_path.iterdir()) == [of_another_container]
 
 
 def test_a_file_of_the_user_s_that_ends_alike_stays(tmp_path: Path) -> None:
     for name in (".download.part", "a.b.c.1.d.part", ".a.b.c.part"):
         (tmp_path / name).touch()
-    drafts.remove_left(tmp_path)
+    temporary.remove_left(tmp_path)
     assert len(list(tmp_path.iterdir())) == 3

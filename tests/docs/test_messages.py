@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "troubleshooting.md"
 
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 # Functions of the package that show what they are given, or that make a job's failure of it.
-SINKS = {"_say", "_warn_once", "_complain", "report", "report_to_all", "_weigh", "note"}
+SINKS = {"_say", "say", "_warn_once", "_complain", "report", "report_to_all", "_weigh", "note"}
 LONGEST = 40  # characters by which a message is looked for
 SHORTEST = 8  # fewer are found by chance
 DEEPEST = 4  # variables that stand for variables
@@ -29,8 +29,10 @@ DEEPEST = 4  # variables that stand for variables
 # Where all that is said comes from elsewhere, `file:function`, and from where.
 PASSED_ON = {
     "_autoload.py:_complain": "its callers, which are looked at themselves",
+    "patches/same_checkpoint.py:_load_brought": "Lightning, and the words of `fetch`",
     "patches/signals.py:_end": "raises an exit code",
     "patches/signals.py:_end_at_once": "raises an exit code",
+    "checkpoint/transfer.py:receive": "the other host, in the words of `_answer`",
     "failure.py:report_to_all": "its callers",
     "probe/command.py:_report": "reads a log, and says nothing",
     "patches/environment.py:_warn_once": "its callers",

@@ -237,7 +237,7 @@ def test_settings_are_those_of_the_package() -> None:
         for name in re.findall(r"LIGHTNING_SAGEMAKER_[A-Z]+(?:_[A-Z]+)*\b", path.read_text(encoding="utf-8"))
     }
     assert sorted(listed) == sorted(found)
-    known = [row[0].strip("`") for row in _rows("docs/settings.md", "# Settings", "## Set by the commands")]
+    known = [row[0].strip("`") for row in _rows("docs/settings.md", "# Settings", "## Set by the package")]
     assert known == sorted(setting.variable for setting in SETTINGS)
 
 

@@ -249,7 +249,7 @@ def test_a_job_is_frozen_and_hashable() -> None:
 
 def test_a_job_survives_pickling(mode: Mode) -> None:
     for process in mode.processes():
-        assert pickle.loads(pickle.dumps(process.expected)) == process.expected  # noqa: S301 - our own bytes
+        assert pickle.loads(pickle.dumps(process.expected)) == process.expected
 
 
 def test_a_jobs_text_tells_where_the_process_stands() -> None:

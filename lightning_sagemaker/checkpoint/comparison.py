@@ -1,0 +1,225 @@
+"""All ranks load the same checkpoint: they compare what they found before anybody loads it.
+
+Only for moments to which all ranks come: those at which a Trainer restores a checkpoint. What is compared goes over
+the store, since SMDDP has no collectives for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch.distributed as dist
+
+from lightning_sagemaker.checkpoint.contents import Content, local
+from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, bring
+from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.store import PrefixStore, default_store, look, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_sagemaker.store import Store
+
+_REPORT = 10.0  # seconds between two lines of a waiter
+_PROGRESS = 1.0  # seconds between two signs that a file is being sent
+_HINT = (
+    "HINT: give all ranks the same checkpoint; where a script looks for the newest file, let rank 0 look and the others"
+    ' follow, as `ckpt_path="last"` does.'
+)
+
+_comparisons = itertools.count()  # all ranks restore in the same order
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What a rank would load.
+
+    Attributes:
+        path: As Lightning has it, in text; ``None`` for no checkpoint.
+        content: What it leads to on this rank's host.
+        is_automatic: Whether no path was given by the script: then rank 0's choice holds.
+        host: The rank's host.
+    """
+
+    path: str | None
+    content: Content
+    is_automatic: bool
+    host: str
+
+    @classmethod
+    def of(cls, text: str) -> _Choice:
+        found = json.loads(text)
+        return cls(content=Content(**found.pop("content")), **found)
+
+    def __str__(self) -> str:
+        if self.path is None:
+            return "the beginning"
+        return f"{self.path} ({self.content.progress})" if self.content.progress else self.path
+
+
+def agree(hosts: OtherHosts, path: object, *, is_automatic: bool, is_comparable: bool, is_fit: bool) -> object:
+    """Compare what this rank would load with rank 0's; get it from rank 0's host where this one lacks it.
+
+    Args:
+        hosts: The process group, all of whose ranks come here.
+        path: Checkpoint that this rank would load, or ``None``.
+        is_automatic: Whether Lightning or this package chose it (``"last"``, ``"best"``), and not the script.
+        is_comparable: Whether files are what Lightning itself writes and reads there.
+        is_fit: Whether a training continues from it.
+
+    Returns:
+        What this rank shall load: its own choice, or rank 0's where no choice was the script's.
+
+    Raises:
+        FileNotFoundError: A host lacks it, and it could not be sent; the same text on all ranks.
+        TimeoutError: Ranks did not come within the time limit of the process group.
+        ValueError: The ranks would continue from different checkpoints; the same text on all ranks.
+    """
+    return _Comparison(hosts, is_comparable=is_comparable, is_fit=is_fit).result(path, is_automatic=is_automatic)
+
+
+class _Comparison:
+    """One moment at which all ranks restore."""
+
+    def __init__(self, hosts: OtherHosts, *, is_comparable: bool, is_fit: bool) -> None:
+        self._hosts = hosts
+        self._store: Store = PrefixStore(f"restore/{hosts.number}/{next(_comparisons)}", default_store())
+        self._me = f"{hosts.job.current_host}, rank {hosts.rank}"
+        self._is_comparable = is_comparable
+        self._is_fit = is_fit
+
+    def result(self, path: object, *, is_automatic: bool) -> object:
+        mine = self._choice(None if path in (None, "") else str(path), is_automatic=is_automatic)
+        if self._hosts.rank == 0:
+            first = mine
+            if mine.content.kind == "file":
+                bring(path)  # here: let the others have it
+            self._store.set("first", json.dumps(asdict(mine)))
+        else:
+            first = _Choice.of(self._wait("first", lambda: "rank 0 to come to the same point").decode())
+            path = self._settled(path, mine, first)
+        size = dist.get_world_size()
+        if self._store.add("compared", 1) == size:
+            self._store.set("done", "1")
+        self._wait("done", lambda: f"all ranks to have {first}: {self._store.add('compared', 0)} of {size} have it")
+        if lack := look(self._store, "lack"):
+            raise FileNotFoundError(
+                f"The ranks cannot load {first}: {lack.decode()}. HINT: hosts have disks of their own. A file that rank"
+                " 0's host has is sent to the others; make room for it there, or put the checkpoint where all hosts"
+                " find it."
+            )
+        if dispute := look(self._store, "dispute"):
+            self._tell(dispute.decode())
+        return path
+
+    def _choice(self, path: str | None, *, is_automatic: bool) -> _Choice:
+        content = Content.of(local(path)) if self._is_comparable else Content()
+        return _Choice(path, content, is_automatic, self._hosts.job.current_host)
+
+    def _settled(self, path: object, mine: _Choice, first: _Choice) -> object:
+        """What this rank loads; where that cannot be what rank 0 loads, the store says why."""
+        differs = (mine.path is None) != (first.path is None) or mine.content.differs_from(first.content)
+        if differs and mine.is_automatic and first.is_automatic and mine.path != first.path:
+            if self._hosts.is_first_of_host:
+                speak()
+                log.info(
+                    "%s loads %s, as rank 0 does; by itself it would have found %s",
+                    *(self._me, first, "none" if mine.path is None else mine),
+                )
+            path, mine = first.path, self._choice(first.path, is_automatic=True)
+        if first.path is None or mine.path is None:
+            if mine.path != first.path:
+                self._dispute(mine, first)
+            return path
+        if first.content.kind == "file" and mine.content.differs_from(first.content) and mine.path == first.path:
+            why = self._fetch(path)
+            mine = self._choice(mine.path, is_automatic=mine.is_automatic)
+            if why and mine.content.differs_from(first.content):
+                self._publish("lack", why)
+                return path
+        if lack := _lack(mine, first):
+            self._publish("lack", lack)
+        elif mine.content.differs_from(first.content):
+            self._dispute(mine, first)
+        return path
+
+    def _fetch(self, path: object) -> str:
+        """Why this host has not got the file; empty where it has."""
+        file = local(path)
+        if file is None or not self._hosts.lacks_files:
+            return ""
+        told = 0.0
+
+        def each() -> None:
+            nonlocal told
+            if time.monotonic() - told >= _PROGRESS:
+                told = time.monotonic()
+                self._store.add("pieces", 1)  # those who wait know that it goes on
+
+        if look(self._store, "lack"):
+            return ""  # another process has tried
+        try:
+            return self._hosts.fetch(file, patience=_REPORT, each=each)
+        except (OSError, RuntimeError) as error:
+            return f"{self._me} lacks it, and could not get it from rank 0's host: {type(error).__name__}: {error}"
+
+    def _dispute(self, mine: _Choice, first: _Choice) -> None:
+        would = "would continue from" if self._is_fit else "loads"
+        self._publish("dispute", f"rank 0 {would} {first}, but {self._me} {would.rpartition(' ')[2]} {mine}")
+
+    def _publish(self, key: str, text: str) -> None:
+        """Tell all ranks; the first one is heard."""
+        self._store.compare_set(key, "", text)
+
+    def _tell(self, dispute: str) -> None:
+        if self._is_fit:
+            raise ValueError(f"The ranks would continue from different checkpoints: {dispute}. {_HINT}")
+        if self._hosts.rank == 0:  # to evaluate several at a time is a script's right
+            log.warning("The ranks load different checkpoints: %s. %s", dispute, _HINT)
+
+    def _wait(self, key: str, what: Callable[[], str]) -> bytes:
+        """Wait for a key, with a line now and then of one process of each host, up to the group's time limit."""
+        start = heard = time.monotonic()
+        due, pieces = start + _REPORT, 0
+
+        def each() -> None:
+            nonlocal heard, due, pieces
+            now = time.monotonic()
+            if now < due:
+                return
+            due = now + _REPORT
+            if (sent := self._store.add("pieces", 0)) != pieces:
+                heard, pieces = now, sent
+            if now - heard >= self._hosts.timeout:
+                raise TimeoutError(
+                    f"{self._me} has waited {now - start:.0f} s for {what()}. HINT: look for the rank that did not"
+                    " come, in the logs of all hosts."
+                )
+            if self._hosts.is_first_of_host:
+                log.warning("%s waits, %.0f s so far, for %s", self._me, now - start, what())
+
+        return wait_for(self._store, key, each)
+
+
+def _lack(mine: _Choice, first: _Choice) -> str:
+    """What is not there on a rank's host or on rank 0's; empty where nothing is known to be."""
+    kinds = (mine.content.kind, first.content.kind)
+    if "unknown" in kinds:
+        return ""
+    if "missing" in kinds:
+        if kinds == ("missing", "missing"):
+            too = f", and rank 0's host {first.host} lacks {first.path}" if mine.host != first.host else ""
+            return f"{mine.host} lacks {mine.path}{too}"
+        lacking, other = (mine, first) if kinds[0] == "missing" else (first, mine)
+        reason = ", a folder: each host has its own part of a sharded one" if other.content.kind == "folder" else ""
+        return f"{lacking.host} lacks {lacking.path}, and {other.host} has {other.path}{reason}"
+    if kinds == ("folder", "folder") and mine.content.lacks and not first.content.lacks:
+        return (
+            f"{mine.host} lacks {' and '.join(mine.content.lacks)} in {mine.path}: each host has its own part of a"
+            " sharded checkpoint, and no part is sent"
+        )
+    return ""

@@ -1,0 +1,144 @@
+"""What a checkpoint holds, told without reading gigabytes: copies of one checkpoint are equal, wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from lightning_sagemaker.checkpoint.reading import progress
+
+_METADATA = (".metadata", "meta.pt")  # what rank 0 adds to the shards (torch.distributed.checkpoint, Lightning)
+_SAMPLES, _SAMPLE = 64, 65536  # number and bytes of the pieces that are read of an archive without checksums
+_PIECE = 1 << 22  # bytes
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a path of a checkpoint leads to.
+
+    Attributes:
+        kind: ``file``, ``folder``, ``missing``, or ``unknown`` where that cannot or shall not be told.
+        digest: The same for equal content.
+        size: Bytes of a file.
+        progress: Step and epoch, in words; empty where it does not tell.
+        lacks: Parts of a folder that are not there.
+        shards: Bytes of each shard in a folder.
+    """
+
+    kind: str = "unknown"
+    digest: str = ""
+    size: int = 0
+    progress: str = ""
+    lacks: tuple[str, ...] = ()
+    shards: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: Path | None) -> Content:
+        """What a local path leads to; ``unknown`` for no local path, and for what cannot be read.
+
+        Args:
+            path: As :func:`local` returns it.
+        """
+        with suppress(OSError):  # no permission: whoever loads it says so
+            if path is None:
+                return cls()
+            kind = kind_of(path)
+            if kind == "folder":
+                return cls._of_folder(path)
+            return cls(kind, digest(path), path.stat().st_size, _progress(path)) if kind == "file" else cls(kind)
+        return cls()
+
+    @classmethod
+    def _of_folder(cls, path: Path) -> Content:
+        lacks = tuple(name for name in _METADATA if not (path / name).is_file())
+        found = hashlib.sha256()
+        for name in _METADATA:
+            if name not in lacks:
+                found.update(digest(path / name).encode())
+        shards = {shard.name: shard.stat().st_size for shard in sorted(path.glob("*.distcp"))}
+        return cls("folder", found.hexdigest(), 0, _progress(path), lacks, shards)
+
+    def differs_from(self, other: Content) -> bool:
+        """Whether the two are certainly not copies of one checkpoint.
+
+        Args:
+            other: What another path leads to.
+        """
+        if "unknown" in (self.kind, other.kind):
+            return False
+        if self.kind != other.kind:
+            return True
+        if self.kind == "folder" and (self.lacks or other.lacks):
+            return False  # no torch.distributed.checkpoint, or a part of one
+        common = self.shards.keys() & other.shards.keys()
+        return self.digest != other.digest or any(self.shards[name] != other.shards[name] for name in common)
+
+
+def kind_of(path: Path) -> str:
+    """What kind of thing a path leads to, as in :class:`Content`."""
+    if path.is_dir():
+        return "folder"
+    return "file" if path.is_file() else "unknown" if path.exists() else "missing"
+
+
+def local(path: object) -> Path | None:
+    """A path of this host's own files, absolute; ``None`` for a remote one, which nobody downloads to compare it.
+
+    Args:
+        path: A text or path as it is given to Lightning.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        return None
+    text = os.fsdecode(path).removeprefix("file://")
+    return None if "://" in text else Path(text).expanduser().absolute()
+
+
+def digest(path: Path) -> str:
+    """A text that is the same for copies of one file, and different for different checkpoints.
+
+    The directory of :func:`torch.save`'s archive has size and checksum of each record. The name of the folder in which
+    the records lie, which is that of the first file, does not count. Other files are read.
+
+    Args:
+        path: A file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        members = _members(file)
+        for member in members:
+            found.update(f"{member.filename.partition('/')[2]}\0{member.file_size}\0{member.CRC}\0".encode())
+        if not members:
+            file.seek(0)
+            while piece := file.read(_PIECE):
+                found.update(piece)
+        elif not any(member.CRC for member in members):  # torch.serialization.set_crc32_options(False)
+            size = file.seek(0, os.SEEK_END)
+            for sample in range(_SAMPLES):
+                file.seek(max(size - _SAMPLE, 0) * sample // (_SAMPLES - 1))
+                found.update(file.read(_SAMPLE))
+    return found.hexdigest()
+
+
+def _members(file: IO[bytes]) -> list[zipfile.ZipInfo]:
+    """Records of an archive; none where the file is no archive, or only ends with one that some record held."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return []
+    return members if min((member.header_offset for member in members), default=1) == 0 else []
+
+
+def _progress(path: Path) -> str:
+    with suppress(OSError, ValueError):
+        named = zip(("step", "epoch"), progress(path), strict=True)
+        return ", ".join(f"{name} {number}" for name, number in named if number >= 0)
+    return ""

@@ -1,0 +1,291 @@
+"""A checkpoint that rank 0's host has and another host lacks: rank 0 offers it, and who lacks it asks.
+
+SageMaker's hosts have disks of their own, and only rank 0 writes. Nobody waits for anybody here but those who lack a
+file, so a part of the ranks may do it: that of `Fabric.load` and `load_from_checkpoint`. Offers are told at the store
+of the process group, by a connection of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+import weakref
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch.distributed as dist
+
+from lightning_sagemaker.checkpoint.contents import kind_of, local
+from lightning_sagemaker.checkpoint.transfer import Server, receive
+from lightning_sagemaker.locking.node import node_lock
+from lightning_sagemaker.messages import log
+from lightning_sagemaker.reachability.interface import address_in_network
+from lightning_sagemaker.store import PrefixStore, look, own_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lightning_sagemaker.job import SageMakerJob
+    from lightning_sagemaker.store import Store
+
+_STORE = timedelta(seconds=60)  # for an answer of the store
+_PATIENCE = 60.0  # seconds that rank 0 may come later than a rank that lacks a file
+_FIRST_LINE = 5.0  # seconds after which such a rank says that it waits
+_LOOK = 0.2  # seconds between two looks
+
+_groups = 0  # process groups so far: all ranks make theirs in the same order
+_current: OtherHosts | None = None
+
+
+class OtherHosts:
+    """What the hosts of the default process group have for each other.
+
+    Attributes:
+        job: The job.
+        rank: Rank of this process.
+        timeout: Time limit of the process group, in seconds.
+        number: Number of process groups of this process before this one.
+    """
+
+    def __init__(self, job: SageMakerJob, rank: int, timeout: float, number: int) -> None:
+        self.job = job
+        self.rank = rank
+        self.timeout = timeout
+        self.number = number
+        self._group = weakref.ref(dist.group.WORLD)  # whoever ends the group does not wait for this
+        self._pid = os.getpid()
+        self._lock = threading.Lock()  # checkpoints are also written by threads (AsyncCheckpointIO)
+        self._store: Store | None = None
+        self._server: Server | None = None
+        self._written: set[str] = set()
+        self._received: set[str] = set()
+        self._loads: dict[str, int] = {}
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the group is still the default one, and this process one of its ranks: a forked child is none."""
+        return os.getpid() == self._pid and self._group() is dist.group.WORLD is not None
+
+    @property
+    def are_several(self) -> bool:
+        """Whether there is another host."""
+        return self.job.num_nodes > 1
+
+    @property
+    def is_first_of_host(self) -> bool:
+        """Whether no process of this host has a lower rank."""
+        return self.rank % max(dist.get_world_size() // self.job.num_nodes, 1) == 0
+
+    @property
+    def lacks_files(self) -> bool:
+        """Whether this host is another one than rank 0's."""
+        return self.are_several and self.job.node_rank != 0
+
+    def offer(self, path: Path, *, is_written: bool = False) -> None:
+        """Let the other hosts have a file of rank 0's host, or know that it is not there.
+
+        Args:
+            path: The file.
+            is_written: Whether Lightning has just written it.
+        """
+        key = _key(path)
+        with self._lock:
+            if is_written:
+                self._written.add(os.path.realpath(path))
+            else:
+                self._loads[key] = self._loads.get(key, 0) + 1
+            told: dict[str, Any] = {"kind": kind_of(path), "written": os.path.realpath(path) in self._written}
+            if told["kind"] == "file":
+                if self._server is None:
+                    self._server = Server(self.job.current_host, address_in_network(self.job))
+                told["offer"] = self._server.offer(key, path)
+            told |= {"host": self.job.current_host, "loads": self._loads.get(key, 0)}
+            self._tell(f"offer/{key}", json.dumps(told))
+
+    def keep(self, path: Path) -> None:
+        """Let nobody replace a file that another rank than 0 has written itself."""
+        with self._lock:
+            self._tell(f"own/{self.job.node_rank}/{_key(path)}", "1")
+
+    def fetch(self, path: Path, *, patience: float, each: Callable[[], None] = lambda: None) -> str:
+        """Get a file that this host lacks, or has in an older version, if rank 0's host has it.
+
+        Args:
+            path: The file.
+            patience: Seconds to wait until rank 0 tells of it, where this host lacks it.
+            each: Called again and again while it is sent.
+
+        Returns:
+            Why it was not sent, in words; empty where this host has it now.
+
+        Raises:
+            OSError: It could not be sent or written.
+        """
+        key = _key(path)
+        self._loads[key] = self._loads.get(key, 0) + 1
+        if path.exists() and not self._is_replaceable(key, path):
+            return ""
+        told = self._wait(key, path, patience)
+        if told is None:
+            return f"{self.job.current_host} lacks it, and rank 0 has neither written nor loaded it through Lightning"
+        if "offer" not in told:
+            so_does = "has a folder there, of which nothing is sent" if told["kind"] == "folder" else "lacks it too"
+            return f"{self.job.current_host} lacks it, and rank 0's host {told['host']} {so_does}"
+        with node_lock(f"checkpoint {path}", timeout=max(self.timeout, _PATIENCE)):  # once per host
+            if receive(told["offer"], path, self.job.current_host, each):
+                self._received.add(key)
+                with self._lock:
+                    self._tell(f"received/{self.job.node_rank}/{key}", "1")
+        return ""
+
+    def forget(self, path: Path) -> None:
+        """Remove a file that this process has got from rank 0's host, which removes it too."""
+        if _key(path) in self._received:
+            self._received.discard(_key(path))
+            with suppress(OSError):
+                path.unlink()
+
+    def _is_replaceable(self, key: str, path: Path) -> bool:
+        """Whether a file here is a copy of what rank 0's host has, perhaps of an older version; all others stay."""
+        told = self._look(f"offer/{key}") if path.is_file() else None
+        found = {} if told is None else json.loads(told)
+        if "offer" not in found or self._look(f"own/{self.job.node_rank}/{key}") is not None:
+            return False
+        return found["written"] or self._look(f"received/{self.job.node_rank}/{key}") is not None
+
+    def _wait(self, key: str, path: Path, patience: float) -> dict[str, Any] | None:
+        """What rank 0 tells of a path; ``None`` where it has told nothing so far."""
+        start, said = time.monotonic(), False
+        while True:
+            told = self._look(f"offer/{key}")
+            found: dict[str, Any] | None = None if told is None else json.loads(told)
+            # That a file is not there may be old news: rank 0 has not come to load it as often as this rank.
+            if found is not None and ("offer" in found or found["loads"] >= self._loads[key]):
+                return found
+            waited = time.monotonic() - start
+            if waited >= patience:
+                return found
+            if waited >= _FIRST_LINE and not said:
+                said = True
+                log.warning(
+                    "%s, rank %d lacks %s: it waits for rank 0 to load it, at most %.0f s",
+                    *(self.job.current_host, self.rank, path, patience),
+                )
+            time.sleep(_LOOK)
+
+    def _tell(self, key: str, text: str) -> None:
+        self._connection().set(key, text)
+        look(self._connection(), key)  # which has an answer: whoever hears of it by another connection finds it
+
+    def _look(self, key: str) -> bytes | None:
+        with self._lock:
+            return look(self._connection(), key)
+
+    def _connection(self) -> Store:
+        if self._store is None:
+            store = own_connection(_STORE)
+            if store is None:
+                raise RuntimeError("the store of the process group is no TCPStore")
+            self._store = PrefixStore(f"checkpoints/{self.number}", store)
+        return self._store
+
+
+def begin(job: SageMakerJob, timeout: float) -> None:
+    """Know the default process group, which was just made over our environment.
+
+    Args:
+        job: The job.
+        timeout: Time limit of the process group, in seconds.
+    """
+    global _current, _groups  # noqa: PLW0603 - there is one default process group
+    _current = OtherHosts(job, dist.get_rank(), timeout, _groups)
+    _groups += 1
+
+
+def end() -> None:
+    """Know that the default process group is another one, of somebody else's environment."""
+    global _current  # noqa: PLW0603
+    _current = None
+
+
+def current() -> OtherHosts | None:
+    """The default process group, if it was made over our environment and this process is one of its ranks."""
+    return _current if _current is not None and _current.is_there else None
+
+
+def wrote(path: Path) -> None:
+    """Let other hosts have a checkpoint that Lightning has just written; never raises.
+
+    Args:
+        path: The file.
+    """
+    hosts, path = current(), path.absolute()
+    if hosts is None or not hosts.are_several:
+        return
+    if hosts.rank == 0:
+        _offer(hosts, path, is_written=True)
+    elif hosts.lacks_files:
+        with suppress(RuntimeError):  # the store is gone, and with it all that could replace the file
+            hosts.keep(path)
+
+
+def _offer(hosts: OtherHosts, path: Path, *, is_written: bool) -> None:
+    try:
+        hosts.offer(path, is_written=is_written)
+    except (RuntimeError, OSError, ValueError) as error:  # rank 0 has the file, and goes on
+        log.warning("Other hosts cannot have %s from this one: %s", path, error)
+
+
+def bring(path: object, *, patience: float = _PATIENCE) -> str:
+    """See to it that this host has a file that is about to be loaded, without waiting for ranks that have it.
+
+    Args:
+        path: As it is given to Lightning.
+        patience: Seconds to wait until rank 0 loads it too, where this host lacks it.
+
+    Returns:
+        What is known about a file that is not there; empty where it is, or nothing is known.
+
+    Raises:
+        OSError: Rank 0's host has the file, but it could not be sent or written.
+    """
+    hosts, file = current(), local(path)
+    if hosts is None or file is None or not hosts.are_several:
+        return ""
+    if hosts.rank == 0:
+        _offer(hosts, file, is_written=False)
+    try:
+        if hosts.lacks_files:
+            return hosts.fetch(file, patience=patience)
+    except (RuntimeError, ValueError) as error:  # the store is gone, or the lock has no place: as without this package
+        log.warning("It cannot be asked whether rank 0's host has %s: %s", file, error)
+    except OSError as error:
+        raise type(error)(_not_sent(hosts.job.current_host, file, error)) from error
+    return ""
+
+
+def forget(path: object) -> None:
+    """Remove what this process has got from rank 0's host, when Lightning removes it there; never raises.
+
+    Args:
+        path: As it is given to Lightning.
+    """
+    file = local(path)
+    if (hosts := current()) is not None and file is not None:
+        hosts.forget(file)
+
+
+def _not_sent(host: str, path: Path, error: OSError) -> str:
+    return (
+        f"{host} lacks the checkpoint {path} that rank 0's host has, and could not get it: {error}. HINT: make room on"
+        " the disk, or let hosts reach each other on all ports."
+    )
+
+
+def _key(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()
