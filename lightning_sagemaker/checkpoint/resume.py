@@ -92,13 +92,13 @@ def checkpoint_to_resume(trainer: Any) -> str | None:  # noqa: ANN401
     """
     mine, limits = _marks[trainer], _Limits.of(trainer)
     # All ranks look, for jobs in which nobody compares what they found; one of them speaks.
-    say = log.warning if trainer.is_global_zero else log.debug
-    found = {path: content for path, content in _own(trainer, mine, say) if limits.allow(path, content, say)}
+    note = log.warning if trainer.is_global_zero else log.debug
+    found = {path: content for path, content in _own(trainer, mine, note) if limits.allow(path, content, note)}
     starts = defaultdict(set)
     for content in found.values():
         starts[content.mark.get("start")].add(content.mark.get("process"))
     if clash := sorted(str(start) for start, writers in starts.items() if start and len(writers) > 1):
-        say(
+        note(
             "Several training processes of an earlier start (%s) wrote checkpoints in %s, and nothing tells which of"
             " them this one continues: it starts from the beginning. %s",
             ", ".join(clash),
@@ -137,7 +137,7 @@ class _Limits:
         epochs = trainer.max_epochs
         return cls(trainer.global_step, trainer.max_steps, -1 if epochs is None else epochs)
 
-    def allow(self, path: Path, content: Content, say: Callable[..., None]) -> bool:
+    def allow(self, path: Path, content: Content, note: Callable[..., None]) -> bool:
         if content.step <= self.step:
             return False  # a later fit of the same Trainer goes on from where it is
         beyond = [
@@ -149,7 +149,7 @@ class _Limits:
             if -1 < most < at
         ]
         if beyond:  # Lightning refuses it; it may be of a later fit of this Trainer, which has other limits
-            say(
+            note(
                 "Checkpoint %s is passed over: it is of step %d, epoch %d, which is beyond %s",
                 path,
                 content.step,
@@ -159,14 +159,14 @@ class _Limits:
         return not beyond
 
 
-def _own(trainer: Any, mine: Mark, say: Callable[..., None]) -> Iterator[tuple[Path, Content]]:  # noqa: ANN401
+def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[Path, Content]]:  # noqa: ANN401
     """Complete checkpoints of this Trainer, whatever start of the job left them."""
     siblings = set()
     for path in {path: None for folder in _folders(trainer) for path in candidates(folder)}:
         try:
             content = read(path)
         except (OSError, ValueError) as error:
-            say("Checkpoint %s is passed over: %s", path, error)
+            note("Checkpoint %s is passed over: %s", path, error)
             continue
         mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(content.mark)
         if (mark["place"], mark["training"]) != (mine.place, mine.training):
@@ -176,7 +176,7 @@ def _own(trainer: Any, mine: Mark, say: Callable[..., None]) -> Iterator[tuple[P
             continue
         yield path, content
     for folder in sorted(siblings):
-        say(
+        note(
             "Another training process of this container wrote checkpoints in %s, which this one does not continue. %s",
             folder,
             _SPELLED_OUT,

@@ -36,7 +36,7 @@ def undirected() -> object:
 
 def own_copies() -> object:
     """Each rank fetched one of its own, as MLflow's and W&B's clients do (ray#58936)."""
-    (copied,) = (kept / "run" / "checkpoints").glob("*.ckpt")
+    (copied,) = (kept / "run" / "checkpoints").glob("*step=6.ckpt")
     mine = Path(f"copy-{RANK}.ckpt")
     shutil.copy(copied, mine)
     made = trainer(4, enable_checkpointing=False)
@@ -45,7 +45,7 @@ def own_copies() -> object:
 
 
 def different() -> object:
-    (one,) = (kept / "run" / "checkpoints").glob("*.ckpt")
+    (one,) = (kept / "run" / "checkpoints").glob("*step=6.ckpt")
     made = trainer(4, enable_checkpointing=False, default_root_dir="elsewhere")
     made.fit(BoringModel(), ckpt_path=None if RANK else one)
     return made.global_step

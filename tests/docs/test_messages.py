@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "troubleshooting.md"
 
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 # Functions of the package that show what they are given, or that make a job's failure of it.
-SINKS = {"_say", "say", "_warn_once", "_complain", "report", "report_to_all", "_weigh", "note"}
+SINKS = {"_say", "_warn_once", "_complain", "report", "report_to_all", "_weigh", "note"}
 LONGEST = 40  # characters by which a message is looked for
 SHORTEST = 8  # fewer are found by chance
 DEEPEST = 4  # variables that stand for variables
