@@ -2,7 +2,7 @@
 
 Torch and Lightning are imported once, before the first fork, and a situation begins as a script does: nothing is left
 of another one, its exceptions and exit codes are the interpreter's own, and one that hangs is ended alone, with a
-stack. It is also as under torchrun after a restart of the processes, whose count keeps their rendezvous apart.
+stack. Under torchrun it is as after a restart of the processes: with one more of them, and a new store of the agent's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class _Job:
         self.rank = int(os.environ.get("RANK", host))
         self.is_first = int(os.environ.get("LOCAL_RANK", "0")) == 0  # of its host
         self.host = f"host {host}" if job == "hosts" else ""
+        self.is_torchrun = job == "two"
         self.pipes = [] if job == "one" else self._pipes()
         os.environ["BESIDE_STOCK_JOB"] = job
         if job == "hosts":  # the glue that stock needs; it may stay with the plugin
@@ -67,10 +69,12 @@ class _Job:
         work = self.out / situation.name / "work" / self.host
         if self.is_first:
             self._prepare(folder, work, clean=start == 1, new_disk=situation.new_disk)
-        self._wait_for_all()
+        keeper, port = _serve_store() if self.is_torchrun and self.is_first else (0, 0)
+        port = max(port, self._exchange(port))
         child = os.fork()
         if child == 0:
-            os.environ["TORCHELASTIC_RESTART_COUNT"] = str(count)
+            if self.is_torchrun:
+                os.environ.update(MASTER_PORT=str(port), TORCHELASTIC_RESTART_COUNT=str(count))
             os.chdir(work)
             for stream, descriptor in (("stdout", 1), ("stderr", 2)):
                 os.dup2(os.open(folder / f"{self.rank}.{stream}", os.O_WRONLY | os.O_CREAT), descriptor)
@@ -82,7 +86,10 @@ class _Job:
         if "Timeout (" in (folder / f"{self.rank}.stderr").read_text(errors="replace"):
             code = HUNG
         (folder / f"{self.rank}.exit").write_text(str(code))
-        self._wait_for_all()
+        self._exchange(0)
+        if keeper:
+            os.kill(keeper, signal.SIGKILL)
+            os.waitpid(keeper, 0)
         if self.is_first:
             for name in _HELD:
                 shutil.copytree(self.base / name, folder / "job" / self.host / name, symlinks=True)
@@ -106,11 +113,29 @@ class _Job:
         opened = [os.open(self.out / f"from {rank}", modes[(rank + self.rank) % 2]) for rank in (0, 1)]
         return opened if self.rank == 0 else opened[::-1]
 
-    def _wait_for_all(self) -> None:
-        if self.pipes:
-            os.write(self.pipes[0], b".")
-            if not os.read(self.pipes[1], 1):
-                raise RuntimeError("The job's other process is gone.")
+    def _exchange(self, number: int) -> int:
+        """Wait for the job's other process; its number."""
+        if not self.pipes:
+            return number
+        os.write(self.pipes[0], f"{number:05}".encode())
+        return int(os.read(self.pipes[1], 5))  # fails where the other process is gone
+
+
+def _serve_store() -> tuple[int, int]:
+    """Start a process with a store as torchrun's agent has one; its id and its port."""
+    reading, writing = os.pipe()
+    keeper = os.fork()
+    if keeper == 0:
+        import torch.distributed as dist  # noqa: PLC0415 - after the arguments have been understood
+
+        store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+        os.write(writing, str(store.port).encode())
+        while True:
+            signal.pause()
+    port = int(os.read(reading, 5))
+    os.close(reading)
+    os.close(writing)
+    return keeper, port
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def data(rows: int = 32) -> TensorDataset:
 
 
 def loader(rows: int = 32, batch_size: int = 4, **arguments: Any) -> Loader:
-    return DataLoader(data(rows), batch_size, **arguments)
+    return DataLoader(data(rows), batch_size=batch_size, **arguments)
 
 
 class Model(LightningModule):
