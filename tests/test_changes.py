@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_an_unknown_name_switches_nothing_off_and_is_said_once(
 ) -> None:
     monkeypatch.setenv(VARIABLE, "sigterm,an unknown one")
     monkeypatch.setattr(changes, "_said", set())
-    monkeypatch.setattr(changes.log, "propagate", True)
+    monkeypatch.setattr(logging.getLogger("lightning_sagemaker"), "propagate", True)
     assert all(is_on(name) for name in NAMES)
     assert len([record for record in caplog.records if "an unknown one" in record.getMessage()]) == 1
 

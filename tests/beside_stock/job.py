@@ -126,9 +126,9 @@ def _serve_store() -> tuple[int, int]:
     reading, writing = os.pipe()
     keeper = os.fork()
     if keeper == 0:
-        import torch.distributed as dist  # noqa: PLC0415 - after the arguments have been understood
+        from torch.distributed import TCPStore  # type: ignore[attr-defined] # noqa: PLC0415 - as the agent does
 
-        store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+        store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
         os.write(writing, str(store.port).encode())
         while True:
             signal.pause()

@@ -26,11 +26,12 @@ QUIET = PLAIN | {"logger": False, "enable_checkpointing": False}
 
 def world() -> dict[str, Any]:
     """Arguments by which stock forms the job's world."""
-    return {
+    worlds: dict[str, dict[str, Any]] = {
         "one": {"devices": 1},
         "two": {"devices": 2, "strategy": "ddp"},
         "hosts": {"devices": 1, "num_nodes": 2, "strategy": "ddp"},
-    }[os.environ["BESIDE_STOCK_JOB"]]
+    }
+    return worlds[os.environ["BESIDE_STOCK_JOB"]]
 
 
 def is_stock() -> bool:
@@ -78,7 +79,7 @@ class Model(LightningModule):
     def validation_step(self, batch: list[Tensor], _index: int) -> Any:
         self.log("val", self.loss(batch), sync_dist=True)
 
-    def test_step(self, batch: list[Tensor], _index: int) -> Any:
+    def test_step(self, batch: list[Tensor], batch_idx: int) -> Any:  # noqa: ARG002 - Lightning's name
         self.log("test", self.loss(batch), sync_dist=True)
 
     def predict_step(self, batch: list[Tensor], _index: int) -> Any:

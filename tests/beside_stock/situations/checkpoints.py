@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 
 from tests.beside_stock.model import Model, fitted, loader, raised, trainer, weights
 from tests.beside_stock.registry import WITH_RESUME, situation
 
 from .folders import MOVED, plain
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 
 def _fit(*callbacks: ModelCheckpoint, **arguments: Any) -> Trainer:
@@ -83,7 +85,7 @@ def best_in_validate_test_and_predict(_start: int) -> Any:
     return {
         "validated": t.validate(m, loader(8), ckpt_path="best", verbose=False),
         "tested": t.test(m, loader(8), ckpt_path="best", verbose=False),
-        "predicted": [batch.tolist() for batch in predicted or ()],
+        "predicted": [torch.as_tensor(batch).tolist() for batch in predicted or ()],
         "weights": weights(m),
     }
 

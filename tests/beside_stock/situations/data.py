@@ -47,7 +47,7 @@ def data_module_in_every_stage(_start: int) -> Any:
     t, m, d = trainer(), Model(), Prepared()
     t.fit(m, datamodule=d)
     for function in (t.validate, t.test, t.predict):
-        function(m, datamodule=d)  # type: ignore[operator]
+        function(m, datamodule=d)
     return fitted(m, t) | {"called": d.called}
 
 
@@ -134,14 +134,14 @@ def batch_sampler_of_the_users(_start: int) -> Any:
     sampler = Pairs(RandomSampler(range(32), generator=torch.Generator().manual_seed(3)), 4, drop_last=True)
     t, m = trainer(), Model()
     t.fit(m, DataLoader(data(), batch_sampler=sampler))
-    return fitted(m, t) | {"sampler": type(t.train_dataloader.batch_sampler).__name__}
+    return fitted(m, t) | {"sampler": type(vars(t.train_dataloader)["batch_sampler"]).__name__}
 
 
 @situation("two")
 def samplers_left_alone(_start: int) -> Any:
     t, m = trainer(use_distributed_sampler=False), Model()
     t.fit(m, loader(shuffle=True, generator=torch.Generator().manual_seed(5)))
-    return fitted(m, t) | {"sampler": type(t.train_dataloader.sampler).__name__}
+    return fitted(m, t) | {"sampler": type(vars(t.train_dataloader)["sampler"]).__name__}
 
 
 class Stream(IterableDataset[Any]):
@@ -152,7 +152,8 @@ class Stream(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
-        yield from list(data())[self.rank + (info.id if info else 0) :: 4]
+        rows = data()
+        yield from (rows[index] for index in range(self.rank + (info.id if info else 0), len(rows), 4))
 
 
 @situation("two")
@@ -177,7 +178,7 @@ def no_even_share(_start: int) -> Any:
     """33 rows for two ranks: tested, predicted, and what each rank has seen."""
 
     class Sees(Model):
-        def test_step(self, batch: list[torch.Tensor], _index: int) -> Any:
+        def test_step(self, batch: list[torch.Tensor], batch_idx: int) -> Any:  # noqa: ARG002 - Lightning's name
             self.log("sum", batch[1].sum(), sync_dist=True, reduce_fx="sum")
 
     t, m = trainer(), Sees()

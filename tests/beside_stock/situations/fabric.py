@@ -21,7 +21,7 @@ def _network() -> nn.Module:
 def _train(fabric: Fabric) -> Any:
     model = _network()
     model, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), 0.05))
-    for x, y in fabric.setup_dataloaders(loader()):  # type: ignore[misc]
+    for x, y in fabric.setup_dataloaders(loader()):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(x), y)
         fabric.backward(loss)
@@ -49,8 +49,6 @@ def _saved_and_loaded() -> Any:
     again, second = fabric.setup(again, torch.optim.Adam(again.parameters(), 0.05))
     state = {"model": again, "optimizer": second, "step": 0}
     rest = fabric.load("state/model.ckpt", state)
-    raw = _network()
-    fabric.load_raw("state/raw.ckpt", raw) if Path("state/raw.ckpt").exists() else None
     return {
         "weights": weights(model),
         "same": weights(again) == weights(model),
@@ -93,7 +91,7 @@ def fabric_without_synchronization(_start: int) -> Any:
     fabric = _fabric(precision="bf16-mixed")
     model = _network()
     model, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), 0.05))
-    for index, (x, y) in enumerate(fabric.setup_dataloaders(loader())):  # type: ignore[misc]
+    for index, (x, y) in enumerate(fabric.setup_dataloaders(loader())):
         with fabric.no_backward_sync(model, enabled=index % 2 == 0):
             fabric.backward(nn.functional.mse_loss(model(x), y))
         if index % 2:

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from tests.beside_stock.model import PLAIN, Model, fitted, loader, trainer, weights
+from tests.beside_stock.model import PLAIN, Model, fitted, loader, weights
 from tests.beside_stock.registry import ANY, WITH_RESUME, situation
 
 # With RESUME=1, files go below the job's folder: that was asked for.
@@ -175,7 +175,7 @@ def versions_of_the_default_logger(_start: int) -> Any:
     for _ in range(2):
         t = plain(log_every_n_steps=2)
         t.fit(Model(), loader(), loader(8))
-        result.append([type(logger).__name__ for logger in t.loggers] + [t.log_dir, t.default_root_dir])
+        result.append([[type(logger).__name__ for logger in t.loggers], t.log_dir, t.default_root_dir])
     return result
 
 
@@ -185,5 +185,5 @@ def newest_by_name(_start: int) -> Any:
     callback = ModelCheckpoint(job_folder(), filename="{epoch:02d}-{step}", save_top_k=-1, save_last=True)
     t = plain(logger=False, callbacks=[callback], max_epochs=3)
     t.fit(Model(), loader())
-    newest = sorted(glob.glob(f"{job_folder()}/**/*.ckpt", recursive=True))[-1]  # noqa: PTH207 - as scripts do
+    newest = sorted(glob.glob(f"{job_folder()}/**/*.ckpt", recursive=True))[-1]  # noqa: FURB192, PTH207 - as scripts do
     return {"newest": newest, "step": torch.load(newest, weights_only=False)["global_step"]}

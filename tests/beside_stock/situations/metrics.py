@@ -159,7 +159,7 @@ def _everything(strategy: str) -> Any:
     return fitted(m, t) | {
         "logged": logged(t.logged_metrics),
         "validated": t.validate(m, loader(8), verbose=True),
-        "tested": t.test(m, [loader(8), loader(8, 2)], verbose=False) if False else t.test(m, loader(8)),
+        "tested": t.test(m, loader(8)),
     }
 
 

@@ -110,7 +110,7 @@ def logging_left_alone(_start: int) -> Any:
     return {"before": before, "after": _handlers(), "told": [line for line in told if line in ("silent", "heard")]}
 
 
-@situation()
+@situation(allowed={"sigterm": {"result": ["MainThread", "sigterm"]}})
 def threads_left(_start: int) -> Any:
     t, m = trainer(), Model()
     t.fit(m, loader())

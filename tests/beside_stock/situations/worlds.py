@@ -8,15 +8,13 @@ import sys
 import textwrap
 from typing import Any
 
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
-from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from tests.beside_stock.model import QUIET, Model, fitted, loader, trainer, weights
-from tests.beside_stock.registry import ANY, ONCE, situation
-
-# The environment's class is a private thing of the strategy's.
-OURS = {"environment": {"environment": "SageMakerEnvironment"}}
+from tests.beside_stock.registry import ONCE, situation
 
 
 def _seen(t: Trainer) -> dict[str, Any]:
@@ -47,7 +45,7 @@ def _tested(t: Trainer, m: Model) -> Any:
     m.seen = 0
 
     class Counts(Model):
-        def test_step(self, batch: Any, _index: int) -> Any:
+        def test_step(self, batch: Any, batch_idx: int) -> Any:  # noqa: ARG002 - Lightning's name
             self.seen += len(batch[0])
 
     n = Counts()
