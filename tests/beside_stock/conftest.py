@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from tests.beside_stock.records import Launch
 from tests.beside_stock.registry import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Situations, by "name-arm", that are known to differ today, and why. Each has to differ: one that does not any more
 # fails its test until its line is gone.
@@ -18,8 +19,8 @@ KNOWN: dict[str, str] = {}
 
 
 @pytest.fixture(scope="session")
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Launch]:
-    """Launches a job in an arm, once."""
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Launch]]:
+    """Launches a job in an arm, once, and removes in the end what it has left."""
     done: dict[tuple[str, str], Launch] = {}
 
     def launch(job: str, arm: str) -> Launch:
@@ -28,7 +29,9 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Lau
             done[job, arm] = Launch(job, arm, wanted, tmp_path_factory.mktemp(f"{job}-{arm}"))
         return done[job, arm]
 
-    return launch
+    yield launch
+    for launched in done.values():
+        shutil.rmtree(launched.out)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[0] = str(ROOT)  # instead of this folder: modules here have the names that they have in the tests
 
+from tests.beside_stock.own_disks import have_own_disk  # noqa: E402
 from tests.beside_stock.registry import Situation, load  # noqa: E402
 
 HUNG = 124
@@ -54,19 +55,25 @@ class _Job:
         host = hosts.index(os.environ["SM_CURRENT_HOST"])
         self.rank = int(os.environ.get("RANK", host))
         self.is_first = int(os.environ.get("LOCAL_RANK", "0")) == 0  # of its host
-        self.host = f"host {host}" if job == "hosts" else ""
+        self.host = f"host {host}" if job in ("hosts", "disks") else ""
         self.is_torchrun = job == "two"
         self.pipes = [] if job == "one" else self._pipes()
         os.environ["BESIDE_STOCK_JOB"] = job
-        if job == "hosts":  # the glue that stock needs; it may stay with the plugin
+        if self.host:  # the glue that stock needs; it may stay with the plugin
             os.environ["NODE_RANK"] = str(host)
+        self.disk = None
+        if job == "disks":
+            self.disk = out / "disk"  # the same path on both hosts
+            have_own_disk(
+                self.disk, [path for path in self.base.parent.parent.glob("algo-*") if path != self.base.parent]
+            )
         config = self.base / "input/config/checkpointconfig.json"
         config.write_text(json.dumps({"S3Uri": "s3://bucket/checkpoints", "LocalPath": str(self.base / "checkpoints")}))
 
     def start(self, situation: Situation, start: int, count: int) -> bool:
         """Run it; whether this is the process in which it ran."""
         folder = self.out / situation.name / str(start)
-        work = self.out / situation.name / "work" / self.host
+        work = (self.disk or self.out / situation.name) / "work" / ("" if self.disk else self.host)
         if self.is_first:
             self._prepare(folder, work, clean=start == 1, new_disk=situation.new_disk)
         keeper, port = _serve_store() if self.is_torchrun and self.is_first else (0, 0)

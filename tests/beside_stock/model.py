@@ -30,6 +30,7 @@ def world() -> dict[str, Any]:
         "one": {"devices": 1},
         "two": {"devices": 2, "strategy": "ddp"},
         "hosts": {"devices": 1, "num_nodes": 2, "strategy": "ddp"},
+        "disks": {"devices": 1, "num_nodes": 2, "strategy": "ddp"},
     }
     return worlds[os.environ["BESIDE_STOCK_JOB"]]
 

@@ -17,11 +17,12 @@ from lightning_sagemaker.metrics import BEGIN
 from tests.beside_stock.registry import ARMS, Situation
 
 SCRIPT = Path(__file__).with_name("job.py")
-LIMIT = 60  # seconds after which a situation hangs; the longest takes a tenth of them
+LIMIT = 90  # seconds after which a situation hangs; on an idle machine the longest takes a tenth of them
 _JOBS = {
     "one": ("--hosts", "1"),
     "two": ("--hosts", "1", "--processes-per-host", "2", "--distribution", "torch_distributed"),
     "hosts": ("--hosts", "2"),
+    "disks": ("--hosts", "2"),
 }
 _TEXTS = {".csv", ".json", ".txt", ".yaml"}
 _NOISE = ("[Gloo]",)  # printed by torch's own threads, in any order

@@ -11,13 +11,15 @@ from lightning_sagemaker.changes import CHANGES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# Jobs: one process; two processes of one host under torchrun; two hosts without a launcher, one process on each.
-JobName = Literal["one", "two", "hosts"]
+# Jobs: one process; two processes of one host under torchrun; two hosts without a launcher, one process on each, who
+# share a disk, which SageMaker's do not; the same with a disk for each.
+JobName = Literal["one", "two", "hosts", "disks"]
 MODULES = (  # of `situations`, by subject
     "callbacks",
     "checkpoints",
     "cli",
     "data",
+    "disks",
     "ends",
     "fabric",
     "folders",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.beside_stock.conftest import KNOWN
+from tests.beside_stock.own_disks import can_have_own_disks
 from tests.beside_stock.registry import ANY, STOCK, Situation, load
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ CASES = [
         id=(name := f"{situation.name}-{arm}"),
         marks=[
             pytest.mark.xdist_group(f"beside-stock-{situation.job}"),
+            *(
+                [pytest.mark.skipif(not can_have_own_disks(), reason="mounts need root")]
+                if situation.job == "disks"
+                else []
+            ),
             *([pytest.mark.xfail(reason=KNOWN[name], raises=AssertionError)] if name in KNOWN else []),
         ],
     )

@@ -141,7 +141,7 @@ def child_that_evaluates(_start: int) -> Any:
         path = os.pathsep.join(part for part in sys.path if part)
         environment = os.environ | {"PYTHONPATH": path}
         command = [sys.executable, "-W", "ignore", "-c", _CHILD]
-        child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=45, check=False)
+        child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=75, check=False)
         found = [child.returncode, child.stdout]
     t.strategy.barrier()
     return fitted(m, t) | {"child": found}
