@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -45,7 +45,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     properties = [dict(report.user_properties) for report in reports]
     compared = [found for found in properties if "situation" in found]
     if compared:
-        launches = {found["launch"]: float(str(found["seconds"])) for found in compared}
+        launches: dict[str, float] = {}
+        for found in compared:
+            launches |= cast("dict[str, float]", found["launches"])
         allowed = {f"{found['situation']}: {row}" for found in compared for row in str(found["rows"]).split()}
         terminalreporter.write_line(
             f"beside stock: {len({found['situation'] for found in compared})} situations, {len(compared)} comparisons,"

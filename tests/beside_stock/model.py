@@ -35,13 +35,10 @@ def world() -> dict[str, Any]:
     return worlds[os.environ["BESIDE_STOCK_JOB"]]
 
 
-def is_stock() -> bool:
-    return os.environ.get("LIGHTNING_SAGEMAKER_AUTOLOAD") == "0"
-
-
 def smddp() -> str:
-    """The strategy that stock does not know, where it is known."""
-    return "ddp" if is_stock() else "smddp"
+    """The strategy that stock does not know, where it is known; elsewhere the one that it takes the place of."""
+    off = os.environ.get("LIGHTNING_SAGEMAKER_AUTOLOAD") == "0" or "LIGHTNING_SAGEMAKER_DISABLE" in os.environ
+    return "ddp" if off else "smddp"
 
 
 def trainer(**arguments: Any) -> Trainer:
