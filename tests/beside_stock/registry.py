@@ -1,0 +1,115 @@
+"""What a situation is, and in which arms it is run beside stock."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning_sagemaker.changes import CHANGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# Jobs: one process; two processes of one host under torchrun; two hosts without a launcher, one process on each, who
+# share a disk, which SageMaker's do not; the same with a disk for each.
+JobName = Literal["one", "two", "hosts", "disks"]
+MODULES = (  # of `situations`, by subject
+    "callbacks",
+    "checkpoints",
+    "cli",
+    "data",
+    "disks",
+    "ends",
+    "fabric",
+    "folders",
+    "hosts",
+    "metrics",
+    "optimization",
+    "restarts",
+    "surroundings",
+    "worlds",
+)
+STOCK = "stock"
+# Arms that are compared with stock's, and the variables that make them. "off" has every change switched off but the
+# first, so what differs there is a change without a row, or a row that cannot be switched off.
+ARMS: dict[str, dict[str, str]] = {
+    STOCK: {"LIGHTNING_SAGEMAKER_AUTOLOAD": "0"},
+    "plugin": {},
+    "metrics": {"LIGHTNING_SAGEMAKER_METRICS": "1"},
+    "resume": {"LIGHTNING_SAGEMAKER_RESUME": "1"},
+    "off": {"LIGHTNING_SAGEMAKER_DISABLE": ",".join(c.name for c in CHANGES if c.name != "environment")},
+}
+_ON_REQUEST = {"metric_lines": "metrics", "resume": "resume"}  # rows that only one arm asks for
+ANY = "<any>"  # an allowed value that the test does not know; it has to differ from stock's all the same
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Something that a user's script does.
+
+    Attributes:
+        run: Does it, in a folder of its own, and returns what JSON can hold; it is given the number of the start.
+        job: Which job it needs.
+        arms: In which arms it is compared with stock.
+        allowed: By row of the table of changes, what differs where that row is on: key of the record, value.
+        exit_code: With which the script ends in stock.
+        starts: How often the script is started.
+        new_disk: Whether a later start finds the job's checkpoint folder only, as in a new container.
+    """
+
+    run: Callable[[int], Any]
+    job: JobName
+    arms: tuple[str, ...]
+    allowed: Mapping[str, Mapping[str, Any]]
+    exit_code: int
+    starts: int
+    new_disk: bool
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__
+
+    def allowances(self, arm: str) -> dict[str, Mapping[str, Any]]:
+        """What may differ in an arm, by the rows that are on in it."""
+        return {
+            row: values
+            for row, values in self.allowed.items()
+            if arm != "off" and _ON_REQUEST.get(row, arm) == arm and values
+        }
+
+
+SITUATIONS: dict[str, Situation] = {}
+
+
+def situation(
+    job: JobName = "one",
+    *,
+    arms: tuple[str, ...] = ("plugin", "metrics", "off"),
+    allowed: Mapping[str, Mapping[str, Any]] | None = None,
+    exit_code: int = 0,
+    starts: int = 1,
+    new_disk: bool = False,
+) -> Callable[[Callable[[int], Any]], Callable[[int], Any]]:
+    """Register a situation; see :class:`Situation`."""
+    rows = {change.name for change in CHANGES}
+    if unknown := set(allowed or ()) - rows:
+        raise ValueError(f"{sorted(unknown)} are no rows of the table of changes: {sorted(rows)}")
+
+    def register(run: Callable[[int], Any]) -> Callable[[int], Any]:
+        assert run.__name__ not in SITUATIONS, run.__name__
+        SITUATIONS[run.__name__] = Situation(run, job, arms, allowed or {}, exit_code, starts, new_disk)
+        return run
+
+    return register
+
+
+WITH_RESUME = ("plugin", "metrics", "resume", "off")
+ONCE = ("plugin",)  # for what takes seconds
+
+
+def load() -> dict[str, Situation]:
+    """All situations by name."""
+    for name in MODULES:
+        importlib.import_module(f"tests.beside_stock.situations.{name}")
+    return SITUATIONS

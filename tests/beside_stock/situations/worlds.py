@@ -1,0 +1,147 @@
+"""Which world a Trainer forms, in a job that has another one already, or none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+
+from tests.beside_stock.model import QUIET, Model, fitted, loader, trainer, weights
+from tests.beside_stock.registry import ONCE, situation
+
+
+def _seen(t: Trainer) -> dict[str, Any]:
+    return {
+        "strategy": type(t.strategy).__name__,
+        "is ddp": isinstance(t.strategy, DDPStrategy),
+        "is single": isinstance(t.strategy, SingleDeviceStrategy),
+        "numbers": [t.num_nodes, t.num_devices, t.world_size, t.global_rank, t.local_rank, t.node_rank],
+        "devices": [str(device) for device in getattr(t.strategy, "parallel_devices", None) or ()],
+        "zero": t.is_global_zero,
+    }
+
+
+@situation()
+def one_process(_start: int) -> Any:
+    return _seen(Trainer(**QUIET))
+
+
+@situation("two")
+def two_processes(_start: int) -> Any:
+    t = trainer()
+    made = _seen(t)
+    t.fit(Model(), loader())
+    return made | {"after": _seen(t)}
+
+
+def _tested(t: Trainer, m: Model) -> Any:
+    m.seen = 0
+
+    class Counts(Model):
+        def test_step(self, batch: Any, batch_idx: int) -> Any:  # noqa: ARG002 - Lightning's name
+            self.seen += len(batch[0])
+
+    n = Counts()
+    n.load_state_dict(m.state_dict())
+    t.test(n, loader(16), verbose=False)
+    return n.seen
+
+
+@situation("two", arms=(*ONCE, "off"))
+def one_device_test_after_a_fit(_start: int) -> Any:
+    """``Trainer(devices=1, num_nodes=1)``, as Lightning's own warning recommends (pytorch-lightning#12862, #18761)."""
+    t, m = trainer(), Model()
+    t.fit(m, loader())
+    found = None
+    if t.is_global_zero:
+        one = Trainer(**QUIET, devices=1, num_nodes=1)
+        found = [_tested(one, m), one.world_size]
+    t.strategy.barrier()
+    return fitted(m, t) | {"tested": found}
+
+
+@situation("hosts", arms=(*ONCE, "off"))
+def one_device_test_after_a_fit_on_two_hosts(_start: int) -> Any:
+    """The same on two hosts (pytorch-lightning#8375)."""
+    t, m = trainer(), Model()
+    t.fit(m, loader())
+    found = None
+    if t.is_global_zero:
+        one = Trainer(**QUIET, devices=1, num_nodes=1)
+        found = [_tested(one, m), one.world_size]
+    t.strategy.barrier()
+    return fitted(m, t) | {"tested": found}
+
+
+@situation("hosts", arms=(*ONCE, "off"))
+def each_host_predicts_its_own(_start: int) -> Any:
+    """Every host alone, with data of its own (ShardedByS3Key): ``plugins`` says so, and the script's word wins."""
+    alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "plugins": [LightningEnvironment()]}
+    predicted = trainer(**alone).predict(Model(), loader(16)) or []
+    return sum(len(batch) for batch in predicted)
+
+
+@situation("two")
+def environment_of_the_scripts_choice(_start: int) -> Any:
+    """A cluster environment that the script names stays."""
+    environment = TorchElasticEnvironment()
+    t, m = trainer(plugins=[environment]), Model()
+    t.fit(m, loader())
+    return fitted(m, t) | {"kept": t.strategy.cluster_environment is environment}  # type: ignore[attr-defined]
+
+
+@situation()
+def world_size_alone(_start: int) -> Any:
+    """A script that writes ``WORLD_SIZE`` only, which stock ignores (graphstorm and others)."""
+    os.environ["WORLD_SIZE"] = "1"
+    t, m = Trainer(**(QUIET | {"devices": 1})), Model()
+    t.fit(m, loader())
+    return fitted(m, t) | _seen(t)
+
+
+@situation()
+def defaults_of_a_single_process(_start: int) -> Any:
+    """``RANK=0 WORLD_SIZE=1 LOCAL_RANK=0``, as many scripts set them where nothing else has."""
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+    t, m = Trainer(**(QUIET | {"devices": 1})), Model()
+    t.fit(m, loader())
+    return fitted(m, t) | _seen(t)
+
+
+@situation(arms=ONCE)
+def forked_processes(_start: int) -> Any:
+    """``ddp_fork``, as notebooks use it (pytorch-lightning#6213, #16136)."""
+    t, m = Trainer(**(QUIET | {"devices": 2, "strategy": "ddp_fork"})), Model()
+    t.fit(m, loader())
+    return {"weights": weights(m), "step": t.global_step, "seen": _seen(t)["numbers"]}
+
+
+_CHILD = textwrap.dedent("""
+    from tests.beside_stock.model import QUIET, Model, loader
+    from lightning.pytorch import Trainer
+    t = Trainer(**(QUIET | {"devices": 1}))
+    print(t.test(Model(), loader(8), verbose=False), t.world_size, type(t.strategy).__name__)
+""")
+
+
+@situation("two", arms=ONCE)
+def child_that_evaluates(_start: int) -> Any:
+    """Rank zero starts a child process with a Trainer of its own, which inherits the rank's variables."""
+    t, m = trainer(), Model()
+    t.fit(m, loader())
+    found = None
+    if t.is_global_zero:
+        path = os.pathsep.join(part for part in sys.path if part)
+        environment = os.environ | {"PYTHONPATH": path}
+        command = [sys.executable, "-W", "ignore", "-c", _CHILD]
+        child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=75, check=False)
+        found = [child.returncode, child.stdout]
+    t.strategy.barrier()
+    return fitted(m, t) | {"child": found}
