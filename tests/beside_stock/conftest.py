@@ -13,10 +13,6 @@ from tests.beside_stock.registry import load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Situations, by "name-arm", that are known to differ today, and why. Each has to differ: one that does not any more
-# fails its test until its line is gone.
-KNOWN: dict[str, str] = {}
-
 
 @pytest.fixture(scope="session")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Launch]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.beside_stock.comparison import complaints
-from tests.beside_stock.conftest import KNOWN
+from tests.beside_stock.known import KNOWN
 from tests.beside_stock.own_disks import can_have_own_disks
 from tests.beside_stock.registry import STOCK, Situation, load
 

@@ -98,7 +98,7 @@ class Copies(Counts):
 @situation()
 def pickled_and_copied_in_hooks(_start: int) -> Any:
     """``torch.save(module)``, ``deepcopy``, ``pickle`` in the middle of a training (pytorch-lightning#17124, #7567)."""
-    t, m = trainer(callbacks=[Copies("c"), Timer()], max_epochs=1, enable_checkpointing=True), Model()
+    t, m = trainer(callbacks=[Copies("c"), Counts("d")], max_epochs=1, enable_checkpointing=True), Model()
     t.fit(m, loader())
     return Copies.found | {
         "module after": weights(pickle.loads(pickle.dumps(m))) == weights(m),  # noqa: S301 - our own

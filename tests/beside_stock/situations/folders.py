@@ -63,7 +63,7 @@ def root_folder_of_the_scripts_own(_start: int) -> Any:
     return {"best": t.checkpoint_callback.best_model_path}  # type: ignore[union-attr]
 
 
-@situation(arms=WITH_RESUME, allowed=MOVED | {"resume": {"best": ANY, "files in*": ANY, "content of*": ANY}})
+@situation()
 def relative_folder(_start: int) -> Any:
     t = plain(callbacks=[ModelCheckpoint("models", save_last=True)])
     t.fit(Model(), loader())
