@@ -12,7 +12,7 @@ from lightning_sagemaker.job import SageMakerJob, lightning_local_rank
 # Set in each rank, for the processes that it starts: its process id, and a digest of what a launcher has told it.
 _RANK_PROCESS = "LIGHTNING_SAGEMAKER_RANK_PROCESS"
 _OF_LAUNCHERS = (
-    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
+    *("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
     *("TORCHELASTIC_RESTART_COUNT", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_NAMESPACE"),
 )
 _APART = (
@@ -24,9 +24,8 @@ _APART = (
 class SageMakerEnvironment:
     """Cluster environment of SageMaker training jobs, for Trainer and Fabric of both Lightning distributions.
 
-    It is found without being asked for; pass ``plugins=[SageMakerEnvironment()]`` where detection is switched off. It
-    changes nothing in ``os.environ``, so any number of ``fit``, ``validate``, ``test`` and ``predict`` calls may follow
-    each other.
+    It is found without being asked for; pass ``plugins=[SageMakerEnvironment()]`` where detection is switched off. Any
+    number of ``fit``, ``validate``, ``test`` and ``predict`` calls may follow each other.
 
     The two distributions have a ``ClusterEnvironment`` base class each and refuse the other's children. This class has
     neither as its base and is registered as a virtual subclass of both.
@@ -167,7 +166,9 @@ class SageMakerEnvironment:
             )
 
     def teardown(self) -> None:
-        """Leave everything in place for the next ``fit``, ``validate``, ``test`` or ``predict``."""
+        """Remove ``WORLD_SIZE``, as Lightning's own environment does where its launcher has set it; keep all else."""
+        if self.job.launcher == "none":
+            os.environ.pop("WORLD_SIZE", None)
 
 
 def _group_size() -> int | None:

@@ -8,6 +8,7 @@ one below the job's checkpoint folder, which SageMaker keeps.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,24 @@ def is_lost(folder: str) -> bool:
     return kind is None or not mounts.is_network(kind)  # FSx and EFS stay
 
 
+def link(folder: str) -> None:
+    """Make a folder that the script chose, and that would be lost, a link to its place below the job's folder.
+
+    So both hold: the script finds its files where it put them, also those of earlier starts, and a restart keeps them.
+    A folder that has something in it stays as it is.
+
+    Args:
+        folder: A local path.
+    """
+    path, target = Path(folder), Path(kept_place(Place(folder, folder)).folder)
+    with suppress(OSError):  # another process of this host has made it, or the file system has no links
+        target.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()  # which does nothing to one that is not empty
+        path.symlink_to(target, target_is_directory=True)
+
+
 def say_where(trainer: Any, folder: str) -> None:  # noqa: ANN401
     """Say where a training's checkpoints lie, if Lightning would put them elsewhere, or they are lost there; once.
 
@@ -120,6 +139,9 @@ def say_where(trainer: Any, folder: str) -> None:  # noqa: ANN401
                 root,
                 RESUME,
             )
+    elif Path(folder).is_symlink():
+        speak()
+        log.info("%s=1: %s is a link to %s, which SageMaker keeps", RESUME, folder, Path(folder).readlink())
     elif folder != stock.folder and folder == kept_place(stock).folder:
         speak()
         log.info("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, stock.folder)

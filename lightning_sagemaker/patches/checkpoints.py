@@ -13,6 +13,8 @@ from lightning_sagemaker.patches import first_time, replace_everywhere
 if TYPE_CHECKING:
     from types import ModuleType
 
+_RESUMED = "_lightning_sagemaker_resumed"
+
 
 def patch_model_checkpoint(module: ModuleType) -> None:
     """Let ``ModelCheckpoint`` write where a restart finds it, if that is asked for; else say what would be lost.
@@ -29,12 +31,14 @@ def patch_model_checkpoint(module: ModuleType) -> None:
 
     @functools.wraps(resolve)
     def resolve_ckpt_dir(callback: Any, trainer: Any) -> Any:  # noqa: ANN401
-        from lightning_sagemaker.checkpoint.place import Place, is_lost, kept_place  # noqa: PLC0415 - only in a job
+        from lightning_sagemaker.checkpoint.place import Place, is_lost, kept_place, link  # noqa: PLC0415 - only in a job
         from lightning_sagemaker.checkpoint.resume import is_asked_for  # noqa: PLC0415 - the same
 
         folder = resolve(callback, trainer)
-        # A `dirpath` is the user's word; and the folder of before, in a second fit.
-        if callback.dirpath is not None or not is_asked_for() or not is_lost(str(folder)):
+        if not is_asked_for() or not is_lost(str(folder)):
+            return folder
+        if callback.dirpath is not None:  # the script's word
+            link(str(folder))
             return folder
         return kept_place(Place(str(folder), str(folder))).folder
 
@@ -59,7 +63,8 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
     connector_class = module._CheckpointConnector
     if not is_training_job(os.environ) or not first_time(connector_class, "resume"):
         return
-    select, dump, end = connector_class._select_ckpt_path, connector_class.dump_checkpoint, connector_class.resume_end
+    select, dump = connector_class._select_ckpt_path, connector_class.dump_checkpoint
+    restore, end = connector_class.restore, connector_class.resume_end
 
     @functools.wraps(select)
     def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -74,7 +79,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
             begin(trainer)
             # `trainer.ckpt_path = ...` is the user's choice too.
             if ckpt_path is None and not connector._user_managed:
-                ckpt_path = connector.__dict__["_lightning_sagemaker_resumed"] = checkpoint_to_resume(trainer)
+                ckpt_path = vars(connector)[_RESUMED] = checkpoint_to_resume(trainer)
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
     @functools.wraps(dump)
@@ -85,9 +90,22 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
         checkpoint, mark = dump(connector, *args, **kwargs), mark_of(connector.trainer)
         return checkpoint if mark is None else {**checkpoint, MARK: mark}
 
+    @functools.wraps(restore)
+    def restore_and_go_on(connector: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        if (resumed := vars(connector).pop(_RESUMED, None)) is None:
+            return restore(connector, *args, **kwargs)  # type: ignore[no-any-return]
+        # A search at the beginning of this fit (`LearningRateFinder` as a callback) restores a checkpoint of its own,
+        # and would leave nothing of the one that training continues from but the weights.
+        kept = connector._loaded_checkpoint, connector._ckpt_path
+        try:
+            return restore(connector, *args, **kwargs)  # type: ignore[no-any-return]
+        finally:
+            connector._loaded_checkpoint, connector._ckpt_path = kept
+            vars(connector)[_RESUMED] = resumed
+
     @functools.wraps(end)
     def resume_end(connector: Any) -> None:  # noqa: ANN401
-        resumed = connector.__dict__.pop("_lightning_sagemaker_resumed", None)
+        resumed = vars(connector).pop(_RESUMED, None)
         if resumed and str(connector._ckpt_path) == resumed and connector.trainer.is_global_zero:
             from lightning_sagemaker.checkpoint.resume import say_continued  # noqa: PLC0415 - only in a job
 
@@ -96,7 +114,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
 
     connector_class._select_ckpt_path = _select_ckpt_path
     connector_class.dump_checkpoint = dump_checkpoint
-    connector_class.resume_end = resume_end
+    connector_class.restore, connector_class.resume_end = restore_and_go_on, resume_end
 
 
 def patch_atomic_save(module: ModuleType) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.beside_stock.comparison import complaints
-from tests.beside_stock.known import KNOWN
 from tests.beside_stock.own_disks import can_have_own_disks
 from tests.beside_stock.registry import STOCK, Situation, load
 
@@ -21,7 +20,7 @@ CASES = [
     pytest.param(
         situation,
         arm,
-        id=(name := f"{situation.name}-{arm}"),
+        id=f"{situation.name}-{arm}",
         marks=[
             pytest.mark.xdist_group(f"beside-stock-{situation.job}"),
             *(
@@ -29,7 +28,6 @@ CASES = [
                 if situation.job == "disks"
                 else []
             ),
-            *([pytest.mark.xfail(reason=KNOWN[name], raises=AssertionError)] if name in KNOWN else []),
         ],
     )
     for situation in SITUATIONS.values()
@@ -56,7 +54,3 @@ def test_nothing_differs_but_by_a_row_of_the_table_of_changes(
     told = "\n  ".join(complaints(stock, found, situation.allowances(arm)))
     doc = situation.run.__doc__ or ""
     assert not told, f"{situation.name}, arm {arm!r}: {doc}\n  {told}\n{with_plugin.stderr(situation)}"
-
-
-def test_known_differences_are_of_situations_that_exist() -> None:
-    assert set(KNOWN) <= {case.id for case in CASES}

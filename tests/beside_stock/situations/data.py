@@ -108,7 +108,7 @@ def data_module_pickled_in_its_hooks(_start: int) -> Any:
     plain = Prepared()
     trainer().fit(Model(), datamodule=plain)
     plain.trainer = None
-    return fitted(m, t) | {"called": d.called, "pickled": len(pickle.loads(pickle.dumps(plain)).called)}  # noqa: S301
+    return fitted(m, t) | {"called": d.called, "pickled": len(pickle.loads(pickle.dumps(plain)).called)}
 
 
 @situation("two")
