@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore  # registers the backend "fake"
 
 from lightning_sagemaker import SageMakerEnvironment
+from lightning_sagemaker.environment import is_started_by_rank, mark_rank
 
 from .job.launch_modes import LARGE, MODES, Process, started_by_lightning
 
@@ -324,3 +325,25 @@ def test_its_text_is_the_jobs() -> None:
         "SageMakerEnvironment(SageMakerJob(name=digits, launcher=none, host=algo-2 of [algo-1, algo-2],"
         " node_rank=1(2), local_rank=0(8), rank=None(None), main=algo-1:7777))"
     )
+
+
+def test_a_process_that_a_rank_starts_knows_that_it_is_none_unless_a_launcher_started_it(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(LAUNCHED["torchrun"])
+    monkeypatch.setenv("LIGHTNING_SAGEMAKER_RANK_PROCESS", "")  # is put back in the end
+    assert not is_started_by_rank()
+    mark_rank()
+    assert not is_started_by_rank(), "the rank itself"
+    code = "from lightning_sagemaker.environment import is_started_by_rank; print(is_started_by_rank())"
+    command = [sys.executable, "-c", code]
+    assert subprocess.check_output(command, text=True).strip() == "True"
+    nested = os.environ | {"RANK": "0", "MASTER_PORT": "29999"}  # as torchrun sets them, started by the script
+    assert subprocess.check_output(command, text=True, env=nested).strip() == "False"
+
+
+def test_after_a_fit_world_size_is_gone_as_in_stock_where_lightning_s_launcher_had_set_it(enter: Enter) -> None:
+    for process, left in ((NONE, None), (LAUNCHED["torchrun"], "16")):
+        environment = enter(process, **({} if left else {"WORLD_SIZE": "16", "LOCAL_RANK": "0"}))
+        environment.teardown()
+        assert os.environ.get("WORLD_SIZE") == left

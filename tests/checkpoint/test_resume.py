@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,7 @@ pytorch: Any = pytest.importorskip("lightning.pytorch", reason="the other distri
 @pytest.fixture(autouse=True)
 def _start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Path) -> None:
     """A process in which no Trainer has fit yet, on a machine that is no container of the job's own."""
-    monkeypatch.setattr(resume, "_trainings", resume.Counter())
+    monkeypatch.setattr(resume, "_trainings", Counter())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LIGHTNING_SAGEMAKER_RESUME", "1")
     assert job.is_dir()
@@ -40,7 +41,7 @@ def write(path: Path, step: int, epoch: int = 0, **mark: object) -> str:
     return str(path)
 
 
-def of(training: int, **more: object) -> dict[str, object]:
+def of(training: int, **more: object) -> dict[str, Any]:
     return {"place": "checkpoints", "training": training, "start": "", "process": "", **more}
 
 
@@ -113,7 +114,7 @@ def test_a_kept_logger_folder_whose_version_has_moved_on_is_found_again(job: Pat
 
 
 def test_one_place_is_not_confused_with_one_nested_in_it(job: Path) -> None:
-    nested = {**of(1), "place": "logs/run/*/checkpoints"}
+    nested: dict[str, Any] = {**of(1), "place": "logs/run/*/checkpoints"}
     write(job / "logs" / "run" / "version_0" / "checkpoints" / "a.ckpt", 9, **nested)
     own = write(job / "a.ckpt", 4)
     callback = pytorch.callbacks.ModelCheckpoint(job)

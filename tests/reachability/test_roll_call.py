@@ -78,3 +78,16 @@ def test_rank_zero_names_a_host_that_drops_what_comes_within_ten_seconds(
         call(job, store, 0, size=2, timeout=7)
     (line,) = {record.getMessage() for record in caplog.records if "security group" in record.getMessage()}
     assert line.startswith(f"algo-1 gets no answer from localhost at localhost:{silent_port}")
+
+
+def test_two_hosts_that_claim_one_rank_are_named_on_all_and_nobody_waits(make_job: MakeJob, store: TCPStore) -> None:
+    """NODE_RANK set by a script, to the same number on both."""
+    hosts = ["algo-2", "algo-1", "algo-3"]
+    with ThreadPoolExecutor(3) as ranks:
+        calls = [
+            ranks.submit(call, make_job(current_host=host), connect(store), rank, size=3)
+            for rank, host in zip((0, 1, 1), hosts, strict=True)
+        ]
+        for done in calls:
+            with pytest.raises(ValueError, match=r"^algo-[13] and algo-[13] both have a process of rank 1.*HINT: "):
+                done.result(20)
