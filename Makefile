@@ -9,6 +9,7 @@ test: .venv/.dev
 	.venv/bin/python -m pytest -n 3 --dist loadgroup
 	PYTHONPATH=. .venv/bench/bin/python -m pytest tests/benchmarks
 	.venv/bin/python scripts/launch_table.py --check
+	.venv/bin/python scripts/changes_table.py --check
 
 lint: .venv/.dev
 	.venv/bin/ruff check
