@@ -48,7 +48,7 @@ _MODULES = {
         ),
         (_PYTORCH, "strategies.strategy", "same_checkpoint.patch_strategy"),
         (_PYTORCH, "core.saving", "same_checkpoint.patch_saving"),
-        (_FABRIC, "fabric", "same_checkpoint.patch_fabric"),
+        (_FABRIC, "fabric", "same_checkpoint.patch_fabric", "fabric.patch_fabric"),
         (_PYTORCH, "callbacks.model_checkpoint", "checkpoints.patch_model_checkpoint"),
         (_FABRIC, "utilities.cloud_io", "checkpoints.patch_atomic_save"),
         (_PYTORCH, "loops.training_epoch_loop", "signals.patch_training_epoch_loop"),

@@ -68,7 +68,7 @@ CHANGES = (
         "job",
         "where the script, SLURM or LSF chose no cluster environment",
         "num_nodes=...",
-        ("environment.patch_connector", "arguments.patch_trainer"),
+        ("environment.patch_connector", "arguments.patch_trainer", "fabric.patch_fabric"),
     ),
     Change(
         "rank_zero",
@@ -193,8 +193,8 @@ CHANGES = (
     Change(
         "resume",
         "checkpoints lie where the script puts them, and a restart begins from the beginning",
-        "what would be lost with the container lies below the job's checkpoint folder instead, and each `fit` continues"
-        " from the newest complete checkpoint of its own place",
+        "what would be lost with the container lies below the job's checkpoint folder instead (a `dirpath` becomes a"
+        " link to it), and each `fit` continues from the newest complete checkpoint of its own place",
         "job",
         "with LIGHTNING_SAGEMAKER_RESUME=1, which `submit --spot` sets",
         "training continues from ...",

@@ -86,7 +86,7 @@ def _by_launcher(
 ) -> Place:
     hosts = next((hosts for hosts in launchable if len(hosts) == world.num_nodes), None)
     if hosts is None:
-        raise ValueError(_wrong_span(world, launchable[0], sdk))
+        raise ValueError(_wrong_span(environ, world, launchable[0], sdk))
     return Place(
         launcher=world.launcher,
         world_hosts=hosts,
@@ -100,9 +100,14 @@ def _by_launcher(
     )
 
 
-def _wrong_span(world: World, hosts: Sequence[str], sdk: str | None) -> str:
+def _wrong_span(environ: Mapping[str, str], world: World, hosts: Sequence[str], sdk: str | None) -> str:
     total = world.local_size * len(hosts)
-    if sdk == "v3" and world.launcher == "mpirun":
+    if world.launcher == "mpirun" and environ.get("SM_HOSTS_LIST"):  # set for `@remote` alone
+        hint = (
+            "`@remote(use_mpirun=True)` gives mpirun the processes of one host as the total (`-np`), and has no option"
+            " for it: use `@remote(use_torchrun=True)`."
+        )
+    elif sdk == "v3" and world.launcher == "mpirun":
         hint = (
             "SDK v3's MPI() gives mpirun the processes of one host as the total (`-np`). Pass"
             f' MPI(process_count_per_node={world.local_size}, mpi_additional_options=["-np", "{total}"]).'

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 package, start = sys.argv[1], int(sys.argv[2])
@@ -106,6 +107,14 @@ def given_folder() -> object:
     return [fit(trainer(2, logger=False, callbacks=[callback]), 1 if FIRST else None), callback.dirpath]
 
 
+def taken_folder() -> object:
+    """One that has something in it."""
+    Path("taken").mkdir()
+    Path("taken", "mine.txt").write_text("", encoding="utf-8")
+    callback = ModelCheckpoint("taken", filename="{epoch}")
+    return [fit(trainer(1, logger=False, callbacks=[callback]))]
+
+
 def last() -> object:
     callback = ModelCheckpoint(save_last=True)
     return [fit(trainer(2, logger=csv("last"), callbacks=[callback]), 1 if FIRST else None, ckpt_path="last")]
@@ -140,5 +149,17 @@ def weights() -> object:
 
 
 if __name__ == "__main__":
-    trainings = (plain, undisturbed, folds, finetune, searched, given_folder, last, longer, chosen, weights)
+    trainings = (
+        plain,
+        undisturbed,
+        folds,
+        finetune,
+        searched,
+        given_folder,
+        taken_folder,
+        last,
+        longer,
+        chosen,
+        weights,
+    )
     print("RESULT", json.dumps({training.__name__: training() for training in trainings}))

@@ -116,12 +116,21 @@ def test_a_smoke_test_and_a_tuner_use_nothing_up(job: Job) -> None:
     assert second.batches("searched") == [1, 2]
 
 
-def test_a_folder_that_the_script_names_stays_and_is_named_as_lost(job: Job) -> None:
+def test_a_folder_that_the_script_names_is_a_link_so_that_both_words_hold(job: Job) -> None:
     for number, start in enumerate(job.starts, 1):
-        mine = str(job.folder / f"container-{number}" / "mine")
-        assert start.fits["given_folder"][1] == mine
-        assert f"Checkpoints lie in {mine}, which is lost with this container" in start.said
-    assert job.starts[1].batches("given_folder") == [4]
+        mine = job.folder / f"container-{number}" / "mine"
+        assert start.fits["given_folder"][1] == str(mine)
+        assert mine.readlink() == job.kept / "mine"
+        assert f"{mine} is a link to {job.kept / 'mine'}, which SageMaker keeps" in start.said
+    assert [start.batches("given_folder") for start in job.starts] == [[2], [2]]
+
+
+def test_a_folder_that_has_something_in_it_stays_and_is_named_as_lost(job: Job) -> None:
+    for number, start in enumerate(job.starts, 1):
+        taken = job.folder / f"container-{number}" / "taken"
+        assert not taken.is_symlink()
+        assert min(path.name for path in taken.iterdir()) == "epoch=0.ckpt"
+        assert f"Checkpoints lie in {taken}, which is lost with this container" in start.said
 
 
 def test_last_is_found_below_the_job_s_folder(job: Job) -> None:

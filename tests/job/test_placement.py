@@ -45,6 +45,16 @@ def test_too_small_an_np_of_sdk_v3_is_refused_with_the_option_that_repairs_it(
     assert f'MPI(process_count_per_node={processes}, mpi_additional_options=["-np", "{2 * processes}"])' in message
 
 
+def test_the_hint_for_a_remote_function_names_what_it_has(refusal: Callable[..., str]) -> None:
+    process = MODES["v3-remote-mpirun"].process("algo-1")
+    config = {**process.config, "hosts": ["algo-1", "algo-2"], "instance_groups": None}
+    message = refusal({**process.environ, "SM_HOSTS_LIST": "algo-1,algo-2"}, config)
+    assert "`@remote(use_mpirun=True)` gives mpirun the processes of one host" in message
+    assert "HINT: " in message
+    assert "use `@remote(use_torchrun=True)`" in message
+    assert "MPI()" not in message
+
+
 def test_an_np_of_sdk_v3_repaired_for_too_few_hosts_is_refused_with_the_right_one(refusal: Callable[..., str]) -> None:
     mode = replace(MODES["v3-mpi-repaired"], hosts=("algo-1", "algo-2", "algo-3"), groups={})
     process = Process(mode, mode.worlds[0], "algo-2", 7)

@@ -1,0 +1,41 @@
+"""Fabric without ``launch()``, which a script needs once several hosts train together, whatever its devices."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.patches import first_time
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def patch_fabric(module: ModuleType) -> None:
+    """Say why ``launch()`` is needed now: Lightning's error speaks of more than one device.
+
+    Args:
+        module: ``*fabric.fabric`` of either distribution.
+    """
+    fabric_class = module.Fabric
+    if not first_time(fabric_class, "launch"):
+        return
+    validate = fabric_class._validate_launched
+
+    @functools.wraps(validate)
+    def _validate_launched(fabric: Any) -> None:  # noqa: ANN401
+        try:
+            validate(fabric)
+        except RuntimeError as error:
+            environment = getattr(fabric.strategy, "cluster_environment", None)
+            if not isinstance(environment, SageMakerEnvironment) or environment.job.num_nodes == 1:
+                raise
+            raise RuntimeError(
+                f"Fabric was not launched, and {environment.job.num_nodes} hosts of this SageMaker job train together,"
+                f" also where each has one device: {environment.job!r}. HINT: call `fabric.launch()` right after"
+                " `Fabric(...)`; for hosts that work by themselves, Fabric(plugins=[LightningEnvironment()],"
+                " num_nodes=1)."
+            ) from error
+
+    fabric_class._validate_launched = _validate_launched
