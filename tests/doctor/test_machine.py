@@ -122,6 +122,7 @@ def test_a_malformed_checkpoint_configuration_is_a_finding(fake: Fake, tmp_path:
     config = tmp_path / "input" / "config"
     config.mkdir(parents=True)
     (config / "checkpointconfig.json").write_text("{}")
+    (config / "resourceconfig.json").write_text("{}")
     machine = probe_machine({"SAGEMAKER_BASE_DIR": str(tmp_path), "TRAINING_JOB_NAME": "digits"})
     (finding,) = of_kind(examine({}, tmp_path, machine), "checkpoints-unreadable")
     assert "checkpointconfig.json has no `LocalPath`" in finding.what
@@ -132,6 +133,7 @@ def test_the_checkpoint_folder_of_the_job_is_found(fake: Fake, tmp_path: Path) -
     config = tmp_path / "input" / "config"
     config.mkdir(parents=True)
     (config / "checkpointconfig.json").write_text(json.dumps({"LocalPath": str(tmp_path)}))
+    (config / "resourceconfig.json").write_text("{}")
     environ = {"SAGEMAKER_BASE_DIR": str(tmp_path), "TRAINING_JOB_NAME": "digits"}
     assert probe_machine(environ).checkpoint_folder == str(tmp_path)
 
