@@ -16,24 +16,22 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
-import signal
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import failure, processes
 from lightning_sagemaker.messages import log
+from lightning_sagemaker.peers import Hosts, Siblings
 from lightning_sagemaker.settings import seconds
-from lightning_sagemaker.store import PrefixStore, look, own_connection
+from lightning_sagemaker.store import PrefixStore, own_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from lightning_sagemaker.job import SageMakerJob
-    from lightning_sagemaker.store import Store
 
 VARIABLE = "LIGHTNING_SAGEMAKER_HEARTBEAT"
 _DEFAULT_LIMIT = 300.0  # seconds of silence after which the job ends
@@ -82,7 +80,7 @@ def start(job: SageMakerJob, rank: int, world_size: int) -> None:
     store.set(f"process/{rank}", f"{os.getpid()} {processes.start_of(os.getpid())}")
     first = rank - job.local_rank
     others = [first + (job.local_rank + step) % per_host for step in range(1, per_host)]
-    _current = Heartbeat(job, _Siblings(store, others), _Hosts(job, store) if counts else None, limit)
+    _current = Heartbeat(job, Siblings(store, others), Hosts(job, store) if counts else None, limit)
     failure.on_lost_connection(_current.explain_lost_connection)
     atexit.register(_current.stop)
 
@@ -97,97 +95,6 @@ def tell_step(step: Callable[[], int | None]) -> None:
     _step = step
 
 
-@dataclass(frozen=True)
-class _Process:
-    """Another process of this host."""
-
-    rank: int
-    pid: int
-    start: str | None
-
-    def is_stopped(self) -> bool:
-        return processes.is_stopped(self.pid) and processes.start_of(self.pid) == self.start
-
-    def has_ended(self) -> bool:
-        return processes.has_ended(self.pid, self.start)
-
-    def kill(self) -> None:
-        """End it: a stopped process obeys nothing else, and its launcher waits for it."""
-        with suppress(OSError):
-            os.kill(self.pid, signal.SIGKILL)
-
-
-class _Siblings:
-    """The other processes of this host, beginning with the next one; each is known once it has told its number.
-
-    Nobody waits for one that never does: it was killed before, or its heartbeat is off.
-    """
-
-    def __init__(self, store: Store, ranks: Sequence[int]) -> None:
-        self._store = store
-        self._ranks = ranks
-        self.known: dict[int, _Process] = {}
-
-    def look(self) -> None:
-        """Ask the store for those that are not known; may hang where the store's host is cut off."""
-        for rank in self.missing():
-            if (told := look(self._store, f"process/{rank}")) is not None:
-                number, _, start = told.decode().partition(" ")
-                self.known[rank] = _Process(rank, int(number), start)
-
-    def missing(self) -> list[int]:
-        return [rank for rank in self._ranks if rank not in self.known]
-
-    @property
-    def next(self) -> _Process | None:
-        """The one that this process looks after."""
-        return self.known.get(self._ranks[0]) if self._ranks else None
-
-
-class _Hosts:
-    """What the hosts tell each other at the store. Each method may hang where the store's host is cut off."""
-
-    def __init__(self, job: SageMakerJob, store: Store) -> None:
-        self._store = store
-        self._here = job.node_rank
-        self._next = (job.node_rank + 1) % job.num_nodes
-        self._beats = 0
-        self.next_name = ""
-        self.next_step = ""
-        self.next_left = False
-        self.heard: float | None = None  # when the next host was, by the observer's clock; None before the first time
-        self.answered = 0.0  # when the store was
-        self.ended = ""  # why another host has ended the job
-        store.set(f"name/{self._here}", job.current_host)
-
-    def exchange(self, now: float) -> None:
-        """Count, and see whether the next host did.
-
-        Args:
-            now: Time by the observer's clock.
-        """
-        store, then = self._store, self._beats
-        store.add(f"beats/{self._here}", 1)
-        store.set(f"step/{self._here}", _step_in_words(_step()))
-        self._beats = store.add(f"beats/{self._next}", 0)
-        if self._beats != then:
-            self.heard = now
-            self.next_name = self.next_name or store.get(f"name/{self._next}").decode()
-            self.next_step = store.get(f"step/{self._next}").decode()
-        self.next_left = look(store, f"left/{self._next}") is not None
-        self.ended = (look(store, "ended") or b"").decode() or self.ended
-        self.answered = now
-
-    def leave(self) -> None:
-        """Say that this host's silence is no alarm from now on."""
-        self._store.set(f"left/{self._here}", "")
-
-    def end(self, text: str) -> None:
-        """Let the others end too."""
-        with suppress(RuntimeError):  # they have no store any more, and learn of it in their own way
-            self._store.set("ended", text)
-
-
 class Heartbeat:
     """Two threads of one process: one talks to the store, which may hang; one looks at the clock, which does not.
 
@@ -198,7 +105,7 @@ class Heartbeat:
         limit: Seconds of silence after which the job ends.
     """
 
-    def __init__(self, job: SageMakerJob, siblings: _Siblings, hosts: _Hosts | None, limit: float) -> None:
+    def __init__(self, job: SageMakerJob, siblings: Siblings, hosts: Hosts | None, limit: float) -> None:
         self._job = job
         self._siblings = siblings
         self._hosts = hosts
@@ -235,7 +142,7 @@ class Heartbeat:
             while self._siblings.missing() or self._hosts is not None:
                 self._siblings.look()
                 if self._hosts is not None:
-                    self._hosts.exchange(self._awake)
+                    self._hosts.exchange(self._awake, _step_in_words(_step()))
                 if self._leaving.wait(self._interval):
                     break
             if self._hosts is None:
@@ -267,7 +174,7 @@ class Heartbeat:
         if text := self._weigh(what, silence, self._stopped, _step_in_words(_step())):
             self._end(text)
 
-    def _look_at_hosts(self, hosts: _Hosts) -> None:
+    def _look_at_hosts(self, hosts: Hosts) -> None:
         here, now, text = self._job.current_host, self._awake, hosts.ended
         unanswered = now - hosts.answered
         if unanswered >= self._silent:  # then nothing is known of the next host either

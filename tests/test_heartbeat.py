@@ -20,7 +20,8 @@ import pytest
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
 from lightning_sagemaker import heartbeat, processes
-from lightning_sagemaker.heartbeat import Heartbeat, _Hosts, _Siblings
+from lightning_sagemaker.heartbeat import Heartbeat
+from lightning_sagemaker.peers import Hosts, Siblings
 from lightning_sagemaker.store import TCPStore
 
 if TYPE_CHECKING:
@@ -144,11 +145,11 @@ def start(job: SageMakerJob) -> Iterator[Callable[..., Heartbeat]]:
     """Start heartbeats that are stopped in the end."""
     started: list[Heartbeat] = []
 
-    def start(limit: float, sibling: int | None = None, hosts: _Hosts | None = None) -> Heartbeat:
+    def start(limit: float, sibling: int | None = None, hosts: Hosts | None = None) -> Heartbeat:
         told, ranks = HashStore(), [] if sibling is None else [1]
         if sibling:  # 0 has not told it
             told.set("process/1", f"{sibling} {processes.start_of(sibling)}")
-        started.append(Heartbeat(job, _Siblings(told, ranks), hosts, limit))
+        started.append(Heartbeat(job, Siblings(told, ranks), hosts, limit))
         return started[-1]
 
     yield start
@@ -198,23 +199,23 @@ def test_a_rank_that_never_tells_its_number_is_named_and_waited_for_by_nobody(
 
 
 def test_time_in_which_the_observer_did_not_run_counts_for_nobody(
-    start: Callable[..., Heartbeat], hosts: _Hosts, neighbour: _Hosts, ended: list[int], caplog: Caplog
+    start: Callable[..., Heartbeat], hosts: Hosts, neighbour: Hosts, ended: list[int], caplog: Caplog
 ) -> None:
-    neighbour.exchange(0.0)
+    neighbour.exchange(0.0, "at step 1")
     start(3, hosts=hosts)
     while hosts.heard is None:
         time.sleep(0.01)
     ctypes.PyDLL(None).sleep(4)  # holds Python's lock, as a C extension may
-    neighbour.exchange(0.0)
+    neighbour.exchange(0.0, "at step 1")
     time.sleep(1)
     assert ended == []
     assert "silent" not in caplog.text
 
 
 @pytest.fixture
-def neighbour(job: SageMakerJob, store: TCPStore) -> _Hosts:
+def neighbour(job: SageMakerJob, store: TCPStore) -> Hosts:
     """The next host, which counts when the test says so."""
-    return _Hosts(replace(job, node_rank=1, current_host="algo-1"), store)
+    return Hosts(replace(job, node_rank=1, current_host="algo-1"), store)
 
 
 def connect(store: TCPStore) -> TCPStore:
@@ -222,31 +223,31 @@ def connect(store: TCPStore) -> TCPStore:
 
 
 @pytest.fixture
-def hosts(job: SageMakerJob, store: TCPStore) -> _Hosts:
-    return _Hosts(job, connect(store))
+def hosts(job: SageMakerJob, store: TCPStore) -> Hosts:
+    return Hosts(job, connect(store))
 
 
 def test_a_host_that_counts_no_more_is_named_and_ends_the_job_on_all_hosts(
-    start: Callable[..., Heartbeat], hosts: _Hosts, neighbour: _Hosts, ended: list[int], caplog: Caplog
+    start: Callable[..., Heartbeat], hosts: Hosts, neighbour: Hosts, ended: list[int], caplog: Caplog
 ) -> None:
-    neighbour.exchange(0.0)
+    neighbour.exchange(0.0, "at step 1")
     start(3, hosts=hosts)
     wait_for_line(caplog, "algo-1 has gone silent: nothing is heard of its processes on algo-2, since ")
     wait_for_line(caplog, "The job is ended.")
     deadline = time.monotonic() + 20
     while not ended:
         assert time.monotonic() < deadline
-    neighbour.exchange(0.0)
+    neighbour.exchange(0.0, "at step 1")
     assert set(ended) == {1}
     assert neighbour.ended.startswith("algo-1 has gone silent")
 
 
 def test_a_host_that_said_it_leaves_or_never_counted_is_no_silence(
-    start: Callable[..., Heartbeat], hosts: _Hosts, neighbour: _Hosts, ended: list[int], caplog: Caplog
+    start: Callable[..., Heartbeat], hosts: Hosts, neighbour: Hosts, ended: list[int], caplog: Caplog
 ) -> None:
     start(2, hosts=hosts)
     time.sleep(3)
-    neighbour.exchange(0.0)
+    neighbour.exchange(0.0, "at step 1")
     neighbour.leave()
     time.sleep(3)
     assert ended == []
@@ -257,7 +258,7 @@ def test_the_end_of_the_store_is_no_silence(
     start: Callable[..., Heartbeat], job: SageMakerJob, ended: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=20))
-    start(2, hosts=_Hosts(job, connect(store)))
+    start(2, hosts=Hosts(job, connect(store)))
     time.sleep(1)
     del store
     time.sleep(3)
