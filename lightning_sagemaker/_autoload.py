@@ -67,6 +67,7 @@ _MODULES = {
     )
     for package in packages
 }
+_unfinished: list[ModuleType] = []
 
 
 def autoload() -> None:
@@ -79,9 +80,22 @@ def autoload() -> None:
             return
         sys.meta_path.insert(0, _LightningFinder())
         for name in _MODULES.keys() & sys.modules.keys():
-            _activate(sys.modules[name])
+            module = sys.modules[name]
+            if getattr(module.__spec__, "_initializing", False):  # it is what imports torch right now
+                _unfinished.append(module)
+            else:
+                _activate(module)
     except Exception:  # noqa: BLE001 - `import torch` must not fail because of a plugin
         _complain("lightning-sagemaker could not be loaded.")
+
+
+def activate_unfinished() -> None:
+    """Serve modules that were half-imported when torch called: ``lightning.fabric.fabric``, where that imports torch.
+
+    Called when a Trainer or Fabric is made, before anything of theirs can be used.
+    """
+    while _unfinished:
+        _activate(_unfinished.pop())
 
 
 def _is_switched_off() -> bool:

@@ -151,7 +151,9 @@ def _without_launcher(environ: Mapping[str, str], resources: Resources, hosts: t
                 f" together: {some(hosts)}. HINT: remove `NODE_RANK` from the job's environment and from your entry"
                 " script: it is derived from the job."
             )
-        node_rank = given
+        order = list(hosts)  # as far as it is known here
+        order[node_rank], order[given] = order[given], order[node_rank]
+        hosts, node_rank = tuple(order), given
     local_rank, world_size = lightning_local_rank(environ), _number(environ, "WORLD_SIZE")
     if local_rank is None or world_size is None:
         # Not SM_NUM_NEURONS: no accelerator of Lightning's uses Neuron cores, so each would be a process on the CPU.

@@ -13,6 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker._autoload import activate_unfinished
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.chosen_world import ChosenWorld, check_chosen_world
 from lightning_sagemaker.environment import SageMakerEnvironment, is_started_by_rank, register_virtual_subclass
@@ -56,6 +57,7 @@ def patch_connector(module: ModuleType) -> None:
 
     @functools.wraps(choose_environment)
     def choose_and_init_cluster_environment(connector: Any) -> Any:  # noqa: ANN401
+        activate_unfinished()
         environment = _environment_of(connector, module)
         if environment is None:
             rank_zero.restore()

@@ -86,7 +86,7 @@ def fork(result: Path) -> int:
 def newest_by_loading() -> int:
     """Steps of the newest checkpoint that torch can load, told without the code under test."""
     # torch raises where half a file has a whole one's name.
-    steps = (int(torch.load(path, weights_only=False)["global_step"]) for path in CHECKPOINTS.glob("*.ckpt"))
+    steps = (int(torch.load(path, weights_only=False)["global_step"]) for path in CHECKPOINTS.rglob("*.ckpt"))
     return max(steps, default=0)
 
 
@@ -96,7 +96,7 @@ def resumed_from() -> int:
 
 
 def drafts() -> set[Path]:
-    return set(CHECKPOINTS.glob(".*.part"))
+    return set(CHECKPOINTS.rglob(".*.part"))
 
 
 def kill_while_writing(pid: int, left: set[Path], chance: random.Random) -> bool:
