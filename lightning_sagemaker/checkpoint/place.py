@@ -125,10 +125,16 @@ def say_where(trainer: Any, folder: str) -> None:  # noqa: ANN401
         trainer: A Trainer of either distribution.
         folder: Where they lie.
     """
-    stock, root = stock_place(trainer), checkpoint_folder()
-    if folder in _said or root is None:
+    if folder in _said:
         return
     _said.add(folder)
+    try:
+        stock, root = stock_place(trainer), checkpoint_folder()
+    except ValueError as error:  # nobody asked for that file, so training goes on without it
+        log.warning("Whether checkpoints in %s are lost with this container is unknown: %s", folder, error)
+        return
+    if root is None:
+        return
     if is_lost(folder):
         if checkpoint_config().is_file() and is_on("checkpoint_hint"):
             log.warning(

@@ -106,3 +106,13 @@ def test_a_folder_that_is_lost_is_said_once_where_the_job_has_a_checkpoint_confi
     monkeypatch.setenv("LIGHTNING_SAGEMAKER_DISABLE", "checkpoint_hint")
     say_where(trainer(), str(code / "other"))
     assert len(caplog.records) == 1
+
+
+def test_a_malformed_configuration_is_a_line_and_no_error(
+    job: Path, base: Path, code: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert job.is_dir()
+    (base / "input" / "config" / "checkpointconfig.json").write_text("{")
+    caplog.set_level("WARNING")
+    say_where(trainer(), str(code / "whatever"))
+    assert "are lost with this container is unknown: " in caplog.text
