@@ -1,4 +1,4 @@
-"""Two ranks of a host that load checkpoints, in one launch; prints, by situation, what each of them saw."""
+"""Two ranks of a host that load checkpoints, in one launch; each writes what it saw, by situation, to seen-RANK.json."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ if __name__ == "__main__":
     first = trainer(1, default_root_dir="run")
     first.fit(BoringModel())
     first.save_checkpoint("first.ckpt")
-    print("RANK", RANK, "first", json.dumps(first.global_step), flush=True)
+    seen: dict[str, object] = {"first": first.global_step}
     situations: tuple[Callable[[], object], ...] = (own_copies, different, foreign)
     for situation in situations if sys.argv[3:] else (undirected,):
         try:
-            seen: object = situation()
+            seen[situation.__name__] = situation()
         except ValueError as error:
-            seen = str(error)
-        print("RANK", RANK, situation.__name__, json.dumps(seen), flush=True)
+            seen[situation.__name__] = str(error)
+    Path(f"seen-{RANK}.json").write_text(json.dumps(seen), encoding="utf-8")
