@@ -1,4 +1,4 @@
-"""Two ranks of a host that load checkpoints, in one launch; each writes what it saw, by situation, to seen-RANK.json."""
+"""Two ranks of a host that load checkpoints, in one launch; each writes what it saw, by situation: seen-RANK.json."""
 
 from __future__ import annotations
 
@@ -68,6 +68,6 @@ if __name__ == "__main__":
     for situation in situations if sys.argv[3:] else (undirected,):
         try:
             seen[situation.__name__] = situation()
-        except ValueError as error:
+        except ValueError as error:  # noqa: PERF203 - a situation may end so
             seen[situation.__name__] = str(error)
     Path(f"seen-{RANK}.json").write_text(json.dumps(seen), encoding="utf-8")
