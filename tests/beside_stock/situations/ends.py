@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
@@ -27,6 +28,8 @@ class Does(Callback):
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step == 2:
             self.action()
+        elif trainer.global_step > 2:
+            time.sleep(1)  # a batch as long as real ones: a signal that is told to a thread finds the training at work
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         del trainer, pl_module
