@@ -64,7 +64,8 @@ CHANGES = (
     Change(
         "environment",
         "each host trains by itself, or waits for others in vain, unless the script gives ranks and `num_nodes`",
-        "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error",
+        "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error;"
+        " each rank sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that processes which it starts know that they are no ranks",
         "job",
         "where the script, SLURM or LSF chose no cluster environment",
         "num_nodes=...",
