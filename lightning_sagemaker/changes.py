@@ -65,7 +65,7 @@ CHANGES = (
         "environment",
         "each host trains by itself, or waits for others in vain, unless the script gives ranks and `num_nodes`",
         "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error;"
-        " each rank sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that processes which it starts know that they are no ranks",
+        " each rank sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that what it starts knows that it is no rank",
         "job",
         "where the script, SLURM or LSF chose no cluster environment",
         "num_nodes=...",
