@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -56,3 +57,11 @@ def make_job() -> MakeJob:
         return replace(_JOB, **changes)  # type: ignore[arg-type]
 
     return make_job
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

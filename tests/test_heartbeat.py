@@ -202,12 +202,15 @@ def test_time_in_which_the_observer_did_not_run_counts_for_nobody(
     start: Callable[..., Heartbeat], hosts: Hosts, neighbour: Hosts, ended: list[int], caplog: Caplog
 ) -> None:
     neighbour.exchange(0.0, "at step 1")
-    start(3, hosts=hosts)
+    start(10, hosts=hosts)  # 5 s are named
     while hosts.heard is None:
         time.sleep(0.01)
-    ctypes.PyDLL(None).sleep(4)  # holds Python's lock, as a C extension may
-    neighbour.exchange(0.0, "at step 1")
-    time.sleep(1)
+    ctypes.PyDLL(None).sleep(11)  # holds Python's lock, as a C extension may
+    heard = {hosts.heard}
+    while len(heard) < 3:  # the observer has looked since, and told the time again
+        neighbour.exchange(0.0, "at step 1")
+        heard.add(hosts.heard)
+        time.sleep(0.05)
     assert ended == []
     assert "silent" not in caplog.text
 

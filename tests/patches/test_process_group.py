@@ -25,7 +25,7 @@ FABRICS = [
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, free_port: int) -> Run:
     """Run code in a job of one process."""
     (tmp_path / "input" / "config").mkdir(parents=True)
     (tmp_path / "input" / "config" / "resourceconfig.json").write_text(
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> Run:
         job = {"TRAINING_JOB_NAME": "digits", "SAGEMAKER_BASE_DIR": str(tmp_path), "MASTER_ADDR": "127.0.0.1"}
         return subprocess.run(
             [sys.executable, *command, str(path)],
-            env=plain | job | {"MASTER_PORT": "29470"} | environ,
+            env=plain | job | {"MASTER_PORT": str(free_port)} | environ,
             capture_output=True,
             text=True,
             timeout=200,
@@ -84,7 +84,7 @@ dist.init_process_group = lambda *args, **options: (given.append(options), init(
 Fabric(accelerator="cpu", devices=1, strategy="ddp", plugins=[{environment}()]).launch()
 print("store" in given[0])
 """
-    done = run(code, **WORLD, GROUP_WORLD_SIZE="1", TORCHELASTIC_RUN_ID="none", MASTER_PORT="29471")
+    done = run(code, **WORLD, GROUP_WORLD_SIZE="1", TORCHELASTIC_RUN_ID="none")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["False"], done.stderr
 
@@ -98,9 +98,9 @@ print(hasattr(StaticTCPRendezvous.next_rendezvous, "__wrapped__"))
     assert run(code, TRAINING_JOB_NAME="").stdout.split() == ["False"]
 
 
-def test_an_agent_of_a_single_host_makes_its_store_as_ever() -> None:
+def test_an_agent_of_a_single_host_makes_its_store_as_ever(free_port: int) -> None:
     meeting = importlib.import_module("lightning_sagemaker.reachability.meeting")
-    assert meeting.meet_agents("127.0.0.1", 29472, 0, 1, timedelta(seconds=5)) is None
+    assert meeting.meet_agents("127.0.0.1", free_port, 0, 1, timedelta(seconds=5)) is None
 
 
 def test_the_step_of_a_trainer_is_known_to_the_heartbeat_and_the_trainer_is_not_kept_alive(run: Run) -> None:

@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-@pytest.fixture
 def open_port() -> Iterator[int]:
     """A port on which somebody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
