@@ -1,4 +1,4 @@
-"""What one ``self.log(..., sync_dist=True)`` costs: steps with many metrics against steps with none."""
+"""What one ``self.log(..., sync_dist=True)`` costs: steps with many metrics against steps with none, and local ones."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from benchmarks.workers.training import trainer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+KINDS = (None, False, True)  # of steps, in turn: nothing is logged, or metrics with this `sync_dist`
 WARM_UP = 5  # steps of each kind that are not counted
 
 
 class Logging(L.LightningModule):
-    """A tiny network; every other step logs, so that both kinds of step meet the same disturbances."""
+    """A tiny network; the kinds of steps take turns, so that all meet the same disturbances."""
 
     def __init__(self, settings: Mapping[str, Any], clock: Clock) -> None:
         super().__init__()
@@ -30,12 +31,13 @@ class Logging(L.LightningModule):
         self.seconds: list[float] = []
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        """Loss; in odd steps also the metrics."""
+        """Loss; in two kinds of steps also the metrics."""
         loss: torch.Tensor = self.net(batch).square().mean()
-        if batch_idx % 2:
+        sync_dist = KINDS[batch_idx % len(KINDS)]
+        if sync_dist is not None:
             value = loss.detach()
             for name in self.names:
-                self.log(name, value, sync_dist=True)
+                self.log(name, value, sync_dist=sync_dist)
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -56,16 +58,18 @@ def main() -> None:
     planned, path = results.arguments()
     settings = planned.settings
     torch.manual_seed(settings["seed"])
-    batches: Any = [torch.randn(4, 8) for _ in range(2 * settings["steps"] + 1)]
+    batches: Any = [torch.randn(4, 8) for _ in range(len(KINDS) * settings["steps"] + 1)]
     module = Logging(settings, Clock())
     trainer(settings, max_epochs=1).fit(module, DataLoader(batches, batch_size=None))
 
     def combine(_: str, steps: results.Steps, __: list[dict[str, float]]) -> dict[str, float]:
         seconds = slowest_rank(steps)
-        silent, logged = (float(median(seconds[kind::2][WARM_UP:])) for kind in (0, 1))
+        silent, local, logged = (float(median(seconds[kind :: len(KINDS)][WARM_UP:])) for kind in range(len(KINDS)))
         return {
             "sync_dist_per_metric_seconds": (logged - silent) / settings["metrics"],
+            "reduction_per_metric_seconds": (logged - local) / settings["metrics"],  # without Lightning's bookkeeping
             "step_without_metrics": silent,
+            "step_with_local_metrics": local,
             "step_with_metrics": logged,
         }
 

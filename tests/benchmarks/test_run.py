@@ -56,8 +56,11 @@ def test_logging_is_measured_with_and_without_metrics_on_stock_and_on_ours(tmp_p
     launches = read(samples)
     assert {launch.arm for launch in launches} == {"native", "native again", "smddp"}
     for launch in launches:
-        assert launch.numbers["step_with_metrics"] > launch.numbers["step_without_metrics"] > 0
-        assert {len(steps) for steps in launch.steps} == {40}
+        silent, local, reduced = (
+            launch.numbers[f"step_{kind}metrics"] for kind in ("without_", "with_local_", "with_")
+        )
+        assert reduced > local > silent > 0
+        assert {len(steps) for steps in launch.steps} == {60}
         assert launch.environment.launcher == "torchrun"
 
 
