@@ -1,15 +1,41 @@
-# `make demo` and `make test` do all their own set-up, from a bare clone.
-.PHONY: demo test lint types oldest wheel-suite docs bench bench-full clean
+# Every target does its own set-up, in .venv, from a bare clone on a machine with Python 3.11 or newer; what Debian has
+# and the machine lacks is installed by apt-get when root, and named otherwise. CONTRIBUTING.md says which target when.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.PHONY: demo check test test-all lint types docs lightning oldest python wheel-suite bench bench-full clean
+
+PYTHON ?= python3
+WORKERS ?= 3
+VERSION ?= 2.2.5
+DISTRIBUTION ?= lightning
+PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
+INSTALL := install -q -c constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 demo: .venv/.demo
 	.venv/bin/lightning-sagemaker simulate --hosts 2 --processes-per-host 2 --distribution torch_distributed \
 	    examples/digits/train.py -- --epochs 5
 
-test: .venv/.dev
-	.venv/bin/python -m pytest -n 3 --dist loadgroup
-	PYTHONPATH=. .venv/bench/bin/python -m pytest tests/benchmarks
+# While you work: no training, two minutes.
+check: lint types .venv/.dev
+	.venv/bin/python $(PYTEST) -m "not training and not nightly"
 	.venv/bin/python scripts/launch_table.py --check
 	.venv/bin/python scripts/changes_table.py --check
+
+# What a release must pass.
+test: .venv/.dev .venv/.sdk .venv/.bench
+	.venv/bin/python $(PYTEST) -m "not nightly"
+	PYTHONPATH=. .venv/bench/bin/python -m pytest -m "not nightly" tests/benchmarks
+	.venv/bin/python scripts/launch_table.py --check
+	.venv/bin/python scripts/changes_table.py --check
+
+# Also the long drills, and the cases that differ from others in numbers only.
+test-all: .venv/.dev .venv/.sdk .venv/.bench
+	export LIGHTNING_SAGEMAKER_FULL=1
+	.venv/bin/python $(PYTEST)
+	PYTHONPATH=. .venv/bench/bin/python -m pytest tests/benchmarks
 
 lint: .venv/.dev
 	.venv/bin/ruff check
@@ -19,23 +45,149 @@ types: .venv/.dev
 	.venv/bin/mypy
 	.venv/bin/pyright --pythonpath .venv/bin/python
 
-oldest: .venv/.dev
-	.venv/bin/nox -R -s oldest
-
-wheel-suite:
-	sh scripts/wheel_suite.sh
-
-bench: .venv/.dev
-	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python
-
-bench-full: .venv/.dev
-	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python --full
-
 docs: .venv/.docs
 	.venv/docs/bin/python -m sphinx --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
 
-.venv/.demo .venv/.dev .venv/.docs: pyproject.toml constraints.txt scripts/setup.sh
-	sh scripts/setup.sh $(patsubst .%,%,$(notdir $@))
+bench: .venv/.dev .venv/.bench
+	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python
+
+bench-full: .venv/.dev .venv/.bench
+	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python --full
+
+# What touches Lightning, with one version of one distribution: make lightning VERSION=2.4.0 DISTRIBUTION=pytorch-lightning
+LIGHTNING := .venv/$(DISTRIBUTION)-$(VERSION)
+lightning: $(LIGHTNING)/.ready
+	$(LIGHTNING)/bin/python $(PYTEST) -m "not nightly" tests/test_autoload.py tests/patches tests/test_environment.py \
+	    tests/launch/test_launch_modes.py tests/checkpoint tests/smddp/test_log_reduction.py tests/smddp/test_strategies.py \
+	    tests/smddp/test_training.py tests/test_ending.py tests/test_termination.py
+
+# What CI adds to the newest: the oldest `lightning`, and `pytorch_lightning`, which it requires.
+oldest:
+	$(MAKE) lightning VERSION=2.2.5 DISTRIBUTION=lightning
+
+# The wheel with another Python: jobs are read and simulated without torch; then it trains. make python PYTHON=python3.13
+python: | .venv/.torch
+	work=build/$(notdir $(PYTHON))
+	rm -rf "$$work" && mkdir -p "$$work"
+	.venv/bin/pip wheel -q --no-deps --wheel-dir "$$work" .
+	$(PYTHON) -m venv "$$work/venv"
+	"$$work/venv/bin/pip" install -q filelock hypothesis psutil pytest pytest-timeout "$$work"/*.whl --no-deps
+	"$$work/venv/bin/pip" install -q iniconfig packaging pluggy pygments sortedcontainers exceptiongroup tomli typing-extensions
+	"$$work/venv/bin/python" -m pytest -q tests/job tests/locking/test_once_per_node.py
+	"$$work/venv/bin/lightning-sagemaker" simulate --hosts 2 tests/programs/who_am_i.py
+	"$$work/venv/bin/pip" $(INSTALL) torch
+	"$$work/venv/bin/pip" $(INSTALL) lightning
+	"$$work/venv/bin/lightning-sagemaker" simulate --hosts 2 --distribution torch_distributed examples/fabric/train.py
+	"$$work/venv/bin/lightning-sagemaker" simulate --hosts 2 examples/download/train.py
+
+# Before a release: the wheel as built passes the suite, and the suite takes 95 % of its branches. In a clone of its own,
+# from which the sources of the package are removed. Processes in containers, under mpirun and on test hosts inherit
+# nothing: the environments themselves start the counting.
+wheel-suite:
+	work=$(CURDIR)/build/wheel-suite
+	rm -rf "$$work" && mkdir -p "$$work/data"
+	git clone -q . "$$work/clone"
+	cd "$$work/clone"
+	$(MAKE) .venv/.dev .venv/.sdk .venv/.bench
+	.venv/bin/python -m build --outdir "$$work/dist"
+	.venv/bin/pip uninstall -qy lightning-sagemaker
+	.venv/bin/pip $(INSTALL) coverage "$$work"/dist/*.whl
+	for line in v2 v3; do .venv/sdk/$$line/bin/pip $(INSTALL) --no-deps coverage "$$work"/dist/*.whl; done
+	rm -r lightning_sagemaker lightning_sagemaker.pth
+	export LIGHTNING_SAGEMAKER_DIST="$$work/dist"  # for the tests of the files themselves
+	purelib() { "$$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+	export COVERAGE_PACKAGE="$$(purelib .venv/bin/python)/lightning_sagemaker" COVERAGE_FILES="$$work/data/coverage"
+	export COVERAGE_PROCESS_START="$$work/clone/pyproject.toml"
+	for python in .venv/bin/python .venv/sdk/v2/bin/python .venv/sdk/v3/bin/python; do
+	    for name in COVERAGE_PACKAGE COVERAGE_FILES COVERAGE_PROCESS_START; do
+	        echo "import os; os.environ.setdefault('$$name', '$${!name}')"
+	    done >"$$(purelib $$python)/count_branches.pth"
+	    echo 'import coverage; coverage.process_startup()' >>"$$(purelib $$python)/count_branches.pth"
+	done
+	.venv/bin/python $(PYTEST)
+	rm "$$(purelib .venv/bin/python)/count_branches.pth"
+	.venv/bin/coverage combine -q "$$work/data" 2>"$$work/combine.log"  # names killed processes
+	.venv/bin/coverage report
 
 clean:
-	rm -rf .venv .nox build dist
+	rm -rf .venv build dist
+
+# Set-up.
+
+define DEBIAN
+debian() {
+    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$$@"
+    else
+        echo "HINT: as root, run: apt-get install $$*" >&2
+        return 1
+    fi
+}
+endef
+
+.venv/.pip:
+	$(DEBIAN)
+	rm -rf .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; debian python3-venv && $(PYTHON) -m venv .venv; }
+	.venv/bin/pip install -q 'pip>=25.1'  # knows dependency groups
+	touch $@
+
+# First and by itself: a range asked for by another package would bring another build.
+.venv/.torch: constraints.txt | .venv/.pip
+	.venv/bin/pip $(INSTALL) torch
+	touch $@
+
+.venv/.demo: pyproject.toml constraints.txt | .venv/.torch
+	.venv/bin/pip $(INSTALL) --group demo -e .
+	touch $@
+
+# Test hosts run the real toolkit: Open MPI 4, whose flags it uses, and sshd; RUNLEVEL keeps sshd from being started. The
+# toolkit has no wheel, and compiles one small extension. Of sagemaker-train only the container drivers are used, and
+# those need nothing; its requirements weigh 1.2 GB.
+.venv/.dev: .venv/.demo
+	$(DEBIAN)
+	command -v gcc >/dev/null || debian gcc libc6-dev python3-dev || true
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	    PATH="$$PATH:/usr/sbin"
+	    if ! { command -v sshd && command -v nft && command -v tc && [ -x /usr/bin/mpirun ]; } >/dev/null; then
+	        RUNLEVEL=1 debian openmpi-bin openssh-server openssh-client iproute2 nftables || true
+	    fi
+	fi
+	.venv/bin/pip $(INSTALL) --group dev
+	.venv/bin/pip $(INSTALL) --no-deps sagemaker-train
+	touch $@
+
+# The benchmark program has an environment of its own: where matplotlib is, Lightning imports it, at 0.5 s a process.
+.venv/.bench: pyproject.toml constraints.txt | .venv/.pip
+	[ -x .venv/bench/bin/pip ] || $(PYTHON) -m venv .venv/bench
+	.venv/bench/bin/pip $(INSTALL) numpy scipy matplotlib tqdm psutil pytest pytest-timeout pytest-randomly
+	touch $@
+
+# Both lines of SageMaker's SDK, which no environment holds together, and a server that plays AWS. Of v3 what
+# ModelTrainer needs: the rest of these distributions weighs gigabytes.
+.venv/.sdk: constraints.txt | .venv/.pip
+	for line in v2 v3; do [ -x .venv/sdk/$$line/bin/pip ] || $(PYTHON) -m venv .venv/sdk/$$line; done
+	.venv/sdk/v2/bin/pip install -q 'sagemaker==2.257.7' 'moto[server]==5.2.5'
+	.venv/sdk/v3/bin/pip install -q 'sagemaker-core==2.27.0' 'graphene>=3,<4' nest_asyncio jinja2
+	.venv/sdk/v3/bin/pip install -q --no-deps 'sagemaker-train==1.27.0' 'sagemaker==3.27.0'
+	touch $@
+
+# Neither torch nor Lightning: docs/conf.py does without.
+.venv/.docs: pyproject.toml constraints.txt | .venv/.pip
+	[ -x .venv/docs/bin/python ] || $(PYTHON) -m venv --without-pip .venv/docs
+	.venv/bin/pip --python .venv/docs/bin/python $(INSTALL) --group docs
+	touch $@
+
+# `lightning` requires `pytorch-lightning` of any version: both are of the one under test. 2.2 and 2.3 import pkg_resources.
+$(LIGHTNING)/.ready: pyproject.toml constraints.txt | .venv/.pip
+	[ -x $(LIGHTNING)/bin/python ] || $(PYTHON) -m venv --without-pip $(LIGHTNING)
+	pip="$(CURDIR)/.venv/bin/pip --python $(LIGHTNING)/bin/python install -q -c $(LIGHTNING)/constraints.txt"
+	{ grep -v lightning constraints.txt
+	  echo 'lightning==$(VERSION)'
+	  echo 'pytorch-lightning==$(VERSION)'
+	  echo '$(if $(filter 2.2.% 2.3.%,$(VERSION)),setuptools<81)'
+	} >$(LIGHTNING)/constraints.txt
+	$$pip torch
+	$$pip setuptools $(DISTRIBUTION) --group matrix
+	$$pip --no-deps --no-build-isolation -e .
+	touch $@

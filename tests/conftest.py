@@ -11,6 +11,8 @@ import pytest
 
 from lightning_sagemaker import SageMakerJob
 
+from . import leftovers
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 # They have an environment of their own, in which `make test` runs them.
 collect_ignore = [] if importlib.util.find_spec("matplotlib") else ["benchmarks"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    config.pluginmanager.register(leftovers, "leftovers")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

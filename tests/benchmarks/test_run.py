@@ -17,7 +17,7 @@ from benchmarks.samples import read
 if TYPE_CHECKING:
     from benchmarks.samples import Launch
 
-# The environment that has torch and Lightning lies around that of the harness: scripts/setup.sh.
+# The environment that has torch and Lightning lies around that of the harness: Makefile.
 PYTHON = Path(sys.prefix).parent / "bin" / "python"
 
 

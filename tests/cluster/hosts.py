@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from ..leftovers import PREFIX  # noqa: TID252 - importmode=importlib
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
@@ -170,7 +172,7 @@ class Cluster:
         self.folder = folder
         self.shared = folder / "shared"  # at the same place on all hosts
         self.shared.mkdir()
-        self.name = f"t{os.getpid() % 100000}x{next(_clusters)}"
+        self.name = f"{PREFIX}{next(_clusters)}"
         self.hosts = {name: Host(self, name, number) for number, name in enumerate(names, 1)}
 
     def __getitem__(self, name: str) -> Host:

@@ -33,7 +33,7 @@ def sdk_python(sdk: str) -> Path:
     """Python of the environment that has a line of the SDK, and moto."""
     python = Path(sys.prefix, "sdk", sdk, "bin", "python")
     if not python.exists():
-        require(f"no environment with SageMaker's SDK {sdk}; scripts/setup.sh makes them")
+        require(f"no environment with SageMaker's SDK {sdk}; `make test` makes them")
     return python
 
 

@@ -57,7 +57,7 @@ def gather(aws: Aws, *arguments: object, **environ: str) -> Run:
     """Run `gather`."""
     python = Path(sys.prefix, "bench", "bin", "python")
     if not python.exists():
-        require("no environment of the benchmark harness; scripts/setup.sh makes it")
+        require("no environment of the benchmark harness; `make test` makes it")
     (packages,) = sdk_python("v2").parents[1].glob("lib/python*/site-packages")
     return _run(python, ("-c", _GATHER, packages, *arguments), aws.environ | environ)
 

@@ -1,0 +1,91 @@
+"""What a run of the tests leaves behind, however it ends: no process, no network of test hosts, no folder.
+
+Orphans of a test become children of the run (`prctl(2)`, PR_SET_CHILD_SUBREAPER), so they are found at its end. After
+an ordinary end they are a failure; after Ctrl-C or SIGTERM workers finish their fixtures first, and the rest is killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SUBREAPER = 36
+_GRACE = 15  # seconds in which what a test has ended may disappear
+_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # live as long as their process
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+RUN = f"t{(os.getppid() if _WORKER else os.getpid()) % 100000}x"  # how names of this run's networks begin
+PREFIX = f"{RUN}{_WORKER.removeprefix('gw')}x"  # ... and of this worker's
+
+
+def pytest_configure() -> None:
+    """Adopt orphans; let SIGTERM end a run as Ctrl-C does, which runs the fixtures' ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    if not _WORKER:
+        owner = os.getpid()
+
+        def interrupt(number: int, _frame: object) -> None:
+            if os.getpid() == owner:
+                signal.default_int_handler(number, None)
+            signal.signal(number, signal.SIG_DFL)  # a process that a test forked ends as any other
+            os.kill(os.getpid(), number)
+
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+@pytest.hookimpl
+def pytest_keyboard_interrupt() -> None:
+    """Interrupt the workers too: whoever ends the run may have told the first process only."""
+    if not _WORKER:
+        for process in psutil.Process().children():
+            with suppress(psutil.Error):
+                process.send_signal(signal.SIGINT)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Name what is left after an ordinary end, and remove it all."""
+    yield
+    if _WORKER:
+        return
+    interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
+    _, left = psutil.wait_procs(_descendants(), timeout=0 if interrupted else _GRACE)
+    names = [f"process {process.pid}: {_command(process)}" for process in left]
+    while left := _descendants(helpers=True):
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=5)
+    for namespace in sorted(Path("/run/netns").glob(f"{RUN}*")):
+        names.append(f"network {namespace.name}")
+        subprocess.run(["/usr/sbin/ip", "netns", "del", namespace.name], check=False)
+    if interrupted:
+        shutil.rmtree(session.config._tmp_path_factory.getbasetemp(), ignore_errors=True)  # type: ignore[attr-defined]
+    elif names:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line("The tests left behind:\n" + "\n".join(names), red=True)
+
+
+def _descendants(*, helpers: bool = False) -> list[psutil.Process]:
+    found = psutil.Process().children(recursive=True)
+    return [process for process in found if helpers or not any(name in _command(process) for name in _HELPERS)]
+
+
+def _command(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""

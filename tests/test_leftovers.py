@@ -1,0 +1,102 @@
+"""Runs of tests that are ended leave nothing; those that leave something fail. They are real runs of a file below."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+CONFTEST = "from tests.leftovers import *\n"
+# What a test may start: a child that ignores the usual signals, and an orphan in a session of its own.
+TESTS = """
+import pathlib, subprocess, sys, time
+import pytest
+
+SLEEP = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+
+def start(folder):
+    subprocess.Popen([sys.executable, "-c", SLEEP, str(folder)])
+    subprocess.run(["sh", "-c", f"setsid {sys.executable} -c '{SLEEP}' {folder} >/dev/null 2>&1 &"], check=True)
+    (folder / "started").touch()
+
+@pytest.fixture
+def cleaned(tmp_path):
+    yield
+    pathlib.Path(__file__).with_name("finished").touch()
+
+def test_waits(cleaned, tmp_path):
+    start(tmp_path)
+    time.sleep(600)
+
+@pytest.fixture
+def slow(tmp_path):
+    yield
+    start(tmp_path)
+    time.sleep(600)
+
+def test_ends_slowly(slow):
+    pass
+
+def test_leaves_an_orphan(tmp_path):
+    subprocess.run(["sh", "-c", f"setsid {sys.executable} -c '{SLEEP}' {tmp_path} >/dev/null 2>&1 &"], check=True)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_it.py").write_text(TESTS)
+    return tmp_path
+
+
+def start(folder: Path, test: str, *options: str) -> subprocess.Popen[str]:
+    (folder / "temporary").mkdir()
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "--rootdir", str(folder), *options, "-k", test],
+        cwd=folder,
+        env=plain | {"PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(folder / "temporary")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def started(folder: Path) -> list[str]:
+    found = psutil.process_iter(["cmdline"])
+    commands = [" ".join(process.info["cmdline"] or ()) for process in found]
+    return [command for command in commands if str(folder / "temporary") in command]
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["one process", "a worker"])
+@pytest.mark.parametrize("test", ["test_waits", "test_ends_slowly"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_leaves_no_process_and_no_folder(
+    tmp_path: Path, run: Path, test: str, options: tuple[str, ...], number: signal.Signals
+) -> None:
+    ended = start(run, test, *options)
+    while not list(tmp_path.glob("temporary/**/started")):
+        assert ended.poll() is None, ended.communicate()
+        time.sleep(0.02)
+    assert len(started(run)) == 2
+    ended.send_signal(number)
+    output, _ = ended.communicate()
+    assert ended.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert started(run) == []
+    assert [path for path in tmp_path.glob("temporary/*/*") if not path.is_symlink()] == []
+    assert (tmp_path / "finished").exists() == (test == "test_waits"), output
+
+
+def test_what_a_test_leaves_behind_fails_the_run_and_is_ended(tmp_path: Path, run: Path) -> None:
+    ended = start(run, "test_leaves_an_orphan")
+    output, _ = ended.communicate()
+    assert ended.returncode == pytest.ExitCode.TESTS_FAILED, output
+    assert "The tests left behind:\nprocess " in output
+    assert str(tmp_path / "temporary") in output
+    assert started(run) == []
