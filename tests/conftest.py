@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,53 @@ if TYPE_CHECKING:
 
 # They have an environment of their own, in which `make test` runs them.
 collect_ignore = [] if importlib.util.find_spec("matplotlib") else ["benchmarks"]
+
+
+# What starts processes that import torch or an SDK, or waits for seconds: not in `make check`. What is a long drill says so
+# itself, by the marker `nightly`.
+TRAINING = (
+    "beside_stock/test_beside_stock.py",
+    "checkpoint/test_kill.py",
+    "checkpoint/test_ranks.py",
+    "checkpoint/test_trainer.py",
+    "checkpoint/test_transfer.py",
+    "cluster",
+    "docs/test_pages.py",
+    "doctor/test_command.py",
+    "launch",
+    "locking/test_fork.py",
+    "locking/test_identity.py",
+    "locking/test_kill.py",
+    "locking/test_lightning.py",
+    "patches/test_fabric.py",
+    "patches/test_process_group.py",
+    "patches/test_rank_zero.py",
+    "probe",
+    "reachability",
+    "simulate",
+    "smddp/test_features.py",
+    "smddp/test_log_reduction.py",
+    "smddp/test_training.py",
+    "submit",
+    "test_autoload.py",
+    "test_ending.py",
+    "test_examples.py",
+    "test_failure.py",
+    "test_heartbeat.py",
+    "test_leftovers.py",
+    "test_metrics.py",
+    "test_package.py",
+    "test_termination.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what :data:`TRAINING` names."""
+    here = Path(__file__).parent
+    for item in items:
+        path = item.path.relative_to(here)
+        if any(path.is_relative_to(name) for name in TRAINING):
+            item.add_marker("training")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -126,7 +126,7 @@ def test_the_sdist_holds_what_the_wheel_is_built_from_and_the_tests(sources: set
 @pytest.mark.parametrize("folder", ["tests", "docs", "examples", "scripts"])
 def test_the_sdist_holds_all_that_the_tests_read(sources: set[str], folder: str) -> None:
     assert tracked(folder) <= sources
-    assert {"CHANGELOG.md", "Makefile", "README.md", "constraints.txt", "noxfile.py"} <= sources
+    assert {"CHANGELOG.md", "Makefile", "README.md", "constraints.txt"} <= sources
 
 
 def test_the_sdist_holds_no_caches(sources: set[str]) -> None:

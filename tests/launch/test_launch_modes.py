@@ -129,8 +129,16 @@ def reference() -> Callable[[str, str, int], list[float]]:
     return weights
 
 
+# One of each launcher, and the single process; the others are launched in the same ways, and trained in each night.
+_EACH_TIME = ("v2-none", "v2-torch_distributed", "v2-mpi", "v3-torchrun", "one-process")
 every_mode = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in MODES]
+    "name",
+    [
+        pytest.param(
+            name, marks=[pytest.mark.xdist_group(name), *([] if name in _EACH_TIME else [pytest.mark.nightly])]
+        )
+        for name in MODES
+    ],
 )
 every_route = pytest.mark.parametrize("route", ROUTES)
 
