@@ -10,6 +10,7 @@ test: .venv/.dev
 	PYTHONPATH=. .venv/bench/bin/python -m pytest tests/benchmarks
 	.venv/bin/python scripts/launch_table.py --check
 	.venv/bin/python scripts/changes_table.py --check
+	.venv/bin/python scripts/variables_table.py --check
 
 lint: .venv/.dev
 	.venv/bin/ruff check

@@ -30,6 +30,7 @@ TESTS = (
     "tests/smddp/test_training.py",
     "tests/test_ending.py",
     "tests/test_termination.py",
+    "tests/variables",
 )
 TOOLS = (
     "mpi4py",

@@ -138,7 +138,7 @@ def _launched_main_address(environ: Mapping[str, str], world: World, hosts: Sequ
 def _given_address(environ: Mapping[str, str], hosts: Sequence[str], *names: str) -> str | None:
     """The first address that is set; for several hosts none by which each means itself, if there is another.
 
-    Images and scripts leave ``MASTER_ADDR=localhost``, which SDK v3 does not overwrite. A simulated job has nothing else.
+    Images and scripts leave ``MASTER_ADDR=localhost``, which SDK v3 does not overwrite. Simulated jobs have only that.
     """
     given = [address for name in names if (address := environ.get(name))]
     others = [address for address in given if len(hosts) == 1 or not _is_loopback(address)]

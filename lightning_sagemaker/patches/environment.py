@@ -143,8 +143,8 @@ def _set_devices(connector: Any, job: SageMakerJob) -> bool:  # noqa: ANN401
     if not on_cpu and job.local_world_size < seen and job.is_rank_zero:
         _warn_once(
             f"{job.launcher} started {job.local_world_size} process(es) on each host, but torch sees {seen} device(s)"
-            f" of {type(accelerator).__name__}: the others stay idle. HINT: let the job's distribution start a process per"
-            " device; if this is meant, `devices` says so."
+            f" of {type(accelerator).__name__}: the others stay idle. HINT: let the job's distribution start a process"
+            " per device; if this is meant, `devices` says so."
         )
     connector._devices_flag = job.local_world_size
     return True
