@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: demo check test test-all lint types docs lightning oldest python wheel-suite bench bench-full clean
+.PHONY: demo check test test-all tables lint types docs lightning oldest python wheel-suite bench bench-full clean
 
 PYTHON ?= python3
 WORKERS ?= 3
@@ -19,23 +19,25 @@ demo: .venv/.demo
 	    examples/digits/train.py -- --epochs 5
 
 # While you work: no training, two minutes.
-check: lint types .venv/.dev
+check: lint types tables .venv/.dev
 	.venv/bin/python $(PYTEST) -m "not training and not nightly"
-	.venv/bin/python scripts/launch_table.py --check
-	.venv/bin/python scripts/changes_table.py --check
 
 # What a release must pass.
-test: .venv/.dev .venv/.sdk .venv/.bench
+test: tables .venv/.dev .venv/.sdk .venv/.bench
 	.venv/bin/python $(PYTEST) -m "not nightly"
 	PYTHONPATH=. .venv/bench/bin/python -m pytest -m "not nightly" tests/benchmarks
-	.venv/bin/python scripts/launch_table.py --check
-	.venv/bin/python scripts/changes_table.py --check
 
 # Also the long drills, and the cases that differ from others in numbers only.
 test-all: .venv/.dev .venv/.sdk .venv/.bench
 	export LIGHTNING_SAGEMAKER_FULL=1
 	.venv/bin/python $(PYTEST)
 	PYTHONPATH=. .venv/bench/bin/python -m pytest tests/benchmarks
+
+# Pages that are made from the code's own tables.
+tables: .venv/.dev
+	.venv/bin/python scripts/launch_table.py --check
+	.venv/bin/python scripts/changes_table.py --check
+	.venv/bin/python scripts/variables_table.py --check
 
 lint: .venv/.dev
 	.venv/bin/ruff check
@@ -59,7 +61,7 @@ LIGHTNING := .venv/$(DISTRIBUTION)-$(VERSION)
 lightning: $(LIGHTNING)/.ready
 	$(LIGHTNING)/bin/python $(PYTEST) -m "not nightly" tests/test_autoload.py tests/patches tests/test_environment.py \
 	    tests/launch/test_launch_modes.py tests/checkpoint tests/smddp/test_log_reduction.py tests/smddp/test_strategies.py \
-	    tests/smddp/test_training.py tests/test_ending.py tests/test_termination.py
+	    tests/smddp/test_training.py tests/test_ending.py tests/test_termination.py tests/variables
 
 # What CI adds to the newest: the oldest `lightning`, and `pytorch_lightning`, which it requires.
 oldest:

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import replace
 
-from lightning_sagemaker.job import SageMakerJob, lightning_local_rank
+from lightning_sagemaker.job import FOREIGN_RANK, SageMakerJob, lightning_local_rank
 
 # Set in each rank, for the processes that it starts: its process id, and a digest of what a launcher has told it.
 _RANK_PROCESS = "LIGHTNING_SAGEMAKER_RANK_PROCESS"
@@ -48,6 +48,8 @@ class SageMakerEnvironment:
                 " TRAINING_JOB_NAME, SM_TRAINING_ENV is set, or resourceconfig.json is missing. HINT: leave it out of"
                 " `plugins` - inside a job it is found by itself - or try the script by `lightning-sagemaker simulate`."
             )
+        if job.launcher == "none" and (rank := os.environ.get("RANK")):
+            os.environ[FOREIGN_RANK] = rank  # for the processes that Lightning starts
         self.job = job
         self._rank = job.rank
         self._world_size = job.world_size

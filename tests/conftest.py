@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 collect_ignore = [] if importlib.util.find_spec("matplotlib") else ["benchmarks"]
 
 
-# What starts processes that import torch or an SDK, or waits for seconds: not in `make check`. What is a long drill says so
-# itself, by the marker `nightly`.
+# What starts processes that import torch or an SDK, or waits for seconds: not in `make check`. What is a long drill says
+# so itself, by the marker `nightly`.
 TRAINING = (
     "beside_stock/test_beside_stock.py",
     "checkpoint/test_kill.py",
@@ -58,6 +58,7 @@ TRAINING = (
     "test_metrics.py",
     "test_package.py",
     "test_termination.py",
+    "variables",
 )
 
 

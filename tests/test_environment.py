@@ -19,6 +19,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore  # registers t
 
 from lightning_sagemaker import SageMakerEnvironment
 from lightning_sagemaker.environment import is_started_by_rank, mark_rank
+from lightning_sagemaker.job import FOREIGN_RANK
 
 from .job.launch_modes import LARGE, MODES, Process, started_by_lightning
 
@@ -52,6 +53,7 @@ def enter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Enter:
         (folder / "resourceconfig.json").write_text(json.dumps(process.config))
         for name in VARIABLES | {"NODE_RANK"}:
             monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(FOREIGN_RANK, "")  # is put back in the end
         for name, value in {**process.environ, **changes, "SAGEMAKER_BASE_DIR": str(tmp_path)}.items():
             if name in VARIABLES or name not in os.environ or name == "SAGEMAKER_BASE_DIR":
                 monkeypatch.setenv(name, value)

@@ -21,7 +21,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lightning_sagemaker.job.launchers import Launcher, lightning_local_rank
+from lightning_sagemaker.job.launchers import FOREIGN_RANK, Launcher, lightning_local_rank
 from lightning_sagemaker.job.placement import find_place
 from lightning_sagemaker.job.resources import RESOURCE_CONFIG, base_dir, read_resources
 from lightning_sagemaker.job.values import integer, some
@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Launcher", "SageMakerJob", "base_dir", "in_training_job", "is_training_job", "lightning_local_rank"]
+__all__ = [
+    "FOREIGN_RANK",
+    "Launcher",
+    "SageMakerJob",
+    "base_dir",
+    "in_training_job",
+    "is_training_job",
+    "lightning_local_rank",
+]
 
 # The platform sets the first two (local mode only the second), the toolkit and SDK v3 the third. An image with its own
 # entry point has no SM_ variable at all; notebooks, Studio, processing, inference and HyperPod have none of the three.

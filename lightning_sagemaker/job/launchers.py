@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Launcher = Literal["torchrun", "mpirun", "custom", "none"]
 
+# Set where no launcher started a process and RANK was there all the same, left by an image or a script: its value.
+# Lightning's own launcher sets LOCAL_RANK and WORLD_SIZE: with that RANK its processes look like another launcher's.
+FOREIGN_RANK = "LIGHTNING_SAGEMAKER_FOREIGN_RANK"
 MOST_PROCESSES_PER_HOST = 1024  # no instance type has more devices; beyond it a value is damaged, not large
 
 
@@ -121,7 +124,7 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
         ValueError: The launcher's variables are incomplete, malformed or contradict each other.
     """
     for names in _LAUNCHERS:
-        if all(environ.get(mark) for mark in names.marks) and not _is_default(environ, names):
+        if all(environ.get(mark) for mark in names.marks) and not _is_no_launcher_s(environ, names, num_hosts):
             size = _required(environ, names.world_size)
             if names.launcher == "custom" and not environ.get(names.local_world_size):
                 local_size = max(1, size // num_hosts)
@@ -133,22 +136,36 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
     return None
 
 
-def _is_default(environ: Mapping[str, str], names: _Variables) -> bool:
-    """Whether the variables are those that images set for a single process: no launcher makes a world of one."""
-    if names.launcher != "custom" or any(environ.get(name) for name in ("LOCAL_WORLD_SIZE", *names.witnesses)):
+def _is_no_launcher_s(environ: Mapping[str, str], names: _Variables, num_hosts: int) -> bool:
+    """Whether a launcher's variables make no world here.
+
+    mpirun with one process is Lightning's to fill on a single host: `MPIEnvironment` asks for more than one, and SDK
+    v2's `mpi` starts one where `processes_per_host` is left out.
+    """
+    if names.launcher == "mpirun":
+        return num_hosts == 1 and environ[names.world_size] == "1"
+    if names.launcher != "custom":
         return False
-    return (environ["RANK"], environ["WORLD_SIZE"], environ["LOCAL_RANK"]) == ("0", "1", "0")
+    if environ.get(FOREIGN_RANK) == environ["RANK"]:
+        return True
+    return _is_default(environ) and not any(environ.get(name) for name in ("LOCAL_WORLD_SIZE", *names.witnesses))
+
+
+def _is_default(environ: Mapping[str, str]) -> bool:
+    """Whether the variables are those that images set for a single process: no launcher makes a world of one."""
+    return tuple(environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")) == ("0", "1", "0")
 
 
 def lightning_local_rank(environ: Mapping[str, str]) -> int | None:
     """Local rank that Lightning's own launcher gave this process, ``None`` before it started any.
 
-    Lightning sets ``LOCAL_RANK`` in the processes it starts and, once it has started them, in the parent too.
+    Lightning sets ``LOCAL_RANK`` in the processes it starts and, once it has started them, in the parent too, and
+    ``WORLD_SIZE`` with it: never 1.
 
     Raises:
         ValueError: ``LOCAL_RANK`` is not a number.
     """
-    return integer(environ, "LOCAL_RANK", most=MOST_PROCESSES_PER_HOST - 1)
+    return None if _is_default(environ) else integer(environ, "LOCAL_RANK", most=MOST_PROCESSES_PER_HOST - 1)
 
 
 def _check(environ: Mapping[str, str], world: World) -> None:

@@ -125,15 +125,28 @@ def _wrong_span(environ: Mapping[str, str], world: World, hosts: Sequence[str], 
 
 
 def _launched_main_address(environ: Mapping[str, str], world: World, hosts: Sequence[str]) -> str:
-    for name in ("MASTER_ADDR", "SMDATAPARALLEL_SERVER_ADDR", "SM_MASTER_ADDR"):
-        if address := environ.get(name):
-            return address
+    if address := _given_address(environ, hosts, "MASTER_ADDR", "SMDATAPARALLEL_SERVER_ADDR", "SM_MASTER_ADDR"):
+        return address
     if world.launcher == "mpirun":
         return hosts[0]  # mpirun fills the hosts in the order of the group, which begins with the leader
     raise ValueError(
         f"{world.launcher} started this process ({world}) without `MASTER_ADDR`, so the address of rank 0 is unknown."
         f" HINT: set MASTER_ADDR on all hosts to the name of the host of rank 0; the hosts are {some(hosts)}."
     )
+
+
+def _given_address(environ: Mapping[str, str], hosts: Sequence[str], *names: str) -> str | None:
+    """The first address that is set; for several hosts none by which each means itself, if there is another.
+
+    Images and scripts leave ``MASTER_ADDR=localhost``, which SDK v3 does not overwrite. Simulated jobs have only that.
+    """
+    given = [address for name in names if (address := environ.get(name))]
+    others = [address for address in given if len(hosts) == 1 or not _is_loopback(address)]
+    return next(iter(others or given), None)
+
+
+def _is_loopback(address: str) -> bool:
+    return address in {"localhost", "0.0.0.0", "::1"} or address.startswith("127.")  # noqa: S104 - compared, not bound
 
 
 # --- without a launcher ----------------------------------------------------------------------------------------------
@@ -188,7 +201,7 @@ def _leader(environ: Mapping[str, str], all_hosts: Sequence[str], hosts: Sequenc
     """Host of node rank 0, and the address to reach it by."""
     if len(hosts) == 1:
         return hosts[0], _LOOPBACK  # works where the host's own name does not resolve (Studio's local mode)
-    address = environ.get("MASTER_ADDR") or environ.get("SM_MASTER_ADDR") or hosts[0]
+    address = _given_address(environ, hosts, "MASTER_ADDR", "SM_MASTER_ADDR") or hosts[0]
     if address in hosts:
         return address, address
     if address in all_hosts or address == _V3_MASTER:  # another group's leader, or SDK v3's constant

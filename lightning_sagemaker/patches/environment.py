@@ -67,6 +67,7 @@ def patch_connector(module: ModuleType) -> None:
         _remember_words()
         _set_num_nodes(connector, environment.job)
         environment.validate_settings(num_devices=len(connector._parallel_devices), num_nodes=connector._num_nodes_flag)
+        _say_lone_local_rank(environment, len(connector._parallel_devices))
         if is_on("shards"):
             _say_dropped_rows(connector, environment.job)
         return environment
@@ -139,6 +140,12 @@ def _set_devices(connector: Any, job: SageMakerJob) -> bool:  # noqa: ANN401
             f" of {type(accelerator).__name__}: {job!r}. HINT: let the job's distribution start at most one process per"
             " device, and look at CUDA_VISIBLE_DEVICES."
         )
+    if not on_cpu and job.local_world_size < seen and job.is_rank_zero:
+        _warn_once(
+            f"{job.launcher} started {job.local_world_size} process(es) on each host, but torch sees {seen} device(s)"
+            f" of {type(accelerator).__name__}: the others stay idle. HINT: let the job's distribution start a process"
+            " per device; if this is meant, `devices` says so."
+        )
     connector._devices_flag = job.local_world_size
     return True
 
@@ -170,6 +177,20 @@ def _way_out() -> str:
         " This Trainer too runs on all hosts; one that shall run by itself: Trainer(plugins=[LightningEnvironment()],"
         " devices=1)."
     )
+
+
+def _say_lone_local_rank(environment: SageMakerEnvironment, devices: int) -> None:
+    """Say that nobody starts the other processes of this host, where ``LOCAL_RANK`` says that somebody has.
+
+    As in stock, where it means that processes are started by hand. Lightning's launcher sets ``NODE_RANK`` too.
+    """
+    alone = environment.job.launcher == "none" and environment.creates_processes_externally
+    if alone and devices > 1 and environment.local_rank() == 0 and "NODE_RANK" not in os.environ:
+        _warn_once(
+            f"Environment variable `LOCAL_RANK`={os.environ['LOCAL_RANK']} says that the {devices} processes of this"
+            f" host are started by hand, so Lightning starts none and waits for the other {devices - 1}. HINT: remove"
+            " `LOCAL_RANK` from the image and from your entry script, and Lightning starts them."
+        )
 
 
 def _say_dropped_rows(connector: Any, job: SageMakerJob) -> None:  # noqa: ANN401

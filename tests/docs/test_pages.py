@@ -241,21 +241,6 @@ def test_settings_are_those_of_the_package() -> None:
     assert known == sorted(setting.variable for setting in SETTINGS)
 
 
-def test_variables_of_the_job_are_listed() -> None:
-    """Whatever the job's reader looks at has its row."""
-    page = PAGES["docs/launch-modes.md"].read_text(encoding="utf-8")
-    names = {
-        node.value
-        for path in (PACKAGE / "job").glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and re.fullmatch(r"[A-Z][A-Z_]{2,}[A-Z]", node.value)
-    }
-    assert len(names) > 20
-    assert not [name for name in sorted(names) if f"`{name}`" not in page]
-
-
 def test_public_names_are_listed() -> None:
     page = PAGES["docs/api.md"].read_text(encoding="utf-8")
     documented = {name.rpartition(".")[2] for name in re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lightning_sagemaker.job import SageMakerJob
+from lightning_sagemaker.job import FOREIGN_RANK, SageMakerJob
 
 from .launch_modes import HETERO, LARGE, MODES, Process, ranks, started_by_lightning, torchrun
 
@@ -295,6 +295,57 @@ def test_what_images_set_for_a_single_process_is_no_launcher_s(row: str, detect:
     found = detect({**process.environ, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, process.config)
     assert found is not None
     assert (found.launcher, found.local_rank) == ("none", 0)
+
+
+@pytest.mark.parametrize("row", ["own-none-2-hosts", "own-none-1-host"])
+@pytest.mark.parametrize("words", [{}, {"LOCAL_WORLD_SIZE": "1"}, {"GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1"}])
+def test_a_rank_that_was_there_before_lightning_started_a_process_is_no_launcher_s(
+    row: str, words: dict[str, str], detect: Detect
+) -> None:
+    process = MODES[row].process(MODES[row].hosts[-1])
+    parent = detect(process.environ, process.config)
+    assert parent is not None
+    child = started_by_lightning({**process.environ, "RANK": "0", **words}, parent, 2, 1)
+    found = detect({**child, FOREIGN_RANK: "0"}, process.config)
+    assert found is not None
+    place = (found.launcher, found.node_rank, found.local_rank, found.rank, found.world_size)
+    hosts = len(MODES[row].hosts)
+    assert place == ("none", hosts - 1, 1, 2 * hosts - 1, 2 * hosts)
+    other = detect(
+        {**child, "NODE_RANK": "", "RANK": "1", **dict.fromkeys(words, ""), FOREIGN_RANK: "0"}, process.config
+    )
+    assert other is not None
+    assert other.launcher == "custom"  # started by a rank, with a RANK of its own
+
+
+def test_mpirun_of_one_process_is_no_launcher_on_a_single_host(detect: Detect, refusal: Callable[..., str]) -> None:
+    """Lightning starts the others then, as in stock, whose ``MPIEnvironment`` is for more than one."""
+    one = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}
+    one |= {"OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}
+    alone = MODES["v2-none-1-host"].process("algo-1")
+    found = detect({**alone.environ, **one}, alone.config)
+    assert found == alone.expected
+    assert "mpirun started 1 process(es) on 1 host(s)" in refusal({**NONE.environ, **one}, NONE.config)
+
+
+LOOPBACKS = ["localhost", "127.0.0.1", "127.0.1.1", "0.0.0.0", "::1"]  # noqa: S104 - as images set them
+
+
+@pytest.mark.parametrize("address", LOOPBACKS)
+@pytest.mark.parametrize("row", ["v3-none-2-hosts", "v3-mpi-repaired"])
+def test_a_loopback_address_of_an_image_is_not_that_of_rank_zero_on_several_hosts(
+    row: str, address: str, detect: Detect
+) -> None:
+    for process in MODES[row].processes():
+        assert detect({**process.environ, "MASTER_ADDR": address}, process.config) == process.expected
+
+
+@pytest.mark.parametrize("address", LOOPBACKS)
+def test_a_loopback_address_is_taken_where_there_is_no_other(address: str, detect: Detect) -> None:
+    """Simulated jobs have nothing else; a wait for it is told at the rendezvous."""
+    found = detect({**NONE.environ, "MASTER_ADDR": address}, NONE.config)
+    assert found is not None
+    assert found.main_address == address
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lightning_sagemaker.job import FOREIGN_RANK
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -83,6 +85,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in tuple(os.environ):
         if name.startswith(FOREIGN) or name in RANKS:
             monkeypatch.delenv(name)
+    monkeypatch.setenv(FOREIGN_RANK, "")  # is put back in the end
     utilities = importlib.import_module("lightning_utilities.core.rank_zero")
     monkeypatch.setattr(utilities.rank_zero_only, "rank", 0, raising=False)  # strategies set it at construction
     for package in ("lightning", "lightning_fabric"):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lightning_sagemaker import SageMakerEnvironment, SageMakerJob
+from lightning_sagemaker.job import FOREIGN_RANK
+from lightning_sagemaker.patches import environment as patched
 from lightning_sagemaker.patches.environment import patch_connector
 
 from .connectors import (
@@ -327,6 +329,64 @@ def test_parallel_devices_that_contradict_the_launcher_are_an_error(
     devices = distribution.get(part, "accelerators.CPUAccelerator").get_parallel_devices(3)
     with pytest.raises(ValueError, match=r"`devices` to 3 device.* torchrun started 2\b.*HINT: "):
         make(strategy=distribution.get(part, "strategies.DDPStrategy")(parallel_devices=devices))
+
+
+def test_fewer_processes_than_gpus_are_said_in_one_line_on_rank_zero(
+    make: Make, job: Job, see_gpus: Callable[[int], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    see_gpus(8)
+    for rank, devices, lines in ((0, "auto", 1), (1, "auto", 0), (0, 4, 0)):
+        job("torchrun", hosts=1, per_host=4, rank=rank)
+        patched._said.clear()
+        caplog.clear()
+        for _ in range(2):
+            make(devices=devices)
+        told = [
+            line for line in caplog.messages if "started 4 process(es) on each host, but torch sees 8 device(s)" in line
+        ]
+        assert len(told) == lines
+        assert all("stay idle. HINT: let the job's distribution start a process per device" in line for line in told)
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_local_rank_alone_is_a_line_since_nobody_starts_the_others(
+    *,
+    make: Make,
+    job: Job,
+    hosts: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job("none", hosts=hosts, gpus=2)
+    patched._said.clear()
+    make(accelerator="cpu")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    make(accelerator="cpu", devices=1)
+    assert "LOCAL_RANK" not in caplog.text
+    connector = make(accelerator="cpu")
+    assert connector.cluster_environment.creates_processes_externally  # as in stock
+    assert "`LOCAL_RANK`=0 says that the 2 processes of this host are started by hand" in caplog.text
+    caplog.clear()
+    patched._said.clear()
+    monkeypatch.setenv("NODE_RANK", "0")  # Lightning's launcher has run
+    make(accelerator="cpu")
+    monkeypatch.delenv("NODE_RANK")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    make(accelerator="cpu")
+    assert "LOCAL_RANK" not in caplog.text
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_what_images_set_for_a_single_process_keeps_lightning_from_starting_none(
+    make: Make, job: Job, monkeypatch: pytest.MonkeyPatch, gpus: int
+) -> None:
+    job("none", hosts=2, gpus=gpus)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    strategy = make(accelerator="cpu").strategy
+    assert (strategy.num_nodes, strategy.num_processes, strategy.world_size) == (2, gpus, 2 * gpus)
+    assert not strategy.cluster_environment.creates_processes_externally
+    assert os.environ[FOREIGN_RANK] == "0"
 
 
 # --- num_nodes -------------------------------------------------------------------------------------------------------

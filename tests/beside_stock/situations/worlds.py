@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -121,6 +122,29 @@ def forked_processes(_start: int) -> Any:
     t, m = Trainer(**(QUIET | {"devices": 2, "strategy": "ddp_fork"})), Model()
     t.fit(m, loader())
     return {"weights": weights(m), "step": t.global_step, "seen": _seen(t)["numbers"]}
+
+
+_STARTS_OTHERS = textwrap.dedent("""
+    import json, os, sys
+    from pathlib import Path
+    from tests.beside_stock.model import QUIET, Model, loader, weights
+    from lightning.pytorch import Trainer
+    t, m = Trainer(**(QUIET | {"devices": 2, "strategy": "ddp"})), Model()
+    t.fit(m, loader())
+    Path(f"rank {t.global_rank}.json").write_text(json.dumps([t.world_size, t.local_rank, weights(m)]))
+""")
+
+
+@situation(arms=ONCE)
+def processes_of_lightnings_launcher_that_inherit_a_rank(_start: int) -> Any:
+    """``RANK=0``, left by an image: stock never reads it, and the processes that Lightning starts have it too."""
+    Path("train.py").write_text(_STARTS_OTHERS)
+    path = os.pathsep.join(part for part in sys.path if part)
+    environment = os.environ | {"PYTHONPATH": path, "RANK": "0", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "train.py"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=75, check=False)
+    sys.stderr.write(done.stderr)
+    return done.returncode
 
 
 _CHILD = textwrap.dedent("""
