@@ -146,6 +146,16 @@ CHANGES = (
         "LIGHTNING_SAGEMAKER_REACHABILITY",
     ),
     Change(
+        "group_keys",
+        "under torchrun, a process group that is made again, after `destroy_process_group()` or a restart of the"
+        " processes, may read what the one before has left in the agents' store, and hangs or is refused",
+        "it has keys of its own there",
+        "processes",
+        "under torchrun",
+        "",
+        ("process_group.patch_init_dist_connection",),
+    ),
+    Change(
         "heartbeat",
         "a stopped rank, or a host that is cut off, leaves the others waiting for half an hour",
         "it is named, and after a limit the job ends",

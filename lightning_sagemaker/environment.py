@@ -191,8 +191,13 @@ def is_started_by_rank() -> bool:
 
     torchrun, mpirun and Lightning's launcher, started by a rank, set variables of their own.
     """
-    pid, _, launch = os.environ.get(_RANK_PROCESS, "").partition(" ")
-    return bool(pid) and pid != str(os.getpid()) and launch == _launch()
+    return is_below_rank() and os.environ[_RANK_PROCESS].partition(" ")[2] == _launch()
+
+
+def is_below_rank() -> bool:
+    """Whether a rank started this process, itself or by a launcher."""
+    pid = os.environ.get(_RANK_PROCESS, "").partition(" ")[0]
+    return bool(pid) and pid != str(os.getpid())
 
 
 def _launch() -> str:

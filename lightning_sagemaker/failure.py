@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.job import SageMakerJob, base_dir
+from lightning_sagemaker.job import SageMakerJob, base_dir, host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ def whereabouts() -> str:
         job = SageMakerJob.detect()
     except (OSError, ValueError):  # perhaps this is what is being reported
         job = None
-    host = job.current_host if job else socket.gethostname()
+    host = host_name(os.environ) or socket.gethostname()
     dist = sys.modules.get("torch.distributed")
     rank: object = job.rank if job and job.rank is not None else os.environ.get("RANK")
     if dist is not None and dist.is_available() and dist.is_initialized():

@@ -26,7 +26,7 @@ from lightning_sagemaker import failure, processes
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.peers import Hosts, Siblings
 from lightning_sagemaker.settings import seconds
-from lightning_sagemaker.store import PrefixStore, own_connection
+from lightning_sagemaker.store import PrefixStore, end_of_group, own_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +110,7 @@ class Heartbeat:
         self._siblings = siblings
         self._hosts = hosts
         self._limit = limit
+        self._has_ended = end_of_group()
         self._interval = min(_INTERVAL, limit / 10)
         self._stopped = min(_STOPPED, limit / 3)
         self._silent = min(_SILENT, limit / 2)
@@ -139,7 +140,7 @@ class Heartbeat:
 
     def _count(self) -> None:
         with suppress(RuntimeError):  # the store has ended, with rank 0 or with the process group: no silence
-            while self._siblings.missing() or self._hosts is not None:
+            while (self._siblings.missing() or self._hosts is not None) and not self._has_ended():
                 self._siblings.look()
                 if self._hosts is not None:
                     self._hosts.exchange(self._awake, _step_in_words(_step()))
@@ -152,7 +153,7 @@ class Heartbeat:
 
     def _look(self) -> None:
         then = time.monotonic()
-        while not self._leaving.wait(self._interval):
+        while not self._leaving.wait(self._interval) and not self._has_ended():
             now = time.monotonic()
             # More than that, and it was this thread which did not run: nobody's silence.
             self._awake += min(now - then, 2 * self._interval)

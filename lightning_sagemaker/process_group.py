@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from lightning_sagemaker.ending import end_at_exit
 from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank
 from lightning_sagemaker.reachability.interface import set_gloo_interface
 from lightning_sagemaker.reachability.meeting import limit_of, meet, open_store
+from lightning_sagemaker.store import PrefixStore, prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from lightning_sagemaker.job import SageMakerJob
     from lightning_sagemaker.store import Store
+
+_groups = itertools.count()  # all ranks make their groups in the same order
 
 
 @contextmanager
@@ -50,10 +54,9 @@ def watched(
     if job is not None:
         if is_on("gloo_interface"):
             set_gloo_interface(job, os.environ)
-        if is_on("rendezvous") and (limit := limit_of(job)):
-            options["store"] = _meeting_store(
-                job, rank, world_size, timeout or default_pg_timeout, limit=limit, backend=backend
-            )
+        store = _store(job, rank, world_size, timeout or default_pg_timeout, backend)
+        if store is not None:
+            options["store"] = store
     yield options
     if is_on("quiet_end"):
         end_at_exit()
@@ -63,13 +66,20 @@ def watched(
         heartbeat.start(job, rank, world_size)
 
 
-def _meeting_store(
-    job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, *, limit: float, backend: str
-) -> Store:
-    if job.launcher == "torchrun":  # its agents have met already, and keep the store
+def _store(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, backend: str) -> Store | None:
+    """Where the processes of a new group find each other; ``None`` where torch finds it as well by itself."""
+    number, is_restarted = next(_groups), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    has_agents = job.launcher == "torchrun"  # they have met already, and keep one store for all groups and attempts
+    is_again = has_agents and (number > 0 or is_restarted) and is_on("group_keys")
+    limit = limit_of(job) if is_on("rendezvous") else 0.0
+    if not limit and not is_again:
+        return None
+    if has_agents:
         store: Store = next(rendezvous("env://", rank, world_size, timeout=timeout))[0]
     else:
         store = open_store(job, rank, world_size, timeout=timeout, limit=limit, speaks=job.local_rank == 0)
     store.set_timeout(timeout)
-    meet(job, store, rank=rank, world_size=world_size, timeout=timeout, limit=limit, backend=backend)
-    return store
+    if limit:
+        meet(job, store, rank=rank, world_size=world_size, timeout=timeout, limit=limit, backend=backend)
+    # torch calls each default group "0": what the ranks of an earlier one have told would be read again.
+    return PrefixStore(f"group/{number}", prefixed(store)) if is_again else store

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-__all__ = ["PrefixStore", "Store", "TCPStore", "default_store", "look", "own_connection", "prefixed", "wait_for"]
+__all__ = [
+    "PrefixStore",
+    "Store",
+    "TCPStore",
+    "default_store",
+    "end_of_group",
+    "look",
+    "own_connection",
+    "prefixed",
+    "wait_for",
+]
 
 _PREFIX = "lightning_sagemaker"
 _ABSENT = "lightning_sagemaker: absent"  # no value of ours
@@ -53,6 +64,16 @@ def own_connection(timeout: timedelta) -> Store | None:
     if not isinstance(store, TCPStore):
         return None
     return prefixed(TCPStore(store.host, store.port, is_master=False, wait_for_workers=False, timeout=timeout))
+
+
+def end_of_group() -> Callable[[], bool]:
+    """A function that tells whether today's default process group has ended, or another one has taken its place."""
+    group = dist.group.WORLD
+    if group is None:  # of which nothing can end
+        return lambda: False
+    known = weakref.ref(group)  # whoever ends the group does not wait for this
+    del group
+    return lambda: dist.group.WORLD is None or dist.group.WORLD is not known()
 
 
 def look(store: Store, key: str) -> bytes | None:

@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch.distributed as dist
@@ -30,7 +31,10 @@ from torch.distributed import HashStore  # type: ignore[attr-defined] # missing 
 
 from lightning_sagemaker.checkpoint import checkpoint_folder
 from lightning_sagemaker.messages import log, speak
-from lightning_sagemaker.store import PrefixStore, Store, look, own_connection, wait_for
+from lightning_sagemaker.store import PrefixStore, Store, end_of_group, look, own_connection, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EXIT_CODE = 128 + 15  # what a shell calls the end by SIGTERM; 0 would be a success to SageMaker
 _INTERVAL = 1.0  # seconds between two looks at the store: one look of 1,000 ranks each is nothing to it
@@ -74,8 +78,13 @@ def agreement(rank: int, world_size: int, where: str) -> Agreement | None:
         store = own_connection(timedelta(seconds=_PATIENCE)) if world_size > 1 else HashStore()
         if store is None:
             return None
-        _made[group] = Agreement(PrefixStore(f"sigterm/{next(_numbers)}", store), rank, world_size, where)
+        has_ended = end_of_group() if world_size > 1 else _never
+        _made[group] = Agreement(PrefixStore(f"sigterm/{next(_numbers)}", store), rank, world_size, where, has_ended)
     return _made[group]
+
+
+def _never() -> bool:
+    return False
 
 
 class Agreement:
@@ -86,14 +95,18 @@ class Agreement:
         rank: Rank of this process.
         world_size: Number of processes.
         where: Host and rank in words.
+        has_ended: Whether the group of these ranks has ended, and perhaps the store with it: nothing is asked then.
     """
 
-    def __init__(self, store: Store, rank: int, world_size: int, where: str) -> None:
+    def __init__(
+        self, store: Store, rank: int, world_size: int, where: str, has_ended: Callable[[], bool] = _never
+    ) -> None:
         self.origin = ""  # where SIGTERM arrived first; empty while no rank has got it
         self._store = store
         self._rank = rank
         self._world_size = world_size
         self._where = where
+        self._has_ended = has_ended
         self._passed = 0
         self._asked = False
         self._stop: Stop | None = None
@@ -158,9 +171,12 @@ class Agreement:
             self._decided.set()
 
     def _wait_for_origin(self) -> bool:
-        """Wait for SIGTERM on any rank; false where this process ends before."""
+        """Wait for SIGTERM on any rank; false where this process or its group ends before."""
         while (origin := look(self._store, "origin")) is None:
-            if self._next_signal(_INTERVAL):
+            told = self._next_signal(_INTERVAL)
+            if self._has_ended():
+                return False
+            if told:
                 self._store.compare_set("origin", "", self._where)
             if self._leaving:
                 return False
@@ -169,6 +185,8 @@ class Agreement:
 
     def _leave_store(self) -> None:
         """Let rank 0, whose process may be the store's, end after the others: they would see a broken connection."""
+        if self._has_ended():
+            return
         left, until = self._store.add("left", 1), time.monotonic() + _GOODBYE
         while self._rank == 0 and left < self._world_size and time.monotonic() < until:
             time.sleep(0.02)

@@ -12,7 +12,6 @@ import json
 import os
 import threading
 import time
-import weakref
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from lightning_sagemaker.checkpoint.transfer import Server, receive
 from lightning_sagemaker.locking.node import node_lock
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.reachability.interface import address_in_network
-from lightning_sagemaker.store import PrefixStore, look, own_connection
+from lightning_sagemaker.store import PrefixStore, end_of_group, look, own_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +56,7 @@ class OtherHosts:
         self.rank = rank
         self.timeout = timeout
         self.number = number
-        self._group = weakref.ref(dist.group.WORLD)  # whoever ends the group does not wait for this
+        self._has_ended = end_of_group()
         self._pid = os.getpid()
         self._lock = threading.Lock()  # checkpoints are also written by threads (AsyncCheckpointIO)
         self._store: Store | None = None
@@ -69,7 +68,7 @@ class OtherHosts:
     @property
     def is_there(self) -> bool:
         """Whether the group is still the default one, and this process one of its ranks: a forked child is none."""
-        return os.getpid() == self._pid and self._group() is dist.group.WORLD is not None
+        return os.getpid() == self._pid and not self._has_ended()
 
     @property
     def are_several(self) -> bool:

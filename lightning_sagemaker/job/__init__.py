@@ -18,6 +18,7 @@ Three rules, each of which has cost somebody a job:
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -35,8 +36,10 @@ __all__ = [
     "Launcher",
     "SageMakerJob",
     "base_dir",
+    "host_name",
     "in_training_job",
     "is_training_job",
+    "job_name",
     "lightning_local_rank",
 ]
 
@@ -120,7 +123,7 @@ class SageMakerJob:
             return None
         sdk = _sdk(environ)
         return cls(
-            name=environ.get("TRAINING_JOB_NAME") or environ.get("SAGEMAKER_JOB_NAME") or None,
+            name=job_name(environ),
             sdk=sdk,
             hosts=resources.hosts,
             current_host=resources.current_host,
@@ -162,6 +165,24 @@ def is_training_job(environ: Mapping[str, str]) -> bool:
     if not in_training_job(environ):
         return False
     return bool(environ.get("SM_RESOURCE_CONFIG")) or (base_dir(environ) / RESOURCE_CONFIG).is_file()
+
+
+def job_name(environ: Mapping[str, str]) -> str | None:
+    """Name of the training job; ``None`` where nothing tells it."""
+    return environ.get("TRAINING_JOB_NAME") or environ.get("SAGEMAKER_JOB_NAME") or None
+
+
+def host_name(environ: Mapping[str, str]) -> str | None:
+    """Name of this host in its training job; ``None`` outside of one, and where nothing tells it.
+
+    It is known, and asked for, also where a launcher's world is none of the job's: each host may train apart.
+    """
+    if not in_training_job(environ):
+        return None
+    with suppress(OSError, ValueError):
+        resources = read_resources(environ, None)
+        return resources.current_host if resources else None
+    return None
 
 
 def _sdk(environ: Mapping[str, str]) -> Literal["v2", "v3"] | None:

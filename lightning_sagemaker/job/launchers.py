@@ -81,13 +81,19 @@ _LAUNCHERS = (
 
 @dataclass(frozen=True)
 class World:
-    """Ranks as a launcher gave them."""
+    """Ranks as a launcher gave them.
+
+    Attributes:
+        is_assumed: Whether the launcher told nothing of ``local_size``: it is what each host has if the world spans
+            all of the job's evenly.
+    """
 
     variables: _Variables
     rank: int
     size: int
     local_rank: int
     local_size: int
+    is_assumed: bool = False
 
     @property
     def launcher(self) -> Launcher:
@@ -106,10 +112,10 @@ class World:
 
     def __str__(self) -> str:
         names = self.variables
-        return (
-            f"{names.rank}={self.rank}, {names.world_size}={self.size},"
-            f" {names.local_rank}={self.local_rank}, {names.local_world_size}={self.local_size}"
-        )
+        told = f"{names.local_world_size}={self.local_size}"
+        if self.is_assumed:
+            told = f"{names.local_world_size} not set, {self.local_size} where all hosts of the job have as many"
+        return f"{names.rank}={self.rank}, {names.world_size}={self.size}, {names.local_rank}={self.local_rank}, {told}"
 
 
 def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
@@ -126,11 +132,10 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
     for names in _LAUNCHERS:
         if all(environ.get(mark) for mark in names.marks) and not _is_no_launcher_s(environ, names, num_hosts):
             size = _required(environ, names.world_size)
-            if names.launcher == "custom" and not environ.get(names.local_world_size):
-                local_size = max(1, size // num_hosts)
-            else:
-                local_size = _required(environ, names.local_world_size)
-            world = World(names, _required(environ, names.rank), size, _required(environ, names.local_rank), local_size)
+            is_assumed = names.launcher == "custom" and not environ.get(names.local_world_size)
+            local_size = max(1, size // num_hosts) if is_assumed else _required(environ, names.local_world_size)
+            rank, local_rank = _required(environ, names.rank), _required(environ, names.local_rank)
+            world = World(names, rank, size, local_rank, local_size, is_assumed)
             _check(environ, world)
             return world
     return None
@@ -182,10 +187,11 @@ def _check(environ: Mapping[str, str], world: World) -> None:
     elif world.rank % world.local_size != world.local_rank:
         problem = f"{names.local_rank} is not {names.rank} modulo {names.local_world_size}: ranks skip between hosts"
     if problem:
+        tell = f" Where a host has another number of processes, set {names.local_world_size} to it."
         raise ValueError(
             f"{world.launcher} gave this process ranks that contradict each other ({world}): {problem}. HINT: start the"
             " same number of processes on every host, host by host (mpirun: `--map-by slot`, SageMaker's default), and"
-            " set none of these variables yourself."
+            f" set none of these variables yourself.{tell if world.is_assumed else ''}"
         )
     for name, fact in names.witnesses.items():
         expected = getattr(world, fact)

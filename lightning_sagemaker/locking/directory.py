@@ -32,7 +32,6 @@ def lock_directory() -> Path:
         NotADirectoryError: There is a link or a file instead.
         OSError: It lies on a network file system, or cannot be made: the file system is read-only or full.
         NotImplementedError: This is no POSIX system.
-        ValueError: The job's variables or files are malformed, see :meth:`SageMakerJob.detect`.
         RuntimeError: Nothing tells which processes belong to one run.
     """
     if os.name != "posix":

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.job import SageMakerJob, base_dir, lightning_local_rank
+from lightning_sagemaker.job import (
+    SageMakerJob,
+    base_dir,
+    host_name,
+    is_training_job,
+    job_name,
+    lightning_local_rank,
+)
 from lightning_sagemaker.job.launchers import read_world
 
 _RUN_ID = "LIGHTNING_SAGEMAKER_RUN_ID"
@@ -37,19 +44,19 @@ class Who:
     @classmethod
     def me(cls) -> Who:
         """This process."""
-        job = SageMakerJob.detect()
-        world = None
-        local_rank = None
-        with suppress(ValueError):  # outside a job nobody has checked these variables, and here they only are names
+        job = world = local_rank = None
+        with suppress(OSError, ValueError):  # which stops a training, if anything does: here they only are names
+            job = SageMakerJob.detect()
+        with suppress(ValueError):
             world = read_world(os.environ, 1) if job is None else None
             local_rank = lightning_local_rank(os.environ)
         if job is not None:
-            rank, host = job.rank, job.current_host
+            rank = job.rank
             local_rank = job.local_rank if job.launcher != "none" else local_rank
         else:
-            rank, host = world.rank if world else None, platform.node()
+            rank = world.rank if world else None
             local_rank = world.local_rank if world else local_rank
-        return cls(os.getpid(), host, rank, local_rank)
+        return cls(os.getpid(), host_name(os.environ) or platform.node(), rank, local_rank)
 
     @classmethod
     def of(cls, record: Any) -> Who | None:  # noqa: ANN401 - JSON is of any type
@@ -75,20 +82,18 @@ def run_stem() -> str:
     """File name that is the same for the processes that shall see each other, and for no others.
 
     In a SageMaker training job: the job's name, the host, its base folder (simulated hosts share one machine) and this
-    start of the container. Elsewhere: ``LIGHTNING_SAGEMAKER_RUN_ID``, or the process that stands for the run.
+    start of the container; whatever world a launcher has made there. Elsewhere: ``LIGHTNING_SAGEMAKER_RUN_ID``, or the
+    process that stands for the run.
 
     Raises:
-        FileNotFoundError: See :meth:`SageMakerJob.detect`.
-        ValueError: See :meth:`SageMakerJob.detect`.
         RuntimeError: Outside a job, nothing tells which processes belong to one run.
     """
-    job = SageMakerJob.detect()
     chosen = os.environ.get(_RUN_ID, "")
-    if job is not None:
+    if is_training_job(os.environ):
         base = os.path.realpath(base_dir(os.environ))
-        job_name = job.name or "job"
-        parts = ["job", job_name, job.current_host, base, chosen, processes.container()]
-        label = f"{job_name[:_SHOWN]}-{job.current_host}"
+        name, host = job_name(os.environ) or "job", host_name(os.environ) or ""
+        parts = ["job", name, host, base, chosen, processes.container()]
+        label = f"{name[:_SHOWN]}-{host}"
     elif chosen:
         parts, label = ["run", chosen, platform.node(), processes.container()], chosen
     else:

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker._autoload import activate_unfinished
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.chosen_world import ChosenWorld, check_chosen_world
-from lightning_sagemaker.environment import SageMakerEnvironment, is_started_by_rank, register_virtual_subclass
+from lightning_sagemaker.environment import (
+    SageMakerEnvironment,
+    is_below_rank,
+    is_started_by_rank,
+    register_virtual_subclass,
+)
 from lightning_sagemaker.job import SageMakerJob, is_training_job
 from lightning_sagemaker.job.channels import dropped_rows, sharded_channels
 from lightning_sagemaker.messages import log, speak
@@ -93,11 +98,34 @@ def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment 
         elif chosen:  # of any class: a strategy may carry one that is no `ClusterEnvironment` of this distribution
             found = chosen if isinstance(chosen, SageMakerEnvironment) else None
         elif is_training_job(os.environ) and not (module.SLURMEnvironment.detect() or module.LSFEnvironment.detect()):
-            alone = _is_child(connector) or ((job := SageMakerJob.detect()) is not None and _is_apart(connector, job))
+            alone = _is_child(connector) or ((job := _job(connector)) is not None and _is_apart(connector, job))
             found = None if alone or job is None else SageMakerEnvironment(job)
         setattr(connector, _FOUND, found)
         setattr(connector, _ALONE, alone)
     return vars(connector)[_FOUND]  # type: ignore[no-any-return]
+
+
+def _job(connector: Any) -> SageMakerJob | None:  # noqa: ANN401
+    """The job; ``None`` where a rank has started a launcher, whose world is another one than the job's.
+
+    Raises:
+        FileNotFoundError: See :meth:`SageMakerJob.detect`.
+        ValueError: See :meth:`SageMakerJob.detect`.
+    """
+    try:
+        return SageMakerJob.detect()
+    except ValueError as error:
+        if not is_below_rank():
+            raise
+        _warn_once(
+            f"A rank of the SageMaker job started the launcher of this process (pid {os.getpid()}), whose world is"
+            f" none of the job's: {_package(connector)} runs in it as elsewhere. ({error})"
+        )
+        return None
+
+
+def _package(connector: Any) -> str:  # noqa: ANN401
+    return type(connector).__module__.partition(".")[0]
 
 
 def _is_child(connector: Any) -> bool:  # noqa: ANN401
@@ -106,7 +134,7 @@ def _is_child(connector: Any) -> bool:  # noqa: ANN401
         return False
     _warn_once(
         f"A rank of the SageMaker job started this process (pid {os.getpid()}), so it is no rank:"
-        f" {type(connector).__module__.partition('.')[0]} runs by itself here. HINT: to join the job's world, start it"
+        f" {_package(connector)} runs by itself here. HINT: to join the job's world, start it"
         " by torchrun or mpirun."
     )
     return True

@@ -92,6 +92,18 @@ def test_a_launcher_that_keeps_the_processes_per_host_to_itself_shares_them_out_
     assert (world.launcher, world.local_size, world.num_nodes) == ("custom", local_size, 16 // local_size)
 
 
+def test_a_number_of_processes_that_nobody_told_is_not_shown_as_if_somebody_had() -> None:
+    """Each of two hosts trains apart with four processes, say by Ray: ranks 2 and 3 of each cannot be of both."""
+    with pytest.raises(ValueError, match=r"LOCAL_RANK is not below LOCAL_WORLD_SIZE") as caught:
+        read_world({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}, 2)
+    message = str(caught.value)
+    assert "LOCAL_WORLD_SIZE not set, 2 where all hosts of the job have as many" in message
+    assert message.endswith("Where a host has another number of processes, set LOCAL_WORLD_SIZE to it.")
+    with pytest.raises(ValueError, match=r"LOCAL_WORLD_SIZE=2\)") as caught:
+        read_world({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "2"}, 2)
+    assert str(caught.value).endswith("set none of these variables yourself.")
+
+
 def test_a_launcher_of_fewer_processes_than_hosts_has_one_on_each() -> None:
     world = read_world({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, 4)
     assert world is not None

@@ -8,16 +8,15 @@ left behind. As root, or with unprivileged user namespaces.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .helpers import PLAIN, PROBE, Seen, differences, finish, normalised, read_probes, require
+from .helpers import PLAIN, PROBE, Seen, differences, finish, normalised, read_probes
+from .namespaces import inside, require_namespaces
 from .v3_drivers import sdk, train_script
 
 if TYPE_CHECKING:
@@ -28,18 +27,7 @@ TYPE = "ml.p4d.24xlarge"
 ARGUMENTS = ("--epochs", "2", "--flag", "true", "--learning-rate", "0.1", "--name", "a b")
 # As the SDK sends them: text as it is, everything else as JSON.
 HYPERPARAMETERS = {"epochs": "2", "flag": "true", "learning-rate": "0.1", "name": "a b"}
-NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-# Lays an own /opt over the machine's, puts the host's folder there, and names the hosts.
-ENTER = """\
-set -e
-mount -t tmpfs none "$1/layers"
-mkdir "$1/layers/upper" "$1/layers/work"
-mount -t overlay none -o "lowerdir=/opt,upperdir=$1/layers/upper,workdir=$1/layers/work" /opt
-mkdir -p /opt/ml
-mount --bind "$1/ml" /opt/ml
-mount --bind "$1/hosts" /etc/hosts
-exec /bin/bash -c "chmod +x /opt/ml/input/data/sm_drivers/sm_train.sh && /opt/ml/input/data/sm_drivers/sm_train.sh"
-"""
+START = "chmod +x /opt/ml/input/data/sm_drivers/sm_train.sh && /opt/ml/input/data/sm_drivers/sm_train.sh"
 
 # variable: why a simulated worker's may differ from the real one's.
 ALLOWED = {
@@ -108,10 +96,9 @@ def run_real(folder: Path, hosts: list[str], distributed: dict[str, Any], job: s
     running = []
     for host in hosts:
         lay_out(folder / host, host, hosts, distributed)
-        start = [*NAMESPACE, "/bin/sh", "-c", ENTER, "enter", str(folder / host)]
         running.append(
             subprocess.Popen(
-                start,
+                inside(folder / host, f'exec /bin/bash -c "{START}"'),
                 env=env,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -126,18 +113,7 @@ def run_real(folder: Path, hosts: list[str], distributed: dict[str, Any], job: s
 @pytest.fixture(scope="module", autouse=True)
 def _namespaces(tmp_path_factory: pytest.TempPathFactory) -> None:
     sdk()
-    folder = tmp_path_factory.mktemp("namespace")
-    for part in ("layers", "ml"):
-        (folder / part).mkdir()
-    (folder / "hosts").write_text("127.0.0.1 localhost\n")
-    trial = ENTER.rpartition("exec")[0]
-    if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
-        require("no private mount namespaces on this system")
-    done = subprocess.run(
-        [*NAMESPACE, "/bin/sh", "-c", trial, "try", str(folder)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        require(f"no private mount namespace to be had: {done.stderr.strip()}")
+    require_namespaces(tmp_path_factory.mktemp("namespace"))
 
 
 @pytest.mark.parametrize(("distribution", "hosts"), [("none", 2), ("torch_distributed", 1), ("torch_distributed", 2)])
