@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def beacon(free_port: int) -> Iterator[Beacon]:
-    beacon = Beacon(free_port)
+    beacon = Beacon("127.0.0.1", free_port)
     yield beacon
     beacon.close()
 
@@ -55,7 +55,7 @@ def test_who_has_nothing_to_say_does_not_listen(beacon: Beacon, free_port: int) 
 
 
 def test_a_port_that_is_taken_keeps_the_host_mute_and_harms_nobody(open_port: int) -> None:
-    beacon = Beacon(open_port)
+    beacon = Beacon("127.0.0.1", open_port)
     beacon.say("no answer")
     beacon.say_last("the end")
     beacon.close()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightning_sagemaker.reachability.neighbours import check_neighbours
-from lightning_sagemaker.store import TCPStore
+from lightning_sagemaker.store import TCPStore, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +38,7 @@ def test_hosts_that_reach_each_other_let_all_their_processes_go_on(make_job: Mak
 def test_a_port_that_is_closed_to_the_neighbour_ends_the_job_in_all_processes_with_one_text(
     make_job: MakeJob, store: TCPStore, silent_port: int, open_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.set("at/1", json.dumps(["algo-1", "127.0.0.1", silent_port]))
+    write(store, "at/1", "algo-1", "127.0.0.1", silent_port)
     job = make_job(node_rank=0, current_host="algo-2", main_port=open_port)
     with ThreadPoolExecutor(2) as processes:
         failures = [processes.submit(check, job, connect(store), first=first).exception(30) for first in (True, False)]
@@ -53,6 +52,6 @@ def test_a_port_that_is_closed_to_the_neighbour_ends_the_job_in_all_processes_wi
 def test_a_refusal_where_the_neighbour_listens_names_the_other_machine_as_cause(
     make_job: MakeJob, store: TCPStore, free_port: int
 ) -> None:
-    store.set("at/1", json.dumps(["algo-1", "127.0.0.1", free_port]))
+    write(store, "at/1", "algo-1", "127.0.0.1", free_port)
     with pytest.raises(ConnectionError, match="it was refused, although algo-1 listens there"):
         check(make_job(node_rank=0), store)
