@@ -216,7 +216,7 @@ def _folder() -> str | None:
     """Where the checkpoint will be; with a line where that cannot be read, which is no reason not to stop."""
     try:
         folder = checkpoint_folder()
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever stands in that file
         log.warning("The job's checkpoint folder is not known, and SIGTERM leaves no checkpoint: %s", error)
         folder = None
     return None if folder is None else str(folder)

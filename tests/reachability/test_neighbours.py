@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ import pytest
 
 from lightning_sagemaker.reachability.neighbours import check_neighbours
 from lightning_sagemaker.store import TCPStore, write
+from lightning_sagemaker.wire_format import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,3 +57,19 @@ def test_a_refusal_where_the_neighbour_listens_names_the_other_machine_as_cause(
     write(store, "at/1", "algo-1", "127.0.0.1", free_port)
     with pytest.raises(ConnectionError, match="it was refused, although algo-1 listens there"):
         check(make_job(node_rank=0), store)
+
+
+def test_an_address_that_no_host_wrote_is_not_tried_and_the_true_one_is_waited_for(
+    make_job: MakeJob, store: TCPStore, open_port: int
+) -> None:
+    for key in ("at/1", "outcome"):
+        store.set(key, b"\xff\0")  # type: ignore[arg-type] # bytes are taken
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(check, make_job(node_rank=0), connect(store))
+        for nonsense in (b'["algo-1", "127.0.0.1", 1]', encode("algo-1", "127.0.0.1", "1").encode(), b"[" * 9999):
+            store.set("at/1", nonsense)  # type: ignore[arg-type]
+            time.sleep(0.3)
+        assert not done.done()
+        write(store, "at/1", "algo-1", "127.0.0.1", open_port)
+        write(store, "outcome", "")
+        assert done.result(20) is None
