@@ -20,18 +20,20 @@ import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker import failure, processes
+from lightning_sagemaker import failure, processes, watchers
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.peers import Hosts, Siblings
 from lightning_sagemaker.settings import seconds
-from lightning_sagemaker.store import PrefixStore, end_of_group, own_connection
+from lightning_sagemaker.store import PrefixStore, end_of_group, own_connection, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lightning_sagemaker.job import SageMakerJob
+    from lightning_sagemaker.store import Store
 
 VARIABLE = "LIGHTNING_SAGEMAKER_HEARTBEAT"
 _DEFAULT_LIMIT = 300.0  # seconds of silence after which the job ends
@@ -73,14 +75,21 @@ def start(job: SageMakerJob, rank: int, world_size: int) -> None:
         return
     prefix, per_host = f"heartbeat/{next(_numbers)}", world_size // job.num_nodes
     counts = job.num_nodes > 1 and job.local_rank < _COUNTING
-    connection = own_connection(timedelta(seconds=limit)) if counts or per_host > 1 else None
-    if connection is None:
+    if not counts and per_host == 1:
         return
-    store = PrefixStore(prefix, connection)
-    store.set(f"process/{rank}", f"{os.getpid()} {processes.start_of(os.getpid())}")
-    first = rank - job.local_rank
-    others = [first + (job.local_rank + step) % per_host for step in range(1, per_host)]
-    _current = Heartbeat(job, Siblings(store, others), Hosts(job, store) if counts else None, limit)
+    try:
+        connection = own_connection(timedelta(seconds=limit))
+        if connection is None:
+            return
+        store = PrefixStore(prefix, connection)
+        write(store, f"process/{rank}", os.getpid(), processes.start_of(os.getpid()) or "")
+        first = rank - job.local_rank
+        others = [first + (job.local_rank + step) % per_host for step in range(1, per_host)]
+        hosts = Hosts(job, store, partial(_connect_anew, prefix)) if counts else None
+        _current = Heartbeat(job, Siblings(store, others), hosts, limit)
+    except RuntimeError as error:  # no second connection, no thread: the training needs neither
+        log.warning("%s The training goes on. Cause: %s: %s", _lost(job), type(error).__name__, error)
+        return
     failure.on_lost_connection(_current.explain_lost_connection)
     atexit.register(_current.stop)
 
@@ -116,11 +125,11 @@ class Heartbeat:
         self._silent = min(_SILENT, limit / 2)
         self._leaving = threading.Event()
         self._awake = 0.0  # seconds that the observer has run for: its clock
+        self._step = _step_in_words(None)
         self._stopped_since: float | None = None
         self._said: set[str] = set()
-        self._counter = threading.Thread(target=self._count, name="heartbeat-count", daemon=True)
-        self._counter.start()
-        threading.Thread(target=self._look, name="heartbeat-look", daemon=True).start()
+        self._counter = watchers.start("heartbeat-count", self._count, _lost(job), self._leave)
+        watchers.start("heartbeat-look", self._look, _lost(job), lambda: None)  # this process counts on
 
     def stop(self) -> None:
         """Tell the others that this process leaves, and stop looking after them."""
@@ -143,13 +152,18 @@ class Heartbeat:
             while (self._siblings.missing() or self._hosts is not None) and not self._has_ended():
                 self._siblings.look()
                 if self._hosts is not None:
-                    self._hosts.exchange(self._awake, _step_in_words(_step()))
+                    self._hosts.exchange(self._awake, self._step)
                 if self._leaving.wait(self._interval):
                     break
             if self._hosts is None:
                 return  # all that the store was for is known
-            self._hosts.leave()
+        with suppress(RuntimeError, OSError, ValueError):  # it has; there is no process group any more
+            self._leave()
+
+    def _leave(self) -> None:
         self._leaving.set()
+        if self._hosts is not None:
+            self._hosts.leave()
 
     def _look(self) -> None:
         then = time.monotonic()
@@ -158,9 +172,21 @@ class Heartbeat:
             # More than that, and it was this thread which did not run: nobody's silence.
             self._awake += min(now - then, 2 * self._interval)
             then = now
+            # Here alone: where a property of the user's hangs, this process counts on, and is not taken for silent.
+            self._step = self._ask_step()
             self._look_at_sibling()
             if self._hosts is not None and self._job.local_rank == 0:
                 self._look_at_hosts(self._hosts)
+
+    def _ask_step(self) -> str:
+        try:
+            step = _step()
+            return _step_in_words(None if step is None else int(step))
+        except Exception as error:  # noqa: BLE001 - the Trainer is the user's, and half made while it fails
+            if "step" not in self._said:
+                self._said.add("step")
+                log.warning("The Trainer does not tell its step to the heartbeat: %s: %s", type(error).__name__, error)
+            return _step_in_words(None)
 
     def _look_at_sibling(self) -> None:
         now, sibling = self._awake, self._siblings.next
@@ -172,7 +198,7 @@ class Heartbeat:
         self._stopped_since = now if self._stopped_since is None else self._stopped_since
         who = f"Rank {sibling.rank} on {self._job.current_host} (process {sibling.pid})"
         what, silence = f"{who} is stopped, by SIGSTOP or a debugger", now - self._stopped_since
-        if text := self._weigh(what, silence, self._stopped, _step_in_words(_step())):
+        if text := self._weigh(what, silence, self._stopped, self._step):
             self._end(text)
 
     def _look_at_hosts(self, hosts: Hosts) -> None:
@@ -181,7 +207,7 @@ class Heartbeat:
         if unanswered >= self._silent:  # then nothing is known of the next host either
             address = f"{self._job.main_address}:{self._job.main_port}"
             what = f"{here} gets no answer from the store of rank 0 at {address}"
-            text = self._weigh(what, unanswered, self._silent, _step_in_words(_step()))
+            text = self._weigh(what, unanswered, self._silent, self._step)
         elif hosts.heard is not None and not hosts.next_left:
             what = f"{hosts.next_name} has gone silent: nothing is heard of its processes on {here}"
             text = text or self._weigh(what, now - hosts.heard, self._silent, hosts.next_step)
@@ -209,19 +235,29 @@ class Heartbeat:
         return text if silence >= self._limit else ""
 
     def _end(self, text: str) -> None:
-        failure.report_to_all(f"RuntimeError: {text}\n[seen on {failure.whereabouts()}]")
-        log.error("RuntimeError: %s The job is ended.", text)
+        with suppress(Exception):
+            failure.report_to_all(f"RuntimeError: {text}\n[seen on {failure.whereabouts()}]")
+            log.error("RuntimeError: %s The job is ended.", text)
         if self._hosts is not None and not self._hosts.ended:
             telling = threading.Thread(target=self._hosts.end, args=(text,), daemon=True)
             telling.start()
             telling.join(_GOODBYE)
         # No exception reaches a main thread that waits in a collective. Launchers wait for a stopped process,
         # and mpirun for a host that is cut off; Lightning's would leave its processes behind.
-        for sibling in self._siblings.known.values():
+        for sibling in tuple(self._siblings.known.values()):
             sibling.kill()
         if self._job.launcher == "mpirun":
-            processes.kill_ancestor(_MPI_DAEMONS)
+            processes.kill_launcher(_MPI_DAEMONS)
         os._exit(1)
+
+
+def _connect_anew(prefix: str) -> Store | None:
+    store = own_connection(timedelta(seconds=_GOODBYE), only_if_there=True)
+    return None if store is None else PrefixStore(prefix, store)
+
+
+def _lost(job: SageMakerJob) -> str:
+    return f"{job.current_host} looks no more after processes that go silent."
 
 
 def _step_in_words(step: int | None) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.store import look
+from lightning_sagemaker.store import look, read, write
+from lightning_sagemaker.wire_format import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lightning_sagemaker.job import SageMakerJob
     from lightning_sagemaker.store import Store
@@ -30,7 +30,7 @@ class Process:
 
     rank: int
     pid: int
-    start: str | None
+    start: str
 
     def is_stopped(self) -> bool:
         """Whether a signal or a tracer has stopped it."""
@@ -42,8 +42,7 @@ class Process:
 
     def kill(self) -> None:
         """End it: a stopped process obeys nothing else, and its launcher waits for it."""
-        with suppress(OSError):
-            os.kill(self.pid, signal.SIGKILL)
+        processes.send(self.pid, signal.SIGKILL, lambda: processes.start_of(self.pid) == self.start)
 
 
 class Siblings:
@@ -60,9 +59,8 @@ class Siblings:
     def look(self) -> None:
         """Ask the store for those that are not known; may hang where the store's host is cut off."""
         for rank in self.missing():
-            if (told := look(self._store, f"process/{rank}")) is not None:
-                number, _, start = told.decode().partition(" ")
-                self.known[rank] = Process(rank, int(number), start)
+            if (told := read(self._store, f"process/{rank}", int, str)) is not None:
+                self.known[rank] = Process(rank, *told)
 
     def missing(self) -> list[int]:
         """Ranks that have not told their numbers."""
@@ -77,43 +75,50 @@ class Siblings:
 class Hosts:
     """What the hosts tell each other at the store. Each method may hang where the store's host is cut off."""
 
-    def __init__(self, job: SageMakerJob, store: Store) -> None:
+    def __init__(self, job: SageMakerJob, store: Store, connect: Callable[[], Store | None] = lambda: None) -> None:
         self._store = store
-        self._here = job.node_rank
+        self._connect = connect  # makes another connection to the store, if it is still there
+        self._job = job
         self._next = (job.node_rank + 1) % job.num_nodes
         self._beats = 0
-        self.next_name = ""
+        self._found: bytes | None = None
+        self.next_name = f"The host of node rank {self._next}"
         self.next_step = ""
         self.next_left = False
         self.heard: float | None = None  # when the next host was, by the observer's clock; None before the first time
         self.answered = 0.0  # when the store was
         self.ended = ""  # why another host has ended the job
-        store.set(f"name/{self._here}", job.current_host)
 
     def exchange(self, now: float, step: str) -> None:
-        """Count, and see whether the next host did.
+        """Say that this host is there, and see whether the next one did.
 
         Args:
             now: Time by the observer's clock.
             step: At which step this process is, in words.
         """
-        store, then = self._store, self._beats
-        store.add(f"beats/{self._here}", 1)
-        store.set(f"step/{self._here}", step)
-        self._beats = store.add(f"beats/{self._next}", 0)
-        if self._beats != then:
-            self.heard = now
-            self.next_name = self.next_name or store.get(f"name/{self._next}").decode()
-            self.next_step = store.get(f"step/{self._next}").decode()
-        self.next_left = look(store, f"left/{self._next}") is not None
-        self.ended = (look(store, "ended") or b"").decode() or self.ended
+        store, job = self._store, self._job
+        self._beats += 1
+        # Several processes of a host write here: the number of each makes what it writes new.
+        write(store, f"beat/{job.node_rank}", job.current_host, step, job.local_rank, self._beats)
+        found = look(store, f"beat/{self._next}")
+        if found is not None and found != self._found:
+            self._found, self.heard = found, now
+            # What no rank wrote says nothing of the next host, and is no silence of it.
+            if (told := decode(found, str, str, int, int)) is not None:
+                self.next_name, self.next_step = told[:2]
+        self.next_left = read(store, f"left/{self._next}") is not None
+        self.ended = (read(store, "ended", str) or [self.ended])[0]
         self.answered = now
 
     def leave(self) -> None:
         """Say that this host's silence is no alarm from now on."""
-        self._store.set(f"left/{self._here}", "")
+        try:
+            write(self._store, f"left/{self._job.node_rank}")
+        except RuntimeError:  # the store has ended, or this connection alone
+            if (store := self._connect()) is not None:
+                write(store, f"left/{self._job.node_rank}")
 
     def end(self, text: str) -> None:
         """Let the others end too."""
         with suppress(RuntimeError):  # they have no store any more, and learn of it in their own way
-            self._store.set("ended", text)
+            write(self._store, "ended", text)

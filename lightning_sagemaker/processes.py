@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PROC = Path("/proc")
 # Present in the *initial* environment of what a launcher on this host started, absent from the launcher's own.
 _MARKS = ("LOCAL_RANK", "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+_PIDS = 1 << 22  # no system has more processes
+# What tells one rank of one mpirun from all others.
+_MPIRUN = (b"OMPI_COMM_WORLD_RANK", b"PMIX_NAMESPACE", b"PMIX_RANK")
 # In the command of what `multiprocessing` starts by its methods spawn and forkserver.
 _MULTIPROCESSING = b"from multiprocessing."
 
@@ -73,15 +76,66 @@ def has_ended(pid: int, start: str | None) -> bool:
     return start_of(pid) != start
 
 
-def kill_ancestor(names: Sequence[str]) -> None:
-    """End the nearest ancestor of this process whose program has one of these names, if there is one."""
+def send(pid: int, number: signal.Signals, is_meant: Callable[[], bool]) -> bool:
+    """Send a signal to a process that is certainly the one that is meant: its number may be a later one's by now.
+
+    Where the kernel has it (Linux 5.3), the process is held by a descriptor while it is looked at.
+
+    Args:
+        pid: Its number; the container's first process is nobody's to end, nor is this one.
+        number: The signal.
+        is_meant: Whether the process that has the number now is the one that is meant.
+
+    Returns:
+        Whether it was sent.
+    """
+    if not 1 < pid < _PIDS or pid == os.getpid():
+        return False
+    held = None
+    with suppress(AttributeError, OSError):  # no Linux; a sandbox or a kernel that does not know the call
+        held = os.pidfd_open(pid)
+    try:
+        if is_meant():
+            with suppress(OSError):
+                if held is None:
+                    os.kill(pid, number)
+                else:
+                    signal.pidfd_send_signal(held, number)
+                return True
+    finally:
+        if held is not None:
+            os.close(held)
+    return False
+
+
+def kill_launcher(names: Sequence[str]) -> bool:
+    """End the program that started this rank on this host, if it has one of these names.
+
+    It is the nearest ancestor to which mpirun has not given what it gives to this rank; wrappers in between have the
+    same. Nothing beyond it is looked at: an mpirun further up is another job's, in which this one was started.
+
+    Returns:
+        Whether it was ended.
+    """
     with suppress(OSError, IndexError):
-        pid = os.getppid()
-        while pid > 1:
-            if (PROC / str(pid) / "comm").read_text(encoding="utf-8").strip() in names:
-                os.kill(pid, signal.SIGKILL)
-                return
+        mine, pid = _given_by_mpirun(os.getpid()), os.getppid()
+        while pid > 1 and mine and _given_by_mpirun(pid) == mine:
             pid = int(_stat(pid)[1])
+        start, name = start_of(pid), (PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
+        is_meant = start is not None and bool(mine) and name in names
+        return is_meant and send(pid, signal.SIGKILL, lambda: start_of(pid) == start)
+    return False
+
+
+def environment_of(pid: int) -> list[bytes]:
+    """Variables with which a process was started, each as ``NAME=value``; none where the system does not tell."""
+    with suppress(OSError):
+        return (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    return []
+
+
+def _given_by_mpirun(pid: int) -> set[bytes]:
+    return {entry for entry in environment_of(pid) if entry.partition(b"=")[0] in _MPIRUN}
 
 
 def container() -> str:
@@ -136,13 +190,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def _was_launched(pid: int) -> bool:
-    try:
+    with suppress(OSError):
         if _MULTIPROCESSING in (PROC / str(pid) / "cmdline").read_bytes():
             return True
-        environment = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return False  # another user's process: a daemon that starts ours
-    names = {entry.partition(b"=")[0].decode(errors="replace") for entry in environment}
+    # None of another user's process: a daemon that starts ours.
+    names = {entry.partition(b"=")[0].decode(errors="replace") for entry in environment_of(pid)}
     return not names.isdisjoint(_MARKS)
 
 

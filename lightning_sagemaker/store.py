@@ -6,12 +6,15 @@ Threads of ours use a connection of their own: the group's own one is held by wh
 from __future__ import annotations
 
 import os
+import socket
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined] # missing in torch's own list
+
+from lightning_sagemaker.wire_format import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +29,16 @@ __all__ = [
     "look",
     "own_connection",
     "prefixed",
+    "read",
     "wait_for",
+    "wait_to_read",
+    "write",
+    "write_first",
 ]
 
 _PREFIX = "lightning_sagemaker"
 _ABSENT = "lightning_sagemaker: absent"  # no value of ours
+_Found = TypeVar("_Found")
 _SHORTEST, _LONGEST = 0.005, 0.25  # seconds between two looks: the first soon, then rarely
 
 
@@ -48,13 +56,15 @@ def prefixed(store: Store) -> Store:
     return PrefixStore(f"{_PREFIX}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
-def own_connection(timeout: timedelta) -> Store | None:
+def own_connection(timeout: timedelta, *, only_if_there: bool = False) -> Store | None:
     """A second connection to the default group's store; ``None`` where that store is no TCP server.
 
     Args:
         timeout: How long each operation may wait.
+        only_if_there: Whether to look first if the server has ended, for which torch would wait, with lines of its own.
 
     Raises:
+        OSError: It has ended.
         RuntimeError: The server does not answer.
         ValueError: There is no process group.
     """
@@ -63,6 +73,8 @@ def own_connection(timeout: timedelta) -> Store | None:
         store = store.underlying_store
     if not isinstance(store, TCPStore):
         return None
+    if only_if_there:
+        socket.create_connection((store.host, store.port), timeout.total_seconds()).close()
     return prefixed(TCPStore(store.host, store.port, is_master=False, wait_for_workers=False, timeout=timeout))
 
 
@@ -91,6 +103,45 @@ def look(store: Store, key: str) -> bytes | None:
     return None if found == _ABSENT.encode() else found
 
 
+def write(store: Store, key: str, *values: object) -> None:
+    """Set a key to what :func:`read` returns on the other side: texts, numbers, truth values."""
+    store.set(key, encode(*values))
+
+
+def write_first(store: Store, key: str, text: str) -> str:
+    """Set a key to a text unless another rank has done so; the text that stands."""
+    found: bytes | str = store.compare_set(key, "", encode(text))
+    values = decode(found.encode() if isinstance(found, str) else found, str)
+    if values is None:  # not a rank's
+        write(store, key, text)
+        return text
+    return str(values[0])
+
+
+def read(store: Store, key: str, *kinds: type) -> tuple[Any, ...] | None:
+    """What :func:`write` has set a key to; ``None`` where there is nothing, or what no rank wrote.
+
+    Args:
+        store: Where the key may be.
+        key: Its name.
+        kinds: Type of each value: ``str``, ``int`` or ``bool``.
+    """
+    found = look(store, key)
+    return None if found is None else decode(found, *kinds)
+
+
+def wait_to_read(store: Store, key: str, *kinds: type, each: Callable[[], None] = lambda: None) -> tuple[Any, ...]:
+    """Wait until :func:`read` finds something, as long as it takes.
+
+    Args:
+        store: Where the key will be.
+        key: Its name.
+        kinds: Type of each value.
+        each: Called between two looks; what it raises ends the wait.
+    """
+    return _wait(lambda: read(store, key, *kinds), each)
+
+
 def wait_for(store: Store, key: str, each: Callable[[], None] = lambda: None) -> bytes:
     """Wait for a key, as long as it takes, and return its value.
 
@@ -101,9 +152,13 @@ def wait_for(store: Store, key: str, each: Callable[[], None] = lambda: None) ->
         key: Its name.
         each: Called between two looks; what it raises ends the wait.
     """
+    return _wait(lambda: look(store, key), each)
+
+
+def _wait(find: Callable[[], _Found | None], each: Callable[[], None]) -> _Found:
     pause = _SHORTEST
-    while (value := look(store, key)) is None:
+    while (found := find()) is None:
         each()
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST)
-    return value
+    return found

@@ -23,15 +23,25 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
+from lightning_sagemaker import watchers
 from lightning_sagemaker.checkpoint import checkpoint_folder
 from lightning_sagemaker.messages import log, speak
-from lightning_sagemaker.store import PrefixStore, Store, end_of_group, look, own_connection, wait_for
+from lightning_sagemaker.store import (
+    PrefixStore,
+    Store,
+    end_of_group,
+    own_connection,
+    read,
+    wait_to_read,
+    write,
+    write_first,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,8 +126,8 @@ class Agreement:
         self._signals: SimpleQueue[bool] = SimpleQueue()
         self._leaving = False
         self._pid = os.getpid()
-        self._thread = threading.Thread(target=self._watch, name="sigterm", daemon=True)
-        self._thread.start()
+        lost = f"SIGTERM on {where} would end this process at once, without a checkpoint: nobody waits for it any more."
+        self._thread = watchers.start("sigterm", self._watch, lost, self._decided.set)
         atexit.register(self._leave)
 
     def request(self) -> bool:
@@ -159,7 +169,7 @@ class Agreement:
         try:
             if self._wait_for_origin():
                 self._asked = True
-                self._store.set(f"passed/{self._rank}", str(self._passed))
+                write(self._store, f"passed/{self._rank}", self._passed)
                 self._stop = self._decide() if self._rank == 0 else self._hear()
                 self._decided.set()
                 while self._next_signal(None):
@@ -169,18 +179,21 @@ class Agreement:
         except (RuntimeError, TimeoutError) as error:  # the former of the store, which has ended with rank 0
             self._error = str(error)
             self._decided.set()
+        except Exception as error:
+            self._error = f"{type(error).__name__}: {error}"
+            raise
 
     def _wait_for_origin(self) -> bool:
         """Wait for SIGTERM on any rank; false where this process or its group ends before."""
-        while (origin := look(self._store, "origin")) is None:
+        while (origin := read(self._store, "origin", str)) is None:
             told = self._next_signal(_INTERVAL)
             if self._has_ended():
                 return False
             if told:
-                self._store.compare_set("origin", "", self._where)
+                write_first(self._store, "origin", self._where)
             if self._leaving:
                 return False
-        self.origin = origin.decode()
+        (self.origin,) = origin
         return True
 
     def _leave_store(self) -> None:
@@ -193,24 +206,23 @@ class Agreement:
             left = self._store.add("left", 0)
 
     def _decide(self) -> Stop:
-        passed = (int(self._wait_for(f"passed/{rank}", f"rank {rank}")) for rank in range(self._world_size))
-        folder = checkpoint_folder()
-        stop = Stop(max(passed) + 1, None if folder is None else str(folder))
-        self._store.set("stop", f"{stop.check_point} {stop.folder or ''}")
+        passed = (self._wait_for(f"rank {rank}", f"passed/{rank}", int)[0] for rank in range(self._world_size))
+        stop = Stop(max(passed) + 1, _folder())
+        write(self._store, "stop", stop.check_point, stop.folder or "")
         return stop
 
     def _hear(self) -> Stop:
-        number, _, folder = self._wait_for("stop", "rank 0").decode().partition(" ")
-        return Stop(int(number), folder or None)
+        number, folder = self._wait_for("rank 0", "stop", int, str)
+        return Stop(number, folder or None)
 
-    def _wait_for(self, key: str, who: str) -> bytes:
+    def _wait_for(self, who: str, key: str, *kinds: type) -> tuple[Any, ...]:
         until = time.monotonic() + _PATIENCE
 
         def give_up() -> None:
             if self._leaving or time.monotonic() > until:
                 raise TimeoutError(f"{who} did not answer within {_PATIENCE:.0f} s")
 
-        return wait_for(self._store, key, each=give_up)
+        return wait_to_read(self._store, key, *kinds, each=give_up)
 
     def _next_signal(self, timeout: float | None) -> bool:
         try:
@@ -224,3 +236,13 @@ class Agreement:
             self._leaving = True
             self._signals.put(False)
             self._thread.join(2 * _GOODBYE)
+
+
+def _folder() -> str | None:
+    """Where the checkpoint will be; with a line where that cannot be read, which is no reason not to stop."""
+    try:
+        folder = checkpoint_folder()
+    except Exception as error:  # noqa: BLE001 - whatever stands in that file
+        log.warning("The job's checkpoint folder is not known, and SIGTERM leaves no checkpoint: %s", error)
+        folder = None
+    return None if folder is None else str(folder)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 collect_ignore = [] if importlib.util.find_spec("matplotlib") else ["benchmarks"]
 
 
-# What starts processes that import torch or an SDK, or waits for seconds: not in `make check`. A long drill has a marker
-# of its own, `nightly`.
+# What starts processes that import torch or an SDK, or waits for seconds: not in `make check`. A long drill has a
+# marker of its own, `nightly`.
 TRAINING = (
     "beside_stock/test_beside_stock.py",
     "checkpoint/test_kill.py",

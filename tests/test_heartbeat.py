@@ -22,7 +22,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined] # missing 
 from lightning_sagemaker import heartbeat, processes
 from lightning_sagemaker.heartbeat import Heartbeat
 from lightning_sagemaker.peers import Hosts, Siblings
-from lightning_sagemaker.store import TCPStore
+from lightning_sagemaker.store import TCPStore, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,7 +148,7 @@ def start(job: SageMakerJob) -> Iterator[Callable[..., Heartbeat]]:
     def start(limit: float, sibling: int | None = None, hosts: Hosts | None = None) -> Heartbeat:
         told, ranks = HashStore(), [] if sibling is None else [1]
         if sibling:  # 0 has not told it
-            told.set("process/1", f"{sibling} {processes.start_of(sibling)}")
+            write(told, "process/1", sibling, str(processes.start_of(sibling)))
         started.append(Heartbeat(job, Siblings(told, ranks), hosts, limit))
         return started[-1]
 

@@ -23,6 +23,7 @@ AUTOLOAD = f"{PREFIX}AUTOLOAD"
 OF_COMMANDS = {
     f"{PREFIX}STANDIN_": "of the simulation's stand-in for SMDDP",
     f"{PREFIX}PROBE_": "of `probe`",
+    f"{PREFIX}SIMULATION": "of `simulate`, by which it knows its processes",
     f"{PREFIX}RANK_PROCESS": "of a rank, for the processes that it starts",
 }
 

@@ -31,7 +31,7 @@ def await_main_address(job: SageMakerJob, limit: float, timeout: float, *, speak
         ConnectionError: The address is blocked.
         TimeoutError: The process group's time is over.
     """
-    beacon = Beacon(job.main_port) if speaks else None
+    beacon = Beacon(job.current_host, job.main_port) if speaks else None
     try:
         _wait(job, limit, timeout, beacon)
     except ConnectionError as error:

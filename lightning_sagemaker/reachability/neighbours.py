@@ -6,7 +6,6 @@ port through, gloo waits for five times its time limit and then names neither ho
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.reachability.lines import FIRST_LINE, VARIABLE, blocked
 from lightning_sagemaker.reachability.probe import Answer, ask
-from lightning_sagemaker.store import look, wait_for
+from lightning_sagemaker.store import read, wait_to_read, write
 
 if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
@@ -41,18 +40,18 @@ def check_neighbours(job: SageMakerJob, store: Store, address: str, limit: float
     with socket.socket(family) as listener:
         listener.bind((address, 0))
         listener.listen()  # the kernel answers; nobody needs to accept
-        store.set(f"at/{job.node_rank}", json.dumps([job.current_host, *listener.getsockname()[:2]]))
+        write(store, f"at/{job.node_rank}", job.current_host, *listener.getsockname()[:2])
         failure = _reach_next(job, store, limit)
         if failure:
-            store.set("outcome", failure)
+            write(store, "outcome", failure)
         elif store.add("passed", 1) == job.num_nodes:
-            store.set("outcome", "")
+            write(store, "outcome", "")
         _await_outcome(store)
 
 
 def _reach_next(job: SageMakerJob, store: Store, limit: float) -> str:
     """Why the next host cannot be reached; empty where it can."""
-    there, address, port = json.loads(wait_for(store, f"at/{(job.node_rank + 1) % job.num_nodes}"))
+    there, address, port = wait_to_read(store, f"at/{(job.node_rank + 1) % job.num_nodes}", str, str, int)
     start, said = time.monotonic(), False
     while (answer := ask(address, port)) is not Answer.OPEN:
         silence = time.monotonic() - start
@@ -70,13 +69,13 @@ def _reach_next(job: SageMakerJob, store: Store, limit: float) -> str:
         if not said and silence >= FIRST_LINE:
             said = True
             log.warning("%s The job ends after %.0f s of this (%s).", text, limit, VARIABLE)
-        if look(store, "outcome") is not None:
+        if read(store, "outcome", str) is not None:
             return ""  # another host has failed
         time.sleep(0.2)
     return ""
 
 
 def _await_outcome(store: Store) -> None:
-    failure = wait_for(store, "outcome").decode()
+    (failure,) = wait_to_read(store, "outcome", str)
     if failure:
         raise ConnectionError(failure)

@@ -28,11 +28,14 @@ def ask(host: str, port: int, patience: float = PATIENCE) -> Answer:
     """
     try:
         socket.create_connection((host, port), timeout=patience).close()
-    except socket.gaierror:
+    except (socket.gaierror, ValueError):  # the latter of a name that none can be: too long, with NUL in it
         return Answer.UNKNOWN_NAME
     except (ConnectionRefusedError, ConnectionResetError):
         return Answer.REFUSED
-    except OSError:  # no answer in time, or the kernel knows no way: EHOSTUNREACH, ENETUNREACH
+    except (
+        OSError,
+        OverflowError,
+    ):  # no answer in time, no way (EHOSTUNREACH, ENETUNREACH), no such port
         return Answer.SILENT
     return Answer.OPEN
 

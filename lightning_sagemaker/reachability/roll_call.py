@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, TypeVar
 
 from lightning_sagemaker.job.values import some
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.reachability.beacon import listen
 from lightning_sagemaker.reachability.lines import EVERY, FIRST_LINE, blocked
-from lightning_sagemaker.reachability.probe import Answer, ask, is_loopback
-from lightning_sagemaker.store import wait_for
+from lightning_sagemaker.reachability.probe import PATIENCE, Answer, ask, is_loopback
+from lightning_sagemaker.store import wait_to_read, write, write_first
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lightning_sagemaker.job import SageMakerJob
     from lightning_sagemaker.store import Store
 
 _ASKED_AT_ONCE = 16  # hosts; lines name eight
+_ROUND = 4 * PATIENCE  # seconds that a question to all of them may take; names may be looked up for longer than that
+_Answered = TypeVar("_Answered")
 
 
 def call_the_roll(job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: float, speaks: bool) -> None:
@@ -36,14 +40,15 @@ def call_the_roll(job: SageMakerJob, store: Store, *, rank: int, world_size: int
         TimeoutError: The time is over; the message lists who is missing.
         ValueError: Two processes have the same rank; the same text on all.
     """
-    claim = store.compare_set(f"rank/{rank}", "", job.current_host).decode()
+    claim = write_first(store, f"rank/{rank}", job.current_host)
     if store.add(f"claims/{rank}", 1) > 1:  # not counted: without it they never are all
-        store.set("complete", f"{claim} and {job.current_host} both have a process of rank {rank}")
+        write(store, "complete", f"{claim} and {job.current_host} both have a process of rank {rank}")
     else:
         store.add(job.current_host, 1)
         if store.add("all", 1) == world_size:
-            store.set("complete", "")
-    clash = wait_for(store, "complete", _Wait(job, store, rank, world_size, timeout, speaks=speaks).look).decode()
+            write(store, "complete", "")
+    waiter = _Wait(job, store, rank, world_size, timeout, speaks=speaks)
+    (clash,) = wait_to_read(store, "complete", str, each=waiter.look)
     if clash:
         raise ValueError(
             f"{clash}, in a world of {world_size} processes. HINT: NODE_RANK has to be another number on each host,"
@@ -66,6 +71,7 @@ class _Wait:
         self._start = self._looked = self._said = time.monotonic()
         self._silent_since: dict[str, float] = {}
         self._named: set[str] = set()
+        self._pool = ThreadPoolExecutor(_ASKED_AT_ONCE)
 
     def look(self) -> None:
         now = time.monotonic()
@@ -84,7 +90,7 @@ class _Wait:
 
     def _look_at_the_missing(self) -> None:
         """Name hosts that do not answer, and repeat what those say that cannot reach this one."""
-        answers = self._ask([host for host, came in self._absent().items() if not came])
+        answers = self._of_each(ask, [host for host, came in self._absent().items() if not came])
         asked = time.monotonic()
         silent = [host for host, answer in answers.items() if answer is Answer.SILENT]
         self._silent_since = {host: self._silent_since.get(host, self._looked) for host in silent}
@@ -95,8 +101,8 @@ class _Wait:
                 interface = self._job.network_interface
                 text = blocked(self._job.current_host, host, address, asked - since, tried=tried, interface=interface)
                 self._say_once(host, text)
-        for host in (host for host, answer in answers.items() if answer is Answer.OPEN):
-            text, ends = listen(host, self._job.main_port)
+        said = self._of_each(listen, [host for host, answer in answers.items() if answer is Answer.OPEN])
+        for host, (text, ends) in said.items():
             if ends:
                 raise ConnectionError(text)
             if text:
@@ -109,7 +115,7 @@ class _Wait:
 
     def _missing(self) -> str:
         absent = self._absent()
-        answers = self._ask([host for host, came in absent.items() if not came]) if self._asks else {}
+        answers = self._of_each(ask, [host for host, came in absent.items() if not came]) if self._asks else {}
         states = [
             f"{host} ({came} of {self._per_host} processes came{f'; {answers[host].value}' if host in answers else ''})"
             for host, came in absent.items()
@@ -121,7 +127,10 @@ class _Wait:
         came = {host: self._store.add(host, 0) for host in self._job.world_hosts}
         return {host: number for host, number in came.items() if number < self._per_host}
 
-    def _ask(self, hosts: list[str]) -> dict[str, Answer]:
-        asked = hosts[:_ASKED_AT_ONCE]
-        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            return dict(zip(asked, pool.map(lambda host: ask(host, self._job.main_port), asked), strict=True))
+    def _of_each(self, question: Callable[[str, int], _Answered], hosts: list[str]) -> dict[str, _Answered]:
+        """Ask hosts beside each other; those that have not answered within a limit for all are left out."""
+        asked = {host: self._pool.submit(question, host, self._job.main_port) for host in hosts[:_ASKED_AT_ONCE]}
+        answered, late = wait(asked.values(), _ROUND)
+        for future in late:
+            future.cancel()
+        return {host: future.result() for host, future in asked.items() if future in answered}

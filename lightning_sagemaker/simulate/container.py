@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.job.channels import SHARDED
@@ -44,6 +45,7 @@ class Cluster:
         root: Folder of this run; each host has its own below it.
         port: Free port that stands for 7777, so that two simulations on one machine do not meet.
         region: AWS region that the job believes in.
+        mark: Random word in the environment of all processes of this run, and of no other.
     """
 
     job: Simulation
@@ -51,6 +53,7 @@ class Cluster:
     root: Path
     port: int
     region: str
+    mark: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def base(self, host: str) -> Path:
         """Folder that stands for ``/opt/ml`` on a host."""

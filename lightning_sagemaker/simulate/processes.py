@@ -3,65 +3,77 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import signal
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker import processes
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import signal
+    from collections.abc import Collection, Iterable
+
+MARK = "LIGHTNING_SAGEMAKER_SIMULATION"  # holds a random word: an editor that knows the run's folder is none of it
 
 
-def members(root: Path) -> list[int]:
-    """Find the processes whose environment names a run's folder.
+def members(mark: str) -> list[int]:
+    """Find the processes whose environment holds a run's random word.
 
     torchrun, mpirun and user scripts start sessions of their own, so process groups do not tell; the environment is
     inherited by all. Where it cannot be read, groups are what is left.
 
     Args:
-        root: Folder of the run.
+        mark: The word.
 
     Returns:
         Their process ids.
     """
-    mark = f"SAGEMAKER_BASE_DIR={root}{os.sep}"
-    if Path("/proc/self/environ").exists():
-        return [pid for pid in _numbers("/proc") if pid != os.getpid() and mark.encode() in _environment(pid)]
+    if _readable():
+        return [int(name) for name in os.listdir(processes.PROC) if name.isdigit() and _is_member(int(name), mark)]  # noqa: PTH208
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         # macOS shows the environment of one's own processes here.
         listing = subprocess.run(["ps", "-A", "-E", "-o", "pid=,command="], capture_output=True, text=True, check=True)  # noqa: S607
-        rows = (line.split(None, 1) for line in listing.stdout.splitlines() if mark in line)
-        return [int(row[0]) for row in rows if int(row[0]) != os.getpid()]
+        rows = [line.split() for line in listing.stdout.splitlines()]
+        return [int(row[0]) for row in rows if f"{MARK}={mark}" in row]
     return []
 
 
 def end_groups(leaders: Iterable[int], number: signal.Signals) -> None:
-    """Send a signal to process groups, whether or not their first process still lives."""
+    """Send a signal to the process groups of processes that have not been waited for."""
     for pid in leaders:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, number)
 
 
-def kill_members(root: Path) -> int:
-    """Kill what is left of a run.
+def end_members(mark: str, number: signal.Signals, groups: Collection[int] | None = None) -> int:
+    """Send a signal to what is left of a run.
+
+    Args:
+        mark: The run's random word.
+        number: The signal.
+        groups: Process groups to which that is limited.
 
     Returns:
         How many processes were left.
     """
-    left = members(root)
+    left = members(mark)
+    if groups is not None:
+        left = [pid for pid in left if _group_of(pid) in groups]
     for pid in left:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+        processes.send(pid, number, functools.partial(_is_member, pid, mark))
     return len(left)
 
 
-def _numbers(folder: str) -> list[int]:
-    return [int(name) for name in os.listdir(folder) if name.isdigit()]  # noqa: PTH208
+def _is_member(pid: int, mark: str) -> bool:
+    return not _readable() or f"{MARK}={mark}".encode() in processes.environment_of(pid)
 
 
-def _environment(pid: int) -> bytes:
-    try:
-        return b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return b""
+def _readable() -> bool:
+    return (processes.PROC / "self/environ").exists()
+
+
+def _group_of(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.getpgid(pid)
+    return None

@@ -60,7 +60,7 @@ def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = No
         for note in made.notes:
             console.note(note)
         code, failure = Supervisor(
-            made, console, root=cluster.root, title=cluster.name, hosts=job.hosts, grace=job.grace
+            made, console, mark=cluster.mark, title=cluster.name, hosts=job.hosts, grace=job.grace
         ).run()
 
     seconds = console.elapsed

@@ -18,7 +18,6 @@ from lightning_sagemaker.simulate.streams import RankStream, Stream, error_text,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from lightning_sagemaker.simulate.plan import Launch, Plan
     from lightning_sagemaker.simulate.status import Console
@@ -45,14 +44,14 @@ class Supervisor:
     Args:
         plan: What to start.
         console: Where output goes.
-        root: Folder of the run, by which its processes are recognised.
+        mark: Random word by which its processes are recognised.
         title: What the status line begins with.
         hosts: How many hosts the job has.
         grace: Seconds between SIGTERM and SIGKILL.
     """
 
-    def __init__(self, plan: Plan, console: Console, *, root: Path, title: str, hosts: int, grace: float) -> None:
-        self._plan, self._root, self._console, self._title, self._grace = plan, root, console, title, grace
+    def __init__(self, plan: Plan, console: Console, *, mark: str, title: str, hosts: int, grace: float) -> None:
+        self._plan, self._mark, self._console, self._title, self._grace = plan, mark, console, title, grace
         self._hosts = hosts
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
@@ -171,9 +170,10 @@ class Supervisor:
                     self._deadline = self._deadline or time.monotonic() + self._grace
 
     def _end(self, number: signal.Signals) -> None:
-        processes.end_groups((child.process.pid for child in self._children), number)
-        if number == signal.SIGKILL:
-            processes.kill_members(self._root)
+        gone = {child.process.pid for child in self._children if child.process.returncode is not None}
+        processes.end_groups((child.process.pid for child in self._children if child.process.pid not in gone), number)
+        # The number of a group whose first process has been waited for may be another one's by now.
+        processes.end_members(self._mark, number, None if number == signal.SIGKILL else gone)
         self._deadline = self._deadline or time.monotonic() + self._grace
 
     def _finish(self) -> None:
@@ -184,7 +184,7 @@ class Supervisor:
         self._end(signal.SIGKILL)
         for child in self._children:
             child.process.wait()
-        while processes.kill_members(self._root):
+        while processes.end_members(self._mark, signal.SIGKILL):
             time.sleep(_TICK)
         self._drain()
         for key in list(self._selector.get_map().values()):

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.simulate.container import INTERFACE, Cluster
+from lightning_sagemaker.simulate.processes import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,6 +109,7 @@ def container_environment(cluster: Cluster, host: str, devices: str, environ: Ma
             environment[name] = os.pathsep.join(part for part in (environment.get(name), str(folder)) if part)
     return {
         **environment,
+        MARK: cluster.mark,
         "TRAINING_JOB_NAME": cluster.name,
         "SAGEMAKER_BASE_DIR": str(cluster.base(host)),
         "TMPDIR": str(cluster.temporary(host)),

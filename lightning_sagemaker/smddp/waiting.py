@@ -11,7 +11,7 @@ import itertools
 import torch.distributed as dist
 
 from lightning_sagemaker.failure import describe
-from lightning_sagemaker.store import default_store, wait_for
+from lightning_sagemaker.store import default_store, wait_to_read, write
 
 _numbers = itertools.count()  # all ranks make their barriers in the same order, as they would make groups
 
@@ -36,15 +36,15 @@ class StoreBarrier:
         """
         outcome, self._passed = self._outcome(), self._passed + 1
         if self._store.add(f"{outcome}/arrived", 1) == dist.get_world_size():
-            self._store.set(outcome, "")
-        failure = wait_for(self._store, outcome).decode()
+            write(self._store, outcome, "")
+        (failure,) = wait_to_read(self._store, outcome, str)
         if failure:
             raise RuntimeError(failure)
 
     def fail(self, error: BaseException) -> None:
         """Let all ranks that wait or will wait at the next barrier raise, with the text of this rank's error."""
         text = f"rank {dist.get_rank()} failed while the others waited for it: {describe(error)}"
-        self._store.set(self._outcome(), text)
+        write(self._store, self._outcome(), text)
 
     def _outcome(self) -> str:
         return f"{self._prefix}/{self._passed}"

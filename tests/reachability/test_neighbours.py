@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightning_sagemaker.reachability.neighbours import check_neighbours
-from lightning_sagemaker.store import TCPStore
+from lightning_sagemaker.store import TCPStore, write
+from lightning_sagemaker.wire_format import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ def test_hosts_that_reach_each_other_let_all_their_processes_go_on(make_job: Mak
 def test_a_port_that_is_closed_to_the_neighbour_ends_the_job_in_all_processes_with_one_text(
     make_job: MakeJob, store: TCPStore, silent_port: int, open_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.set("at/1", json.dumps(["algo-1", "127.0.0.1", silent_port]))
+    write(store, "at/1", "algo-1", "127.0.0.1", silent_port)
     job = make_job(node_rank=0, current_host="algo-2", main_port=open_port)
     with ThreadPoolExecutor(2) as processes:
         failures = [processes.submit(check, job, connect(store), first=first).exception(30) for first in (True, False)]
@@ -53,6 +54,22 @@ def test_a_port_that_is_closed_to_the_neighbour_ends_the_job_in_all_processes_wi
 def test_a_refusal_where_the_neighbour_listens_names_the_other_machine_as_cause(
     make_job: MakeJob, store: TCPStore, free_port: int
 ) -> None:
-    store.set("at/1", json.dumps(["algo-1", "127.0.0.1", free_port]))
+    write(store, "at/1", "algo-1", "127.0.0.1", free_port)
     with pytest.raises(ConnectionError, match="it was refused, although algo-1 listens there"):
         check(make_job(node_rank=0), store)
+
+
+def test_an_address_that_no_host_wrote_is_not_tried_and_the_true_one_is_waited_for(
+    make_job: MakeJob, store: TCPStore, open_port: int
+) -> None:
+    for key in ("at/1", "outcome"):
+        store.set(key, b"\xff\0")  # type: ignore[arg-type] # bytes are taken
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(check, make_job(node_rank=0), connect(store))
+        for nonsense in (b'["algo-1", "127.0.0.1", 1]', encode("algo-1", "127.0.0.1", "1").encode(), b"[" * 9999):
+            store.set("at/1", nonsense)  # type: ignore[arg-type]
+            time.sleep(0.3)
+        assert not done.done()
+        write(store, "at/1", "algo-1", "127.0.0.1", open_port)
+        write(store, "outcome", "")
+        assert done.result(20) is None

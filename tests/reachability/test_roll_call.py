@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,6 +14,7 @@ import pytest
 from lightning_sagemaker.reachability import roll_call
 from lightning_sagemaker.reachability.roll_call import call_the_roll
 from lightning_sagemaker.store import TCPStore
+from lightning_sagemaker.wire_format import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,3 +96,46 @@ def test_two_hosts_that_claim_one_rank_are_named_on_all_and_nobody_waits(make_jo
         for done in calls:
             with pytest.raises(ValueError, match=r"^algo-[13] and algo-[13] both have a process of rank 1.*HINT: "):
                 done.result(20)
+
+
+def test_hosts_that_say_anything_keep_the_roll_call_no_longer_than_its_time(
+    make_job: MakeJob, store: TCPStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A byte every 0.4 s, from four hosts: one after the other, and each to the end, would take minutes."""
+    with socket.create_server(("", 0), backlog=64) as server:
+        threading.Thread(target=drip_to_all, args=(server,), daemon=True).start()
+        hosts = tuple(f"127.0.0.{number}" for number in range(2, 6))
+        port = server.getsockname()[1]
+        job = make_job(
+            main_address="192.0.2.1", main_port=port, world_hosts=("algo-1", *hosts), num_nodes=5, node_rank=0
+        )
+        start = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"Missing: 127\.0\.0\.2 \(0 of 1 processes came; something listens"):
+            call(job, store, 0, size=5, timeout=3)
+        assert time.monotonic() - start < 15  # one look after the limit: six seconds, and room for a busy machine
+        server.shutdown(socket.SHUT_RDWR)
+    assert not caplog.records
+
+
+def drip_to_all(server: socket.socket) -> None:
+    """Send each one who connects a byte now and then."""
+    text = encode("127.0.0.2", True, "the end").encode()
+
+    def drip(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            for byte in text:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.4)
+
+    with suppress(OSError):
+        while True:
+            threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+
+def test_what_no_rank_wrote_at_the_store_stops_nobody(make_job: MakeJob, store: TCPStore) -> None:
+    for value in (b"\xff\0", b"9" * 5000, b"algo-1 and algo-2 both have a process of rank 1"):
+        for key in ("complete", "rank/0", "rank/1"):
+            store.set(key, value)  # type: ignore[arg-type] # bytes are taken
+    with ThreadPoolExecutor(2) as ranks:
+        calls = [ranks.submit(call, make_job(), connect(store), rank, size=2) for rank in range(2)]
+        assert [done.result(20) for done in calls] == [None, None]

@@ -183,6 +183,25 @@ def test_what_a_rank_leaves_behind_ends_with_the_job(script: Callable[[str], Pat
     assert gone(tmp_path)
 
 
+def test_a_process_that_only_knows_the_folder_of_the_run_is_none_of_it(
+    script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """An editor, a shell or a debugger in which somebody looks at a host's files with the host's variables."""
+    folder = tmp_path / "job"
+    host = {"SAGEMAKER_BASE_DIR": f"{folder.resolve()}/algo-1/ml", "TMPDIR": str(folder), "TRAINING_JOB_NAME": "x"}
+    editor = subprocess.Popen(["sleep", "60"], env={**environment(), **host})  # noqa: S607
+    try:
+        # What has left its process group ends all the same, also where its leader has been waited for.
+        orphan = f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', {str(tmp_path)!r}]"
+        path = script(f"import subprocess, sys\n{orphan})\n{orphan}, start_new_session=True)\n")
+        assert run_cli("--work-dir", str(folder), str(path)).returncode == 0
+        assert editor.poll() is None
+        assert gone(tmp_path)
+    finally:
+        editor.kill()
+        editor.wait()
+
+
 @pytest.mark.parametrize("distribution", ["none", "smdistributed", "torch_distributed"])
 def test_lines_are_whole_however_long_and_many(distribution: str, script: Callable[[str], Path]) -> None:
     path = script(
