@@ -2,7 +2,8 @@
 
 SageMaker shows the first 1,024 characters of ``/opt/ml/output/failure`` as the job's failure reason (developer guide,
 your-algorithms-training-algo-output). The toolkit and SDK v3's drivers write it only where there is none yet, and all
-that they know is the tail of the log. Here the rank that failed writes it, and the first one on a host stays.
+that they know is the tail of the log. Here the rank that failed writes it, and the first one on a host stays. Whoever
+may describe the job reads it, so secrets are taken out of what goes there, and to the other ranks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.job import SageMakerJob, base_dir, host_name
+from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,7 @@ def report(text: str) -> bool:
     """Write why this process failed, unless another one on this host did so before.
 
     Args:
-        text: What happened, with the most important first; what is over 1,024 characters is cut.
+        text: What happened, with the most important first; secrets are taken out, and what is over 1,024 characters.
 
     Returns:
         Whether this text is the one that stands.
@@ -46,7 +48,7 @@ def report(text: str) -> bool:
     path = base_dir(os.environ) / "output" / "failure"
     draft = path.with_name(f".failure-{os.getpid()}-{threading.get_ident()}")
     try:
-        draft.write_text(text[:LIMIT], encoding="utf-8", errors="replace")
+        draft.write_text(_public(text), encoding="utf-8", errors="replace")
         os.link(draft, path)  # atomic, and fails where the file exists
     except OSError:
         return False  # not first, or no folder: the error itself goes its own way
@@ -63,7 +65,7 @@ def report_to_all(text: str) -> None:
         text: What happened, with the most important first.
     """
     report(text)
-    _first_of_the_world(text[: LIMIT // 2], wait=0.0)
+    _first_of_the_world(_public(text, LIMIT // 2), wait=0.0)
 
 
 @functools.cache
@@ -119,8 +121,9 @@ def _report_exception(error: Exception) -> None:
     if lost and (cause := _explain_lost_connection()):
         text = f"{cause}\n[seen on {where}, as: {what}]"
         lost = False
-    first = _first_of_the_world(text[: LIMIT // 2], wait=_COURTESY if lost else 0.0)
-    report(text if first in ("", text[: LIMIT // 2]) else f"{first}\n\n...after which here, on {where}: {what}")
+    beginning = _public(text, LIMIT // 2)
+    first = _first_of_the_world(beginning, wait=_COURTESY if lost else 0.0)
+    report(text if first in ("", beginning) else f"{first}\n\n...after which here, on {where}: {what}")
 
 
 def describe(error: BaseException) -> str:
@@ -133,6 +136,11 @@ def _frames(error: Exception) -> str:
     frames = reversed(traceback.extract_tb(error.__traceback__))
     own_first = sorted(frames, key=lambda frame: "site-packages" in frame.filename)
     return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in own_first)
+
+
+def _public(text: str, limit: int = LIMIT) -> str:
+    # Cut before, since a message may be as long as a batch; and after, since of half a secret nothing tells what it is.
+    return redact(text[: 64 * LIMIT], os.environ)[:limit]
 
 
 def _first_of_the_world(text: str, wait: float) -> str:

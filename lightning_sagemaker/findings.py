@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lightning_sagemaker.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,9 +45,10 @@ def finding(name: str, level: Level, text: str, fix: str = "") -> Finding:
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """Findings as lines of a terminal, level and name in columns."""
+    """Findings as lines of a terminal, level and name in columns, without secrets."""
     width = max(len(finding.name) for finding in findings)
-    return "".join(
+    lines = "".join(
         f"{finding.level:<4}  {finding.name:<{width}}  {finding.what} {finding.fix}".rstrip() + "\n"
         for finding in findings
     )
+    return redact(lines)

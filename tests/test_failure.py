@@ -46,6 +46,16 @@ def test_what_the_job_page_does_not_show_is_cut(output: Path) -> None:
     assert (output / "failure").read_text() == "x" * 1024
 
 
+SECRET = "hun" + "ter2" + 8 * "x1"
+
+
+def test_a_secret_is_taken_out_before_the_text_is_cut(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM_TOKEN", f"any words {SECRET}")
+    start = "x" * 1000
+    failure.report(f"{start} any words {SECRET}; password='{SECRET}' {'y' * 100_000}")
+    assert (output / "failure").read_text().startswith(f"{start} ***; password='***' y")
+
+
 def test_text_that_no_file_can_hold_is_written_as_well_as_it_goes(output: Path) -> None:
     failure.report("lone surrogate \ud800")
     assert (output / "failure").read_text() == "lone surrogate ?"
@@ -85,6 +95,33 @@ def test_the_user_s_own_frames_come_before_those_of_packages(output: Path, run: 
     run("import torch\ndef step():\n    torch.nn.Linear(2, 2)(torch.ones(3))\nstep()\n")
     lines = [line for line in (output / "failure").read_text().splitlines() if line.startswith("  ")]
     assert "train.py" in lines[0]
+
+
+def test_a_secret_in_a_source_line_or_in_a_message_is_not_published(output: Path, run: Run) -> None:
+    run(f"def login(token):\n    raise ValueError('401 for Bearer {SECRET}')\nlogin(token='{SECRET}')\n")
+    text = (output / "failure").read_text()
+    assert text.startswith("ValueError: 401 for Bearer ***\n")
+    assert "train.py:5 in <module>: login(token='***')" in text
+    assert SECRET not in text
+
+
+def test_no_secret_comes_into_the_store_from_which_other_ranks_take_it(output: Path, run: Run, free_port: int) -> None:
+    done = run(
+        "import torch.distributed as dist\nfrom lightning_sagemaker import failure, store\n"
+        "from lightning_sagemaker.smddp.waiting import StoreBarrier\n"
+        f"dist.init_process_group('gloo', init_method='tcp://127.0.0.1:{free_port}', rank=0, world_size=1)\n"
+        f"failure.report_to_all('RuntimeError: api_key={SECRET}')\n"
+        f"StoreBarrier().fail(RuntimeError('api_key={SECRET}'))\n"
+        "from datetime import timedelta\n"
+        "print(store.look(store.own_connection(timedelta(seconds=60)), 'failure').decode())\n"
+        "print(store.look(store.default_store(), 'barrier/0/0').decode())\n"
+        "dist.destroy_process_group()\n"
+    )
+    assert done.stdout.splitlines() == [
+        "RuntimeError: api_key=***",
+        "rank 0 failed while the others waited for it: RuntimeError: api_key=***",
+    ], done.stderr
+    assert (output / "failure").read_text() == "RuntimeError: api_key=***"
 
 
 @pytest.mark.parametrize("script", ["raise SystemExit(3)", "raise KeyboardInterrupt"])

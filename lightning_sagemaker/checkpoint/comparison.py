@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ import torch.distributed as dist
 from lightning_sagemaker.checkpoint.contents import Content, local
 from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, bring
 from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.store import PrefixStore, default_store, look, wait_for
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ class _Choice:
     def __str__(self) -> str:
         if self.path is None:
             return "the beginning"
-        return f"{self.path} ({self.content.progress})" if self.content.progress else self.path
+        path = redact(self.path, os.environ)  # a URL may have a token in it
+        return f"{path} ({self.content.progress})" if self.content.progress else path
 
 
 def agree(hosts: OtherHosts, path: object, *, is_automatic: bool, is_comparable: bool, is_fit: bool) -> object:
@@ -173,7 +176,7 @@ class _Comparison:
 
     def _publish(self, key: str, text: str) -> None:
         """Tell all ranks; the first one is heard."""
-        self._store.compare_set(key, "", text)
+        self._store.compare_set(key, "", redact(text, os.environ))
 
     def _tell(self, dispute: str) -> None:
         if self._is_fit:

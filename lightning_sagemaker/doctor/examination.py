@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.doctor.checks import CHECKS
-from lightning_sagemaker.doctor.masking import masked, without_shapes
+from lightning_sagemaker.doctor.masking import masked
 from lightning_sagemaker.doctor.report import Report, Section
 from lightning_sagemaker.doctor.sections import SECTIONS
 from lightning_sagemaker.doctor.situation import Situation
 from lightning_sagemaker.findings import LEVELS, Finding
+from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ def examine(environ: Mapping[str, str], base: Path, machine: Machine) -> Report:
         The report, worst findings first, without secrets.
     """
     # Before anything quotes a value, perhaps half of it.
-    presentable = {name: without_shapes(value) for name, value in environ.items()}
+    presentable = {name: redact(value) for name, value in environ.items()}
     situation = Situation.of(presentable, base, machine)
     findings: list[Finding] = []
     sections: list[Section] = []

@@ -1,17 +1,18 @@
-"""What may be printed: values of listed variables only, and nothing in any text that looks like a credential."""
+"""What a report may print: values of listed variables only, and no secret in any text."""
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.redaction import is_credential, redact
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from lightning_sagemaker.doctor.report import Report, Section, Value
-
-MASK = "***"
 
 _RELATED = re.compile(
     r"""
@@ -25,59 +26,11 @@ _RELATED = re.compile(
     """,
     re.VERBOSE,
 )
-_CREDENTIAL = re.compile(r"TOKEN(?!IZER)|KEY|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH(?!OR)", re.IGNORECASE)
-_SHORTEST = 6  # characters of a secret that is looked for in texts; shorter values stand in harmless words
-
-_SHAPES = (
-    (re.compile(r"://.*@", re.DOTALL), f"://{MASK}@"),  # a URL with user and password, or with a token
-    (re.compile(r"://[^\s/@:]+:[^\s@]*\.\.\."), f"://{MASK}..."),  # one that an error has cut
-    (re.compile(r"[^\s'\"=:]+:[^\s'\"]+@"), f"{MASK}@"),  # the same without its scheme
-    (re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"), MASK),  # AWS access key ids
-    (re.compile(r"(?<=:)\d{12}(?=:)"), MASK),  # the account in an ARN
-    (
-        re.compile(
-            r"((?:token|secret|passw(?:or)?d|signature|credential|api_?key|access_?key)\w*['\"]?\s*[=:]\s*['\"]?)"
-            r"[^\s'\"&,}]+",
-            re.IGNORECASE,
-        ),
-        rf"\1{MASK}",
-    ),
-)
-
-
-def is_credential(name: str) -> bool:
-    """Whether a variable's name suggests a secret; its value is then printed under no circumstances."""
-    return _CREDENTIAL.search(name) is not None
 
 
 def related(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that may be printed with their values: those that launchers, Lightning, NCCL and libfabric read."""
     return {name: environ[name] for name in sorted(environ) if _RELATED.fullmatch(name) and not is_credential(name)}
-
-
-def without_shapes(text: str) -> str:
-    """The text without what has the shape of a credential."""
-    for shape, instead in _SHAPES:
-        text = shape.sub(instead, text)
-    return text
-
-
-def cleaner(environ: Mapping[str, str]) -> Callable[[str], str]:
-    """A function that takes out of a text what has the shape of a credential, and what variables hold that name one.
-
-    Args:
-        environ: The variables.
-    """
-    values = (value for name, value in environ.items() if is_credential(name))
-    lines = {line.strip() for value in values for line in value.splitlines()}
-    secrets = sorted((line for line in lines if len(line) >= _SHORTEST), key=len, reverse=True)
-
-    def clean(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, MASK)
-        return without_shapes(_without_beginnings(text, secrets))
-
-    return clean
 
 
 def masked(report: Report, environ: Mapping[str, str]) -> Report:
@@ -87,7 +40,7 @@ def masked(report: Report, environ: Mapping[str, str]) -> Report:
         report: The report, whose texts may quote errors of others.
         environ: The variables; what those with a credential's name hold is looked for in every text.
     """
-    text = cleaner(environ)
+    text = functools.partial(redact, environ=environ)
 
     def anything(value: Value) -> Value:
         if isinstance(value, tuple):
@@ -104,15 +57,3 @@ def masked(report: Report, environ: Mapping[str, str]) -> Report:
         findings=tuple(replace(each, what=text(each.what), fix=text(each.fix)) for each in report.findings),
         sections=tuple(map(section, report.sections)),
     )
-
-
-def _without_beginnings(text: str, secrets: Sequence[str]) -> str:
-    """The text without beginnings of secrets before ``...``: errors cut long values."""
-    *cut, last = text.split("...")
-    for index, piece in enumerate(cut):
-        for secret in secrets:
-            lengths = range(min(len(secret), len(piece)), _SHORTEST - 1, -1)
-            if length := next((length for length in lengths if piece.endswith(secret[:length])), 0):
-                cut[index] = piece[:-length] + MASK
-                break
-    return "...".join((*cut, last))

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker.changes import CHANGES, disabled
 from lightning_sagemaker.changes import VARIABLE as DISABLE
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SMDDP, TORCH
-from lightning_sagemaker.doctor.masking import is_credential, related
+from lightning_sagemaker.doctor.masking import related
 from lightning_sagemaker.doctor.prediction import predict
 from lightning_sagemaker.doctor.report import Fact
 from lightning_sagemaker.doctor.settings import AUTOLOAD, OF_COMMANDS, PREFIX, SETTINGS, is_on
 from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.redaction import is_credential
 from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES, OPTIMIZE_ALL_GATHER
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lightning_sagemaker import processes
 from lightning_sagemaker.locking.identity import Who
+from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 64 * 1024  # of a value as JSON: the outcome of work is a file and its name, not its content
 _MOST_NAME, _MOST_MESSAGE, _MOST_TRACEBACK = 200, 2_000, 8_000  # characters, of an error
+_MOST_READ = 64_000  # characters of it in which secrets are looked for
 _PIECE = 4096  # bytes: most outcomes are smaller
 # JSON writes some characters as twelve. The rest is for names and numbers.
 _ROOM = max(MOST_BYTES, 12 * (_MOST_NAME + _MOST_MESSAGE + _MOST_TRACEBACK)) + 4096
@@ -45,7 +47,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """Describe an error; never raises, whatever the error's own methods do."""
+        """Describe an error without secrets, for the logs of others; never raises, whatever its own methods do."""
         try:
             message = str(error)
         except Exception:  # noqa: BLE001 - somebody else's __str__
@@ -54,6 +56,7 @@ class Failure:
             text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         except Exception:  # noqa: BLE001
             text = "(its traceback cannot be shown)"
+        message, text = redact(message[:_MOST_READ], os.environ), redact(text[-_MOST_READ:], os.environ)
         return cls(type(error).__qualname__[:_MOST_NAME], message[:_MOST_MESSAGE], text[-_MOST_TRACEBACK:])
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from lightning_sagemaker.findings import table
 from lightning_sagemaker.options import BAD_INPUT, write
+from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate.spec import DISTRIBUTIONS, Simulation
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES
 from lightning_sagemaker.submit import sdk
@@ -91,7 +92,7 @@ def run(given: argparse.Namespace) -> int:
                 return _report(log, given.output, nothing_heard=BAD_INPUT)
         return _simulate(given) if given.simulate else _send(given)
     except (ValueError, OSError, ImportError) as error:
-        sys.stderr.write(f"lightning-sagemaker probe: error: {error}\n")
+        sys.stderr.write(f"lightning-sagemaker probe: error: {redact(str(error))}\n")
         return BAD_INPUT
 
 
@@ -169,7 +170,7 @@ def _report(log: Iterable[str], output: Path, *, nothing_heard: int = 1) -> int:
     try:
         found = report(log)
     except ValueError as error:
-        sys.stderr.write(f"lightning-sagemaker probe: error: {error}\n")
+        sys.stderr.write(f"lightning-sagemaker probe: error: {redact(str(error))}\n")
         return nothing_heard
     output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     write(f"\n{as_markdown(found)}\nreport: {output}\n", sys.stdout)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.doctor.masking import cleaner
+from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,7 +45,6 @@ def line(observation: Observation, environ: Mapping[str, str]) -> str:
         observation: The observation.
         environ: Variables of the process; what those with a credential's name hold is taken out of every text.
     """
-    without_secrets = cleaner(environ)
 
     def clean(value: Any) -> Any:  # noqa: ANN401 - JSON
         if isinstance(value, dict):
@@ -54,7 +53,7 @@ def line(observation: Observation, environ: Mapping[str, str]) -> str:
             return [clean(each) for each in value]
         if not isinstance(value, str):
             return value
-        value = without_secrets(value)
+        value = redact(value, environ)
         return value if len(value) <= _LONGEST_TEXT else value[:_LONGEST_TEXT] + "..."
 
     content = {"rank": observation.rank, "host": observation.host, "key": observation.key}

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from lightning_sagemaker.options import BAD_INPUT, channels, pairs
+from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate.run import simulate
 from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, Simulation
 
@@ -104,6 +105,6 @@ def run(arguments: argparse.Namespace) -> int:
             grace=arguments.grace,
         )
     except ValueError as error:
-        sys.stderr.write(f"lightning-sagemaker simulate: error: {error}\n")
+        sys.stderr.write(f"lightning-sagemaker simulate: error: {redact(str(error))}\n")
         return BAD_INPUT
     return simulate(job).exit_code

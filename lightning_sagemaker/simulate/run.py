@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import container, plan
 from lightning_sagemaker.simulate.status import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
@@ -73,7 +74,9 @@ def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = No
     if failure:
         rank = "" if failure.rank is None else f", rank {failure.rank}"
         console.note(f"the job failed on {failure.host}{rank}, exit code {failure.code}:")
-        console.lines([f"  {line}" for line in failure.error], error=True)
+        # What people paste into reports; the job's own output is theirs, and is shown as it is.
+        error = redact("\n".join(failure.error), {**os.environ, **job.environment})
+        console.lines([f"  {line}" for line in error.splitlines()], error=True)
     return Result(code, seconds, folder, failure)
 
 

@@ -7,10 +7,12 @@ AWS says that SMDDP allows neither ``new_group`` nor another backend beside it.
 from __future__ import annotations
 
 import itertools
+import os
 
 import torch.distributed as dist
 
 from lightning_sagemaker.failure import describe
+from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.store import default_store, wait_to_read, write
 
 _numbers = itertools.count()  # all ranks make their barriers in the same order, as they would make groups
@@ -43,8 +45,8 @@ class StoreBarrier:
 
     def fail(self, error: BaseException) -> None:
         """Let all ranks that wait or will wait at the next barrier raise, with the text of this rank's error."""
-        text = f"rank {dist.get_rank()} failed while the others waited for it: {describe(error)}"
-        write(self._store, self._outcome(), text)
+        what = redact(describe(error), os.environ)  # for the logs of the others
+        write(self._store, self._outcome(), f"rank {dist.get_rank()} failed while the others waited for it: {what}")
 
     def _outcome(self) -> str:
         return f"{self._prefix}/{self._passed}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.findings import table
 from lightning_sagemaker.options import BAD_INPUT, channels, pairs
+from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.submit import sdk
 from lightning_sagemaker.submit.checks import check
 from lightning_sagemaker.submit.choices import describe
@@ -145,5 +146,5 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _bad_input(error: Exception) -> int:
-    sys.stderr.write(f"lightning-sagemaker submit: error: {error}\n")
+    sys.stderr.write(f"lightning-sagemaker submit: error: {redact(str(error))}\n")
     return BAD_INPUT

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lightning_sagemaker.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -144,15 +146,15 @@ class JobDescription:
             raise ValueError(f"There is no wheel {absent[0]!r}. HINT: build it first.")
 
     def __str__(self) -> str:
-        """All that is set, a line each."""
+        """All that is set, a line each, without secrets."""
         lines = []
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, dict) and value:
                 lines += [name, *(f"    {key} = {text}" for key, text in value.items())]
             elif value not in (None, (), {}):
                 lines.append(f"{name:<20}{', '.join(value) if isinstance(value, tuple) else value}")
-        return "\n".join(lines)
+        return redact("\n".join(lines), self.environment)
 
     def to_json(self) -> str:
         """The same as JSON."""
-        return json.dumps(dataclasses.asdict(self), default=str, indent=2)
+        return redact(json.dumps(dataclasses.asdict(self), default=str, indent=2), self.environment)

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lightning_sagemaker import metrics
+from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ def follow(name: str, session: Any, *, every: float = _EVERY, out: TextIO = sys.
 def _ending(job: dict[str, Any]) -> str:
     lines = [f"{job['TrainingJobName']}: {job['TrainingJobStatus']}"]
     if reason := job.get("FailureReason"):
-        lines.append(f"FailureReason: {reason}")
+        lines.append(f"FailureReason: {redact(reason)}")
     if seconds := job.get("BillableTimeInSeconds"):
         count = job.get("ResourceConfig", {}).get("InstanceCount", 1)
         lines.append(f"billed: {seconds} s x {count} instance(s)")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.doctor.masking import is_credential, related, without_shapes
+from lightning_sagemaker.doctor.masking import related
+from lightning_sagemaker.redaction import is_credential, redact
 
 from .conftest import MACHINE, TORCHRUN, with_import
 
@@ -117,7 +118,7 @@ def test_harmless_names_are_no_credentials(name: str) -> None:
     ],
 )
 def test_harmless_texts_stay_as_they_are(text: str) -> None:
-    assert without_shapes(text) == text
+    assert redact(text) == text
 
 
 def test_only_listed_variables_are_printed_with_values() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from lightning_sagemaker import processes
 from lightning_sagemaker.locking import node_lock, once_per_node
+from lightning_sagemaker.locking.outcome import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -436,3 +437,10 @@ def test_a_failure_to_publish_does_not_hide_the_work_s_own_error(
 
 def test_this_process_was_born_before_now() -> None:
     assert 0 < processes.born() < processes.clock()
+
+
+def test_other_processes_are_told_of_an_error_without_secrets() -> None:
+    secret = "hun" + "ter2"
+    told = Failure.of(ValueError(f"cannot reach postgresql://me:{secret}@db:5432"))
+    assert told.message == "cannot reach postgresql://***@db:5432"
+    assert secret not in told.traceback

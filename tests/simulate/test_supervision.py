@@ -314,6 +314,16 @@ def test_a_failed_jobs_files_are_kept_and_named(script: Callable[[str], Path]) -
     subprocess.run(["rm", "-r", found[1]], check=True)  # noqa: S607
 
 
+def test_the_report_of_a_failure_is_without_secrets(script: Callable[[str], Path]) -> None:
+    secret = "hun" + "ter2 x"
+    path = script(f"def login(token): raise ValueError('see any words')\nlogin(token='{secret}')")
+    done = run_cli("--env", "TEAM_SECRET=any words", str(path))
+    report = done.stderr.rpartition("simulate: ")[2]
+    assert "login(token='***')" in report
+    assert report.endswith("ValueError: see ***\n")
+    subprocess.run(["rm", "-r", re.findall(r"files kept in (\S+)", done.stderr)[0]], check=True)  # noqa: S607
+
+
 def test_a_succeeded_jobs_temporary_files_are_removed_unless_kept(
     script: Callable[[str], Path], tmp_path: Path
 ) -> None:

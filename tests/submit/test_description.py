@@ -28,6 +28,15 @@ def test_a_description_shows_all_that_is_set_and_is_the_same_as_json(script: Pat
     assert (told["instance_type"], told["environment"]["PL_TRAINER_STRATEGY"]) == ("ml.p4d.24xlarge", "ddp")
 
 
+def test_what_a_secret_s_variable_or_option_holds_is_not_shown_and_is_sent(script: Path) -> None:
+    secret = "hun" + "ter2, and words"
+    job = describe(script, **GOOD, arguments=["--password", secret], environment={"WANDB_API_KEY": secret})
+    assert secret not in str(job)
+    told = json.loads(job.to_json())
+    assert (told["environment"]["WANDB_API_KEY"], told["hyperparameters"]["password"]) == ("***", "***")
+    assert (job.environment["WANDB_API_KEY"], job.hyperparameters["password"]) == (secret, secret)
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
