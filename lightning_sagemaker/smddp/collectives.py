@@ -74,7 +74,7 @@ class Reduction:
         """Wait for the result.
 
         Returns:
-            The tensor that was given, where it can be written to; where its elements share memory, a new one.
+            The tensor that was given.
         """
         if self._work is not None:
             self._work.wait()
@@ -86,9 +86,10 @@ class Reduction:
                 result = result.div_(self._divide_by) if result.is_floating_point() else result / self._divide_by
             if result is tensor:
                 return tensor
-            place = _once(tensor, tensor)
-            place.copy_(_once(result, tensor))
-            return tensor if place is tensor else result.to(tensor.dtype)
+            # Autograd sees the division of a mean, as in stock Lightning, and no other write.
+            place = tensor if self._divide_by > 1 else tensor.data
+            _once(place, tensor).copy_(_once(result, tensor))
+            return tensor
 
     def invalidate(self) -> None:
         """Make the tensor of a reduction that has failed hold no number."""
@@ -108,7 +109,7 @@ def reduce_in_place(tensor: Tensor, group: Any = None, reduce_op: ReduceOp | str
             operations are handed to a backend other than SMDDP as they are.
 
     Returns:
-        ``tensor``; where its elements share memory (``expand``), a new one.
+        ``tensor``.
 
     Raises:
         ValueError: The operation is not known.

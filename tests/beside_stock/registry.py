@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,10 +25,14 @@ MODULES = (  # of `situations`, by subject
     "fabric",
     "folders",
     "hosts",
+    "loops",
     "metrics",
     "optimization",
+    "platforms",
+    "programs",
     "restarts",
     "surroundings",
+    "tensors",
     "worlds",
 )
 STOCK = "stock"
@@ -106,6 +111,30 @@ def situation(
 
 WITH_RESUME = ("plugin", "metrics", "resume", "off")
 ONCE = ("plugin",)  # for what takes seconds
+
+
+# Stock assumes a disk that all hosts share, and fails where the second host looks for the file.
+SENT = {"same_checkpoint": {"exit code": 0, "rank *: *": ANY, "files in*": ANY, "content of*": ANY}}
+
+
+def program(*jobs: JobName, reloads: bool = False) -> Callable[[Callable[[int], Any]], Callable[[int], Any]]:
+    """Register a program once for each job, with the job's name after its own.
+
+    Args:
+        jobs: Which jobs it is run in.
+        reloads: Whether all ranks load what rank zero has written: in stock that fails where disks are not shared.
+    """
+
+    def register(run: Callable[[int], Any]) -> Callable[[int], Any]:
+        for job in jobs:
+            named = functools.partial(run)
+            functools.update_wrapper(named, run)
+            named.__name__ = f"{run.__name__}_{job}"  # type: ignore[attr-defined]
+            fails = reloads and job == "disks"
+            situation(job, arms=ONCE, exit_code=int(fails), allowed=SENT if fails else None)(named)
+        return run
+
+    return register
 
 
 def load() -> dict[str, Situation]:

@@ -29,8 +29,9 @@ FABRICS = [name for name in PACKAGES if "fabric" in name]
 Ranks = list[dict[str, Any]]
 
 
-def simulate(script: str, *arguments: object, processes: int, **variables: str) -> subprocess.CompletedProcess[str]:
-    hosts = 2
+def simulate(
+    script: str, *arguments: object, processes: int, hosts: int = 2, **variables: str
+) -> subprocess.CompletedProcess[str]:
     command = [
         *(Path(sys.executable).with_name("lightning-sagemaker"), "simulate", "--distribution", "smdistributed"),
         *("--hosts", hosts, "--processes-per-host", processes // hosts),
