@@ -9,21 +9,22 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.checkpoint.reading import read
+from lightning_sagemaker.folders import printable, walk
 from lightning_sagemaker.job import base_dir, is_training_job
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lightning_sagemaker.checkpoint.reading import Content
 
 # Not `*.ckpt`, and not `last*`: a script's own search for the newest of its files must not find what SIGTERM left.
 SIGTERM_NAME = "sigterm-epoch={epoch}-step={step}.checkpoint"
+_NAMED = 5  # checkpoints that a line names
 
 
 def checkpoint_config(environ: Mapping[str, str] | None = None) -> Path:
@@ -70,7 +71,7 @@ def latest_checkpoint(folder: str | Path | None = None) -> Path | None:
     The newest is the one with the most optimizer steps, then epochs; between equals the higher version (``last-v10``
     over ``last-v9`` over ``last``), then the name, on all hosts alike: SageMaker's copy from S3 gives files new times.
     Nothing in a checkpoint is executed, and no tensor is read. One that is damaged, or holds weights only, is passed
-    over, and a line names it.
+    over, as is what is no regular file, and one line names them.
 
     Args:
         folder: Where to look, with its subfolders; by default the job's checkpoint folder.
@@ -82,25 +83,38 @@ def latest_checkpoint(folder: str | Path | None = None) -> Path | None:
         ValueError: ``checkpointconfig.json`` is malformed.
     """
     root = checkpoint_folder() if folder is None else Path(folder).expanduser()
-    complete = {}
-    for path in candidates(root) if root is not None else ():
-        try:
-            complete[path] = age(path, read(path))
-        except (OSError, ValueError) as error:  # noqa: PERF203 - one bad file must not hide the others
-            log.warning("Checkpoint %s is passed over: %s", path, error)
-    return max(complete, key=complete.__getitem__, default=None)
+    complete = read_all(candidates(root) if root is not None else (), log.warning)
+    return max(complete, key=lambda path: age(path, complete[path]), default=None)
 
 
 def candidates(folder: Path) -> Iterator[Path]:
     """Everything in a folder and below that is named as a checkpoint, but for what lies in a sharded one."""
-    with suppress(OSError):
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith("."):
-                continue
-            if path.suffix == ".ckpt" or (path.suffix == ".checkpoint" and path.name.startswith("sigterm-")):
-                yield path
-            elif path.is_dir():
-                yield from candidates(path)
+    return filter(_is_named, walk(folder, lambda path: path.name.startswith("."), _is_named))
+
+
+def _is_named(path: Path) -> bool:
+    return path.suffix == ".ckpt" or (path.suffix == ".checkpoint" and path.name.startswith("sigterm-"))
+
+
+def read_all(paths: Iterable[Path], note: Callable[..., None]) -> dict[Path, Content]:
+    """What each complete checkpoint tells of itself.
+
+    Args:
+        paths: Files and folders that are named as checkpoints.
+        note: Writes a line into the log; told once, of all that are passed over.
+    """
+    complete, passed_over = {}, []
+    for path in paths:
+        try:
+            complete[path] = read(path)
+        except (OSError, ValueError) as error:  # noqa: PERF203 - one bad file must not hide the others
+            passed_over.append((path, error))
+    if passed_over:
+        (first, reason), *others = ((printable(path), printable(error)) for path, error in passed_over[:_NAMED])
+        more = len(passed_over) - _NAMED
+        further = [*(f"; {name}: {why}" for name, why in others), f"; and {more} more" if more > 0 else ""]
+        note("Checkpoint %s is passed over: %s%s", first, reason, "".join(further))
+    return complete
 
 
 def age(path: Path, content: Content) -> tuple[object, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import re
+import stat
 import zipfile
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MARK = "lightning_sagemaker"  # key of what this package adds to a checkpoint
+# Bytes that are read at most: of an archive's directory (half a million tensors), and of a pickle, which has the arrays
+# of NumPy in it (replay buffers), but no tensor of torch.
+_LONGEST_DIRECTORY = 1 << 26
+_LONGEST_PICKLE = 1 << 30
+_PIECE = 1 << 16
 
 
 class Content(NamedTuple):
@@ -48,7 +56,7 @@ def read(path: Path) -> Content:
         path = path / "meta.pt"
     content = _content(path)
     if not isinstance(content, dict):
-        content = {}
+        raise ValueError("it holds no dictionary, and so is no checkpoint of Lightning")
     if "pytorch-lightning_version" in content and "callbacks" not in content:
         raise ValueError("it holds weights only (`save_weights_only`), from which no training continues")
     step, epoch, mark = (content.get(key) for key in ("global_step", "epoch", MARK))
@@ -61,14 +69,21 @@ def read(path: Path) -> Content:
 
 def _content(path: Path) -> object:
     """What was given to :func:`torch.save`, without its tensors and objects."""
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe waits, and a device may never end
+        raise ValueError("it is no regular file")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Bounded(io.FileIO(path)) as bounded, zipfile.ZipFile(bounded) as archive:
             # A file that was cut may end with an archive that some tensor or text in it holds: that one begins later.
             if min((member.header_offset for member in archive.infolist()), default=0) != 0:
                 raise EOFError("it ends with a smaller archive")  # noqa: TRY301 - as if zipfile had
-            (data,) = (name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1)
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("its records are compressed, as torch writes none")  # noqa: TRY301 - and may be bombs
+            (data,) = (each for each in archive.infolist() if re.fullmatch("[^/]*/data[.]pkl", each.filename))
+            _check_length("data.pkl", data.file_size, _LONGEST_PICKLE)
+            if data.CRC == 0:  # torch.serialization.set_crc32_options(False)
+                del data.CRC
             with archive.open(data) as file:
-                return _Skeleton(file).load()
+                return _Skeleton(io.BufferedReader(file, _PIECE)).load()  # type: ignore[type-var] # typeshed: RawIOBase
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(
             f"it is not complete, {path.stat().st_size} bytes ({error}); its writing did not end"
@@ -93,12 +108,15 @@ def _check_shards(folder: Path) -> None:
         )
     try:
         with (folder / ".metadata").open("rb") as file:
+            _check_length(".metadata", (folder / ".metadata").stat().st_size, _LONGEST_PICKLE)
             unpickler = _Skeleton(file)
             unpickler.load()
     except OSError:
         raise
     except Exception as error:
         raise ValueError(f"its .metadata is not complete ({type(error).__name__}: {error})") from error
+    if not unpickler.parts:
+        raise ValueError("its .metadata lists no shard")
     ends: dict[str, int] = {}
     for part in unpickler.parts:
         name, end = str(part["relative_path"]), int(part["offset"]) + int(part["length"])
@@ -109,6 +127,19 @@ def _check_shards(folder: Path) -> None:
         if length is None or length < end:
             found = "is missing" if length is None else f"has {length} bytes"
             raise ValueError(f"it is not complete: its shard {name} {found}, and .metadata lists {end} bytes of it")
+
+
+def _check_length(what: str, length: int, limit: int) -> None:
+    if length > limit:
+        raise ValueError(f"{what} has {length} bytes, and at most {limit} are read")
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which no piece beyond a limit is read at once, as `zipfile` reads an archive's directory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        _check_length("its directory", size or 0, _LONGEST_DIRECTORY)
+        return super().read(size)
 
 
 class _Anything:
@@ -133,12 +164,18 @@ class _Anything:
         pass
 
 
-class _Skeleton(pickle.Unpickler):
-    """Reads numbers, texts and containers, and imports nothing.
+class _Skeleton(pickle._Unpickler):  # noqa: SLF001 - the one in Python has no public name
+    """Reads numbers, texts and containers, imports nothing, and takes no more memory than the pickle has bytes.
+
+    It is the one in Python: the one in C makes a list as long as the highest number that a pickle gives to an object
+    (LONG_BINPUT: 10 bytes took 8 GB). Torch's protocol has no BYTEARRAY8, for which this one takes what the file says.
 
     Attributes:
         parts: Fields of every ``_StorageInfo``: in which file of a sharded checkpoint, and where, a part lies.
     """
+
+    dispatch = pickle._Unpickler.dispatch.copy()  # noqa: SLF001
+    del dispatch[pickle.BYTEARRAY8[0]]
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)

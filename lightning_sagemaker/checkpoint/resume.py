@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from lightning_sagemaker import processes
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.checkpoint.newest import age, candidates, checkpoint_folder
+from lightning_sagemaker.checkpoint.newest import age, candidates, checkpoint_folder, read_all
 from lightning_sagemaker.checkpoint.place import kept_place, own_places
 from lightning_sagemaker.checkpoint.reading import read
 from lightning_sagemaker.job import in_training_job, is_training_job
@@ -162,12 +162,8 @@ class _Limits:
 def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[Path, Content]]:  # noqa: ANN401
     """Complete checkpoints of this Trainer, whatever start of the job left them."""
     siblings = set()
-    for path in {path: None for folder in _folders(trainer) for path in candidates(folder)}:
-        try:
-            content = read(path)
-        except (OSError, ValueError) as error:
-            note("Checkpoint %s is passed over: %s", path, error)
-            continue
+    paths = {path: None for folder in _folders(trainer) for path in candidates(folder)}
+    for path, content in read_all(paths, note).items():
         mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(content.mark)
         if (mark["place"], mark["training"]) != (mine.place, mine.training):
             continue

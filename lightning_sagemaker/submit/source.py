@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.folders import walk
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -17,6 +19,7 @@ IGNORED = (
     *(".git", ".venv", "venv", ".env", "__pycache__", "*.pyc", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
     *(".DS_Store", ".ipynb_checkpoints", "lightning_logs", "node_modules"),
 )
+_needless = shutil.ignore_patterns(*IGNORED)
 REQUIREMENTS = "requirements.txt"
 OURS = "lightning-sagemaker"
 _LIGHTNING = ("lightning", "pytorch-lightning")
@@ -25,14 +28,7 @@ _ANY_LIGHTNING = "lightning>=2.2,!=2.6.2,!=2.6.3"
 
 def files(folder: Path) -> Iterator[Path]:
     """All files that would be sent."""
-    ignore = shutil.ignore_patterns(*IGNORED)
-    for path in sorted(folder.iterdir()):
-        if ignore(str(folder), [path.name]):
-            continue
-        if path.is_dir():
-            yield from files(path)
-        else:
-            yield path
+    return walk(folder, lambda path: bool(_needless(str(path.parent), [path.name])))
 
 
 def logged_names(folder: Path) -> list[str]:
@@ -100,12 +96,19 @@ def stage(folder: Path, target: Path, lines: Sequence[str], wheels: Sequence[str
         lines: Lines for the end of its ``requirements.txt``.
         wheels: Wheels that lie beside it then.
     """
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*IGNORED))
+    shutil.copytree(folder, target, ignore=_ignore)
     for wheel in wheels:
         shutil.copy(wheel, target)
     path = target / REQUIREMENTS
     own = path.read_text(encoding="utf-8") if path.is_file() else ""
     path.write_text("\n".join([own.rstrip("\n"), *lines]).lstrip("\n") + "\n", encoding="utf-8")
+
+
+def _ignore(folder: str, names: list[str]) -> set[str]:
+    """Which names in a folder are left out: what no job needs, and links back to a folder in which they lie."""
+    here = Path(folder).absolute()
+    links = (here / name for name in names if (here / name).is_symlink() and (here / name).is_dir())
+    return _needless(folder, names) | {link.name for link in links if any(map(link.samefile, (here, *here.parents)))}
 
 
 def _name(line: str) -> str:

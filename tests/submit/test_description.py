@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lightning_sagemaker import metrics
 from lightning_sagemaker.submit import describe
 from lightning_sagemaker.submit.arguments import hyperparameters
-from lightning_sagemaker.submit.source import logged_names, needed, stage
+from lightning_sagemaker.submit.source import files, logged_names, needed, stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,3 +164,16 @@ def test_the_pattern_of_a_metric_finds_its_value_in_a_line(values: dict[str, flo
         found = re.search(metrics.pattern(name), f"[1,mpirank:0,algo-1]<stdout>:{line}")
         assert found is not None
         assert float(found[1]) == pytest.approx(value, rel=1e-6, nan_ok=True)
+
+
+def test_links_in_circles_are_neither_searched_nor_sent(script: Path, tmp_path: Path) -> None:
+    folder = script.parent
+    (folder / "part").mkdir()
+    (folder / "part" / "data.txt").write_text("x")
+    (folder / "again").symlink_to("part")
+    for name in ("a", "b", "part/up"):
+        (folder / name).symlink_to(folder)
+    assert len(list(files(folder))) == 2
+    stage(folder, tmp_path / "sent", [], [])
+    sent = {path.relative_to(tmp_path / "sent").as_posix() for path in (tmp_path / "sent").rglob("*") if path.is_file()}
+    assert sent == {script.name, "part/data.txt", "again/data.txt", "requirements.txt"}
