@@ -156,10 +156,10 @@ def _ask(text: str, wait: float, answer: list[str]) -> None:
     dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available() or not dist.is_initialized():
         return
-    from lightning_sagemaker.store import own_connection  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.store import own_connection, write_first  # noqa: PLC0415 - imports torch
 
     time.sleep(wait)
     with suppress(Exception):  # the store is gone with its host
         store = own_connection(timedelta(seconds=_PATIENCE))
         if store is not None:
-            answer.append(store.compare_set("failure", "", text).decode())
+            answer.append(write_first(store, "failure", text))
