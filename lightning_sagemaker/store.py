@@ -9,7 +9,7 @@ import os
 import socket
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined] # missing in torch's own list
@@ -30,7 +30,6 @@ __all__ = [
     "own_connection",
     "prefixed",
     "read",
-    "wait_for",
     "wait_to_read",
     "write",
     "write_first",
@@ -38,7 +37,6 @@ __all__ = [
 
 _PREFIX = "lightning_sagemaker"
 _ABSENT = "lightning_sagemaker: absent"  # no value of ours
-_Found = TypeVar("_Found")
 _SHORTEST, _LONGEST = 0.005, 0.25  # seconds between two looks: the first soon, then rarely
 
 
@@ -133,31 +131,16 @@ def read(store: Store, key: str, *kinds: type) -> tuple[Any, ...] | None:
 def wait_to_read(store: Store, key: str, *kinds: type, each: Callable[[], None] = lambda: None) -> tuple[Any, ...]:
     """Wait until :func:`read` finds something, as long as it takes.
 
+    ``Store.wait`` would end at a time limit, with a line of torch's own in the log each time.
+
     Args:
         store: Where the key will be.
         key: Its name.
         kinds: Type of each value.
         each: Called between two looks; what it raises ends the wait.
     """
-    return _wait(lambda: read(store, key, *kinds), each)
-
-
-def wait_for(store: Store, key: str, each: Callable[[], None] = lambda: None) -> bytes:
-    """Wait for a key, as long as it takes, and return its value.
-
-    ``Store.wait`` would end at a time limit, with a line of torch's own in the log each time.
-
-    Args:
-        store: Where the key will be.
-        key: Its name.
-        each: Called between two looks; what it raises ends the wait.
-    """
-    return _wait(lambda: look(store, key), each)
-
-
-def _wait(find: Callable[[], _Found | None], each: Callable[[], None]) -> _Found:
     pause = _SHORTEST
-    while (found := find()) is None:
+    while (found := read(store, key, *kinds)) is None:
         each()
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from torch.distributed import FileStore, HashStore, PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from lightning_sagemaker.store import look, wait_for
+from lightning_sagemaker.store import look, wait_to_read, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +50,9 @@ def test_a_counter_is_seen_as_its_text(store: Store) -> None:
 def test_a_wait_ends_with_the_value_and_looks_after_other_things_meanwhile() -> None:
     store = HashStore()
     calls: list[float] = []
-    threading.Timer(0.3, store.set, ("key", "value")).start()
-    assert wait_for(store, "key", lambda: calls.append(time.monotonic())) == b"value"
+    threading.Timer(0.1, store.set, ("key", "a stranger's")).start()
+    threading.Timer(0.3, write, (store, "key", "value")).start()
+    assert wait_to_read(store, "key", str, each=lambda: calls.append(time.monotonic())) == ("value",)
     assert len(calls) > 2
 
 
@@ -60,4 +61,4 @@ def test_what_is_looked_after_may_end_the_wait() -> None:
         raise ConnectionError("the others are gone")
 
     with pytest.raises(ConnectionError, match="the others are gone"):
-        wait_for(HashStore(), "key", stop)
+        wait_to_read(HashStore(), "key", str, each=stop)

@@ -11,7 +11,8 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
@@ -19,7 +20,7 @@ from lightning_sagemaker.checkpoint.contents import Content, local
 from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, bring
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.store import PrefixStore, default_store, look, wait_for
+from lightning_sagemaker.store import PrefixStore, default_store, read, wait_to_read, write, write_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,22 +102,23 @@ class _Comparison:
             first = mine
             if mine.content.kind == "file":
                 bring(path)  # here: let the others have it
-            self._store.set("first", json.dumps(asdict(mine)))
+            write(self._store, "first", json.dumps(asdict(mine)))
         else:
-            first = _Choice.of(self._wait("first", lambda: "rank 0 to come to the same point").decode())
+            first = _Choice.of(self._wait("first", str, what=lambda: "rank 0 to come to the same point"))
             path = self._settled(path, mine, first)
         size = dist.get_world_size()
         if self._store.add("compared", 1) == size:
-            self._store.set("done", "1")
-        self._wait("done", lambda: f"all ranks to have {first}: {self._store.add('compared', 0)} of {size} have it")
-        if lack := look(self._store, "lack"):
+            write(self._store, "done", True)
+        compared = partial(self._store.add, "compared", 0)
+        self._wait("done", bool, what=lambda: f"all ranks to have {first}: {compared()} of {size} have it")
+        if lack := read(self._store, "lack", str):
             raise FileNotFoundError(
-                f"The ranks cannot load {first}: {lack.decode()}. HINT: hosts have disks of their own. A file that rank"
+                f"The ranks cannot load {first}: {lack[0]}. HINT: hosts have disks of their own. A file that rank"
                 " 0's host has is sent to the others; make room for it there, or put the checkpoint where all hosts"
                 " find it."
             )
-        if dispute := look(self._store, "dispute"):
-            self._tell(dispute.decode())
+        if dispute := read(self._store, "dispute", str):
+            self._tell(*dispute)
         return path
 
     def _choice(self, path: str | None, *, is_automatic: bool) -> _Choice:
@@ -163,7 +165,7 @@ class _Comparison:
                 told = time.monotonic()
                 self._store.add("pieces", 1)  # those who wait know that it goes on
 
-        if look(self._store, "lack"):
+        if read(self._store, "lack", str):
             return ""  # another process has tried
         try:
             return self._hosts.fetch(file, patience=_REPORT, each=each)
@@ -176,7 +178,7 @@ class _Comparison:
 
     def _publish(self, key: str, text: str) -> None:
         """Tell all ranks; the first one is heard."""
-        self._store.compare_set(key, "", redact(text, os.environ))
+        write_first(self._store, key, redact(text, os.environ))
 
     def _tell(self, dispute: str) -> None:
         if self._is_fit:
@@ -184,7 +186,7 @@ class _Comparison:
         if self._hosts.rank == 0:  # to evaluate several at a time is a script's right
             log.warning("The ranks load different checkpoints: %s. %s", dispute, _HINT)
 
-    def _wait(self, key: str, what: Callable[[], str]) -> bytes:
+    def _wait(self, key: str, kind: type, *, what: Callable[[], str]) -> Any:  # noqa: ANN401 - of that kind
         """Wait for a key, with a line now and then of one process of each host, up to the group's time limit."""
         start = heard = time.monotonic()
         due, pieces = start + _REPORT, 0
@@ -205,7 +207,7 @@ class _Comparison:
             if self._hosts.is_first_of_host:
                 log.warning("%s waits, %.0f s so far, for %s", self._me, now - start, what())
 
-        return wait_for(self._store, key, each)
+        return wait_to_read(self._store, key, kind, each=each)[0]
 
 
 def _lack(mine: _Choice, first: _Choice) -> str:

@@ -23,7 +23,7 @@ from lightning_sagemaker.checkpoint.transfer import Server, receive
 from lightning_sagemaker.locking.node import node_lock
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.reachability.interface import address_in_network
-from lightning_sagemaker.store import PrefixStore, end_of_group, look, own_connection
+from lightning_sagemaker.store import PrefixStore, end_of_group, look, own_connection, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,17 +151,17 @@ class OtherHosts:
 
     def _is_replaceable(self, key: str, path: Path) -> bool:
         """Whether a file here is a copy of what rank 0's host has, perhaps of an older version; all others stay."""
-        told = self._look(f"offer/{key}") if path.is_file() else None
+        told = self._read(f"offer/{key}") if path.is_file() else None
         found = {} if told is None else json.loads(told)
-        if "offer" not in found or self._look(f"own/{self.job.node_rank}/{key}") is not None:
+        if "offer" not in found or self._read(f"own/{self.job.node_rank}/{key}") is not None:
             return False
-        return found["written"] or self._look(f"received/{self.job.node_rank}/{key}") is not None
+        return found["written"] or self._read(f"received/{self.job.node_rank}/{key}") is not None
 
     def _wait(self, key: str, path: Path, patience: float) -> dict[str, Any] | None:
         """What rank 0 tells of a path; ``None`` where it has told nothing so far."""
         start, said = time.monotonic(), False
         while True:
-            told = self._look(f"offer/{key}")
+            told = self._read(f"offer/{key}")
             found: dict[str, Any] | None = None if told is None else json.loads(told)
             # That a file is not there may be old news: rank 0 has not come to load it as often as this rank.
             if found is not None and ("offer" in found or found["loads"] >= self._loads[key]):
@@ -178,12 +178,13 @@ class OtherHosts:
             time.sleep(_LOOK)
 
     def _tell(self, key: str, text: str) -> None:
-        self._connection().set(key, text)
+        write(self._connection(), key, text)
         look(self._connection(), key)  # which has an answer: whoever hears of it by another connection finds it
 
-    def _look(self, key: str) -> bytes | None:
+    def _read(self, key: str) -> str | None:
         with self._lock:
-            return look(self._connection(), key)
+            found = read(self._connection(), key, str)
+        return None if found is None else found[0]
 
     def _connection(self) -> Store:
         if self._store is None:
