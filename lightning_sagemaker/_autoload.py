@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SWITCH = "LIGHTNING_SAGEMAKER_AUTOLOAD"
 _FABRIC = ("lightning.fabric", "lightning_fabric")
 _PYTORCH = ("lightning.pytorch", "pytorch_lightning")
-# Modules of Lightning and torch, and the functions in `patches` that each is given to once it is executed.
+# Modules of Lightning, torch and SageMaker's SDK; the functions in `patches` that each is given to once it is executed.
 _MODULES = {
     f"{package}.{module}": functions
     for packages, module, *functions in (
@@ -59,6 +59,7 @@ _MODULES = {
             "process_group.patch_init_dist_connection",
             "same_checkpoint.patch_init_dist_connection",
         ),
+        (("sagemaker", "sagemaker.core"), "remote_function.errors", "remote.patch_errors"),
         (
             ("torch.distributed.elastic.rendezvous",),
             "static_tcp_rendezvous",

@@ -181,7 +181,11 @@ CHANGES = (
         "job",
         "",
         "",
-        ("process_group.patch_init_dist_connection", "process_group.patch_static_rendezvous"),
+        (
+            "process_group.patch_init_dist_connection",
+            "process_group.patch_static_rendezvous",
+            "remote.patch_errors",
+        ),
     ),
     Change(
         "quiet_end",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LIMIT = 1024  # characters that the job page shows
 _PATIENCE = 3.0  # seconds that a dying process may spend on asking the others
 _COURTESY = 1.0  # seconds by which a mere consequence lets the cause come first
+_MOMENT = 0.1  # seconds; torchrun ends this process soon
 # Signs of a consequence: what gloo, NCCL and the store say where another rank has gone.
 _LOST = ("connection reset", "connection closed", "connection was", "broken pipe", "remote process exited", "aborted")
 
@@ -80,7 +81,7 @@ def report_exceptions() -> None:
         # Not Ctrl+C, and not a torchrun agent that is told to end: whoever told it knows why.
         if isinstance(error, Exception) and kind.__name__ != "SignalException":
             with suppress(Exception):
-                _report_exception(error)
+                report_exception(error)
         before(kind, error, trace)
 
     sys.excepthook = hook
@@ -114,16 +115,30 @@ def _explain_lost_connection() -> str:
     return ""
 
 
-def _report_exception(error: Exception) -> None:
+def report_exception(error: Exception, *, courtesy: float = _COURTESY) -> None:
+    """Report what ends this process, or what another rank said before it.
+
+    Args:
+        error: What ends it.
+        courtesy: Seconds by which a mere consequence, such as a lost connection, lets the cause come first.
+    """
     where, what = whereabouts(), describe(error)
     lost = any(sign in what.lower() for sign in _LOST)
     text = f"{what}\n[{where}]\n{_frames(error)}"
-    if lost and (cause := _explain_lost_connection()):
+    if lost and (cause := _cause_of_lost_connection()):
         text = f"{cause}\n[seen on {where}, as: {what}]"
         lost = False
     beginning = _public(text, LIMIT // 2)
-    first = _first_of_the_world(beginning, wait=_COURTESY if lost else 0.0)
+    first = _first_of_the_world(beginning, wait=courtesy if lost else 0.0)
     report(text if first in ("", beginning) else f"{first}\n\n...after which here, on {where}: {what}")
+
+
+def _cause_of_lost_connection() -> str:
+    """What is known of it; a killed process closes its connections a moment before it is seen to have ended."""
+    until = time.monotonic() + _MOMENT
+    while not (cause := _explain_lost_connection()) and time.monotonic() < until:
+        time.sleep(_MOMENT / 20)
+    return cause
 
 
 def describe(error: BaseException) -> str:

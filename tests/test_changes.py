@@ -126,9 +126,10 @@ def test_a_row_that_is_off_has_its_patches_not_applied() -> None:
     )
     assert script.returncode == 0, script.stderr
     found = dict(json.loads(line) for line in script.stdout.splitlines())
-    assert set(found[None]) == PATCHES
+    here = PATCHES - {"remote.patch_errors"}  # the SDKs are in environments of their own: tests/launch/test_remote.py
+    assert set(found[None]) == here
     for row in rows:
         off = set(row.split(","))
-        expected = {patch for patch in PATCHES if {c.name for c in CHANGES if patch in c.patches} - off}
+        expected = {patch for patch in here if {c.name for c in CHANGES if patch in c.patches} - off}
         assert set(found[row]) == expected
-        assert expected < PATCHES
+        assert expected < here

@@ -133,4 +133,6 @@ def test_a_rank_that_is_killed_is_named(invoke: Invoke) -> None:
     end = invoke("v3", "SIGKILL", devices=2)
     assert end.code == 1, end.log
     assert "Signal 9 (SIGKILL)" in end.log
-    assert end.reason.startswith("RuntimeError: rank 1 on algo-1 (process"), end.log
+    # By the other rank, or, where torchrun has ended that one before, by torchrun.
+    named = end.reason.startswith("RuntimeError: rank 1 on algo-1 (process") or "Signal 9 (SIGKILL)" in end.reason
+    assert named, end.reason

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,6 +16,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
+from lightning_sagemaker import latest_checkpoint, node_lock, once_per_node
 from tests.beside_stock.model import QUIET, Model, fitted, loader, trainer, weights
 from tests.beside_stock.registry import ONCE, situation
 
@@ -96,6 +99,77 @@ def environment_of_the_scripts_choice(_start: int) -> Any:
     t, m = trainer(plugins=[environment]), Model()
     t.fit(m, loader())
     return fitted(m, t) | {"kept": t.strategy.cluster_environment is environment}  # type: ignore[attr-defined]
+
+
+# --- an environment of the script's choice, where the job's own world cannot be had ----------------------------------
+
+
+def _alone(environment: Any, **arguments: Any) -> Any:
+    """A Trainer that runs apart from the job, and what else a script uses of the job."""
+    t, m = Trainer(**(QUIET | {"devices": 1, "plugins": [environment]} | arguments)), Model()
+    t.fit(m, loader())
+    with node_lock("shared"):
+        value = once_per_node(lambda: 1, key=f"once {type(environment).__name__}")
+    return fitted(m, t) | _seen(t) | {"once": value, "newest": str(latest_checkpoint())}
+
+
+def _launched_alone() -> None:
+    """As by ``torchrun --standalone`` on each host."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "GROUP_RANK": 0, "GROUP_WORLD_SIZE": 1}
+    os.environ.update({name: str(value) for name, value in world.items()})
+    os.environ.update(TORCHELASTIC_RUN_ID="none", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+@situation("hosts")
+def standalone_launcher_on_each_host(_start: int) -> Any:
+    """Hosts that train apart on purpose; the job's own world would be refused."""
+    _launched_alone()
+    return [_alone(LightningEnvironment()), _alone(TorchElasticEnvironment(), strategy="ddp")]
+
+
+@situation("hosts", arms=(*ONCE, "off"))
+def standalone_launcher_on_each_host_and_sigterm(_start: int) -> Any:
+    _launched_alone()
+
+    class Stopped(Model):
+        def on_train_batch_start(self, _batch: Any, batch_idx: int) -> None:
+            if batch_idx == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    Trainer(**QUIET, devices=1, plugins=[LightningEnvironment()]).fit(Stopped(), loader())
+
+
+@situation("hosts")
+def deepspeed_on_one_of_two_hosts(_start: int) -> Any:
+    """Its launcher's variables; the other host has none."""
+    if os.environ["NODE_RANK"] == "0":
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="4", LOCAL_SIZE="4", CROSS_RANK="0", CROSS_SIZE="1")
+    return _alone(LightningEnvironment())
+
+
+@situation()
+def damaged_resources_beside_a_chosen_environment(_start: int) -> Any:
+    path = Path(os.environ["SAGEMAKER_BASE_DIR"], "input/config/resourceconfig.json")
+    text = path.read_text()
+    path.write_text(text[:-5])
+    try:
+        return _alone(LightningEnvironment())
+    finally:
+        path.write_text(text)
+
+
+@situation()
+def no_resources_beside_a_chosen_environment(_start: int) -> Any:
+    path = Path(os.environ["SAGEMAKER_BASE_DIR"], "input/config/resourceconfig.json")
+    text, told = path.read_text(), os.environ.pop("SM_RESOURCE_CONFIG", None)
+    path.unlink()
+    try:
+        return _alone(LightningEnvironment()) | {"told": told is not None}
+    finally:
+        path.write_text(text)
 
 
 @situation()

@@ -1,0 +1,38 @@
+"""``@remote`` and ``@step`` of SDK v2 and v3, whose entry catches what the user's function raises.
+
+So no exception ends the process, and the reason that the entry would write is what this rank saw: perhaps only that a
+connection to another one is lost.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+from lightning_sagemaker.failure import report_exception
+from lightning_sagemaker.job import is_training_job
+from lightning_sagemaker.patches import first_time
+
+
+def patch_errors(module: Any) -> None:  # noqa: ANN401 - a module
+    """Let the reason be the first failure of any rank, with host and rank, as where exceptions end a process.
+
+    Args:
+        module: ``sagemaker.remote_function.errors`` of SDK v2, ``sagemaker.core.remote_function.errors`` of v3.
+    """
+    if not is_training_job(os.environ) or not first_time(module):
+        return
+    write = module._write_failure_reason_file
+
+    @functools.wraps(write)
+    def _write_failure_reason_file(failure_msg: str) -> None:
+        error = sys.exc_info()[1]  # the entry is in its `except`
+        if isinstance(error, Exception):
+            with suppress(Exception):
+                report_exception(error, courtesy=0.0)  # torchrun ends this process in a moment
+        write(failure_msg)  # where there is no reason yet
+
+    module._write_failure_reason_file = _write_failure_reason_file
