@@ -87,8 +87,8 @@ def start(job: SageMakerJob, rank: int, world_size: int) -> None:
         others = [first + (job.local_rank + step) % per_host for step in range(1, per_host)]
         hosts = Hosts(job, store, partial(_connect_anew, prefix)) if counts else None
         _current = Heartbeat(job, Siblings(store, others), hosts, limit)
-    except RuntimeError as error:  # no second connection, no thread: the training needs neither
-        log.warning("%s The training goes on. Cause: %s: %s", _lost(job), type(error).__name__, error)
+    except RuntimeError as error:  # no second connection: the training needs none
+        watchers.say_lost(_lost(job), error)
         return
     failure.on_lost_connection(_current.explain_lost_connection)
     atexit.register(_current.stop)
@@ -134,7 +134,8 @@ class Heartbeat:
     def stop(self) -> None:
         """Tell the others that this process leaves, and stop looking after them."""
         self._leaving.set()
-        self._counter.join(_GOODBYE)
+        if self._counter.is_alive():
+            self._counter.join(_GOODBYE)
 
     def explain_lost_connection(self) -> str:
         """What this process knows of a rank that is gone; empty where it knows nothing."""

@@ -80,12 +80,17 @@ def agreement(rank: int, world_size: int, where: str) -> Agreement | None:
         ``None`` where the group's store is no TCP server.
 
     Raises:
-        RuntimeError: The store does not answer.
         ValueError: There are several processes and no process group.
     """
     group = dist.group.WORLD if world_size > 1 else Agreement
     if group not in _made:
-        store = own_connection(timedelta(seconds=_PATIENCE)) if world_size > 1 else HashStore()
+        try:
+            store = own_connection(timedelta(seconds=_PATIENCE)) if world_size > 1 else HashStore()
+        except RuntimeError as error:  # no second connection: the training needs none
+            watchers.say_lost(_lost(where), error)
+            # Alone with itself, and not without an agreement: then Lightning would broadcast before each batch, and the
+            # others would not.
+            store = HashStore()
         if store is None:
             return None
         has_ended = end_of_group() if world_size > 1 else _never
@@ -126,8 +131,7 @@ class Agreement:
         self._signals: SimpleQueue[bool] = SimpleQueue()
         self._leaving = False
         self._pid = os.getpid()
-        lost = f"SIGTERM on {where} would end this process at once, without a checkpoint: nobody waits for it any more."
-        self._thread = watchers.start("sigterm", self._watch, lost, self._decided.set)
+        self._thread = watchers.start("sigterm", self._watch, _lost(where), self._decided.set)
         atexit.register(self._leave)
 
     def request(self) -> bool:
@@ -235,7 +239,12 @@ class Agreement:
         if os.getpid() == self._pid:
             self._leaving = True
             self._signals.put(False)
-            self._thread.join(2 * _GOODBYE)
+            if self._thread.is_alive():
+                self._thread.join(2 * _GOODBYE)
+
+
+def _lost(where: str) -> str:
+    return f"SIGTERM on {where} would end the job without a checkpoint: no thread waits for it any more."
 
 
 def _folder() -> str | None:

@@ -21,19 +21,30 @@ def start(name: str, watch: Callable[[], None], lost: str, goodbye: Callable[[],
         lost: What nobody does any more once it has failed, in words.
         goodbye: Called when it has failed, so that others do not take its end for silence.
 
-    Raises:
-        RuntimeError: The system has no thread left.
+    Returns:
+        The thread, which does not live where the system had none left.
     """
 
     def run() -> None:
         try:
             watch()
         except BaseException as error:  # noqa: BLE001 - a property of the user's may raise SystemExit
-            with suppress(Exception):  # nor does a log handler of the user's end more than this
-                log.warning("%s The training goes on. Cause: %s: %s", lost, type(error).__name__, error)
-            with suppress(Exception):
-                goodbye()
+            fail(error)
+
+    def fail(error: BaseException) -> None:
+        with suppress(Exception):  # a log handler of the user's may raise too
+            say_lost(lost, error)
+        with suppress(Exception):
+            goodbye()
 
     thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        fail(error)
     return thread
+
+
+def say_lost(lost: str, error: BaseException) -> None:
+    """Say that something is not looked after any more, and why."""
+    log.warning("%s The training goes on. Cause: %s: %s", lost, type(error).__name__, error)

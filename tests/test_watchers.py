@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     MakeJob = Callable[..., SageMakerJob]
 
+FULL = os.environ.get("LIGHTNING_SAGEMAKER_FULL") == "1"
 LINE = "algo-2 looks no more after processes that go silent. The training goes on. Cause: "
 MARK = b"lightning_sagemaker/1 "
 STRANGE = [
@@ -48,7 +50,7 @@ STRANGE = [
     MARK + b"[" + b"9" * 5000 + b"]",
     MARK + b'{"0": 1}',
     b"algo-2, rank 0",
-    *(random.Random(seed).randbytes(seed) for seed in range(1, 200)),  # noqa: S311 - no secret
+    *(random.Random(seed).randbytes(seed % 700) for seed in range(10_000 if FULL else 200)),  # noqa: S311 - no secret
 ]
 
 
@@ -240,7 +242,7 @@ def test_whatever_stands_at_the_store_only_sigterm_stops_the_training(
         for value in STRANGE:
             for key in ("origin", "passed/1", "stop"):
                 store.set(key, value)  # type: ignore[arg-type] # bytes are taken
-            time.sleep(0.005)
+            time.sleep(0.003)
         assert [rank.stop_here() for rank in ranks] == [None, None]
         assert ranks[1].request()
         until(lambda: all(rank._decided.is_set() for rank in ranks), "agreement")
@@ -284,6 +286,44 @@ def test_a_sigterm_thread_that_fails_lets_the_training_go_on(
     assert not alone.request()  # then SIGTERM does what it does to any process
     assert len(caplog.records) == 1
     assert "The training goes on. Cause: KeyError: 'a fault of ours'" in caplog.text
+
+
+def test_where_no_thread_is_left_the_training_goes_on(
+    start: Callable[[], Heartbeat], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    start().stop()
+    alone = Agreement(HashStore(), 0, 1, "algo-1, rank 0")
+    assert alone.stop_here() is None
+    assert not alone.request()
+    alone._leave()
+    assert len(caplog.records) == 3
+    assert caplog.text.count("The training goes on. Cause: RuntimeError: can't start new thread") == 3
+
+
+def test_where_no_second_connection_is_made_the_training_goes_on(
+    make_job: MakeJob, free_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Too many open files")
+
+    server = TCPStore("127.0.0.1", free_port, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=20))
+    dist.init_process_group("gloo", store=connect(server), rank=0, world_size=1)
+    monkeypatch.setattr(heartbeat, "own_connection", refuse)
+    monkeypatch.setattr(termination, "own_connection", refuse)
+    try:
+        heartbeat.start(make_job(node_rank=0), 0, 2)
+        alone = termination.agreement(0, 2, "algo-1, rank 0")
+        assert alone is not None
+        assert alone.stop_here() is None
+        alone._leave()
+    finally:
+        termination._made.pop(dist.group.WORLD, None)
+        dist.destroy_process_group()
+    assert caplog.text.count("The training goes on. Cause: RuntimeError: Too many open files") == 2
 
 
 def test_what_is_written_is_read_on_the_other_side_as_it_was_and_strange_bytes_never() -> None:
