@@ -8,6 +8,7 @@ torch is installed first and stays: a later requirement must not replace the CPU
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ TESTS = (
     "tests/test_environment.py",
     "tests/launch/test_launch_modes.py",
     "tests/checkpoint",
+    "tests/locking/test_node_lock.py",
     "tests/smddp/test_log_reduction.py",
     "tests/smddp/test_strategies.py",
     "tests/smddp/test_training.py",
@@ -57,7 +59,7 @@ def lightning(session: nox.Session, version: str, distribution: str) -> None:
 
 @nox.session(default=False)
 def oldest(session: nox.Session) -> None:
-    """The same with the oldest version, `lightning` and `pytorch_lightning` together: what CI adds to the newest."""
+    """The same with the oldest versions, `lightning` and `pytorch_lightning` together: what CI adds to the newest."""
     _test(session, VERSIONS[0], "lightning")
 
 
@@ -97,10 +99,20 @@ def _pins() -> list[str]:
     return [line.partition("#")[0].strip() for line in lines if "==" in line.partition("#")[0]]
 
 
+def _floor(name: str) -> str:
+    """Oldest version that this package takes."""
+    (version,) = re.findall(
+        rf'^    "{name}>=([\d.]+)",$', (HERE / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return str(version)
+
+
 def _test(session: nox.Session, version: str, distribution: str) -> None:
     pins = [pin for pin in _pins() if not pin.startswith(DISTRIBUTIONS)]
     # `lightning` requires `pytorch-lightning` of any version: both are of the one under test.
     pins += [f"{name}=={version}" for name in DISTRIBUTIONS]
+    if version == VERSIONS[0]:
+        pins.append(f"filelock=={_floor('filelock')}")
     if version.startswith(("2.2.", "2.3.")):
         pins.append("setuptools<81")  # these import pkg_resources
     constraints = Path(session.create_tmp(), "constraints.txt")
