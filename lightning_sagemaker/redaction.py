@@ -32,8 +32,8 @@ _STRONG_NAME = re.compile(  # whatever the value is
 )
 _WEAK_NAME = re.compile(  # what is neither short, nor a number, nor code
     r"token$|(?:^|_)(?:auth|sig|jwt|bearer|session_?id)$|signature$|(?:api|access|account|admin|app|auth|client|consumer"
-    r"|deploy|encryption|license|master|secret|security|service|shared|signing|ssh|storage|subscription|webhook)"
-    r"_?key(?:_?id)?$"
+    r"|deploy|encryption|license|master|secret|security|service|shared|signing|ssh|storage|subscription|webhook"
+    r"|anthropic|comet|hf|neptune|openai|wandb)_?key(?:_?id)?$"
 )
 _HEADER_NAME = re.compile(r"(?:^|_)(?:authorization|cookies?2?)$")  # the value has spaces, and ends with the line
 _CREDENTIAL = re.compile(r"TOKEN|KEY|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH(?!OR)|COOKIE", re.IGNORECASE)
@@ -45,7 +45,8 @@ _NAME = re.compile(
     (?:
         \\*['"]? \]? [ \t]* (?:=>|:=|[=:]) [ \t]*
         (?:(?:str|bytes|SecretStr|Optional\[str\]|str[ ]\|[ ]None)[ \t]*=[ \t]*)?    # an annotation of an argument
-      | (?:%22)? %3[AaDd] (?:%22)?
+      | (?:%22)? %3[AaDd] (?:%22)? | \\+u003[dD]
+      | \\*['"]? ,? \s{1,100} \\*['"]?[Vv]alue\\*['"]? [ \t]* [=:] [ \t]*        # name: TOKEN, value: ...
       | (?P<comma> \\*['"] [ \t]* , [ \t]* (?=\\*['"]) )
       | (?(tag) > | (?!) )
       | (?(dashes) [ \t]+ (?!-) | (?!) )
@@ -91,6 +92,7 @@ _SHAPES = (
         f"{MASK}@",
     ),
     (re.compile(r"((?:^|\s)(?:-u|--user)[ =][ \t]*)[^\s:]+:\S+"), rf"\1{MASK}"),  # curl
+    (re.compile(r"(\bsshpass[ \t]+-p[ \t]*)\S+"), rf"\1{MASK}"),
     (re.compile(r"(\blogin\s+\S+\s+password\s+)\S+"), rf"\1{MASK}"),  # .netrc
     # AWS: a key's id, perhaps with the key; a session's token; the account in an ARN
     (re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b(?:[\s:,;|/'\"]{1,4}[A-Za-z0-9/+]{40}\b)?"), MASK),

@@ -167,9 +167,21 @@ def test_the_oldest_python_is_3_10(metadata: Message) -> None:
 def test_only_filelock_and_pytorch_lightning_without_its_withdrawn_versions_are_required(metadata: Message) -> None:
     required = sorted(line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line)
     assert len(required) == 2
-    assert required[0] == "filelock>=3.12"
+    assert required[0] == "filelock>=3.20.3"  # older ones have known holes
     assert required[1].startswith("pytorch-lightning")
     assert set(required[1].removeprefix("pytorch-lightning").split(",")) == {">=2.2", "!=2.6.2", "!=2.6.3"}
+
+
+def test_the_oldest_session_tests_with_the_oldest_filelock_that_is_taken() -> None:
+    pytest.importorskip("nox")
+    spec = importlib.util.spec_from_file_location("noxfile", ROOT / "noxfile.py")
+    assert spec is not None
+    assert spec.loader is not None
+    noxfile = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(noxfile)
+    floor = tuple(map(int, noxfile._floor("filelock").split(".")))
+    assert floor >= (3, 20, 3)
+    assert tuple(map(int, importlib.metadata.version("filelock").split("."))) >= floor
 
 
 def test_no_requirement_touches_torch(metadata: Message) -> None:

@@ -128,6 +128,12 @@ WITH_SECRETS: dict[str, tuple[str, str]] = {
     "XML": (WORD, f"<user>me</user><password>{WORD}</password>"),
     "connection string": (B64, f"DefaultEndpointsProtocol=https;AccountKey={B64};EndpointSuffix=x"),
     "connection string, Pwd": (WORD, f"Server=db;Uid=me;Pwd={WORD};"),
+    "a variable of a container": (S, f"env:\n- name: API_TOKEN\n  value: {S}"),
+    "a variable of a container, in JSON": (S, json.dumps({"Name": "API_TOKEN", "Value": S})),
+    "XML, attributes": (S, f'<add key="password" value="{S}"/>'),
+    "JSON, escaped": (S, f'"https://x/?a=1\\u0026token\\u003d{S}"'),
+    "sshpass": (WORD, f"sshpass -p {WORD} ssh algo-2"),
+    "--wandb_key V": (S, f"train.py --wandb_key {S}"),
     "properties": (S, f"spark.hadoop.fs.s3a.secret.key={S}"),
     "camelCase": (S, json.dumps({"SecretAccessKey": S, "SessionToken": S})),
     ".netrc": (WORD, f"machine api.wandb.ai login user password {WORD}"),
@@ -184,6 +190,7 @@ ORDINARY = (
     "the secret of a good model is data, and its password is patience",
     "signature=inspect.signature(fn)",
     "pin_memory=True, monitor='val_loss', mode='min', api_version=2",
+    "name: tokens, value: 4096",
     "Basic understanding of tokens, Bearer of bad news",
     "{'strategy': 'ddp', 'devices': 8, 'precision': 'bf16-mixed', 'key': 'value'}",
 )
@@ -286,6 +293,8 @@ ADVERSARIAL = (
     "1",
     "%3D",
     "%22",
+    "token value",
+    "token,   ",
 )
 
 

@@ -6,6 +6,8 @@ import functools
 import hashlib
 import os
 import platform
+import re
+import stat
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
@@ -62,16 +64,15 @@ def remove_left(folder: Path) -> None:
     about another container's processes. So may those of another user, whose processes can be hidden from this one.
     """
     for path in folder.glob(f".*{_SUFFIX}"):
-        parts = path.name.removesuffix(_SUFFIX).rsplit(".", 3)
-        if len(parts) == 4 and parts[2].isdigit():  # noqa: PLR2004 - name, container, process, its start
-            _, container, pid, start = parts
-            with suppress(OSError):
-                if container == _container() and _is_mine(path) and processes.has_ended(int(pid), start):
-                    path.unlink()
+        named = re.fullmatch(rf"\.[0-9a-f]{{12}}\.{_container()}\.(\d{{1,10}})\.([^.]+)\{_SUFFIX}", path.name)
+        with suppress(OSError):
+            if named and _is_mine(path) and processes.has_ended(int(named[1]), named[2]):
+                path.unlink()
 
 
 def _is_mine(path: Path) -> bool:
-    return not hasattr(os, "geteuid") or path.lstat().st_uid == os.geteuid()
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
 @functools.cache

@@ -38,7 +38,7 @@ def logged_names(folder: Path) -> list[str]:
     """
     names: set[str] = set()
     for path in files(folder):
-        if path.suffix == ".py":
+        if path.suffix == ".py" and path.is_file():  # and no pipe
             try:
                 tree = ast.parse(path.read_text(encoding="utf-8"))
             except (OSError, ValueError, SyntaxError):  # the checks name a script that does not parse

@@ -83,7 +83,8 @@ def test_temporary_files_of_another_container_or_user_stay(tmp_path: Path) -> No
     of_another_container.touch()
     ended = temporary.name(tmp_path / "b.ckpt")
     ended = ended.with_name(ended.name.rsplit(".", 2)[0] + ".1.part")  # this process id, but of an earlier process
-    for path in (ended, ended.with_name(f".c{ended.name}")):
+    other = temporary.name(tmp_path / "c.ckpt").name.split(".")[1]
+    for path in (ended, ended.with_name(f".{other}.{ended.name.split('.', 2)[2]}")):
         path.touch()
     if os.geteuid() == 0:
         os.chown(ended, 1234, 1234)
@@ -95,7 +96,12 @@ def test_temporary_files_of_another_container_or_user_stay(tmp_path: Path) -> No
 
 
 def test_a_file_of_the_user_s_that_ends_alike_stays(tmp_path: Path) -> None:
-    for name in (".download.part", "a.b.c.1.d.part", ".a.b.c.part"):
+    container = temporary.name(tmp_path / "a.ckpt").name.split(".")[2]
+    names = [".download.part", "a.b.c.1.d.part", ".a.b.c.part", ".a.b.1.c.part", f".a.{container}.1.1.part"]
+    names += [f".a.0123456789ab.{container}.1.1.part", f".0123456789ab.{container}.x.1.part"]
+    for name in names:
         (tmp_path / name).touch()
+    (tmp_path / f".0123456789ab.{container}.1.1.part").mkdir()  # no file of ours
+    (tmp_path / f".0123456789ab.{container}.1.2.part").symlink_to(names[0])
     temporary.remove_left(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == len(names) + 2
