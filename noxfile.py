@@ -40,6 +40,7 @@ TOOLS = (
     "pytest-randomly",
     "hypothesis",
     "jsonargparse[signatures]",
+    "hydra-core",
     "hatchling",
     "editables",
 )
