@@ -129,6 +129,8 @@ def _launched_main_address(environ: Mapping[str, str], world: World, hosts: Sequ
         return address
     if world.launcher == "mpirun":
         return hosts[0]  # mpirun fills the hosts in the order of the group, which begins with the leader
+    if len(hosts) == 1:
+        return _LOOPBACK  # as Lightning's TorchElasticEnvironment has it
     raise ValueError(
         f"{world.launcher} started this process ({world}) without `MASTER_ADDR`, so the address of rank 0 is unknown."
         f" HINT: set MASTER_ADDR on all hosts to the name of the host of rank 0; the hosts are {some(hosts)}."

@@ -185,6 +185,16 @@ def test_a_launcher_of_torchs_convention_without_main_address_is_refused(row: st
     assert "algo-1, algo-2" in message
 
 
+@pytest.mark.parametrize("launched_by", ["torchrun", "a launcher of one's own"])
+def test_a_world_of_one_host_needs_no_main_address(launched_by: str, detect: Callable[..., SageMakerJob]) -> None:
+    world = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    if launched_by == "torchrun":
+        world |= {"GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}
+    job = {"TRAINING_JOB_NAME": "digits"}
+    found = detect(job | world, {"current_host": "algo-1", "hosts": ["algo-1"]})
+    assert (found.main_address, found.rank, found.world_size) == ("127.0.0.1", 1, 2)
+
+
 @pytest.mark.parametrize("local_rank", [0, 7])
 @pytest.mark.parametrize("host", ["algo-1", "algo-2"])
 @pytest.mark.parametrize("row", ["v2-smddp-without-smddprun-2-hosts", "v2-smddp-with-smddprun-2-hosts"])

@@ -210,11 +210,6 @@ def experiment_manager_on_two_processes(start: int) -> Any:
     return _experiment(start)
 
 
-@situation("hosts", arms=("plugin",), starts=2)
-def experiment_manager_on_two_hosts(start: int) -> Any:
-    return _experiment(start)
-
-
 @situation("disks", arms=("plugin",))
 def experiment_manager_on_own_disks(start: int) -> Any:
     return _experiment(start)

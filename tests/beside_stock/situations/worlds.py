@@ -190,6 +190,15 @@ def defaults_of_a_single_process(_start: int) -> Any:
     return fitted(m, t) | _seen(t)
 
 
+@situation("two", arms=ONCE)
+def without_main_address(_start: int) -> Any:
+    """Of one host, stock takes the address for granted."""
+    del os.environ["MASTER_ADDR"]
+    t, m = trainer(), Model()
+    t.fit(m, loader())
+    return fitted(m, t) | _seen(t)
+
+
 @situation(arms=ONCE)
 def forked_processes(_start: int) -> Any:
     """``ddp_fork``, as notebooks use it (pytorch-lightning#6213, #16136)."""
