@@ -38,6 +38,7 @@ __all__ = [
     "in_training_job",
     "is_training_job",
     "lightning_local_rank",
+    "own_job",
 ]
 
 # The platform sets the first two (local mode only the second), the toolkit and SDK v3 the third. An image with its own
@@ -162,6 +163,15 @@ def is_training_job(environ: Mapping[str, str]) -> bool:
     if not in_training_job(environ):
         return False
     return bool(environ.get("SM_RESOURCE_CONFIG")) or (base_dir(environ) / RESOURCE_CONFIG).is_file()
+
+
+def own_job() -> SageMakerJob | None:
+    """The job of this process, for what works outside jobs too: ``None`` also where a mark stands alone.
+
+    Raises:
+        ValueError: See :meth:`SageMakerJob.detect`.
+    """
+    return SageMakerJob.detect() if is_training_job(os.environ) else None
 
 
 def _sdk(environ: Mapping[str, str]) -> Literal["v2", "v3"] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.job import SageMakerJob, base_dir, lightning_local_rank
+from lightning_sagemaker.job import base_dir, lightning_local_rank, own_job
 from lightning_sagemaker.job.launchers import read_world
 
 _RUN_ID = "LIGHTNING_SAGEMAKER_RUN_ID"
@@ -37,7 +37,7 @@ class Who:
     @classmethod
     def me(cls) -> Who:
         """This process."""
-        job = SageMakerJob.detect()
+        job = own_job()
         world = None
         local_rank = None
         with suppress(ValueError):  # outside a job nobody has checked these variables, and here they only are names
@@ -78,11 +78,10 @@ def run_stem() -> str:
     start of the container. Elsewhere: ``LIGHTNING_SAGEMAKER_RUN_ID``, or the process that stands for the run.
 
     Raises:
-        FileNotFoundError: See :meth:`SageMakerJob.detect`.
         ValueError: See :meth:`SageMakerJob.detect`.
         RuntimeError: Outside a job, nothing tells which processes belong to one run.
     """
-    job = SageMakerJob.detect()
+    job = own_job()
     chosen = os.environ.get(_RUN_ID, "")
     if job is not None:
         base = os.path.realpath(base_dir(os.environ))
