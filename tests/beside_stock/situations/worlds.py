@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
@@ -96,6 +97,16 @@ def environment_of_the_scripts_choice(_start: int) -> Any:
     t, m = trainer(plugins=[environment]), Model()
     t.fit(m, loader())
     return fitted(m, t) | {"kept": t.strategy.cluster_environment is environment}  # type: ignore[attr-defined]
+
+
+@situation("two", arms=ONCE)
+def process_group_of_the_scripts_own(_start: int) -> Any:
+    """``dist.init_process_group`` before the Trainer: Lightning keeps it."""
+    dist.init_process_group("gloo")
+    mine = dist.group.WORLD
+    t, m = trainer(), Model()
+    t.fit(m, loader())
+    return fitted(m, t) | {"kept": dist.group.WORLD is mine, "numbers": _seen(t)["numbers"]}
 
 
 @situation()
