@@ -41,6 +41,7 @@ __all__ = [
     "is_training_job",
     "job_name",
     "lightning_local_rank",
+    "own_job",
 ]
 
 # The platform sets the first two (local mode only the second), the toolkit and SDK v3 the third. An image with its own
@@ -183,6 +184,15 @@ def host_name(environ: Mapping[str, str]) -> str | None:
         resources = read_resources(environ, None)
         return resources.current_host if resources else None
     return None
+
+
+def own_job() -> SageMakerJob | None:
+    """The job of this process, for what works outside jobs too: ``None`` also where a mark stands alone.
+
+    Raises:
+        ValueError: See :meth:`SageMakerJob.detect`.
+    """
+    return SageMakerJob.detect() if is_training_job(os.environ) else None
 
 
 def _sdk(environ: Mapping[str, str]) -> Literal["v2", "v3"] | None:

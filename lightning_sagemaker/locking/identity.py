@@ -12,12 +12,12 @@ from typing import Any
 
 from lightning_sagemaker import processes
 from lightning_sagemaker.job import (
-    SageMakerJob,
     base_dir,
     host_name,
     is_training_job,
     job_name,
     lightning_local_rank,
+    own_job,
 )
 from lightning_sagemaker.job.launchers import read_world
 
@@ -46,7 +46,7 @@ class Who:
         """This process."""
         job = world = local_rank = None
         with suppress(OSError, ValueError):  # which stops a training, if anything does: here they only are names
-            job = SageMakerJob.detect()
+            job = own_job()
         with suppress(ValueError):
             world = read_world(os.environ, 1) if job is None else None
             local_rank = lightning_local_rank(os.environ)

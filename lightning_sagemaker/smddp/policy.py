@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from lightning_sagemaker.job import SageMakerJob
+from lightning_sagemaker.job import SageMakerJob, own_job
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.smddp.probe import (
     BACKEND,
@@ -40,7 +40,7 @@ def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> s
         ValueError: The policy is neither ``"native"`` nor ``"error"``.
     """
     policy = read_policy(on_missing, os.environ)
-    job = SageMakerJob.detect()
+    job = own_job()
     if sharding == "sharded":
         request_all_gather(job, os.environ)
     found = probe()
@@ -68,7 +68,7 @@ def advise_on_sync_batchnorm() -> None:
     SMDDP answers that with ``SMDDP does not support: _allgather_base`` under mpirun (deep-learning-containers#4119),
     unless its AllGather is on.
     """
-    job = SageMakerJob.detect()
+    job = own_job()
     if job is not None and job.launcher == "mpirun" and os.environ.get(OPTIMIZE_ALL_GATHER, "").lower() != "true":
         _say(
             "sync_batchnorm=True needs an all_gather that SMDDP refuses under mpirun, with 'SMDDP does not support:"

@@ -204,6 +204,18 @@ def test_validate_test_predict_and_a_second_fit_follow_in_the_same_process_group
 
 
 @every_mode
+@pytest.mark.parametrize("route", TRAINERS)
+def test_a_later_trainer_for_one_device_runs_alone_on_the_rank_that_makes_it(
+    train: Callable[[str], Ranks], name: str, route: str
+) -> None:
+    ranks = [rank["results"][route] for rank in train(name)]
+    assert [rank["on_rank_zero"] is not None for rank in ranks] == [rank == 0 for rank in range(len(ranks))]
+    for found in (ranks[0]["on_rank_zero"], *(rank["on_each_rank"] for rank in ranks)):
+        assert (found["world_size"], found["predicted"]) == (1, 48)
+        assert found["validated"] == found["tested"] == pytest.approx(ranks[0]["expected"])
+
+
+@every_mode
 def test_the_process_environment_is_left_as_it_was(train: Callable[[str], Ranks], name: str) -> None:
     for rank in train(name):
         assert set(rank["environment_changed"]) - SET_BY_STOCK - SET_BY_US <= MODES[name].left_behind

@@ -96,6 +96,22 @@ def by_trainer(package: str) -> dict[str, Any]:
     predicted = sum(len(batch) for batch in trainer.predict(module, loader))
     second, module = pl.Trainer(max_epochs=1, **quiet), Module()
     second.fit(module, loader)
+    trained = weights(module)
+
+    def on_one_device() -> dict[str, Any]:
+        """As Lightning's own warning recommends, after a fit on many devices."""
+        one = pl.Trainer(devices=1, num_nodes=1, **quiet)
+        return {
+            "world_size": one.world_size,
+            "validated": one.validate(module, loader, verbose=False)[0]["val"],
+            "tested": one.test(module, loader, verbose=False)[0]["test"],
+            "predicted": sum(len(batch) for batch in one.predict(module, loader)),
+        }
+
+    on_rank_zero = on_one_device() if trainer.is_global_zero else None  # the others wait
+    trainer.strategy.barrier()
+    on_each_rank = on_one_device()
+    trainer.strategy.barrier()
     return {
         **seen(trainer, trainer.strategy),
         "replicas": getattr(sampler, "num_replicas", 1),
@@ -104,7 +120,10 @@ def by_trainer(package: str) -> dict[str, Any]:
         "validated": validated,
         "tested": tested,
         "predicted": predicted,
-        "second_fit": weights(module),
+        "second_fit": trained,
+        "on_rank_zero": on_rank_zero,
+        "on_each_rank": on_each_rank,
+        "expected": nn.functional.mse_loss(module.model(data().tensors[0]), data().tensors[1]).item(),
     }
 
 

@@ -9,6 +9,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import types
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -16,6 +17,7 @@ from unittest import mock
 import pytest
 import torch
 
+from lightning_sagemaker.patches.strategies import register_strategies
 from lightning_sagemaker.smddp.strategies import class_by_name, strategy_class
 
 if TYPE_CHECKING:
@@ -182,6 +184,19 @@ def test_registering_the_name_again_still_works_for_others(package: str) -> None
     finally:
         names.clear()
         names.update(kept)
+
+
+@every_package
+def test_a_name_that_others_have_registered_first_stays_theirs(package: str) -> None:
+    names = type(registry(package))()
+    theirs = mock.Mock()
+    names.register("smddp", theirs, process_group_backend="smddp")
+    register_strategies(
+        types.SimpleNamespace(__name__=f"{package}.strategies", STRATEGY_REGISTRY=names, StrategyRegistry=names)  # type: ignore[arg-type]
+    )
+    names.get("smddp")
+    theirs.assert_called_once_with(process_group_backend="smddp")
+    assert "smddp_fsdp" in names  # only ours
 
 
 @pytest.mark.parametrize("package", TRAINERS)

@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
@@ -170,6 +171,16 @@ def no_resources_beside_a_chosen_environment(_start: int) -> Any:
         return _alone(LightningEnvironment()) | {"told": told is not None}
     finally:
         path.write_text(text)
+
+
+@situation("two", arms=ONCE)
+def process_group_of_the_scripts_own(_start: int) -> Any:
+    """``dist.init_process_group`` before the Trainer: Lightning keeps it."""
+    dist.init_process_group("gloo")
+    mine = dist.group.WORLD
+    t, m = trainer(), Model()
+    t.fit(m, loader())
+    return fitted(m, t) | {"kept": dist.group.WORLD is mine, "numbers": _seen(t)["numbers"]}
 
 
 @situation()
