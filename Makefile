@@ -60,7 +60,7 @@ bench-full: .venv/.dev .venv/.bench
 LIGHTNING := .venv/$(DISTRIBUTION)-$(VERSION)
 lightning: $(LIGHTNING)/.ready
 	$(LIGHTNING)/bin/python $(PYTEST) -m "not nightly" tests/test_autoload.py tests/patches tests/test_environment.py \
-	    tests/launch/test_launch_modes.py tests/checkpoint tests/smddp/test_log_reduction.py tests/smddp/test_strategies.py \
+	    tests/launch/test_launch_modes.py tests/checkpoint tests/locking/test_node_lock.py tests/smddp/test_log_reduction.py tests/smddp/test_strategies.py \
 	    tests/smddp/test_training.py tests/test_ending.py tests/test_termination.py tests/variables
 
 # What CI adds to the newest: the oldest `lightning`, and `pytorch_lightning`, which it requires.
@@ -181,6 +181,7 @@ endef
 	touch $@
 
 # `lightning` requires `pytorch-lightning` of any version: both are of the one under test. 2.2 and 2.3 import pkg_resources.
+# With the oldest Lightning, the oldest filelock.
 $(LIGHTNING)/.ready: pyproject.toml constraints.txt | .venv/.pip
 	[ -x $(LIGHTNING)/bin/python ] || $(PYTHON) -m venv --without-pip $(LIGHTNING)
 	pip="$(CURDIR)/.venv/bin/pip --python $(LIGHTNING)/bin/python install -q -c $(LIGHTNING)/constraints.txt"
@@ -188,6 +189,7 @@ $(LIGHTNING)/.ready: pyproject.toml constraints.txt | .venv/.pip
 	  echo 'lightning==$(VERSION)'
 	  echo 'pytorch-lightning==$(VERSION)'
 	  echo '$(if $(filter 2.2.% 2.3.%,$(VERSION)),setuptools<81)'
+	  $(if $(filter 2.2.5,$(VERSION)),sed -n 's/^    "\(filelock\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml)
 	} >$(LIGHTNING)/constraints.txt
 	$$pip torch
 	$$pip setuptools $(DISTRIBUTION) --group matrix
