@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LIMIT = 1024  # characters that the job page shows
 _PATIENCE = 3.0  # seconds that a dying process may spend on asking the others
 _COURTESY = 1.0  # seconds by which a mere consequence lets the cause come first
+_ACCOUNT = "_lightning_sagemaker_account"  # attribute of an exception that another process has told of
 # Signs of a consequence: what gloo, NCCL and the store say where another rank has gone.
 _LOST = ("connection reset", "connection closed", "connection was", "broken pipe", "remote process exited", "aborted")
 
@@ -78,7 +79,7 @@ def report_exceptions() -> None:
         # Not Ctrl+C, and not a torchrun agent that is told to end: whoever told it knows why.
         if isinstance(error, Exception) and kind.__name__ != "SignalException":
             with suppress(Exception):
-                _report_exception(error)
+                report(account(error))
         before(kind, error, trace)
 
     sys.excepthook = hook
@@ -98,6 +99,39 @@ def whereabouts() -> str:
     return host if rank is None else f"{host}, rank {rank}"
 
 
+def account(error: Exception) -> str:
+    """What the failure file says of an exception: the first failure of the world, with host, rank and frames."""
+    if told := str(getattr(error, _ACCOUNT, "")):
+        return told
+    where, what = whereabouts(), describe(error)
+    lost = any(sign in what.lower() for sign in _LOST)
+    text = f"{what}\n[{where}]\n{_frames(error)}"
+    if lost and (cause := _explain_lost_connection()):
+        text = f"{cause}\n[seen on {where}, as: {what}]"
+        lost = False
+    first = _first_of_the_world(text[: LIMIT // 2], wait=_COURTESY if lost else 0.0)
+    return text if first in ("", text[: LIMIT // 2]) else f"{first}\n\n...after which here, on {where}: {what}"
+
+
+def attach_account(error: Exception, text: str) -> None:
+    """Let an exception be reported as another process has told it, which is where it comes from.
+
+    Args:
+        error: The exception here.
+        text: Its :func:`account` there.
+    """
+    setattr(error, _ACCOUNT, text)
+
+
+def killed(rank: int, host: str, pid: int) -> str:
+    """What a rank says of another one that is gone without a word."""
+    return (
+        f"RuntimeError: rank {rank} on {host} (process {pid}) is gone, and left no exception. Usual cause: it was"
+        " killed, by the system where the host ran out of memory. HINT: look at the end of its log, and at the"
+        " instance's memory in CloudWatch."
+    )
+
+
 def on_lost_connection(explain: Callable[[], str]) -> None:
     """Let someone who knows say why a connection to another rank was lost.
 
@@ -110,17 +144,6 @@ def on_lost_connection(explain: Callable[[], str]) -> None:
 
 def _explain_lost_connection() -> str:
     return ""
-
-
-def _report_exception(error: Exception) -> None:
-    where, what = whereabouts(), describe(error)
-    lost = any(sign in what.lower() for sign in _LOST)
-    text = f"{what}\n[{where}]\n{_frames(error)}"
-    if lost and (cause := _explain_lost_connection()):
-        text = f"{cause}\n[seen on {where}, as: {what}]"
-        lost = False
-    first = _first_of_the_world(text[: LIMIT // 2], wait=_COURTESY if lost else 0.0)
-    report(text if first in ("", text[: LIMIT // 2]) else f"{first}\n\n...after which here, on {where}: {what}")
 
 
 def describe(error: BaseException) -> str:

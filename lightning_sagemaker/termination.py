@@ -15,7 +15,6 @@ all ranks pass check points and collectives in the same order. So the waits are 
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import threading
@@ -29,6 +28,7 @@ import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
 from lightning_sagemaker.checkpoint import checkpoint_folder
+from lightning_sagemaker.ending import at_exit
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.store import PrefixStore, Store, look, own_connection, wait_for
 
@@ -105,7 +105,7 @@ class Agreement:
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._watch, name="sigterm", daemon=True)
         self._thread.start()
-        atexit.register(self._leave)
+        at_exit(self._leave)
 
     def request(self) -> bool:
         """Say that this rank got SIGTERM; for signal handlers.

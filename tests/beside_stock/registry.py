@@ -27,6 +27,7 @@ MODULES = (  # of `situations`, by subject
     "metrics",
     "optimization",
     "restarts",
+    "started",
     "surroundings",
     "worlds",
 )
