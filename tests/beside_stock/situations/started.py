@@ -14,7 +14,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 
-from tests.beside_stock.model import QUIET, Model, loader, logged, weights
+from tests.beside_stock.model import QUIET, Model, loader, logged, smddp, weights
 from tests.beside_stock.registry import ONCE, situation
 
 _LIMITS = {1: 2.0, 2: 8.0}  # seconds of silence that the heartbeat allows here, by hosts
@@ -55,7 +55,7 @@ def _told(folder: str = ".") -> Any:
     return {path.name: json.loads(path.read_text()) for path in sorted(Path(folder).glob("rank *.json"))}
 
 
-def _fit(strategy: str, hosts: int = 1, *, pauses: bool = False) -> Any:
+def _fit(strategy: Any, hosts: int = 1, *, pauses: bool = False) -> Any:
     os.environ["LIGHTNING_SAGEMAKER_HEARTBEAT"] = str(_LIMITS[hosts])
     m = _Tells()
     m.pause = 1.25 * _LIMITS[hosts] if pauses else 0
@@ -179,3 +179,14 @@ def two_trainings_beside_each_other(_start: int) -> Any:
     for script in scripts:
         script.join()
     return [script.exitcode for script in scripts] + [Path(f"{name}.json").read_text() for name in "ab"]
+
+
+@situation(arms=ONCE)
+def strategy_objects_that_start_processes(_start: int) -> Any:
+    """``DDPStrategy`` in stock, and ``SMDDPStrategy`` in its place, which falls back to gloo here."""
+    if smddp() == "ddp":
+        from lightning.pytorch.strategies import DDPStrategy as Strategy  # noqa: PLC0415 - one of two
+    else:
+        from lightning_sagemaker import SMDDPStrategy as Strategy  # noqa: PLC0415 - the other
+    made: list[Any] = [Strategy(start_method=how, process_group_backend=None) for how in ("spawn", "fork")]
+    return [_fit(strategy) for strategy in made]
