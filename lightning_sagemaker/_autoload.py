@@ -47,6 +47,8 @@ _MODULES = {
             "same_checkpoint.patch_checkpoint_connector",
         ),
         (_PYTORCH, "strategies.strategy", "same_checkpoint.patch_strategy"),
+        (_PYTORCH, "strategies.launchers.multiprocessing", "launched.patch_launcher"),
+        (_FABRIC, "strategies.launchers.multiprocessing", "launched.patch_launcher"),
         (_PYTORCH, "core.saving", "same_checkpoint.patch_saving"),
         (_FABRIC, "fabric", "same_checkpoint.patch_fabric", "fabric.patch_fabric"),
         (_PYTORCH, "callbacks.model_checkpoint", "checkpoints.patch_model_checkpoint"),

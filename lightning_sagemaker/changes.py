@@ -69,7 +69,7 @@ CHANGES = (
         "job",
         "where the script, SLURM or LSF chose no cluster environment",
         "num_nodes=...",
-        ("environment.patch_connector", "arguments.patch_trainer", "fabric.patch_fabric"),
+        ("environment.patch_connector", "arguments.patch_trainer", "fabric.patch_fabric", "launched.patch_launcher"),
     ),
     Change(
         "rank_zero",
@@ -168,11 +168,12 @@ CHANGES = (
     Change(
         "sigterm",
         "SIGTERM to one rank is a deadlock, to all of them exit code 0; each batch begins with a broadcast",
-        "all ranks stop at one step boundary, with a checkpoint where the job has a folder for them, and exit code 143",
+        "all ranks stop at one step boundary, with a checkpoint where the job has a folder for them, and exit code 143;"
+        " a script whose ranks are spawned or forked sends it on to them",
         "job",
         "",
         "SIGTERM ended the training ...",
-        ("signals.patch_signal_connector", "signals.patch_training_epoch_loop"),
+        ("signals.patch_signal_connector", "signals.patch_training_epoch_loop", "launched.patch_launcher"),
     ),
     Change(
         "failure_file",
@@ -185,6 +186,7 @@ CHANGES = (
             "process_group.patch_init_dist_connection",
             "process_group.patch_static_rendezvous",
             "remote.patch_errors",
+            "launched.patch_launcher",
         ),
     ),
     Change(

@@ -14,12 +14,17 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import multiprocessing
 import sys
 import threading
 import time
 from contextlib import suppress
+from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _WORKER = "pt_gloo_runloop"  # name of gloo's threads
 _LIMIT = 2.0  # seconds that the end of a process may take longer
@@ -33,6 +38,18 @@ class _Worker(NamedTuple):
     thread: str
     asleep: bool
     switches: list[str]  # how often it has begun to run, in the kernel's words
+
+
+def at_exit(function: Callable[[], None]) -> None:
+    """Call a function when this process ends, also where ``multiprocessing`` has forked it: such a one skips `atexit`.
+
+    Args:
+        function: Called without arguments, in this process and not in those that it forks.
+    """
+    if multiprocessing.parent_process() is None:
+        atexit.register(function)
+    else:
+        Finalize(None, function, exitpriority=0)
 
 
 @functools.cache

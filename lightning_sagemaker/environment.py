@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
 from dataclasses import replace
 
@@ -53,6 +54,7 @@ class SageMakerEnvironment:
         self.job = job
         self._rank = job.rank
         self._world_size = job.world_size
+        self._port: int | None = None
 
     def __repr__(self) -> str:
         return f"SageMakerEnvironment({self.job!r})"
@@ -98,7 +100,13 @@ class SageMakerEnvironment:
     @property
     def main_port(self) -> int:
         """Port of the rendezvous on the host of rank 0."""
-        return self.job.main_port
+        if self.job.launcher != "none" or self.job.num_nodes > 1:
+            return self.job.main_port
+        # As stock: several trainings may run beside each other on one host, whose processes learn the port by this
+        # variable from the one that starts them. Lightning sets it there too, later.
+        if self._port is None:
+            self._port = self.job.main_port if os.environ.get("MASTER_PORT") else _free_port()
+        return self._port
 
     def num_nodes(self) -> int:
         """Number of hosts that train together."""
@@ -171,6 +179,12 @@ class SageMakerEnvironment:
         """Remove ``WORLD_SIZE``, as Lightning's own environment does where its launcher has set it; keep all else."""
         if self.job.launcher == "none":
             os.environ.pop("WORLD_SIZE", None)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("", 0))
+        return int(sock.getsockname()[1])
 
 
 def _group_size() -> int | None:

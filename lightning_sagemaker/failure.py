@@ -31,6 +31,7 @@ LIMIT = 1024  # characters that the job page shows
 _PATIENCE = 3.0  # seconds that a dying process may spend on asking the others
 _COURTESY = 1.0  # seconds by which a mere consequence lets the cause come first
 _MOMENT = 0.1  # seconds; torchrun ends this process soon
+_ACCOUNT = "_lightning_sagemaker_account"  # attribute of an exception that another process has told of
 # Signs of a consequence: what gloo, NCCL and the store say where another rank has gone.
 _LOST = ("connection reset", "connection closed", "connection was", "broken pipe", "remote process exited", "aborted")
 
@@ -81,7 +82,7 @@ def report_exceptions() -> None:
         # Not Ctrl+C, and not a torchrun agent that is told to end: whoever told it knows why.
         if isinstance(error, Exception) and kind.__name__ != "SignalException":
             with suppress(Exception):
-                report_exception(error)
+                report(account(error))
         before(kind, error, trace)
 
     sys.excepthook = hook
@@ -101,6 +102,45 @@ def whereabouts() -> str:
     return host if rank is None else f"{host}, rank {rank}"
 
 
+def account(error: Exception, *, courtesy: float = _COURTESY) -> str:
+    """What the failure file says of an exception: the first failure of the world, with host, rank and frames.
+
+    Args:
+        error: What ends this process.
+        courtesy: Seconds by which a mere consequence, such as a lost connection, lets the cause come first.
+    """
+    if told := str(getattr(error, _ACCOUNT, "")):
+        return told
+    where, what = whereabouts(), describe(error)
+    lost = any(sign in what.lower() for sign in _LOST)
+    text = f"{what}\n[{where}]\n{_frames(error)}"
+    if lost and (cause := _cause_of_lost_connection()):
+        text = f"{cause}\n[seen on {where}, as: {what}]"
+        lost = False
+    beginning = _public(text, LIMIT // 2)
+    first = _first_of_the_world(beginning, wait=courtesy if lost else 0.0)
+    return text if first in ("", beginning) else f"{first}\n\n...after which here, on {where}: {what}"
+
+
+def attach_account(error: Exception, text: str) -> None:
+    """Let an exception be reported as another process has told it, which is where it comes from.
+
+    Args:
+        error: The exception here.
+        text: Its :func:`account` there.
+    """
+    setattr(error, _ACCOUNT, text)
+
+
+def killed(rank: int, host: str, pid: int) -> str:
+    """What a rank says of another one that is gone without a word."""
+    return (
+        f"RuntimeError: rank {rank} on {host} (process {pid}) is gone, and left no exception. Usual cause: it was"
+        " killed, by the system where the host ran out of memory. HINT: look at the end of its log, and at the"
+        " instance's memory in CloudWatch."
+    )
+
+
 def on_lost_connection(explain: Callable[[], str]) -> None:
     """Let someone who knows say why a connection to another rank was lost.
 
@@ -113,24 +153,6 @@ def on_lost_connection(explain: Callable[[], str]) -> None:
 
 def _explain_lost_connection() -> str:
     return ""
-
-
-def report_exception(error: Exception, *, courtesy: float = _COURTESY) -> None:
-    """Report what ends this process, or what another rank said before it.
-
-    Args:
-        error: What ends it.
-        courtesy: Seconds by which a mere consequence, such as a lost connection, lets the cause come first.
-    """
-    where, what = whereabouts(), describe(error)
-    lost = any(sign in what.lower() for sign in _LOST)
-    text = f"{what}\n[{where}]\n{_frames(error)}"
-    if lost and (cause := _cause_of_lost_connection()):
-        text = f"{cause}\n[seen on {where}, as: {what}]"
-        lost = False
-    beginning = _public(text, LIMIT // 2)
-    first = _first_of_the_world(beginning, wait=courtesy if lost else 0.0)
-    report(text if first in ("", beginning) else f"{first}\n\n...after which here, on {where}: {what}")
 
 
 def _cause_of_lost_connection() -> str:

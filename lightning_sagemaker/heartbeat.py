@@ -13,7 +13,6 @@ in which the observer itself did not run (Python's lock was held, its container 
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import threading
@@ -24,6 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import failure, processes, watchers
+from lightning_sagemaker.ending import at_exit
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.peers import Hosts, Siblings
 from lightning_sagemaker.settings import seconds
@@ -91,7 +91,7 @@ def start(job: SageMakerJob, rank: int, world_size: int) -> None:
         watchers.say_lost(_lost(job), error)
         return
     failure.on_lost_connection(_current.explain_lost_connection)
-    atexit.register(_current.stop)
+    at_exit(_current.stop)
 
 
 def tell_step(step: Callable[[], int | None]) -> None:
@@ -142,11 +142,7 @@ class Heartbeat:
         sibling = self._siblings.next
         if sibling is None or not sibling.has_ended():
             return ""
-        who = f"rank {sibling.rank} on {self._job.current_host} (process {sibling.pid})"
-        return (
-            f"RuntimeError: {who} is gone, and left no exception. Usual cause: it was killed, by the system where the"
-            " host ran out of memory. HINT: look at the end of its log, and at the instance's memory in CloudWatch."
-        )
+        return failure.killed(sibling.rank, self._job.current_host, sibling.pid)
 
     def _count(self) -> None:
         with suppress(RuntimeError):  # the store has ended, with rank 0 or with the process group: no silence

@@ -15,7 +15,6 @@ all ranks pass check points and collectives in the same order. So the waits are 
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import threading
@@ -31,6 +30,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined] # missing 
 
 from lightning_sagemaker import watchers
 from lightning_sagemaker.checkpoint import checkpoint_folder
+from lightning_sagemaker.ending import at_exit
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.store import (
     PrefixStore,
@@ -132,7 +132,7 @@ class Agreement:
         self._leaving = False
         self._pid = os.getpid()
         self._thread = watchers.start("sigterm", self._watch, _lost(where), self._decided.set)
-        atexit.register(self._leave)
+        at_exit(self._leave)
 
     def request(self) -> bool:
         """Say that this rank got SIGTERM; for signal handlers.

@@ -116,7 +116,9 @@ def test_getters_give_what_the_job_says(name: str, enter: Enter) -> None:
         assert SageMakerEnvironment.detect()
         assert environment.job == job
         assert environment.creates_processes_externally == (job.launcher != "none")
-        assert (environment.main_address, environment.main_port) == (job.main_address, job.main_port)
+        assert environment.main_address == job.main_address
+        is_free = job.launcher == "none" and job.num_nodes == 1 and "MASTER_PORT" not in os.environ
+        assert is_free or environment.main_port == job.main_port
         assert (environment.num_nodes(), environment.node_rank()) == (job.num_nodes, job.node_rank)
         assert environment.local_rank() == job.local_rank
         assert (environment.global_rank(), environment.world_size()) == (job.rank or 0, job.world_size or 1)
@@ -141,6 +143,19 @@ def test_the_local_rank_of_a_spawned_process_is_set_late(enter: Enter, monkeypat
     assert environment.local_rank() == 0
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert environment.local_rank() == 3
+
+
+def test_one_host_without_a_launcher_takes_a_free_port_where_none_is_given(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As stock, which reads no other variable: several trainings may run on it beside each other."""
+    one, other = (enter(ALONE) for _ in range(2))
+    monkeypatch.setenv("SM_MASTER_PORT", "7777")
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    chosen = one.main_port
+    assert chosen not in (other.main_port, 7777)
+    monkeypatch.setenv("MASTER_PORT", str(chosen))  # by Lightning, for the processes that it starts
+    assert one.main_port == SageMakerEnvironment().main_port == chosen
 
 
 @pytest.mark.parametrize("launcher", LAUNCHED)

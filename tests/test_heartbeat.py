@@ -41,7 +41,8 @@ class Training:
     def __init__(self, folder: Path, distribution: str, *arguments: str, limit: float = LIMIT) -> None:
         self.folder = folder
         command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", "2"]
-        command += ["--processes-per-host", "2", "--distribution", distribution]
+        per_host = "1" if "--start-method" in arguments else "2"  # Lightning starts the others
+        command += ["--processes-per-host", per_host, "--distribution", distribution]
         command += ["--env", f"LIGHTNING_SAGEMAKER_HEARTBEAT={limit}", str(STEADY), "--", "--folder", str(folder)]
         self.process = subprocess.Popen(
             [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -113,6 +114,32 @@ def test_steps_and_work_after_the_training_that_take_longer_than_the_limit_are_n
     assert training.process.returncode == 0, text
     assert "silent" not in text
     assert "The others wait" not in text
+
+
+@pytest.mark.parametrize("when", ["before it has told its number", "while it trains"])
+def test_a_forked_rank_that_is_killed_is_named_and_waited_for_by_nobody(
+    train: Callable[..., Training], when: str
+) -> None:
+    early = ["--kill-early", "1"] if when.startswith("before") else []
+    training = train("none", "--steps", "100000", "--pause", "0.05", "--start-method", "fork", *early)
+    if not early:
+        os.kill(training.pid(1), signal.SIGKILL)
+    text = training.end()
+    assert training.process.returncode == 1, text
+    failures = training.failures(text)
+    assert len(failures) == 2, text
+    named = re.compile(r"RuntimeError: rank 1 on algo-[12] \(process \d+\) is gone, and left no exception")
+    assert any(named.match(failure) for failure in failures.values()), failures
+    assert all(named.match(failure) or "onnection" in failure for failure in failures.values()), failures
+
+
+def test_an_exception_of_a_forked_rank_is_reported_with_its_host_rank_and_place(train: Callable[..., Training]) -> None:
+    training = train("none", "--steps", "100000", "--start-method", "fork", "--fail", "3", "2")
+    text = training.end()
+    assert training.process.returncode == 1, text
+    first = [failure for failure in training.failures(text).values() if failure.startswith("KeyError")]
+    told = r"KeyError: \"the column 'age' is missing\"\n\[algo-[12], rank 3\]\n  \S+steady.py:\d+ in training_step"
+    assert re.match(told, first[0]), text
 
 
 @pytest.fixture

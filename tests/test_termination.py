@@ -30,6 +30,7 @@ FULL = os.environ.get("LIGHTNING_SAGEMAKER_FULL") == "1"
 PACKAGES = [name for name in ("lightning", "pytorch_lightning") if importlib.util.find_spec(name)]
 MODULES = [{"lightning": "lightning.pytorch"}.get(name, name) for name in PACKAGES]
 LATER = -1  # in a list of ranks: wait a moment
+SCRIPT = -2  # the same: the process that has started the ranks, and is none
 
 
 class Job:
@@ -64,6 +65,8 @@ class Job:
         for rank in ranks:
             if rank == LATER:
                 time.sleep(0.3)
+            elif rank == SCRIPT:
+                os.kill(int(processes._stat(pids[0])[1]), signal.SIGTERM)
             else:
                 os.kill(pids[rank], signal.SIGTERM)
         self.output = self.process.communicate(timeout=120)[0]
@@ -75,9 +78,9 @@ class Job:
         assert self.process.returncode not in (0, None), self.output
         return seconds
 
-    def stopped_at(self) -> list[int]:
+    def stopped_at(self, file: str = "stopped") -> list[int]:
         """At which step each rank was."""
-        return [int((self.folder / f"stopped-{rank}").read_text()) for rank in self.world]
+        return [int((self.folder / f"{file}-{rank}").read_text()) for rank in self.world]
 
     @property
     def kept(self) -> Path:
@@ -122,12 +125,15 @@ class Case(NamedTuple):
     ranks: tuple[int, ...]
     accumulate: int = 1
     resumes: bool = True
+    strategy: str = "auto"
 
 
 CASES = [
     Case("torch_distributed", 2, 1, (1,), resumes=FULL),
     Case("none", 1, 2, (0,), accumulate=2),
     Case("smdistributed", 1, 2, (0, 1), resumes=FULL),
+    Case("none", 2, 2, (1,), resumes=FULL, strategy="ddp_fork"),
+    Case("none", 1, 2, (SCRIPT,), resumes=FULL, strategy="ddp_notebook"),
 ]
 if FULL:
     CASES += [
@@ -144,11 +150,14 @@ def test_all_ranks_stop_at_the_same_batch_and_leave_one_checkpoint_to_resume_fro
     start: Callable[..., Job], tmp_path: Path, package: str, case: Case
 ) -> None:
     options = ["--package", package, "--accumulate", str(case.accumulate)]
-    job = start(case.distribution, case.hosts, case.processes, *options)
+    job = start(case.distribution, case.hosts, case.processes, *options, "--strategy", case.strategy)
     seconds = job.terminate(*case.ranks)
     print(f"{case}: gone after {seconds:.1f} s")
-    assert len(set(job.stopped_at())) == 1, job.output
-    step = job.stopped_at()[0]
+    # Lightning calls `on_exception` in the script that has started the ranks, not in them.
+    stopped_at = job.stopped_at("stopped" if case.strategy == "auto" else "saved")
+    assert len(set(stopped_at)) == 1, job.output
+    assert case.strategy == "auto" or job.process.returncode == 143, job.output
+    step = stopped_at[0]
     (checkpoint,) = job.kept.glob("*/ml/checkpoints/**/*.checkpoint")
     saved = torch.load(checkpoint, weights_only=False)
     assert saved["global_step"] == step
@@ -158,7 +167,7 @@ def test_all_ranks_stop_at_the_same_batch_and_leave_one_checkpoint_to_resume_fro
         text = failure.read_text()
         host, rank = re.search(r"SIGTERM ended the training; it arrived on (\S+), rank (\d+)\. ", text).groups()  # type: ignore[union-attr]
         assert host.startswith("algo-")
-        assert int(rank) in case.ranks
+        assert int(rank) in case.ranks or SCRIPT in case.ranks
         assert f"All ranks stopped at step {step}," in text
         assert str(checkpoint) in text
     assert len(list(job.kept.glob("*/ml/output/failure"))) == case.hosts

@@ -5,7 +5,6 @@ Only files that were offered are sent, to those who know a random word that is t
 
 from __future__ import annotations
 
-import atexit
 import errno
 import hashlib
 import hmac
@@ -21,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lightning_sagemaker.checkpoint.contents import digest
 from lightning_sagemaker.checkpoint.temporary import complete_file
+from lightning_sagemaker.ending import at_exit
 from lightning_sagemaker.messages import log, speak
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Server:
         )
         self._word = secrets.token_hex(32)
         threading.Thread(target=self._accept, name="lightning_sagemaker_offers", daemon=True).start()
-        atexit.register(self.close)
+        at_exit(self.close)
 
     def offer(self, key: str, path: Path) -> dict[str, Any]:
         """Send this file to whoever asks from now on; what :func:`receive` needs for that.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _FOUND, _ALONE = "_lightning_sagemaker_environment", "_lightning_sagemaker_alone"
+_launched = 1  # processes that this one has started as ranks, by `multiprocessing`, and that have ended
 _trained_by_same_words: bool | None = None  # as Lightning recommends for tests; None before the first Trainer
 _ONE = ("1", "[0]")  # ways to write one device
 _said: set[str] = set()
@@ -70,7 +71,7 @@ def patch_connector(module: ModuleType) -> None:
             return module.LightningEnvironment() if vars(connector)[_ALONE] else choose_environment(connector)
         rank_zero.settle()
         _remember_words()
-        _set_num_nodes(connector, environment.job)
+        _set_num_nodes(connector, environment.job, is_interactive=module._IS_INTERACTIVE)
         environment.validate_settings(num_devices=len(connector._parallel_devices), num_nodes=connector._num_nodes_flag)
         _say_lone_local_rank(environment, len(connector._parallel_devices))
         if is_on("shards"):
@@ -80,6 +81,7 @@ def patch_connector(module: ModuleType) -> None:
     @functools.wraps(initialize_strategy)
     def lazy_init_strategy(connector: Any) -> None:  # noqa: ANN401
         initialize_strategy(connector)
+        _refuse_second_launcher(connector)
         if is_on("world_check"):
             _check_chosen_world(connector)
 
@@ -148,12 +150,14 @@ def _is_apart(connector: Any, job: SageMakerJob) -> bool:  # noqa: ANN401
     there ``num_nodes=1`` has to be given, and not have been given to the Trainer that trained on the job.
     """
     dist = sys.modules.get("torch.distributed")
-    if dist is None or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
-        return False
+    is_group = dist is not None and dist.is_available() and dist.is_initialized()
+    world_size = dist.get_world_size() if dist is not None and is_group else _launched
     devices = connector._devices_flag
-    if connector._strategy_flag != "auto" or str(devices) not in _ONE:
+    if world_size == 1 or connector._strategy_flag != "auto" or str(devices) not in _ONE:
         return False
-    return dist.get_world_size() != job.num_nodes or ("num_nodes" in given() and not _trained_by_same_words)
+    if not is_group and job.num_nodes == 1:
+        return False  # it is alone on its host anyway
+    return world_size != job.num_nodes or ("num_nodes" in given() and not _trained_by_same_words)
 
 
 def _set_devices(connector: Any, job: SageMakerJob) -> bool:  # noqa: ANN401
@@ -178,13 +182,43 @@ def _set_devices(connector: Any, job: SageMakerJob) -> bool:  # noqa: ANN401
     return True
 
 
-def _set_num_nodes(connector: Any, job: SageMakerJob) -> None:  # noqa: ANN401
+def note_launched(world_size: int) -> None:
+    """Remember that this process has started ranks that trained, and is none itself.
+
+    Args:
+        world_size: Processes of their world.
+    """
+    global _launched  # noqa: PLW0603
+    _launched = world_size
+
+
+def _refuse_second_launcher(connector: Any) -> None:  # noqa: ANN401
+    """Refuse a strategy that starts processes where a launcher has started them: each would start all of them again."""
+    environment: Any = connector.cluster_environment
+    launcher: Any = getattr(connector.strategy, "launcher", None)
+    if type(launcher).__name__ != "_MultiProcessingLauncher" or not isinstance(environment, SageMakerEnvironment):
+        return
+    job = environment.job
+    if job.launcher != "none" and job.local_world_size != 1:
+        flag = connector._strategy_flag
+        raise ValueError(
+            f"strategy={flag if isinstance(flag, str) else type(flag).__name__!r} starts"
+            f" {len(connector._parallel_devices)} processes by itself (start_method={launcher._start_method!r}), but"
+            f" {job.launcher} has started {job.local_world_size} on each host already: {job!r}. HINT: the same strategy"
+            ' without that ("ddp", or start_method="popen") takes the processes that are there; or let the job have no'
+            " distribution."
+        )
+
+
+def _set_num_nodes(connector: Any, job: SageMakerJob, *, is_interactive: bool) -> None:  # noqa: ANN401
     """Let the cluster's number of hosts win over 1, which is Lightning's default and cannot be told from a choice."""
     if connector._num_nodes_flag == 1 and job.num_nodes > 1:
         if job.is_rank_zero:
             speak()
             log.info("num_nodes=%d, as in %r.%s", job.num_nodes, job, _way_out())
         connector._num_nodes_flag = job.num_nodes
+        if is_interactive and connector._strategy_flag == "auto" and job.launcher == "none":
+            connector._strategy_flag = "ddp_fork"  # Lightning's own choice in notebooks, but on one host only
 
 
 def _remember_words() -> None:

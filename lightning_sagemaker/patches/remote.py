@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from lightning_sagemaker.failure import report_exception
+from lightning_sagemaker.failure import account, report
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time
 
@@ -32,7 +32,7 @@ def patch_errors(module: Any) -> None:  # noqa: ANN401 - a module
         error = sys.exc_info()[1]  # the entry is in its `except`
         if isinstance(error, Exception):
             with suppress(Exception):
-                report_exception(error, courtesy=0.0)  # torchrun ends this process in a moment
+                report(account(error, courtesy=0.0))  # torchrun ends this process in a moment
         write(failure_msg)  # where there is no reason yet
 
     module._write_failure_reason_file = _write_failure_reason_file

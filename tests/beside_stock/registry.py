@@ -31,6 +31,7 @@ MODULES = (  # of `situations`, by subject
     "platforms",
     "programs",
     "restarts",
+    "started",
     "surroundings",
     "tensors",
     "worlds",

@@ -30,6 +30,7 @@ DEEPEST = 4  # variables that stand for variables
 PASSED_ON = {
     "_autoload.py:_complain": "its callers, which are looked at themselves",
     "patches/same_checkpoint.py:_load_brought": "Lightning, and the words of `fetch`",
+    "patches/launched.py:_sigterm": "raises an exit code",
     "patches/signals.py:_end": "raises an exit code",
     "patches/signals.py:_end_at_once": "raises an exit code",
     "checkpoint/transfer.py:receive": "the other host, in the words of `_answer`",

@@ -647,3 +647,30 @@ print(made.world_size, made.global_rank)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "4 3"
+
+
+# --- processes that a strategy starts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("how", ["ddp_spawn", "ddp_notebook", "fork"])
+def test_a_strategy_that_starts_processes_is_refused_where_a_launcher_has_started_them(
+    *, make: Make, job: Job, distribution: Distribution, part: str, launcher: str, how: str
+) -> None:
+    job(launcher)
+    strategy = how if how != "fork" else distribution.get(part, "strategies.DDPStrategy")(start_method="fork")
+    with pytest.raises(ValueError, match=r"starts 2 processes by itself.*has started 2 on each host already.*HINT: "):
+        make(accelerator="cpu", devices=2, strategy=strategy)
+    job(launcher, per_host=1)
+    assert make(accelerator="cpu", devices=1, strategy=how if how != "fork" else "ddp_fork").strategy.world_size == 2
+
+
+def test_in_a_kernel_on_several_hosts_processes_are_forked(
+    make: Make, job: Job, distribution: Distribution, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "trainer.connectors.accelerator_connector" if part == "pytorch" else "connector"
+    monkeypatch.setattr(importlib.import_module(f"{getattr(distribution, part)}.{module}"), "_IS_INTERACTIVE", True)
+    job("none")
+    strategy = make(accelerator="cpu", devices=1).strategy
+    assert strategy.launcher._start_method == "fork"
+    assert strategy.world_size == 2

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -45,11 +47,24 @@ def main() -> None:
     parser.add_argument("--fail", type=int, nargs=2, default=(-1, -1), metavar=("RANK", "BATCH"))
     parser.add_argument("--linger", type=float, default=0.0, help="seconds that rank 0 goes on for after training")
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds of the process group's time limit")
+    parser.add_argument("--start-method", default="popen", help="how Lightning starts processes, as DDPStrategy's")
+    parser.add_argument(
+        "--kill-early", type=int, default=-1, metavar="RANK", help="as soon as its process group is made"
+    )
     given = parser.parse_args()
+    make_group: Any = torch.distributed.init_process_group
+
+    def make_group_and_die(*arguments: Any, rank: int, **options: Any) -> None:
+        make_group(*arguments, rank=rank, **options)
+        if rank == given.kill_early:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    vars(torch.distributed)["init_process_group"] = make_group_and_die
     data = DataLoader(TensorDataset(torch.ones(32 * 4096, 8)), batch_size=4)
     trainer = Trainer(
         accelerator="cpu",
-        strategy=DDPStrategy(timeout=timedelta(seconds=given.timeout)),
+        devices="auto" if given.start_method == "popen" else 2,
+        strategy=DDPStrategy(timeout=timedelta(seconds=given.timeout), start_method=given.start_method),
         max_steps=given.steps,
         logger=False,
         enable_checkpointing=False,

@@ -1,7 +1,7 @@
 """Trains until it is told to stop, on data that are all the same, so that a resumed run can be compared.
 
 Each rank writes to FOLDER: its process id to pid-RANK once it trains or tests, the step at which an exception ended the
-training to stopped-RANK, its weights to weights-RANK.
+training to stopped-RANK, that of the checkpoint to saved-RANK, its weights to weights-RANK.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ def make_callback(pl: Any, given: argparse.Namespace) -> Any:
         def on_exception(self, trainer: Any, _module: Any, _error: BaseException) -> None:
             (given.folder / f"stopped-{trainer.global_rank}").write_text(str(trainer.global_step))
 
+        def on_save_checkpoint(self, trainer: Any, _module: Any, _checkpoint: Any) -> None:
+            (given.folder / f"saved-{trainer.global_rank}").write_text(str(trainer.global_step))
+
     return Witness()
 
 
@@ -68,6 +71,7 @@ def main() -> None:
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.02, help="seconds of a batch, times rank + 1")
     parser.add_argument("--resume", help="checkpoint to go on from")
+    parser.add_argument("--strategy", default="auto")
     parser.add_argument("--handler", action="store_true", help="handle SIGTERM as a user's script may do")
     given = parser.parse_args()
     pl = importlib.import_module(given.package)
@@ -76,6 +80,7 @@ def main() -> None:
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=given.devices if given.devices == "auto" else int(given.devices),
+        strategy=given.strategy,
         callbacks=make_callback(pl, given),
         max_steps=given.steps,
         max_epochs=-1,

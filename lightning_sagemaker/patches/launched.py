@@ -1,0 +1,139 @@
+"""Ranks that Lightning starts by ``multiprocessing``: spawned, forked, in notebooks. In SageMaker training jobs.
+
+The process that starts them is the script's or the kernel's own, and no rank: it only sees how they end.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import tempfile
+import threading
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.changes import is_on
+from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.failure import account, attach_account, killed
+from lightning_sagemaker.job import is_training_job
+from lightning_sagemaker.patches import first_time, rank_zero
+from lightning_sagemaker.patches.environment import note_launched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType, ModuleType
+
+_ACCOUNTS = "_lightning_sagemaker_accounts"  # attribute of a launcher: folder in which ranks tell why they failed
+
+
+def patch_launcher(module: ModuleType) -> None:
+    """Let what ends a rank be what ends the script: the rank's own error in the failure file, SIGTERM's exit code.
+
+    Args:
+        module: ``*.strategies.launchers.multiprocessing`` of either distribution, of Trainer or Fabric.
+    """
+    launcher_class = module._MultiProcessingLauncher
+    if not is_training_job(os.environ) or not first_time(launcher_class):
+        return
+    launch, run = launcher_class.launch, launcher_class._wrapping_function
+
+    @functools.wraps(launch)
+    def launch_and_tell(launcher: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        if not isinstance(launcher._strategy.cluster_environment, SageMakerEnvironment):
+            return launch(launcher, *args, **kwargs)
+        note_launched(launcher._strategy.cluster_environment.world_size())
+        ends_together = hasattr(launcher, "procs") and is_on("sigterm")  # a Trainer's: Fabric's ranks agree on nothing
+        with _accounts(launcher), _sigterm(launcher) if ends_together else nullcontext():
+            return launch(launcher, *args, **kwargs)
+
+    @functools.wraps(run)
+    def run_and_tell(launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        rank_zero.settle()  # a spawned process has imported Lightning before it knew its rank
+        if isinstance(signal.getsignal(signal.SIGTERM), _Forward):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked one
+        try:
+            run(launcher, process_idx, *args, **kwargs)
+        except Exception as error:
+            if folder := getattr(launcher, _ACCOUNTS, None):
+                with suppress(OSError):
+                    Path(folder, str(process_idx)).write_text(account(error), encoding="utf-8", errors="replace")
+            raise
+
+    launcher_class.launch, launcher_class._wrapping_function = launch_and_tell, run_and_tell
+
+
+@contextmanager
+def _accounts(launcher: Any) -> Iterator[None]:  # noqa: ANN401
+    """Let an exception that torch raises here say what the rank has told, should it reach the failure file.
+
+    Its own text begins with the outermost frames of torch and Lightning, and is cut before the error.
+    """
+    from torch.multiprocessing.spawn import (  # noqa: PLC0415 - torch may be half-imported before
+        ProcessExitedException,
+        ProcessRaisedException,
+    )
+
+    if not is_on("failure_file"):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="lightning_sagemaker-") as folder:
+        setattr(launcher, _ACCOUNTS, folder)
+        try:
+            yield
+        except ProcessRaisedException as error:
+            with suppress(OSError):
+                attach_account(error, Path(folder, str(error.error_index)).read_text(encoding="utf-8"))
+            raise
+        except ProcessExitedException as error:
+            if error.exit_code < 0:
+                job, processes = launcher._strategy.cluster_environment.job, launcher._strategy.num_processes
+                rank = job.node_rank * processes + error.error_index
+                attach_account(error, killed(rank, job.current_host, error.error_pid))
+            raise
+        finally:
+            delattr(launcher, _ACCOUNTS)
+
+
+class _Forward:
+    """A signal handler that sends the signal to a launcher's processes, or does the default where there are none."""
+
+    def __init__(self, launcher: Any) -> None:  # noqa: ANN401
+        self._launcher = launcher
+        self.is_done = False
+
+    def __call__(self, signum: int, _frame: FrameType | None) -> None:
+        if any(process.is_alive() for process in self._launcher.procs):
+            self.is_done = True
+            self._launcher.kill(signum)
+        else:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+
+@contextmanager
+def _sigterm(launcher: Any) -> Iterator[None]:  # noqa: ANN401
+    """Send SIGTERM on to the ranks, who agree on where to stop, and end by their exit code.
+
+    A handler of the script's own stays.
+    """
+    from torch.multiprocessing.spawn import ProcessExitedException  # noqa: PLC0415 - torch may be half-imported before
+
+    from lightning_sagemaker.termination import EXIT_CODE  # noqa: PLC0415 - imports torch
+
+    forward = _Forward(launcher)
+    is_main = threading.current_thread() is threading.main_thread()
+    is_free = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if is_free:
+        signal.signal(signal.SIGTERM, forward)
+    try:
+        yield
+    except ProcessExitedException as error:
+        # A rank that was still starting has no handler yet.
+        if error.exit_code == EXIT_CODE or (forward.is_done and error.exit_code == -signal.SIGTERM):
+            raise SystemExit(EXIT_CODE) from error
+        raise
+    finally:
+        if is_free:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
