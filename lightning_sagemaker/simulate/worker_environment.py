@@ -16,6 +16,7 @@ CUDA_VISIBLE_DEVICES         unset                the host's GPUs        hosts s
 TMPDIR                       unset                the host's own         hosts share one machine's ``/tmp``
 PYTHONUNBUFFERED             1 (set by images)    1                      lines appear as they are printed
 TRAINING_JOB_ARN             set                  unset                  local mode has none either; this is not AWS
+LIGHTNING_SAGEMAKER_...      unset                a random word          the end of a container ends all that is in it
 LD_PRELOAD                   gethostname.so       unset                  it reads a fixed path under ``/opt/ml``
 ===========================  ===================  =====================  ===============================================
 """
