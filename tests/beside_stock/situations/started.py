@@ -11,18 +11,16 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies import STRATEGY_REGISTRY
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import StrategyRegistry
 
 from tests.beside_stock.model import QUIET, Model, loader, logged, smddp, weights
 from tests.beside_stock.registry import ONCE, situation
 
 _LIMITS = {1: 2.0, 2: 8.0}  # seconds of silence that the heartbeat allows here, by hosts
-_NAMES = [
-    f"ddp_{how}{found}"
-    for how in ("spawn", "fork", "notebook")
-    for found in ("", "_find_unused_parameters_true", "_find_unused_parameters_false")
-]
+_STARTING = ("spawn", "fork", "notebook")  # in the names of strategies that start processes
 
 
 def _numbers(strategy: Any) -> Any:
@@ -96,8 +94,8 @@ def _launch(strategy: str, hosts: int = 1, *, lingers: bool = False) -> Any:
 @situation()
 def names_of_strategies_that_start_processes(_start: int) -> Any:
     found = {}
-    for name in _NAMES:
-        for make in (Trainer, Fabric):
+    for make, registry in ((Trainer, StrategyRegistry), (Fabric, STRATEGY_REGISTRY)):
+        for name in (name for name in registry if name.startswith("ddp_") and any(how in name for how in _STARTING)):
             quiet = QUIET if make is Trainer else {"accelerator": "cpu"}
             strategy: Any = make(**quiet, devices=2, strategy=name).strategy
             found[f"{make.__name__} {name}"] = [
@@ -151,7 +149,7 @@ def spawned_ranks_of_fabric_on_two_hosts(_start: int) -> Any:
 @situation("hosts", arms=ONCE)
 def forked_ranks_of_fabric_on_two_hosts(_start: int) -> Any:
     """The ranks of one host end while rank 0 goes on for longer than a silent host may."""
-    return [_launch("ddp_notebook", 2, lingers=True), _launch("ddp_fork", 2)]
+    return _launch("ddp_notebook", 2, lingers=True)
 
 
 def _meet_beside(fabric: Any, name: str, other: str) -> Any:
