@@ -53,7 +53,7 @@ def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
         return None
     config = checkpoint_config(environ)
     try:
-        folder = json.loads(config.read_text(encoding="utf-8"))["LocalPath"]
+        return Path(json.loads(config.read_text(encoding="utf-8"))["LocalPath"])
     except FileNotFoundError:
         folder = base_dir(environ) / "checkpoints"
         return folder if folder.is_dir() else None
@@ -62,7 +62,6 @@ def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
             f"{config} has no `LocalPath` ({error!r}); it says where the job's checkpoints live. HINT: SageMaker writes"
             " this file; do not overwrite it."
         ) from error
-    return Path(folder)
 
 
 def latest_checkpoint(folder: str | Path | None = None) -> Path | None:

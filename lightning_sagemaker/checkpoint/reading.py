@@ -63,7 +63,8 @@ def read(path: Path) -> Content:
     return Content(
         step if isinstance(step, int) else -1,
         epoch if isinstance(epoch, int) else -1,
-        mark if isinstance(mark, dict) else {},
+        # Whatever wrote the file: what is no text or number is compared with nothing.
+        {key: value for key, value in mark.items() if isinstance(value, str | int)} if isinstance(mark, dict) else {},
     )
 
 

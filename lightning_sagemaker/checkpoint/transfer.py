@@ -31,6 +31,8 @@ _PIECE = 1 << 22  # bytes that are in memory at a time
 _LINE = 4096  # bytes of a question, or of an answer before the content
 _UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _HASTE = 10.0  # seconds in which whoever connects has to ask
+_MOST = 1024  # connections beside each other
+_PAUSE = 0.1  # seconds until the next try, where nobody can be accepted
 _SILENCE = 60.0  # seconds without a byte after which a connection counts as lost
 _FLUSH = 600.0  # seconds that the other side may take to flush the file to its device
 
@@ -50,6 +52,7 @@ class Server:
         self._host = host
         self._files: dict[str, Path] = {}
         self._senders: set[threading.Thread] = set()
+        self._is_closed = False
         self._pid = os.getpid()
         self._listener = socket.create_server(
             (address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET, backlog=128
@@ -73,6 +76,7 @@ class Server:
         """Accept nobody any more, and let those that are being served have the rest."""
         if os.getpid() != self._pid:
             return  # a forked process: neither socket nor threads are its own
+        self._is_closed = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # ends `accept`
         self._listener.close()
@@ -83,18 +87,25 @@ class Server:
                 sender.join()
 
     def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
+        while True:
+            try:
                 connection, _ = self._listener.accept()
-                sender = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-                self._senders.add(sender)
-                sender.start()
+            except OSError:
+                if self._is_closed:
+                    return
+                time.sleep(_PAUSE)  # too many files are open, or whoever connected has gone
+                continue
+            if len(self._senders) >= _MOST:  # one for each host is enough
+                connection.close()
+                continue
+            sender = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._senders.add(sender)
+            sender.start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection:
-                connection.settimeout(_HASTE)
-                question = _read_line(connection)
+                question = _read_line(connection, until=time.monotonic() + _HASTE)
                 if hmac.compare_digest(str(question["word"]).encode(), self._word.encode()):
                     connection.settimeout(_SILENCE)
                     self._answer(connection, question)
@@ -209,17 +220,22 @@ def in_words(size: int) -> str:
     return next((f"{size / unit:.1f} {name}" for unit, name in _UNITS if size >= unit), f"{size} bytes")
 
 
-def _read(connection: socket.socket, count: int) -> bytes:
+def _read(connection: socket.socket, count: int, until: float | None = None) -> bytes:
     found = b""
-    while len(found) < count and (piece := connection.recv(count - len(found))):
+    while len(found) < count:
+        if until is not None:
+            connection.settimeout(max(until - time.monotonic(), 0.001))
+        piece = connection.recv(count - len(found))
+        if not piece:
+            break
         found += piece
     return found
 
 
-def _read_line(connection: socket.socket) -> dict[str, Any]:
-    """A line of JSON, and not a byte of what follows it."""
-    length = int.from_bytes(_read(connection, 2), "big")
-    return json.loads(_read(connection, min(length, _LINE)))  # type: ignore[no-any-return]
+def _read_line(connection: socket.socket, until: float | None = None) -> dict[str, Any]:
+    """A line of JSON, and not a byte of what follows it; as a whole by a time, where one is given."""
+    length = int.from_bytes(_read(connection, 2, until), "big")
+    return json.loads(_read(connection, min(length, _LINE), until))  # type: ignore[no-any-return]
 
 
 def _write_line(connection: socket.socket, content: dict[str, Any]) -> None:

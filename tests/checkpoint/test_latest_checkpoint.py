@@ -214,7 +214,7 @@ def test_a_job_without_the_folder_has_none(job: Path) -> None:
     assert checkpoint_folder() is None
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"LocalPath": 5}'])
 def test_a_damaged_checkpoint_configuration_is_an_error_that_names_the_file(job: Path, base: Path, text: str) -> None:
     assert job.exists()
     (base / "input" / "config" / "checkpointconfig.json").write_text(text)

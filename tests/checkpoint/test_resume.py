@@ -76,6 +76,11 @@ def test_a_checkpoint_without_a_mark_is_the_first_trainer_s(job: Path) -> None:
     assert [resume.checkpoint_to_resume(fitting()) for _ in range(2)] == [path, None]
 
 
+def test_a_mark_of_any_content_is_none(job: Path) -> None:
+    path = write(job / "checkpoints" / "a.ckpt", 4, place=[], training={}, start=["x"], process={"a": 1})
+    assert resume.checkpoint_to_resume(fitting()) == path
+
+
 def test_a_second_fit_of_a_trainer_is_no_second_trainer_and_does_not_go_back(job: Path) -> None:
     path = write(job / "checkpoints" / "a.ckpt", 4)
     trainer = fitting()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lightning_sagemaker.checkpoint import transfer
 from lightning_sagemaker.checkpoint.transfer import Server, receive
 
 if TYPE_CHECKING:
@@ -163,3 +165,49 @@ def test_a_process_that_ends_lets_those_it_serves_have_the_rest_and_is_not_kept_
         process.stdin.close()
         assert process.wait(20) == 0
     assert time.monotonic() - begin < 5
+
+
+def test_who_asks_byte_by_byte_is_left_after_a_while_and_the_next_one_is_served(
+    server: Server, large: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_HASTE", 0.5)
+    offer = server.offer("key", large)
+    with socket.create_connection((offer["address"], offer["port"])) as slow:
+        slow.sendall((4000).to_bytes(2, "big"))
+        with pytest.raises(OSError):  # noqa: PT011 - which one is the system's choice
+            drip(slow)
+    assert receive(offer, there, "algo-2", nothing)
+
+
+def drip(connection: socket.socket) -> None:
+    for _ in range(1000):
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
+def test_a_connection_that_cannot_be_accepted_is_not_the_last_one(
+    server: Server, large: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = [OSError(errno.EMFILE, "too many open files")] * 3
+    monkeypatch.setattr(server, "_listener", Failing(server._listener, failing))
+    offer = server.offer("key", large)
+    with socket.create_connection((offer["address"], offer["port"])):  # ends the `accept` that has begun
+        pass
+    assert receive(offer, there, "algo-2", nothing)
+    assert failing == []
+
+
+class Failing:
+    """A listener whose next calls of ``accept`` fail."""
+
+    def __init__(self, listener: socket.socket, errors: list[OSError]) -> None:
+        self._listener = listener
+        self._errors = errors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+    def accept(self) -> Any:
+        if self._errors:
+            raise self._errors.pop()
+        return self._listener.accept()
