@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
 from dataclasses import replace
 
@@ -51,6 +52,7 @@ class SageMakerEnvironment:
         self.job = job
         self._rank = job.rank
         self._world_size = job.world_size
+        self._main_port: int | None = None
 
     def __repr__(self) -> str:
         return f"SageMakerEnvironment({self.job!r})"
@@ -68,6 +70,7 @@ class SageMakerEnvironment:
             rank=self.global_rank(),
             world_size=world_size,
             local_world_size=max(1, world_size // self.job.num_nodes),
+            main_port=self.main_port,
         )
 
     @staticmethod
@@ -95,8 +98,16 @@ class SageMakerEnvironment:
 
     @property
     def main_port(self) -> int:
-        """Port of the rendezvous on the host of rank 0."""
-        return self.job.main_port
+        """Port of the rendezvous on the host of rank 0.
+
+        Without a launcher, a single host takes a free one where nobody has set MASTER_PORT, as stock does: several
+        trainings may run on it side by side. Lightning's launchers ask for it before they start processes.
+        """
+        if self.job.launcher != "none" or self.job.num_nodes > 1:
+            return self.job.main_port
+        if self._main_port is None:
+            self._main_port = int(os.environ.get("MASTER_PORT") or _free_port())
+        return self._main_port
 
     def num_nodes(self) -> int:
         """Number of hosts that train together."""
@@ -169,6 +180,12 @@ class SageMakerEnvironment:
         """Remove ``WORLD_SIZE``, as Lightning's own environment does where its launcher has set it; keep all else."""
         if self.job.launcher == "none":
             os.environ.pop("WORLD_SIZE", None)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        return int(listener.getsockname()[1])
 
 
 def _group_size() -> int | None:
