@@ -72,6 +72,7 @@ class SageMakerEnvironment:
             rank=self.global_rank(),
             world_size=world_size,
             local_world_size=max(1, world_size // self.job.num_nodes),
+            main_port=self.main_port,
         )
 
     @staticmethod
@@ -99,13 +100,15 @@ class SageMakerEnvironment:
 
     @property
     def main_port(self) -> int:
-        """Port of the rendezvous on the host of rank 0."""
+        """Port of the rendezvous on the host of rank 0.
+
+        Without a launcher, a single host takes a free one where nobody has set MASTER_PORT, as stock does: several
+        trainings may run on it side by side. Lightning's launchers ask for it before they start processes.
+        """
         if self.job.launcher != "none" or self.job.num_nodes > 1:
             return self.job.main_port
-        # As stock: several trainings may run beside each other on one host, whose processes learn the port by this
-        # variable from the one that starts them. Lightning sets it there too, later.
         if self._port is None:
-            self._port = self.job.main_port if os.environ.get("MASTER_PORT") else _free_port()
+            self._port = int(os.environ.get("MASTER_PORT") or _free_port())
         return self._port
 
     def num_nodes(self) -> int:

@@ -105,6 +105,21 @@ def test_it_is_one_of_each_distribution_that_is_imported_after_it_was_made(enter
     assert run.stdout.split() == FABRICS
 
 
+def test_trainings_of_one_host_do_not_meet_where_nobody_has_set_a_port(enter: Enter) -> None:
+    process = MODES["own-none-1-host"].process("algo-1", 0)
+    first, second = enter(process), enter(process)
+    assert first.main_port != second.main_port
+    assert first.main_port == first.main_port == first.current_job().main_port
+
+
+def test_the_port_that_a_launcher_of_lightnings_has_set_is_the_one(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = enter(MODES["own-none-1-host"].process("algo-1", 0))
+    monkeypatch.setenv("MASTER_PORT", "23456")
+    assert environment.main_port == 23456
+
+
 # --- getters ---------------------------------------------------------------------------------------------------------
 
 
@@ -117,8 +132,8 @@ def test_getters_give_what_the_job_says(name: str, enter: Enter) -> None:
         assert environment.job == job
         assert environment.creates_processes_externally == (job.launcher != "none")
         assert environment.main_address == job.main_address
-        is_free = job.launcher == "none" and job.num_nodes == 1 and "MASTER_PORT" not in os.environ
-        assert is_free or environment.main_port == job.main_port
+        takes_free_one = job.launcher == "none" and job.num_nodes == 1 and not process.environ.get("MASTER_PORT")
+        assert (environment.main_port == job.main_port) != takes_free_one
         assert (environment.num_nodes(), environment.node_rank()) == (job.num_nodes, job.node_rank)
         assert environment.local_rank() == job.local_rank
         assert (environment.global_rank(), environment.world_size()) == (job.rank or 0, job.world_size or 1)

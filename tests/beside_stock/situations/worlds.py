@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -239,6 +240,31 @@ def processes_of_lightnings_launcher_that_inherit_a_rank(_start: int) -> Any:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=75, check=False)
     sys.stderr.write(done.stderr)
     return done.returncode
+
+
+@situation(arms=ONCE)
+def trainings_side_by_side(_start: int) -> Any:
+    """Two trainings of two processes each, at the same time and where nobody has set a port."""
+    os.environ.pop("MASTER_PORT", None)
+    fork = multiprocessing.get_context("fork")
+    both, found = fork.Barrier(2), fork.SimpleQueue()
+
+    class Waits(Model):
+        def on_train_start(self) -> None:
+            if self.trainer.is_global_zero:
+                both.wait(60)
+
+    def train(seed: int) -> None:
+        t, m = Trainer(**(QUIET | {"devices": 2, "strategy": "ddp_fork"})), Waits(seed=seed)
+        t.fit(m, loader())
+        found.put([seed, weights(m), t.world_size])
+
+    processes = [fork.Process(target=train, args=(seed,)) for seed in (1, 2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [[process.exitcode for process in processes], sorted(found.get() for _ in processes if not found.empty())]
 
 
 _CHILD = textwrap.dedent("""
