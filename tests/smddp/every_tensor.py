@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Not int16, which gloo refuses in a thread of its own: once its next barrier, stock's, let one rank pass and not the other.
+# Not int16: gloo refuses it in a thread of its own, and once its next barrier let one rank pass and kept the other.
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool", "complex64")
 OPERATIONS = ("mean", "sum", "min", "max", "product")
 # Memory with gaps or repetitions, or that is to be negated: gloo takes it for a plain vector, so stock reads and writes
