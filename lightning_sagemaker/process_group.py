@@ -75,6 +75,8 @@ def _store(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, ba
     if not limit and not is_again:
         return None
     if has_agents:
+        # As Lightning sets them a moment later: torchrun need not have, on one host.
+        os.environ.update(MASTER_ADDR=job.main_address, MASTER_PORT=str(job.main_port))
         store: Store = next(rendezvous("env://", rank, world_size, timeout=timeout))[0]
     else:
         store = open_store(job, rank, world_size, timeout=timeout, limit=limit, speaks=job.local_rank == 0)
