@@ -61,7 +61,7 @@ TRAINING = (
     "test_termination.py",
     "variables",
 )
-# What repeats what its neighbours show, with another launcher or more processes: in `make test-all` only. By file, parts
+# What repeats, with another launcher or more processes, what its neighbours show: `make test-all` only. By file, parts
 # of names as regular expressions; some tests have the marker `nightly` of their own.
 NIGHTLY = {
     "cluster/test_faults.py": "lost_packets|come_late|killed_rank.*mpi|pulled_cable.*mpi|peer_ports",
