@@ -25,17 +25,18 @@ check: lint types tables .venv/.dev
 # What a release must pass.
 test: tables .venv/.dev .venv/.sdk .venv/.bench
 	.venv/bin/python $(PYTEST) -m "not nightly"
+	.venv/bin/python scripts/launch_table.py --check
 	PYTHONPATH=. .venv/bench/bin/python -m pytest -m "not nightly" tests/benchmarks
 
 # Also the long drills, and the cases that differ from others in numbers only.
 test-all: .venv/.dev .venv/.sdk .venv/.bench
 	export LIGHTNING_SAGEMAKER_FULL=1
 	.venv/bin/python $(PYTEST)
+	.venv/bin/python scripts/launch_table.py --check
 	PYTHONPATH=. .venv/bench/bin/python -m pytest tests/benchmarks
 
 # Pages that are made from the code's own tables.
 tables: .venv/.dev
-	.venv/bin/python scripts/launch_table.py --check
 	.venv/bin/python scripts/changes_table.py --check
 	.venv/bin/python scripts/variables_table.py --check
 
