@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.beside_stock.comparison import complaints
+from tests.beside_stock.records import Launch
 from tests.beside_stock.registry import ANY, situation
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STOCK = {"rank 0: exit code": 0, "rank 0: weights": [0.1], "files in job": []}
 
@@ -46,3 +50,17 @@ def test_an_allowance_that_nothing_needs_is_told() -> None:
 def test_an_allowance_by_no_row_is_an_error() -> None:
     with pytest.raises(ValueError, match="no_row"):
         situation(allowed={"no_row": {"exit code": 1}})
+
+
+@pytest.mark.parametrize(
+    ("arm", "has_ended", "code"), [("stock", True, 0), ("off", True, 0), ("plugin", True, -6), ("stock", False, -6)]
+)
+def test_an_abort_after_the_script_s_end_is_stock_s_alone(tmp_path: Path, arm: str, has_ended: bool, code: int) -> None:
+    launch = Launch.__new__(Launch)
+    launch.arm = arm
+    path = tmp_path / "0.exit"
+    path.write_text("-6")
+    path.with_suffix(".stderr").write_text("terminate called without an active exception\n")
+    if has_ended:
+        path.with_suffix(".result").write_text("{}")
+    assert launch._exit_code(path) == code
