@@ -37,7 +37,7 @@ class Logging(L.LightningModule):
         if sync_dist is not None:
             value = loss.detach()
             for name in self.names:
-                self.log(name, value, sync_dist=sync_dist)
+                self.log(f"{name}, reduced" if sync_dist else name, value, sync_dist=sync_dist)
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
