@@ -74,8 +74,8 @@ python: | .venv/.torch
 	rm -rf "$$work" && mkdir -p "$$work"
 	.venv/bin/pip wheel -q --no-deps --wheel-dir "$$work" .
 	$(PYTHON) -m venv "$$work/venv"
-	"$$work/venv/bin/pip" install -q filelock hypothesis psutil pytest pytest-timeout "$$work"/*.whl --no-deps
-	"$$work/venv/bin/pip" install -q iniconfig packaging pluggy pygments sortedcontainers exceptiongroup tomli typing-extensions
+	"$$work/venv/bin/pip" install -q filelock hypothesis psutil pytest pytest-timeout
+	"$$work/venv/bin/pip" install -q --no-deps "$$work"/*.whl
 	"$$work/venv/bin/python" -m pytest -q tests/job tests/locking/test_once_per_node.py
 	"$$work/venv/bin/lightning-sagemaker" simulate --hosts 2 tests/programs/who_am_i.py
 	"$$work/venv/bin/pip" $(INSTALL) torch

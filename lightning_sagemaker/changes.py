@@ -65,7 +65,10 @@ CHANGES = (
         "environment",
         "each host trains by itself, or waits for others in vain, unless the script gives ranks and `num_nodes`",
         "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error;"
-        " each rank sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that what it starts knows that it is no rank",
+        " each rank sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that what it starts knows that it is no rank;"
+        " RANK of an image is no launcher's (LIGHTNING_SAGEMAKER_FOREIGN_RANK keeps it for what Lightning starts),"
+        " nor are RANK=0 WORLD_SIZE=1 LOCAL_RANK=0, with which stock waits for processes that nobody starts;"
+        " in kernels of several hosts `Trainer()` takes ddp_fork, where stock refuses",
         "job",
         "where the script, SLURM or LSF chose no cluster environment",
         "num_nodes=...",

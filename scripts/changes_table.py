@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import made_part
+
 from lightning_sagemaker.changes import CHANGES, Change
 
 PAGE = Path(__file__).parents[1] / "docs" / "changes.md"
-BEGIN, END = "<!-- changes: begin, made by scripts/changes_table.py -->", "<!-- changes: end -->"
 
 
 def row(change: Change) -> str:
@@ -22,17 +23,8 @@ def row(change: Change) -> str:
 
 def main() -> int:
     """Write or check the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
     head = "| name | stock | here | when | the line that says so | other switch |\n|---|---|---|---|---|---|\n"
-    made = f"{before}{BEGIN}\n{head}" + "".join(f"{row(change)}\n" for change in CHANGES) + f"{END}{after}"
-    if "--check" not in sys.argv:
-        PAGE.write_text(made, encoding="utf-8")
-    elif made != text:
-        sys.stderr.write(f"{PAGE.name} differs from the package's table. HINT: run scripts/changes_table.py\n")
-        return 1
-    return 0
+    return made_part.put(PAGE, "changes", head + "".join(f"{row(change)}\n" for change in CHANGES), sys.argv[1:])
 
 
 if __name__ == "__main__":

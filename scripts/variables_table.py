@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+import made_part  # noqa: E402 - lies beside this file
+
 from tests.variables.table import COLUMNS, VARIABLES  # noqa: E402 - see above
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 PAGE = ROOT / "docs" / "launch-modes.md"
-BEGIN, END = "<!-- variables: begin, made by scripts/variables_table.py -->", "<!-- variables: end -->"
 
 
 def cell(effects: Mapping[str, str]) -> str:
@@ -26,21 +27,12 @@ def cell(effects: Mapping[str, str]) -> str:
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in columns.items()) or "nothing"
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> int:
     """Write or check the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
     head = "| variable | who sets it | stock | here | besides |\n|---|---|---|---|---|\n"
     rows = (f"| `{v.name}` | {v.set_by} | {cell(v.stock)} | {cell(v.here)} | {v.note} |\n" for v in VARIABLES)
-    made = f"{before}{BEGIN}\n{head}{''.join(rows)}{END}{after}"
-    if "--check" not in arguments:
-        PAGE.write_text(made, encoding="utf-8")
-    elif made != text:
-        sys.stderr.write(f"{PAGE.name} differs from the table that the tests run. HINT: run {Path(__file__).name}\n")
-        return 1
-    return 0
+    return made_part.put(PAGE, "variables", head + "".join(rows), sys.argv[1:])
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -81,6 +81,8 @@ NIGHTLY = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what :data:`TRAINING` and :data:`NIGHTLY` name."""
     here = Path(__file__).parent
+    if gone := [name for name in (*TRAINING, *NIGHTLY) if not (here / name).exists()]:
+        raise pytest.UsageError(f"tests/conftest.py names {gone}, which are not in tests/")
     for item in items:
         path = item.path.relative_to(here)
         if any(path.is_relative_to(name) for name in TRAINING):

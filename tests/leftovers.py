@@ -46,7 +46,6 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGTERM, interrupt)
 
 
-@pytest.hookimpl
 def pytest_keyboard_interrupt() -> None:
     """Interrupt the workers too: whoever ends the run may have told the first process only."""
     if not _WORKER:

@@ -52,7 +52,6 @@ class Server:
         self._host = host
         self._files: dict[str, Path] = {}
         self._senders: set[threading.Thread] = set()
-        self._is_closed = False
         self._pid = os.getpid()
         self._listener = socket.create_server(
             (address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET, backlog=128
@@ -76,7 +75,6 @@ class Server:
         """Accept nobody any more, and let those that are being served have the rest."""
         if os.getpid() != self._pid:
             return  # a forked process: neither socket nor threads are its own
-        self._is_closed = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # ends `accept`
         self._listener.close()
@@ -87,13 +85,11 @@ class Server:
                 sender.join()
 
     def _accept(self) -> None:
-        while True:
+        while self._listener.fileno() >= 0:  # not closed
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                if self._is_closed:
-                    return
-                time.sleep(_PAUSE)  # too many files are open, or whoever connected has gone
+            except OSError:  # closed; or too many files are open, or whoever connected has gone
+                time.sleep(_PAUSE)
                 continue
             if len(self._senders) >= _MOST:  # one for each host is enough
                 connection.close()

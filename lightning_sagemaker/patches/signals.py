@@ -129,7 +129,10 @@ def _leave(connector: Any, agreement: Agreement | None) -> None:  # noqa: ANN401
         connector._register_signal(signal.SIGTERM, signal.SIG_IGN)
     elif connector.trainer.is_global_zero:
         speak()
-        log.info("SIGTERM arrived on %s when the training had ended. It changes nothing.", agreement.origin)
+        log.info(
+            "SIGTERM arrived on %s when the training had ended. A later one in this process does not begin.",
+            agreement.origin,
+        )
 
 
 def _where(trainer: Any) -> str:  # noqa: ANN401
