@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MPIRUN = next(filter(os.path.exists, ("/usr/bin/mpirun", shutil.which("mpirun") or "")), None)
-# Ends its launcher, says so, and stays until it is ended, or for a moment.
+# Ends its launcher, says so, and stays until the test has read it, or for a moment.
 RANK = """
-import sys, time
+import os, sys, time
 from lightning_sagemaker import processes
 ended = processes.kill_launcher(("mpirun", "mpiexec", "orted", "prterun", "prted", "orterun"))
 open(sys.argv[1], "w").write(str(ended))
-time.sleep(60 if ended else 0)
+until = time.monotonic() + 60
+while ended and os.path.exists(sys.argv[1]) and time.monotonic() < until:
+    time.sleep(0.05)
 """
 
 
@@ -88,6 +90,7 @@ def test_the_mpirun_that_started_a_rank_ends_with_it(tmp_path: Path, around: lis
     )
     assert done.returncode == -signal.SIGKILL
     assert said.read_text() == "True"
+    said.unlink()
 
 
 @pytest.mark.skipif(MPIRUN is None, reason="no mpirun")
