@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import runpy
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from tests.variables.worlds import Effects
 
 ARMS = {"stock": {"LIGHTNING_SAGEMAKER_AUTOLOAD": "0"}, "here": {}}
-SCRIPT = Path(__file__).parents[2] / "scripts" / "variables_table.py"
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +83,3 @@ _ELSEWHERE = {"SM_INPUT_DATA_CONFIG", "FOREIGN_RANK"}
 def test_columns_are_named() -> None:
     assert {column for row in VARIABLES for column in (*row.stock, *row.here)} == {*COLUMNS}
     assert len({row.name for row in VARIABLES}) == len(VARIABLES)
-
-
-def test_the_page_is_made_from_the_table() -> None:
-    assert runpy.run_path(str(SCRIPT))["main"](["--check"]) == 0
