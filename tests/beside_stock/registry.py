@@ -24,6 +24,7 @@ MODULES = (  # of `situations`, by subject
     "ends",
     "fabric",
     "folders",
+    "glue",
     "hosts",
     "launchers",
     "loops",

@@ -1,4 +1,4 @@
-"""Ranks that Lightning starts by ``multiprocessing`` take locks, and say in FOLDER what they saw: ``share.py FOLDER``."""
+"""Ranks that Lightning starts by ``multiprocessing`` take locks, and say in FOLDER what they saw."""
 
 from __future__ import annotations
 
