@@ -15,6 +15,7 @@ from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.ending import end_at_exit
 from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank
 from lightning_sagemaker.reachability.interface import set_gloo_interface
+from lightning_sagemaker.reachability.main_address import await_agents
 from lightning_sagemaker.reachability.meeting import limit_of, meet, open_store
 from lightning_sagemaker.store import PrefixStore, prefixed
 
@@ -75,6 +76,8 @@ def _store(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, ba
     if not limit and not is_again:
         return None
     if has_agents:
+        if limit and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            await_agents(job, limit, speaks=job.local_rank == 0)
         # As Lightning sets them a moment later: torchrun need not have, on one host.
         os.environ.update(MASTER_ADDR=job.main_address, MASTER_PORT=str(job.main_port))
         store: Store = next(rendezvous("env://", rank, world_size, timeout=timeout))[0]

@@ -43,6 +43,32 @@ def await_main_address(job: SageMakerJob, limit: float, timeout: float, *, speak
             beacon.close()
 
 
+def await_agents(job: SageMakerJob, limit: float, *, speaks: bool) -> None:
+    """Look whether the main address is still that at which torchrun's agents have met, and where one of them listens.
+
+    Args:
+        job: The job, with main address and port.
+        limit: Seconds after which it counts as another one.
+        speaks: Whether this process is the one of its host that says what it waits for.
+
+    Raises:
+        ConnectionError: Nothing listens there.
+    """
+    start, is_said = time.monotonic(), False
+    while (answer := ask(job.main_address, job.main_port)) is not Answer.OPEN:
+        waited = time.monotonic() - start
+        text = (
+            f"{job.current_host} finds nobody at {job.main_address}:{job.main_port}, though torchrun's agents have met"
+            f" ({answer.value}). HINT: was MASTER_ADDR or MASTER_PORT changed in the script? torchrun's own are right."
+        )
+        if waited >= limit:
+            raise ConnectionError(text)
+        if speaks and not is_said and waited >= FIRST_LINE:
+            is_said = True
+            log.warning("%s The job ends after %.0f s of this (%s).", text, limit, VARIABLE)
+        time.sleep(_PAUSE[1])
+
+
 def _wait(job: SageMakerJob, limit: float, timeout: float, beacon: Beacon | None) -> None:
     address, port = job.main_address, job.main_port
     start = last_line = time.monotonic()
