@@ -56,10 +56,7 @@ BAD: dict[str, tuple[str, dict[str, str | None]]] = {
     "mpirun with a rank that is no number": (MPIRUN, {"OMPI_COMM_WORLD_RANK": "first"}),
     "mpirun without local ranks": (MPIRUN, {"OMPI_COMM_WORLD_LOCAL_SIZE": None}),
     "a host that the job does not have": (NONE, {"NODE_RANK": "7"}),
-    "no file of the job": (
-        NONE,
-        {"SAGEMAKER_BASE_DIR": "/nowhere", "TRAINING_JOB_ARN": "a", "SM_RESOURCE_CONFIG": None, "SM_HOSTS": None},
-    ),
+    "a job that cannot be read": (NONE, {"SAGEMAKER_BASE_DIR": "/nowhere", "SM_RESOURCE_CONFIG": "{"}),
     "smddp or an error": (MPIRUN, {"PL_TRAINER_STRATEGY": "smddp", "LIGHTNING_SAGEMAKER_ON_MISSING": "error"}),
     "no such policy": (MPIRUN, {"LIGHTNING_SAGEMAKER_ON_MISSING": "x", "PL_TRAINER_STRATEGY": "smddp"}),
 }
