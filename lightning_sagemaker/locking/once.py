@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lightning_sagemaker.locking.identity import Process
 from lightning_sagemaker.locking.lock import DEFAULT_TIMEOUT, Lock
@@ -31,10 +31,10 @@ def once_per_node(
 ) -> Any:
     """Do something in one process of this host, and give its value, or its error, to all that ask for it.
 
-    The first process that arrives does the work, no fixed leader, and no process group is needed. The others wait. If
-    the one at work is killed, the next takes over. Called again, in this or another process of the
-    same run, it returns the same value at once. Without ``fn`` it returns a decorator; the decorated function takes no
-    arguments, since the key would not tell their values apart.
+    The first process that arrives does the work, no fixed leader, and no process group is needed. The others wait; if
+    the one at work is killed, the next takes over. Called again, in this or another process of the same run, it returns
+    the same value at once. Without ``fn`` it returns a decorator; the decorated function takes no arguments, since the
+    key would not tell their values apart.
 
         >>> path = once_per_node(download, key="tokenizer", timeout=600)  # doctest: +SKIP
 
@@ -58,19 +58,11 @@ def once_per_node(
         raise TypeError(f"once_per_node got retry={retry!r}; expected a whole number. HINT: retry=2 tries three times.")
     if retry < 0:
         raise ValueError(f"once_per_node got retry={retry}; expected 0 or more. HINT: retry=2 tries three times.")
-    if fn is not None:
-        if not callable(fn):
-            raise TypeError(f"once_per_node got {fn!r}; expected a function. HINT: once_per_node(fn, key=...)")
-        return _once(fn, Lock(key, timeout, "once_per_node"), retry)
-
-    def decorate(function: Callable[[], T]) -> Callable[[], T]:
-        @functools.wraps(function)
-        def once() -> T:
-            return cast("T", _once(function, Lock(key, timeout, "once_per_node"), retry))
-
-        return once
-
-    return decorate
+    if fn is None:
+        return lambda work: functools.wraps(work)(lambda: once_per_node(work, key=key, timeout=timeout, retry=retry))
+    if not callable(fn):
+        raise TypeError(f"once_per_node got {fn!r}; expected a function. HINT: once_per_node(fn, key=...)")
+    return _once(fn, Lock(key, timeout, "once_per_node"), retry)
 
 
 def _once(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:  # noqa: ANN401 - JSON is of any type

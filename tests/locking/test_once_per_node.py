@@ -302,7 +302,7 @@ def test_an_error_that_cannot_even_be_shown_is_told(crew: Callable[..., Crew]) -
         """,
     )
     (other,) = (record for record in seen if "error" in record)
-    assert "Odd: <exception str() failed>" in other["message"]
+    assert "Odd: <" in other["message"]  # in the words of each Python
 
 
 def test_done_work_is_not_done_again_by_whoever_comes_later(crew: Callable[..., Crew]) -> None:
