@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from lightning_sagemaker.checkpoint.contents import kind_of, local
 from lightning_sagemaker.checkpoint.transfer import Server, receive
-from lightning_sagemaker.locking.node import node_lock
+from lightning_sagemaker.locking.lock import node_lock
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.reachability.interface import address_in_network
 from lightning_sagemaker.store import PrefixStore, end_of_group, look, own_connection, read, write
