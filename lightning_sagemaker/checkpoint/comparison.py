@@ -18,14 +18,14 @@ import torch.distributed as dist
 
 from lightning_sagemaker.checkpoint.contents import Content, local
 from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, bring
+from lightning_sagemaker.distributed.store import PrefixStore, default_store, read, wait_to_read, write, write_first
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.store import PrefixStore, default_store, read, wait_to_read, write, write_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lightning_sagemaker.store import Store
+    from lightning_sagemaker.distributed.store import Store
 
 _REPORT = 10.0  # seconds between two lines of a waiter
 _PROGRESS = 1.0  # seconds between two signs that a file is being sent

@@ -20,17 +20,17 @@ import torch.distributed as dist
 
 from lightning_sagemaker.checkpoint.contents import kind_of, local
 from lightning_sagemaker.checkpoint.transfer import Server, receive
+from lightning_sagemaker.distributed.interface import address_in_network
+from lightning_sagemaker.distributed.store import PrefixStore, end_of_group, look, own_connection, read, write
 from lightning_sagemaker.locking.node import node_lock
 from lightning_sagemaker.messages import log
-from lightning_sagemaker.reachability.interface import address_in_network
-from lightning_sagemaker.store import PrefixStore, end_of_group, look, own_connection, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
-    from lightning_sagemaker.store import Store
 
 _STORE = timedelta(seconds=60)  # for an answer of the store
 _PATIENCE = 60.0  # seconds that rank 0 may come later than a rank that lacks a file

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lightning_sagemaker.checkpoint.contents import digest
 from lightning_sagemaker.checkpoint.temporary import complete_file
-from lightning_sagemaker.ending import at_exit
+from lightning_sagemaker.distributed.shutdown import at_exit
 from lightning_sagemaker.messages import log, speak
 
 if TYPE_CHECKING:

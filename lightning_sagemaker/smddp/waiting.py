@@ -11,9 +11,9 @@ import os
 
 import torch.distributed as dist
 
-from lightning_sagemaker.failure import describe
+from lightning_sagemaker.distributed.failure_file import describe
+from lightning_sagemaker.distributed.store import default_store, wait_to_read, write
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.store import default_store, wait_to_read, write
 
 _numbers = itertools.count()  # all ranks make their barriers in the same order, as they would make groups
 

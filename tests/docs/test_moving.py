@@ -39,7 +39,7 @@ TESTS = {
     ),
     'os.environ["NODE_RANK"] = ...': (
         "job/test_placement.py::test_a_node_rank_of_the_script_s_own_order_is_believed_as_in_stock",
-        "reachability/test_roll_call.py::test_two_hosts_that_claim_one_rank_are_named_on_all_and_nobody_waits",
+        "distributed/test_wait_for_ranks.py::test_two_hosts_that_claim_one_rank_are_named_on_all_and_nobody_waits",
         "variables/test_variables.py::test_each_row_is_what_happens",
     ),
     'os.environ["MASTER_ADDR"] = hosts[0]': (
@@ -77,11 +77,11 @@ TESTS = {
         "checkpoint/test_latest_checkpoint.py::test_one_that_was_cut_at_any_length_is_passed_over_with_a_line_that_names_it",
     ),
     "a SIGTERM handler that saves": (
-        "test_termination.py::test_all_ranks_stop_at_the_same_batch_and_leave_one_checkpoint_to_resume_from",
+        "distributed/test_sigterm.py::test_all_ranks_stop_at_the_same_batch_and_leave_one_checkpoint_to_resume_from",
     ),
     "NCCL_SOCKET_IFNAME=eth0": (
-        "reachability/test_interface.py::test_an_interface_that_does_not_exist_is_an_error_that_lists_those_that_do",
-        "reachability/test_interface.py::test_an_interface_for_another_backend_is_not_looked_at",
+        "distributed/test_interface.py::test_an_interface_that_does_not_exist_is_an_error_that_lists_those_that_do",
+        "distributed/test_interface.py::test_an_interface_for_another_backend_is_not_looked_at",
     ),
     "NeMo's initialize_sagemaker": (
         "smddp/test_strategies.py::test_registering_the_name_again_still_works_for_others",

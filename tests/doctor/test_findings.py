@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker import heartbeat
+from lightning_sagemaker.distributed import heartbeat, lines
 from lightning_sagemaker.doctor.examination import examine
 from lightning_sagemaker.doctor.settings import SETTINGS
-from lightning_sagemaker.reachability import lines
 
 from .conftest import CPU, HOSTS, MACHINE, MPIRUN, TORCH, TORCHRUN, of_kind, with_import
 

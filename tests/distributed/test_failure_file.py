@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker import failure
+from lightning_sagemaker.distributed import failure_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
-STEADY = Path(__file__).parent / "programs" / "steady.py"
+STEADY = Path(__file__).parents[1] / "programs" / "steady.py"
 
 
 @pytest.fixture
@@ -29,20 +29,20 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_text_stands_in_the_file_and_nothing_else_is_left(output: Path) -> None:
-    assert failure.report("RuntimeError: no luck")
+    assert failure_file.report("RuntimeError: no luck")
     assert [path.name for path in output.iterdir()] == ["failure"]
     assert (output / "failure").read_text() == "RuntimeError: no luck"
 
 
 def test_the_first_failure_of_a_host_stays(output: Path) -> None:
-    failure.report("first")
-    assert not failure.report("second")
+    failure_file.report("first")
+    assert not failure_file.report("second")
     assert (output / "failure").read_text() == "first"
     assert len(list(output.iterdir())) == 1
 
 
 def test_what_the_job_page_does_not_show_is_cut(output: Path) -> None:
-    failure.report("x" * 5000)
+    failure_file.report("x" * 5000)
     assert (output / "failure").read_text() == "x" * 1024
 
 
@@ -52,12 +52,12 @@ SECRET = "hun" + "ter2" + 8 * "x1"
 def test_a_secret_is_taken_out_before_the_text_is_cut(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEAM_TOKEN", f"any words {SECRET}")
     start = "x" * 1000
-    failure.report(f"{start} any words {SECRET}; password='{SECRET}' {'y' * 100_000}")
+    failure_file.report(f"{start} any words {SECRET}; password='{SECRET}' {'y' * 100_000}")
     assert (output / "failure").read_text().startswith(f"{start} ***; password='***' y")
 
 
 def test_text_that_no_file_can_hold_is_written_as_well_as_it_goes(output: Path) -> None:
-    failure.report("lone surrogate \ud800")
+    failure_file.report("lone surrogate \ud800")
     assert (output / "failure").read_text() == "lone surrogate ?"
 
 
@@ -65,7 +65,7 @@ def test_where_there_is_no_output_folder_nothing_is_written_and_nothing_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
-    assert not failure.report("RuntimeError: no luck")
+    assert not failure_file.report("RuntimeError: no luck")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,7 +75,9 @@ def run(output: Path, tmp_path: Path) -> Run:  # noqa: ARG001 - the folder and v
 
     def run(script: str) -> subprocess.CompletedProcess[str]:
         path = tmp_path / "train.py"
-        path.write_text(f"from lightning_sagemaker.failure import report_exceptions\nreport_exceptions()\n{script}")
+        path.write_text(
+            f"from lightning_sagemaker.distributed.failure_file import report_exceptions\nreport_exceptions()\n{script}"
+        )
         return subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False)
 
     return run
@@ -107,10 +109,10 @@ def test_a_secret_in_a_source_line_or_in_a_message_is_not_published(output: Path
 
 def test_no_secret_comes_into_the_store_from_which_other_ranks_take_it(output: Path, run: Run, free_port: int) -> None:
     done = run(
-        "import torch.distributed as dist\nfrom lightning_sagemaker import failure, store\n"
+        "import torch.distributed as dist\nfrom lightning_sagemaker.distributed import failure_file, store\n"
         "from lightning_sagemaker.smddp.waiting import StoreBarrier\n"
         f"dist.init_process_group('gloo', init_method='tcp://127.0.0.1:{free_port}', rank=0, world_size=1)\n"
-        f"failure.report_to_all('RuntimeError: api_key={SECRET}')\n"
+        f"failure_file.report_to_all('RuntimeError: api_key={SECRET}')\n"
         f"StoreBarrier().fail(RuntimeError('api_key={SECRET}'))\n"
         "from datetime import timedelta\n"
         "print(*store.read(store.own_connection(timedelta(seconds=60)), 'failure', str))\n"

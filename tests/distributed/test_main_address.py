@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.reachability import main_address
-from lightning_sagemaker.reachability.main_address import await_main_address
+from lightning_sagemaker.distributed import main_address
+from lightning_sagemaker.distributed.main_address import wait_for_main_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_open_address_needs_no_line(make_job: MakeJob, open_port: int, caplog: pytest.LogCaptureFixture) -> None:
-    await_main_address(make_job(main_port=open_port), limit=5, timeout=5, speaks=True)
+    wait_for_main_address(make_job(main_port=open_port), limit=5, timeout=5, speaks=True)
     assert not caplog.records
 
 
@@ -37,7 +37,7 @@ def test_a_process_that_comes_late_is_waited_for_with_a_line_that_says_its_host_
     servers: list[socket.socket] = []
     late = threading.Timer(2.5, lambda: servers.append(socket.create_server(("127.0.0.1", free_port))))
     late.start()
-    await_main_address(make_job(main_port=free_port), limit=1, timeout=20, speaks=True)
+    wait_for_main_address(make_job(main_port=free_port), limit=1, timeout=20, speaks=True)
     servers[0].close()
     assert f"algo-1 waits for 127.0.0.1:{free_port} (rank 0)" in caplog.text
     assert "nothing listens there" in caplog.text
@@ -48,7 +48,7 @@ def test_a_main_address_that_means_this_host_is_named_with_the_variable_to_look_
     make_job: MakeJob, free_port: int
 ) -> None:
     with pytest.raises(TimeoutError, match=r"'localhost' means this very host.*MASTER_ADDR set by hand"):
-        await_main_address(make_job(main_address="localhost", main_port=free_port), limit=9, timeout=1, speaks=True)
+        wait_for_main_address(make_job(main_address="localhost", main_port=free_port), limit=9, timeout=1, speaks=True)
 
 
 def test_a_container_that_is_not_up_yet_is_named_once_within_seconds_and_waited_for_until_the_group_s_time_limit(
@@ -56,7 +56,7 @@ def test_a_container_that_is_not_up_yet_is_named_once_within_seconds_and_waited_
 ) -> None:
     job = make_job(main_address="algo-7.invalid", hosts=("algo-1", "algo-7.invalid"))
     with pytest.raises(TimeoutError, match=r"algo-1 waited 6 s, the process group's time limit, for algo-7\.invalid"):
-        await_main_address(job, limit=0.1, timeout=6, speaks=True)
+        wait_for_main_address(job, limit=0.1, timeout=6, speaks=True)
     (line,) = caplog.records
     assert "algo-1 waits for algo-7.invalid:" in line.getMessage()
     assert "its name is not known yet: its container is not up" in line.getMessage()
@@ -67,7 +67,7 @@ def test_an_unknown_name_that_is_none_of_the_job_s_hosts_is_named_with_the_varia
     make_job: MakeJob,
 ) -> None:
     with pytest.raises(TimeoutError, match=r"none of the job's hosts \(algo-1, algo-2\)\. HINT: is MASTER_ADDR set"):
-        await_main_address(make_job(main_address="algo-77.invalid"), limit=9, timeout=1, speaks=True)
+        wait_for_main_address(make_job(main_address="algo-77.invalid"), limit=9, timeout=1, speaks=True)
 
 
 def test_an_address_that_drops_what_comes_is_named_within_ten_seconds_and_ends_the_wait_after_the_limit(
@@ -75,7 +75,7 @@ def test_an_address_that_drops_what_comes_is_named_within_ten_seconds_and_ends_t
 ) -> None:
     start = time.monotonic()
     with pytest.raises(ConnectionError) as failure:
-        await_main_address(make_job(main_port=silent_port), limit=11, timeout=60, speaks=True)
+        wait_for_main_address(make_job(main_port=silent_port), limit=11, timeout=60, speaks=True)
     assert 11 <= time.monotonic() - start < 30
     (line,) = (record for record in caplog.records if record.levelno == logging.WARNING)
     assert line.created - (time.time() - (time.monotonic() - start)) < 10
@@ -91,5 +91,5 @@ def test_only_the_first_process_of_a_host_speaks(
     make_job: MakeJob, silent_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ConnectionError):
-        await_main_address(make_job(main_port=silent_port), limit=5, timeout=60, speaks=False)
+        wait_for_main_address(make_job(main_port=silent_port), limit=5, timeout=60, speaks=False)
     assert not caplog.records

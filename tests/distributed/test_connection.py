@@ -4,24 +4,24 @@ import time
 
 import pytest
 
-from lightning_sagemaker.reachability.probe import Answer, ask, is_loopback
+from lightning_sagemaker.distributed.connection import Answer, is_loopback, try_to_connect
 
 
 def test_a_listener_is_open(open_port: int) -> None:
-    assert ask("127.0.0.1", open_port) is Answer.OPEN
+    assert try_to_connect("127.0.0.1", open_port) is Answer.OPEN
 
 
 def test_a_port_without_a_listener_refuses(free_port: int) -> None:
-    assert ask("127.0.0.1", free_port) is Answer.REFUSED
+    assert try_to_connect("127.0.0.1", free_port) is Answer.REFUSED
 
 
 def test_a_name_that_nobody_knows_is_no_silence() -> None:
-    assert ask("algo-77.invalid", 7777) is Answer.UNKNOWN_NAME
+    assert try_to_connect("algo-77.invalid", 7777) is Answer.UNKNOWN_NAME
 
 
 def test_a_port_that_drops_what_comes_is_silent_and_patience_is_kept(silent_port: int) -> None:
     start = time.monotonic()
-    assert ask("127.0.0.1", silent_port, patience=0.3) is Answer.SILENT
+    assert try_to_connect("127.0.0.1", silent_port, patience=0.3) is Answer.SILENT
     assert time.monotonic() - start >= 0.3
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined] # missing in torch's own list
 
-from lightning_sagemaker.wire_format import decode, encode
+from lightning_sagemaker.distributed.wire_format import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

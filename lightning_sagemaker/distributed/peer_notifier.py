@@ -11,8 +11,8 @@ import threading
 import time
 from contextlib import suppress
 
-from lightning_sagemaker.reachability.probe import PATIENCE
-from lightning_sagemaker.wire_format import LONGEST, decode, encode
+from lightning_sagemaker.distributed.connection import PATIENCE
+from lightning_sagemaker.distributed.wire_format import LONGEST, decode, encode
 
 _FAREWELL = 5.0  # seconds that a host waits for rank 0 to hear its final text
 _HEARD = encode("heard").encode()  # a mere attempt to connect says nothing
@@ -20,7 +20,7 @@ _AT_ONCE = 64  # connections that are served; those beyond are closed
 _PAUSE = 0.1  # seconds after a connection that could not be accepted
 
 
-class Beacon:
+class PeerNotifier:
     """Says a text to everyone who connects, once there is one.
 
     Args:
@@ -37,7 +37,7 @@ class Beacon:
         self._free = threading.BoundedSemaphore(_AT_ONCE)
         self._server: socket.socket | None = None
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Say this from now on."""
         self._text = text
         if self._server is None:
@@ -46,7 +46,7 @@ class Beacon:
                 threading.Thread(target=self._serve, args=(server,), daemon=True).start()
                 self._server = server
 
-    def say_last(self, text: str) -> None:
+    def notify_last(self, text: str) -> None:
         """Say why this host ends, and wait a little until rank 0 has heard it."""
         if self._server is not None:
             self._text, self._ends = text, True
@@ -88,7 +88,7 @@ class Beacon:
             self._free.release()
 
 
-def listen(host: str, port: int) -> tuple[str, bool]:
+def notification(host: str, port: int) -> tuple[str, bool]:
     """What a host says that waits in vain, and whether it ends; an empty text where it says nothing.
 
     Args:

@@ -22,18 +22,19 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker import failure, processes, watchers
-from lightning_sagemaker.ending import at_exit
+from lightning_sagemaker import processes
+from lightning_sagemaker.distributed import background, failure_file
+from lightning_sagemaker.distributed.peers import Hosts, Siblings
+from lightning_sagemaker.distributed.shutdown import at_exit
+from lightning_sagemaker.distributed.store import PrefixStore, end_of_group, own_connection, write
 from lightning_sagemaker.messages import log
-from lightning_sagemaker.peers import Hosts, Siblings
 from lightning_sagemaker.settings import seconds
-from lightning_sagemaker.store import PrefixStore, end_of_group, own_connection, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
-    from lightning_sagemaker.store import Store
 
 VARIABLE = "LIGHTNING_SAGEMAKER_HEARTBEAT"
 _DEFAULT_LIMIT = 300.0  # seconds of silence after which the job ends
@@ -88,9 +89,9 @@ def start(job: SageMakerJob, rank: int, world_size: int) -> None:
         hosts = Hosts(job, store, partial(_connect_anew, prefix)) if counts else None
         _current = Heartbeat(job, Siblings(store, others), hosts, limit)
     except RuntimeError as error:  # no second connection: the training needs none
-        watchers.say_lost(_lost(job), error)
+        background.say_lost(_lost(job), error)
         return
-    failure.on_lost_connection(_current.explain_lost_connection)
+    failure_file.on_lost_connection(_current.explain_lost_connection)
     at_exit(_current.stop)
 
 
@@ -128,8 +129,8 @@ class Heartbeat:
         self._step = _step_in_words(None)
         self._stopped_since: float | None = None
         self._said: set[str] = set()
-        self._counter = watchers.start("heartbeat-count", self._count, _lost(job), self._leave)
-        watchers.start("heartbeat-look", self._look, _lost(job), lambda: None)  # this process counts on
+        self._counter = background.start("heartbeat-count", self._count, _lost(job), self._leave)
+        background.start("heartbeat-look", self._look, _lost(job), lambda: None)  # this process counts on
 
     def stop(self) -> None:
         """Tell the others that this process leaves, and stop looking after them."""
@@ -142,7 +143,7 @@ class Heartbeat:
         sibling = self._siblings.next
         if sibling is None or not sibling.has_ended():
             return ""
-        return failure.killed(sibling.rank, self._job.current_host, sibling.pid)
+        return failure_file.killed(sibling.rank, self._job.current_host, sibling.pid)
 
     def _count(self) -> None:
         with suppress(RuntimeError):  # the store has ended, with rank 0 or with the process group: no silence
@@ -233,7 +234,7 @@ class Heartbeat:
 
     def _end(self, text: str) -> None:
         with suppress(Exception):
-            failure.report_to_all(f"RuntimeError: {text}\n[seen on {failure.whereabouts()}]")
+            failure_file.report_to_all(f"RuntimeError: {text}\n[seen on {failure_file.whereabouts()}]")
             log.error("RuntimeError: %s The job is ended.", text)
         if self._hosts is not None and not self._hosts.ended:
             telling = threading.Thread(target=self._hosts.end, args=(text,), daemon=True)

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import pytest
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
-from lightning_sagemaker import heartbeat, processes
-from lightning_sagemaker.heartbeat import Heartbeat
-from lightning_sagemaker.peers import Hosts, Siblings
-from lightning_sagemaker.store import TCPStore, write
+from lightning_sagemaker import processes
+from lightning_sagemaker.distributed import heartbeat
+from lightning_sagemaker.distributed.heartbeat import Heartbeat
+from lightning_sagemaker.distributed.peers import Hosts, Siblings
+from lightning_sagemaker.distributed.store import TCPStore, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     Caplog = pytest.LogCaptureFixture
 
-STEADY = Path(__file__).parent / "programs" / "steady.py"
+STEADY = Path(__file__).parents[1] / "programs" / "steady.py"
 LIMIT = 10  # seconds
 
 
@@ -225,16 +226,16 @@ def test_a_rank_that_never_tells_its_number_is_named_and_waited_for_by_nobody(
 
 
 def test_time_in_which_the_observer_did_not_run_counts_for_nobody(
-    start: Callable[..., Heartbeat], hosts: Hosts, neighbour: Hosts, ended: list[int], caplog: Caplog
+    start: Callable[..., Heartbeat], hosts: Hosts, next_host: Hosts, ended: list[int], caplog: Caplog
 ) -> None:
-    neighbour.exchange(0.0, "at step 1")
+    next_host.exchange(0.0, "at step 1")
     start(10, hosts=hosts)  # 5 s are named
     while hosts.heard is None:
         time.sleep(0.01)
     ctypes.PyDLL(None).sleep(11)  # holds Python's lock, as a C extension may
     heard = {hosts.heard}
     while len(heard) < 3:  # the observer has looked since, and told the time again
-        neighbour.exchange(0.0, "at step 1")
+        next_host.exchange(0.0, "at step 1")
         heard.add(hosts.heard)
         time.sleep(0.05)
     assert ended == []
@@ -242,7 +243,7 @@ def test_time_in_which_the_observer_did_not_run_counts_for_nobody(
 
 
 @pytest.fixture
-def neighbour(job: SageMakerJob, store: TCPStore) -> Hosts:
+def next_host(job: SageMakerJob, store: TCPStore) -> Hosts:
     """The next host, which counts when the test says so."""
     return Hosts(replace(job, node_rank=1, current_host="algo-1"), store)
 
@@ -257,27 +258,27 @@ def hosts(job: SageMakerJob, store: TCPStore) -> Hosts:
 
 
 def test_a_host_that_counts_no_more_is_named_and_ends_the_job_on_all_hosts(
-    start: Callable[..., Heartbeat], hosts: Hosts, neighbour: Hosts, ended: list[int], caplog: Caplog
+    start: Callable[..., Heartbeat], hosts: Hosts, next_host: Hosts, ended: list[int], caplog: Caplog
 ) -> None:
-    neighbour.exchange(0.0, "at step 1")
+    next_host.exchange(0.0, "at step 1")
     start(3, hosts=hosts)
     wait_for_line(caplog, "algo-1 has gone silent: nothing is heard of its processes on algo-2, since ")
     wait_for_line(caplog, "The job is ended.")
     deadline = time.monotonic() + 20
     while not ended:
         assert time.monotonic() < deadline
-    neighbour.exchange(0.0, "at step 1")
+    next_host.exchange(0.0, "at step 1")
     assert set(ended) == {1}
-    assert neighbour.ended.startswith("algo-1 has gone silent")
+    assert next_host.ended.startswith("algo-1 has gone silent")
 
 
 def test_a_host_that_said_it_leaves_or_never_counted_is_no_silence(
-    start: Callable[..., Heartbeat], hosts: Hosts, neighbour: Hosts, ended: list[int], caplog: Caplog
+    start: Callable[..., Heartbeat], hosts: Hosts, next_host: Hosts, ended: list[int], caplog: Caplog
 ) -> None:
     start(2, hosts=hosts)
     time.sleep(3)
-    neighbour.exchange(0.0, "at step 1")
-    neighbour.leave()
+    next_host.exchange(0.0, "at step 1")
+    next_host.leave()
     time.sleep(3)
     assert ended == []
     assert "silent" not in caplog.text

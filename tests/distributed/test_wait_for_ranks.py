@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.reachability import roll_call
-from lightning_sagemaker.reachability.roll_call import call_the_roll
-from lightning_sagemaker.store import TCPStore
-from lightning_sagemaker.wire_format import encode
+from lightning_sagemaker.distributed import wait_for_ranks as module
+from lightning_sagemaker.distributed.store import TCPStore
+from lightning_sagemaker.distributed.wait_for_ranks import wait_for_ranks
+from lightning_sagemaker.distributed.wire_format import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def connect(store: TCPStore) -> TCPStore:
 
 
 def call(job: SageMakerJob, store: TCPStore, rank: int, *, size: int = 4, timeout: float = 20.0) -> None:
-    call_the_roll(job, store, rank=rank, world_size=size, timeout=timeout, speaks=True)
+    wait_for_ranks(job, store, rank=rank, world_size=size, timeout=timeout, speaks=True)
 
 
 def test_nobody_is_kept_waiting_once_all_have_come(make_job: MakeJob, store: TCPStore) -> None:
@@ -57,7 +57,7 @@ def test_the_time_limit_names_each_host_that_is_missing_and_how_many_of_its_proc
 def test_a_line_says_who_is_missing_while_anyone_waits(
     make_job: MakeJob, store: TCPStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(roll_call, "EVERY", 0.5)
+    monkeypatch.setattr(module, "EVERY", 0.5)
     with pytest.raises(TimeoutError):
         call(make_job(), store, 1, timeout=2)
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -68,7 +68,7 @@ def test_a_line_says_who_is_missing_while_anyone_waits(
 def test_rank_zero_says_of_a_host_without_a_name_that_its_container_is_not_up(
     make_job: MakeJob, store: TCPStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(roll_call, "EVERY", 0.5)
+    monkeypatch.setattr(module, "EVERY", 0.5)
     job = make_job(main_address="192.0.2.1", world_hosts=("algo-1", "algo-77.invalid"))
     with pytest.raises(TimeoutError):
         call(job, store, 0, size=2, timeout=2)

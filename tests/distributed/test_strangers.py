@@ -18,8 +18,8 @@ import psutil
 import pytest
 import torch
 
-from lightning_sagemaker.reachability.beacon import Beacon, listen
-from lightning_sagemaker.store import TCPStore
+from lightning_sagemaker.distributed.peer_notifier import PeerNotifier, notification
+from lightning_sagemaker.distributed.store import TCPStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,11 +137,11 @@ def test_a_training_among_strangers_ends_with_the_weights_of_stock(tmp_path: Pat
 
 
 def test_a_peer_notifier_among_strangers_tells_rank_zero_all_the_same(free_port: int) -> None:
-    notifier = Beacon("127.0.0.1", free_port)
+    notifier = PeerNotifier("127.0.0.1", free_port)
     try:
-        notifier.say("no answer")
+        notifier.notify("no answer")
         assert say_at(free_port) == STRINGS
-        assert listen("127.0.0.1", free_port) == ("no answer", False)
+        assert notification("127.0.0.1", free_port) == ("no answer", False)
         assert not notifier._heard.is_set()
     finally:
         notifier.close()
@@ -163,4 +163,4 @@ def speaking_port() -> Iterator[int]:
 
 
 def test_rank_zero_hears_nothing_in_what_strangers_say(speaking_port: int) -> None:
-    assert {listen("127.0.0.1", speaking_port) for _ in range(STRINGS)} == {("", False)}
+    assert {notification("127.0.0.1", speaking_port) for _ in range(STRINGS)} == {("", False)}

@@ -10,19 +10,19 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.distributed.interface import address_in_network, check_interfaces
+from lightning_sagemaker.distributed.lines import DEFAULT_LIMIT, VARIABLE
+from lightning_sagemaker.distributed.main_address import wait_for_main_address
+from lightning_sagemaker.distributed.peer_connections import check_peer_connections
+from lightning_sagemaker.distributed.store import PrefixStore, Store, TCPStore, prefixed
+from lightning_sagemaker.distributed.wait_for_ranks import wait_for_ranks
 from lightning_sagemaker.job import SageMakerJob
-from lightning_sagemaker.reachability.interface import address_in_network, check_interfaces
-from lightning_sagemaker.reachability.lines import DEFAULT_LIMIT, VARIABLE
-from lightning_sagemaker.reachability.main_address import await_main_address
-from lightning_sagemaker.reachability.neighbours import check_neighbours
-from lightning_sagemaker.reachability.roll_call import call_the_roll
 from lightning_sagemaker.settings import seconds
-from lightning_sagemaker.store import PrefixStore, Store, TCPStore, prefixed
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-_meetings = itertools.count()  # all ranks make their groups in the same order
+_rendezvous = itertools.count()  # all ranks make their groups in the same order
 
 
 def limit_of(job: SageMakerJob) -> float:
@@ -53,7 +53,7 @@ def open_store(
         TimeoutError: The main address did not open in time.
     """
     if rank != 0:
-        await_main_address(job, limit, timeout.total_seconds(), speaks=speaks)
+        wait_for_main_address(job, limit, timeout.total_seconds(), speaks=speaks)
     try:
         return TCPStore(
             job.main_address,
@@ -73,7 +73,7 @@ def open_store(
         ) from error
 
 
-def meet(
+def join(
     job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: timedelta, limit: float, backend: str
 ) -> None:
     """Wait at the store until all processes are there, and let each host try the way to the next one.
@@ -94,9 +94,9 @@ def meet(
     """
     check_interfaces(job, backend)  # before anybody waits for this process
     address = address_in_network(job)
-    here = PrefixStore(f"meeting/{next(_meetings)}", prefixed(store))
+    here = PrefixStore(f"rendezvous/{next(_rendezvous)}", prefixed(store))
     first = job.local_rank == 0
-    call_the_roll(
+    wait_for_ranks(
         job,
         PrefixStore("roll", here),
         rank=rank,
@@ -104,10 +104,10 @@ def meet(
         timeout=timeout.total_seconds(),
         speaks=first,
     )
-    check_neighbours(job, PrefixStore("neighbours", here), address, limit, first_of_host=first)
+    check_peer_connections(job, PrefixStore("neighbours", here), address, limit, first_of_host=first)
 
 
-def meet_agents(address: str, port: int, rank: int, hosts: int, timeout: timedelta) -> TCPStore | None:
+def rendezvous_of_agents(address: str, port: int, rank: int, hosts: int, timeout: timedelta) -> TCPStore | None:
     """Let torchrun's agents, one per host, find each other in the same way: they come before any user code.
 
     Args:
@@ -135,5 +135,5 @@ def meet_agents(address: str, port: int, rank: int, hosts: int, timeout: timedel
         return None
     store = open_store(job, rank, hosts, timeout=timeout, limit=limit, speaks=True)
     roll = PrefixStore("agents", prefixed(store))
-    call_the_roll(job, roll, rank=rank, world_size=hosts, timeout=timeout.total_seconds(), speaks=True)
+    wait_for_ranks(job, roll, rank=rank, world_size=hosts, timeout=timeout.total_seconds(), speaks=True)
     return store

@@ -10,17 +10,17 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.distributed.connection import Answer, try_to_connect
+from lightning_sagemaker.distributed.lines import FIRST_LINE, VARIABLE, blocked
+from lightning_sagemaker.distributed.store import read, wait_to_read, write
 from lightning_sagemaker.messages import log
-from lightning_sagemaker.reachability.lines import FIRST_LINE, VARIABLE, blocked
-from lightning_sagemaker.reachability.probe import Answer, ask
-from lightning_sagemaker.store import read, wait_to_read, write
 
 if TYPE_CHECKING:
+    from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
-    from lightning_sagemaker.store import Store
 
 
-def check_neighbours(job: SageMakerJob, store: Store, address: str, limit: float, *, first_of_host: bool) -> None:
+def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit: float, *, first_of_host: bool) -> None:
     """Let the first process of each host connect to the next host; all processes wait for the outcome.
 
     Args:
@@ -53,9 +53,9 @@ def _reach_next(job: SageMakerJob, store: Store, limit: float) -> str:
     """Why the next host cannot be reached; empty where it can."""
     there, address, port = wait_to_read(store, f"at/{(job.node_rank + 1) % job.num_nodes}", str, str, int)
     start, said = time.monotonic(), False
-    while (answer := ask(address, port)) is not Answer.OPEN:
+    while (answer := try_to_connect(address, port)) is not Answer.OPEN:
         silence = time.monotonic() - start
-        other = ask(job.main_address, job.main_port)
+        other = try_to_connect(job.main_address, job.main_port)
         tried = f"but the main address {job.main_address}:{job.main_port} " + (
             "answers, so only some ports are open" if other is Answer.OPEN else "does not answer now either"
         )

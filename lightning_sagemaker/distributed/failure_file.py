@@ -193,7 +193,7 @@ def _ask(text: str, wait: float, answer: list[str]) -> None:
     dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available() or not dist.is_initialized():
         return
-    from lightning_sagemaker.store import own_connection, write_first  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.distributed.store import own_connection, write_first  # noqa: PLC0415 - imports torch
 
     time.sleep(wait)
     with suppress(Exception):  # the store is gone with its host

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.reachability.interface import address_in_network, check_interfaces, set_gloo_interface
+from lightning_sagemaker.distributed.interface import address_in_network, check_interfaces, set_gloo_interface
 
 if TYPE_CHECKING:
     from collections.abc import Callable

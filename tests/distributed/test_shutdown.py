@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker import ending
+from lightning_sagemaker.distributed import shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LAST_COLLECTIVE = Path(__file__).parent / "programs" / "last_collective.py"
+LAST_COLLECTIVE = Path(__file__).parents[1] / "programs" / "last_collective.py"
 ROUNDS = 10 if os.environ.get("LIGHTNING_SAGEMAKER_FULL") == "1" else 1
 
 
@@ -30,7 +30,7 @@ def worker(work: Callable[[threading.Event], object]) -> Iterator[None]:
     begun, over = threading.Event(), threading.Event()
 
     def run() -> None:
-        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(ending._WORKER)
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(shutdown._WORKER)
         begun.set()
         work(over)
 
@@ -52,7 +52,7 @@ def run_for(seconds: float, over: threading.Event) -> None:
 
 def seconds_waited() -> float:
     start = time.monotonic()
-    ending.wait_for_workers(unknown=False)
+    shutdown.wait_for_workers(unknown=False)
     return time.monotonic() - start
 
 
@@ -65,7 +65,7 @@ def test_wait_ends_after_the_worker_has_finished() -> None:
         over.wait(10)
 
     with worker(work):
-        ending.wait_for_workers(unknown=False)
+        shutdown.wait_for_workers(unknown=False)
         assert finished.is_set()
 
 
@@ -75,7 +75,7 @@ def test_worker_that_sleeps_is_not_waited_for() -> None:
 
 
 def test_worker_that_never_ends_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "_LIMIT", 0.3)
+    monkeypatch.setattr(shutdown, "_LIMIT", 0.3)
     with worker(lambda over: run_for(10, over)):
         assert 0.3 <= seconds_waited() < 2
 
@@ -83,8 +83,8 @@ def test_worker_that_never_ends_is_not_waited_for_long(monkeypatch: pytest.Monke
 def test_without_workers_only_nameless_ones_are_waited_for() -> None:
     assert seconds_waited() < 0.1
     start = time.monotonic()
-    ending.wait_for_workers(unknown=True)
-    assert time.monotonic() - start >= ending._NAMELESS
+    shutdown.wait_for_workers(unknown=True)
+    assert time.monotonic() - start >= shutdown._NAMELESS
 
 
 @pytest.mark.parametrize(("how", "code"), [("return", 0), ("destroy", 0), ("raise", 1), ("exit", 3)])
@@ -122,7 +122,7 @@ def fake_smddp(monkeypatch: pytest.MonkeyPatch, destroy: Callable[[], object]) -
 def test_smddp_group_is_destroyed(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[bool] = []
     fake_smddp(monkeypatch, lambda: ended.append(True))
-    ending._end()
+    shutdown._end()
     assert ended == [True]
 
 
@@ -130,15 +130,15 @@ def test_smddp_group_is_left_after_an_exception(monkeypatch: pytest.MonkeyPatch)
     ended: list[bool] = []
     fake_smddp(monkeypatch, lambda: ended.append(True))
     monkeypatch.setattr(sys, "last_value", ValueError(), raising=False)
-    ending._end()
+    shutdown._end()
     assert not ended
 
 
 def test_smddp_group_that_cannot_be_destroyed_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "_LIMIT", 0.2)
+    monkeypatch.setattr(shutdown, "_LIMIT", 0.2)
     over = threading.Event()
     fake_smddp(monkeypatch, lambda: over.wait(10))
     start = time.monotonic()
-    ending._end()
+    shutdown._end()
     over.set()
     assert time.monotonic() - start < 2

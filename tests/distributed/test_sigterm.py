@@ -19,13 +19,14 @@ import pytest
 import torch
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
-from lightning_sagemaker import processes, termination
-from lightning_sagemaker.termination import Agreement
+from lightning_sagemaker import processes
+from lightning_sagemaker.distributed import sigterm
+from lightning_sagemaker.distributed.sigterm import StopAgreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-STOPPABLE = Path(__file__).parent / "programs" / "stoppable.py"
+STOPPABLE = Path(__file__).parents[1] / "programs" / "stoppable.py"
 FULL = os.environ.get("LIGHTNING_SAGEMAKER_FULL") == "1"
 PACKAGES = [name for name in ("lightning", "pytorch_lightning") if importlib.util.find_spec(name)]
 MODULES = [{"lightning": "lightning.pytorch"}.get(name, name) for name in PACKAGES]
@@ -190,11 +191,11 @@ def test_sigterm_while_testing_ends_the_job_at_once(start: Callable[..., Job], d
 
 
 class Ranks:
-    """Many ranks in one process, whose trainings do nothing but meet in a collective after each check point."""
+    """Many ranks in one process, whose trainings do nothing but meet in a collective after each step boundary."""
 
     def __init__(self, number: int, batches: int, collectives: set[int], seed: int) -> None:
         store = HashStore()
-        self.agreements = [Agreement(store, rank, number, f"rank {rank}") for rank in range(number)]
+        self.agreements = [StopAgreement(store, rank, number, f"rank {rank}") for rank in range(number)]
         self.batches = batches
         self.collectives = collectives
         self.random = random.Random(seed)  # noqa: S311 - no secret
@@ -234,10 +235,10 @@ class Ranks:
 
 
 @pytest.mark.parametrize("seed", range(200 if FULL else 12))
-def test_many_ranks_stop_at_the_same_check_point_however_the_signals_arrive(
+def test_many_ranks_stop_at_the_same_step_boundary_however_the_signals_arrive(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(termination, "_INTERVAL", 0.02)
+    monkeypatch.setattr(sigterm, "_INTERVAL", 0.02)
     chance = random.Random(seed)  # noqa: S311
     number = chance.choice([1, 2, 4, 7])
     # Not each batch has a collective: with accumulated gradients, ranks run ahead of each other.
@@ -251,26 +252,26 @@ def test_many_ranks_stop_at_the_same_check_point_however_the_signals_arrive(
     assert {agreement.origin for agreement in ranks.agreements} <= {f"rank {rank}" for rank, _ in signals}
 
 
-def test_training_without_sigterm_passes_all_check_points() -> None:
+def test_training_without_sigterm_passes_all_step_boundaries() -> None:
     ranks = Ranks(3, 50, {50}, 0)
     ranks.run()
     assert ranks.stopped == {0: "end", 1: "end", 2: "end"}
 
 
 def test_sigterm_after_the_last_batch_lets_the_training_end_and_the_next_one_not_begin() -> None:
-    alone = Agreement(HashStore(), 0, 1, "algo-1, rank 0")
+    alone = StopAgreement(HashStore(), 0, 1, "algo-1, rank 0")
     assert alone.stop_here() is None
     alone.request()
     alone._decided.wait(10)
     stop = alone.stop_here()
     alone._leave()
     assert stop is not None
-    assert stop.check_point == 2
+    assert stop.boundary == 2
 
 
 def test_rank_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(termination, "_PATIENCE", 0.5)
-    lone = Agreement(HashStore(), 0, 2, "algo-1, rank 0")
+    monkeypatch.setattr(sigterm, "_PATIENCE", 0.5)
+    lone = StopAgreement(HashStore(), 0, 2, "algo-1, rank 0")
     lone.request()
     while not lone._asked:
         time.sleep(0.01)
@@ -280,7 +281,7 @@ def test_rank_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_forked_process_is_none_of_the_ranks() -> None:
-    alone = Agreement(HashStore(), 0, 1, "algo-1, rank 0")
+    alone = StopAgreement(HashStore(), 0, 1, "algo-1, rank 0")
     pid = os.fork()
     if pid == 0:
         os._exit(17 if alone.request() else 0)

@@ -2,15 +2,15 @@
 
 Lightning's own handler runs a collective inside the signal handler (since 2.5.6), which deadlocks where one rank alone
 got the signal, and a broadcast before each batch; older versions let each rank stop at a step of its own. Here nothing
-of the kind runs in the training: each rank counts the *check points* that it passes, one per batch, and a thread beside
-the training does the rest over the process group's store:
+of the kind runs in the training: each rank counts the *step boundaries* that it passes, one per batch, and a thread
+beside the training does the rest over the process group's store:
 
 1. A rank that got SIGTERM says so.
-2. Each rank tells how many check points it has passed; from then on it waits at its next one for the decision.
-3. Rank 0 takes the largest number plus one: the first check point that no rank has passed.
+2. Each rank tells how many step boundaries it has passed; from then on it waits at its next one for the decision.
+3. Rank 0 takes the largest number plus one: the first step boundary that no rank has passed.
 
-Nobody who waits at a check point is waited for in a collective by a rank that has not reached that check point, since
-all ranks pass check points and collectives in the same order. So the waits are short, and cannot form a circle.
+Nobody who waits at a step boundary is waited for in a collective by a rank that has not reached that boundary, since
+all ranks pass step boundaries and collectives in the same order. So the waits are short, and cannot form a circle.
 """
 
 from __future__ import annotations
@@ -28,11 +28,9 @@ from weakref import WeakKeyDictionary
 import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
-from lightning_sagemaker import watchers
-from lightning_sagemaker.checkpoint import checkpoint_folder
-from lightning_sagemaker.ending import at_exit
-from lightning_sagemaker.messages import log, speak
-from lightning_sagemaker.store import (
+from lightning_sagemaker.distributed import background
+from lightning_sagemaker.distributed.shutdown import at_exit
+from lightning_sagemaker.distributed.store import (
     PrefixStore,
     Store,
     end_of_group,
@@ -42,16 +40,18 @@ from lightning_sagemaker.store import (
     write,
     write_first,
 )
+from lightning_sagemaker.messages import log, speak
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 EXIT_CODE = 128 + 15  # what a shell calls the end by SIGTERM; 0 would be a success to SageMaker
 _INTERVAL = 1.0  # seconds between two looks at the store: one look of 1,000 ranks each is nothing to it
 _PATIENCE = 60.0  # seconds that a rank may take to answer
 _GOODBYE = 2.0  # seconds that rank 0 waits for the others at its end
 
-_made: WeakKeyDictionary[object, Agreement] = WeakKeyDictionary()  # by process group, and one of this process alone
+_made: WeakKeyDictionary[object, StopAgreement] = WeakKeyDictionary()  # by process group, and one of this process alone
 _numbers = itertools.count()  # all ranks make their agreements in the same order, as they make groups
 
 
@@ -60,21 +60,22 @@ class Stop:
     """What all ranks agreed on.
 
     Attributes:
-        check_point: Number of the check point at which all stop, from 1.
+        boundary: Number of the step boundary at which all stop, from 1.
         folder: Where the checkpoint will be, the same on all hosts; ``None`` where rank 0 has no such folder.
     """
 
-    check_point: int
+    boundary: int
     folder: str | None
 
 
-def agreement(rank: int, world_size: int, where: str) -> Agreement | None:
+def agreement(rank: int, world_size: int, where: str, folder: Callable[[], Path | None]) -> StopAgreement | None:
     """The agreement between the ranks of the default process group, the same one in each call.
 
     Args:
         rank: Rank of this process.
         world_size: Number of processes; a single one agrees with itself.
         where: Host and rank in words.
+        folder: Tells where checkpoints will be; called on rank 0 alone.
 
     Returns:
         ``None`` where the group's store is no TCP server.
@@ -82,19 +83,20 @@ def agreement(rank: int, world_size: int, where: str) -> Agreement | None:
     Raises:
         ValueError: There are several processes and no process group.
     """
-    group = dist.group.WORLD if world_size > 1 else Agreement
+    group = dist.group.WORLD if world_size > 1 else StopAgreement
     if group not in _made:
         try:
             store = own_connection(timedelta(seconds=_PATIENCE)) if world_size > 1 else HashStore()
         except RuntimeError as error:  # no second connection: the training needs none
-            watchers.say_lost(_lost(where), error)
+            background.say_lost(_lost(where), error)
             # Alone with itself, and not without an agreement: then Lightning would broadcast before each batch, and the
             # others would not.
             store = HashStore()
         if store is None:
             return None
         has_ended = end_of_group() if world_size > 1 else _never
-        _made[group] = Agreement(PrefixStore(f"sigterm/{next(_numbers)}", store), rank, world_size, where, has_ended)
+        store = PrefixStore(f"sigterm/{next(_numbers)}", store)
+        _made[group] = StopAgreement(store, rank, world_size, where, folder=folder, has_ended=has_ended)
     return _made[group]
 
 
@@ -102,7 +104,7 @@ def _never() -> bool:
     return False
 
 
-class Agreement:
+class StopAgreement:
     """One rank's part in the agreement.
 
     Args:
@@ -110,17 +112,26 @@ class Agreement:
         rank: Rank of this process.
         world_size: Number of processes.
         where: Host and rank in words.
+        folder: Tells where checkpoints will be; called on rank 0 alone.
         has_ended: Whether the group of these ranks has ended, and perhaps the store with it: nothing is asked then.
     """
 
     def __init__(
-        self, store: Store, rank: int, world_size: int, where: str, has_ended: Callable[[], bool] = _never
+        self,
+        store: Store,
+        rank: int,
+        world_size: int,
+        where: str,
+        *,
+        folder: Callable[[], Path | None] = lambda: None,
+        has_ended: Callable[[], bool] = _never,
     ) -> None:
         self.origin = ""  # where SIGTERM arrived first; empty while no rank has got it
         self._store = store
         self._rank = rank
         self._world_size = world_size
         self._where = where
+        self._folder = folder
         self._has_ended = has_ended
         self._passed = 0
         self._asked = False
@@ -131,7 +142,7 @@ class Agreement:
         self._signals: SimpleQueue[bool] = SimpleQueue()
         self._leaving = False
         self._pid = os.getpid()
-        self._thread = watchers.start("sigterm", self._watch, _lost(where), self._decided.set)
+        self._thread = background.start("sigterm", self._watch, _lost(where), self._decided.set)
         at_exit(self._leave)
 
     def request(self) -> bool:
@@ -147,10 +158,10 @@ class Agreement:
         return heard
 
     def stop_here(self) -> Stop | None:
-        """Pass a check point; all ranks call this as often and in the same order.
+        """Pass a step boundary; all ranks call this as often and in the same order.
 
         Returns:
-            What was agreed, where all ranks stop at this check point or could have stopped at an earlier one.
+            What was agreed, where all ranks stop at this step boundary or could have stopped at an earlier one.
 
         Raises:
             TimeoutError: SIGTERM arrived somewhere, but a rank does not answer.
@@ -166,10 +177,10 @@ class Agreement:
                 f" {self._error or 'no answer'}. No checkpoint was written. HINT: look for a rank that was killed or"
                 " hangs."
             )
-        return self._stop if self._passed >= self._stop.check_point else None
+        return self._stop if self._passed >= self._stop.boundary else None
 
     def _watch(self) -> None:
-        """Do everything that is not done at a check point; runs in the thread."""
+        """Do everything that is not done at a step boundary; runs in the thread."""
         try:
             if self._wait_for_origin():
                 self._asked = True
@@ -211,9 +222,18 @@ class Agreement:
 
     def _decide(self) -> Stop:
         passed = (self._wait_for(f"rank {rank}", f"passed/{rank}", int)[0] for rank in range(self._world_size))
-        stop = Stop(max(passed) + 1, _folder())
-        write(self._store, "stop", stop.check_point, stop.folder or "")
+        stop = Stop(max(passed) + 1, self._checkpoint_folder())
+        write(self._store, "stop", stop.boundary, stop.folder or "")
         return stop
+
+    def _checkpoint_folder(self) -> str | None:
+        """Where the checkpoint will be; with a line where that cannot be read, which is no reason not to stop."""
+        try:
+            folder = self._folder()
+        except Exception as error:  # noqa: BLE001 - whatever stands in that file
+            log.warning("The job's checkpoint folder is not known, and SIGTERM leaves no checkpoint: %s", error)
+            folder = None
+        return None if folder is None else str(folder)
 
     def _hear(self) -> Stop:
         number, folder = self._wait_for("rank 0", "stop", int, str)
@@ -245,13 +265,3 @@ class Agreement:
 
 def _lost(where: str) -> str:
     return f"SIGTERM on {where} would end the job without a checkpoint: no thread waits for it any more."
-
-
-def _folder() -> str | None:
-    """Where the checkpoint will be; with a line where that cannot be read, which is no reason not to stop."""
-    try:
-        folder = checkpoint_folder()
-    except Exception as error:  # noqa: BLE001 - whatever stands in that file
-        log.warning("The job's checkpoint folder is not known, and SIGTERM leaves no checkpoint: %s", error)
-        folder = None
-    return None if folder is None else str(folder)

@@ -18,7 +18,7 @@ class Answer(Enum):
     SILENT = "no answer at all: packets are dropped on the way, or the host is not there"
 
 
-def ask(host: str, port: int, patience: float = PATIENCE) -> Answer:
+def try_to_connect(host: str, port: int, patience: float = PATIENCE) -> Answer:
     """Try to connect once.
 
     Args:

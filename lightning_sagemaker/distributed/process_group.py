@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from torch.distributed.distributed_c10d import default_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 
-from lightning_sagemaker import heartbeat
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.ending import end_at_exit
+from lightning_sagemaker.distributed import heartbeat
+from lightning_sagemaker.distributed.interface import set_gloo_interface
+from lightning_sagemaker.distributed.rendezvous import join, limit_of, open_store
+from lightning_sagemaker.distributed.shutdown import end_at_exit
+from lightning_sagemaker.distributed.store import PrefixStore, prefixed
 from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank
-from lightning_sagemaker.reachability.interface import set_gloo_interface
-from lightning_sagemaker.reachability.meeting import limit_of, meet, open_store
-from lightning_sagemaker.store import PrefixStore, prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
+    from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
-    from lightning_sagemaker.store import Store
 
 _groups = itertools.count()  # all ranks make their groups in the same order
 
@@ -82,6 +82,6 @@ def _store(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, ba
         store = open_store(job, rank, world_size, timeout=timeout, limit=limit, speaks=job.local_rank == 0)
     store.set_timeout(timeout)
     if limit:
-        meet(job, store, rank=rank, world_size=world_size, timeout=timeout, limit=limit, backend=backend)
+        join(job, store, rank=rank, world_size=world_size, timeout=timeout, limit=limit, backend=backend)
     # torch calls each default group "0": what the ranks of an earlier one have told would be read again.
     return PrefixStore(f"group/{number}", prefixed(store)) if is_again else store

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.reachability.beacon import Beacon, listen
-from lightning_sagemaker.reachability.probe import PATIENCE, Answer, ask
-from lightning_sagemaker.wire_format import encode
+from lightning_sagemaker.distributed.connection import PATIENCE, Answer, try_to_connect
+from lightning_sagemaker.distributed.peer_notifier import PeerNotifier, notification
+from lightning_sagemaker.distributed.wire_format import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,57 +22,57 @@ LOCAL = "127.0.0.1"
 
 
 @pytest.fixture
-def beacon(free_port: int) -> Iterator[Beacon]:
-    beacon = Beacon(LOCAL, free_port)
-    yield beacon
-    beacon.close()
+def notifier(free_port: int) -> Iterator[PeerNotifier]:
+    notifier = PeerNotifier(LOCAL, free_port)
+    yield notifier
+    notifier.close()
 
 
-def test_who_connects_hears_the_newest_text_and_that_the_host_goes_on(beacon: Beacon, free_port: int) -> None:
-    beacon.say("first")
-    assert listen(LOCAL, free_port) == ("first", False)
-    beacon.say("second")
-    assert listen(LOCAL, free_port) == ("second", False)
+def test_who_connects_hears_the_newest_text_and_that_the_host_goes_on(notifier: PeerNotifier, free_port: int) -> None:
+    notifier.notify("first")
+    assert notification(LOCAL, free_port) == ("first", False)
+    notifier.notify("second")
+    assert notification(LOCAL, free_port) == ("second", False)
 
 
 def test_a_host_that_ends_is_heard_to_the_end_by_who_listens_and_not_by_who_only_connects(
-    beacon: Beacon, free_port: int
+    notifier: PeerNotifier, free_port: int
 ) -> None:
     heard: list[tuple[str, bool]] = []
 
     def hear() -> None:
         while not heard or not heard[-1][1]:
-            assert ask(LOCAL, free_port) is Answer.OPEN
-            heard.append(listen(LOCAL, free_port))
+            assert try_to_connect(LOCAL, free_port) is Answer.OPEN
+            heard.append(notification(LOCAL, free_port))
             time.sleep(0.05)
 
-    beacon.say("no answer so far")
+    notifier.notify("no answer so far")
     listener = threading.Thread(target=hear)
     listener.start()
     time.sleep(0.2)
-    beacon.say_last("no answer at all")
-    beacon.close()
+    notifier.notify_last("no answer at all")
+    notifier.close()
     listener.join()
     assert heard[0] == ("no answer so far", False)
     assert heard[-1] == ("no answer at all", True)
 
 
-def test_who_has_nothing_to_say_does_not_listen(beacon: Beacon, free_port: int) -> None:
-    beacon.say_last("the end")
-    assert listen(LOCAL, free_port) == ("", False)
+def test_who_has_nothing_to_say_does_not_listen(notifier: PeerNotifier, free_port: int) -> None:
+    notifier.notify_last("the end")
+    assert notification(LOCAL, free_port) == ("", False)
 
 
 def test_a_port_that_is_taken_keeps_the_host_mute_and_harms_nobody(open_port: int) -> None:
-    beacon = Beacon(LOCAL, open_port)
-    beacon.say("no answer")
-    beacon.say_last("the end")
-    beacon.close()
+    notifier = PeerNotifier(LOCAL, open_port)
+    notifier.notify("no answer")
+    notifier.notify_last("the end")
+    notifier.close()
 
 
-def test_a_closed_beacon_frees_the_port(beacon: Beacon, free_port: int) -> None:
-    beacon.say("no answer")
-    beacon.close()
-    assert ask(LOCAL, free_port) is Answer.REFUSED
+def test_a_closed_notifier_frees_the_port(notifier: PeerNotifier, free_port: int) -> None:
+    notifier.notify("no answer")
+    notifier.close()
+    assert try_to_connect(LOCAL, free_port) is Answer.REFUSED
 
 
 def tls_hello() -> bytes:
@@ -91,34 +91,36 @@ def strangers() -> list[bytes]:
     return said + [chance.randbytes(chance.randrange(1, 5000)) for _ in range(100)]
 
 
-def test_strangers_who_connect_keep_nobody_waiting_and_are_not_rank_zero(beacon: Beacon, free_port: int) -> None:
-    beacon.say("no answer so far")
+def test_strangers_who_connect_keep_nobody_waiting_and_are_not_rank_zero(
+    notifier: PeerNotifier, free_port: int
+) -> None:
+    notifier.notify("no answer so far")
     silent = [socket.create_connection((LOCAL, free_port)) for _ in range(30)]
     start = time.monotonic()
-    assert listen(LOCAL, free_port) == ("no answer so far", False)
+    assert notification(LOCAL, free_port) == ("no answer so far", False)
     assert time.monotonic() - start < PATIENCE  # not after thirty times as long
     for connection in silent:
         connection.close()
-    last = threading.Thread(target=beacon.say_last, args=("no answer at all",))
+    last = threading.Thread(target=notifier.notify_last, args=("no answer at all",))
     last.start()
     for said in strangers():
         with socket.create_connection((LOCAL, free_port)) as connection:
             connection.sendall(said)
     assert last.is_alive()  # it still waits for rank 0
-    assert listen(LOCAL, free_port) == ("no answer at all", True)
+    assert notification(LOCAL, free_port) == ("no answer at all", True)
     last.join(20)
-    assert beacon._heard.is_set()
+    assert notifier._heard.is_set()
 
 
 def test_more_connections_than_can_be_served_are_closed_and_later_ones_are_served(
-    beacon: Beacon, free_port: int
+    notifier: PeerNotifier, free_port: int
 ) -> None:
-    beacon.say("no answer")
+    notifier.notify("no answer")
     before = threading.active_count()
     crowd = [socket.create_connection((LOCAL, free_port)) for _ in range(200)]
     assert threading.active_count() - before <= 64
     time.sleep(PATIENCE + 0.5)
-    assert listen(LOCAL, free_port) == ("no answer", False)
+    assert notification(LOCAL, free_port) == ("no answer", False)
     for connection in crowd:
         connection.close()
 
@@ -159,7 +161,7 @@ def test_a_peer_that_drips_is_listened_to_no_longer_than_one_that_is_silent(
     ports = [serve(drip), serve(lambda connection: connection.recv(1))]
     start = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(lambda port: listen(LOCAL, port), ports)) == [("", False)] * 2
+        assert list(pool.map(lambda port: notification(LOCAL, port), ports)) == [("", False)] * 2
     assert time.monotonic() - start < 3 * PATIENCE  # dripping alone takes many times as long
 
 
@@ -168,12 +170,12 @@ def test_only_the_host_that_was_asked_can_say_that_it_ends(
 ) -> None:
     said = iter([*strangers(), encode("algo-9", True, "the end").encode(), encode(LOCAL, True, "really").encode()])
     port = serve(lambda connection: connection.sendall(next(said)))
-    heard = [listen(LOCAL, port) for _ in range(len(strangers()) + 2)]
+    heard = [notification(LOCAL, port) for _ in range(len(strangers()) + 2)]
     assert set(heard[:-1]) == {("", False)}
     assert heard[-1] == ("really", True)
 
 
 def test_an_address_that_none_can_be_is_no_error() -> None:
     for port in (-1, 70_000, 10**30):
-        ask(LOCAL, port)
-    assert [ask(name, 22) for name in ("a" * 300, "a\0b", "\udcff.invalid")] == [Answer.UNKNOWN_NAME] * 3
+        try_to_connect(LOCAL, port)
+    assert [try_to_connect(name, 22) for name in ("a" * 300, "a\0b", "\udcff.invalid")] == [Answer.UNKNOWN_NAME] * 3

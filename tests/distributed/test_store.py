@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from torch.distributed import FileStore, HashStore, PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from lightning_sagemaker.store import look, wait_to_read, write
+from lightning_sagemaker.distributed.store import look, wait_to_read, write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lightning_sagemaker.store import Store
+    from lightning_sagemaker.distributed.store import Store
 
 
 @pytest.fixture(params=["tcp", "tcp, prefixed", "hash", "file"])

@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.reachability.probe import is_loopback
+from lightning_sagemaker.distributed.connection import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -15,11 +15,12 @@ import pytest
 import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
-from lightning_sagemaker import heartbeat, termination, wire_format
-from lightning_sagemaker.heartbeat import Heartbeat
-from lightning_sagemaker.peers import Hosts, Siblings
-from lightning_sagemaker.store import PrefixStore, TCPStore, own_connection, read, write_first
-from lightning_sagemaker.termination import Agreement
+from lightning_sagemaker.checkpoint import checkpoint_folder
+from lightning_sagemaker.distributed import heartbeat, sigterm, wire_format
+from lightning_sagemaker.distributed.heartbeat import Heartbeat
+from lightning_sagemaker.distributed.peers import Hosts, Siblings
+from lightning_sagemaker.distributed.sigterm import StopAgreement
+from lightning_sagemaker.distributed.store import PrefixStore, TCPStore, own_connection, read, write_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,17 +97,17 @@ def start(make_job: MakeJob, store: TCPStore, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def neighbour(make_job: MakeJob, store: TCPStore) -> Hosts:
+def next_host(make_job: MakeJob, store: TCPStore) -> Hosts:
     """The other host, which looks when the test says so."""
     return Hosts(make_job(current_host="algo-1", node_rank=1), connect(store))
 
 
-def beats(neighbour: Hosts, times: int = 3) -> None:
+def beats(next_host: Hosts, times: int = 3) -> None:
     """Wait until the first host has been heard this often."""
     heard = 0
     for turn in range(10_000):
-        neighbour.exchange(float(turn), "at step 1")
-        heard += neighbour.heard == turn
+        next_host.exchange(float(turn), "at step 1")
+        heard += next_host.heard == turn
         if heard == times:
             return
         time.sleep(0.02)
@@ -116,7 +117,7 @@ def beats(neighbour: Hosts, times: int = 3) -> None:
 @pytest.mark.parametrize("error", [ValueError("no step yet"), SystemExit(3)], ids=["exception", "exit"])
 def test_a_step_that_raises_is_said_once_and_no_host_is_taken_for_silent(
     start: Callable[[], Heartbeat],
-    neighbour: Hosts,
+    next_host: Hosts,
     ended: list[int],
     caplog: pytest.LogCaptureFixture,
     error: BaseException,
@@ -130,16 +131,16 @@ def test_a_step_that_raises_is_said_once_and_no_host_is_taken_for_silent(
     heartbeat.tell_step(step)
     start()
     until(lambda: bool(caplog.records) and bool(asked), "a line")
-    beats(neighbour, 8)
+    beats(next_host, 8)
     assert ended == []
     assert len(caplog.records) == 1
     assert f"{type(error).__name__}: {error}" in caplog.text
-    assert neighbour.next_step == "the step is not known"
+    assert next_host.next_step == "the step is not known"
     assert (len(asked) > 1) == isinstance(error, Exception)  # the thread goes on where it can
 
 
 def test_a_step_that_hangs_keeps_no_host_from_counting(
-    start: Callable[[], Heartbeat], neighbour: Hosts, ended: list[int]
+    start: Callable[[], Heartbeat], next_host: Hosts, ended: list[int]
 ) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
@@ -152,7 +153,7 @@ def test_a_step_that_hangs_keeps_no_host_from_counting(
     start()
     try:
         assert asked.wait(60)
-        beats(neighbour, 8)
+        beats(next_host, 8)
     finally:
         go_on.set()
     assert ended == []
@@ -160,7 +161,7 @@ def test_a_step_that_hangs_keeps_no_host_from_counting(
 
 def test_a_thread_that_fails_says_so_in_one_line_and_goodbye(
     start: Callable[[], Heartbeat],
-    neighbour: Hosts,
+    next_host: Hosts,
     ended: list[int],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -169,24 +170,24 @@ def test_a_thread_that_fails_says_so_in_one_line_and_goodbye(
         raise KeyError("a fault of ours")
 
     start()
-    beats(neighbour)
+    beats(next_host)
     monkeypatch.setattr(Hosts, "exchange", exchange)
-    until(lambda: read(neighbour._store, "left/0") is not None, "goodbye")
+    until(lambda: read(next_host._store, "left/0") is not None, "goodbye")
     time.sleep(3)  # longer than the limit
     assert [record.getMessage() for record in caplog.records] == [f"{LINE}KeyError: 'a fault of ours'"]
     assert ended == []
 
 
 def test_a_lost_connection_to_a_store_that_is_there_is_no_silence(
-    start: Callable[[], Heartbeat], neighbour: Hosts, ended: list[int], caplog: pytest.LogCaptureFixture
+    start: Callable[[], Heartbeat], next_host: Hosts, ended: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     beat = start()
-    beats(neighbour)
+    beats(next_host)
     assert beat._hosts is not None
     beat._hosts._store.set("text", "no number")
     with pytest.raises(RuntimeError):  # torch's server closes the connection
         beat._hosts._store.add("text", 1)
-    until(lambda: read(neighbour._store, "left/0") is not None, "goodbye")
+    until(lambda: read(next_host._store, "left/0") is not None, "goodbye")
     assert ended == []
     assert not caplog.records
 
@@ -205,20 +206,20 @@ def test_another_connection_is_made_only_to_a_store_that_is_there(free_port: int
 
 def test_whatever_stands_at_the_store_no_host_is_ended_and_the_others_are_still_heard(
     start: Callable[[], Heartbeat],
-    neighbour: Hosts,
+    next_host: Hosts,
     store: TCPStore,
     ended: list[int],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     start()
-    beats(neighbour)
+    beats(next_host)
     for value in STRANGE:
         for key in ("ended", "left/0", "left/1", "beat/0", "beat/1", "process/0", "process/1"):
             store.set(key, value)  # type: ignore[arg-type] # bytes are taken
-        neighbour.exchange(0.0, "at step 1")
-        assert (neighbour.ended, neighbour.next_left) == ("", False)
-    beats(neighbour)
-    assert neighbour.next_name == "algo-2"
+        next_host.exchange(0.0, "at step 1")
+        assert (next_host.ended, next_host.next_left) == ("", False)
+    beats(next_host)
+    assert next_host.next_name == "algo-2"
     assert ended == []
     assert not caplog.records
 
@@ -235,9 +236,9 @@ def test_what_no_process_tells_of_itself_makes_no_process_known() -> None:
 def test_whatever_stands_at_the_store_only_sigterm_stops_the_training(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(termination, "_INTERVAL", 0.001)
+    monkeypatch.setattr(sigterm, "_INTERVAL", 0.001)
     store = HashStore()
-    ranks = [Agreement(store, rank, 2, f"algo-{rank + 1}, rank {rank}") for rank in range(2)]
+    ranks = [StopAgreement(store, rank, 2, f"algo-{rank + 1}, rank {rank}") for rank in range(2)]
     try:
         for value in STRANGE:
             for key in ("origin", "passed/1", "stop"):
@@ -247,7 +248,7 @@ def test_whatever_stands_at_the_store_only_sigterm_stops_the_training(
         assert ranks[1].request()
         until(lambda: all(rank._decided.is_set() for rank in ranks), "agreement")
         assert [rank.origin for rank in ranks] == ["algo-2, rank 1"] * 2
-        assert {rank.stop_here() for rank in ranks} == {termination.Stop(2, None)}
+        assert {rank.stop_here() for rank in ranks} == {sigterm.Stop(2, None)}
     finally:
         for rank in reversed(ranks):
             rank._leave()
@@ -265,10 +266,10 @@ def test_a_malformed_checkpoint_configuration_does_not_keep_sigterm_from_stoppin
     (config / "checkpointconfig.json").write_text(content)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
     monkeypatch.setenv("TRAINING_JOB_NAME", "digits")
-    alone = Agreement(HashStore(), 0, 1, "algo-1, rank 0")
+    alone = StopAgreement(HashStore(), 0, 1, "algo-1, rank 0", folder=checkpoint_folder)
     alone.request()
     until(alone._decided.is_set, "agreement")
-    assert alone.stop_here() == termination.Stop(1, None)
+    assert alone.stop_here() == sigterm.Stop(1, None)
     alone._leave()
     assert "The job's checkpoint folder is not known, and SIGTERM leaves no checkpoint: " in caplog.text
 
@@ -279,8 +280,8 @@ def test_a_sigterm_thread_that_fails_lets_the_training_go_on(
     def fail(*_: object) -> None:
         raise KeyError("a fault of ours")
 
-    monkeypatch.setattr(termination, "read", fail)
-    alone = Agreement(HashStore(), 0, 1, "algo-1, rank 0")
+    monkeypatch.setattr(sigterm, "read", fail)
+    alone = StopAgreement(HashStore(), 0, 1, "algo-1, rank 0")
     alone._thread.join(60)
     assert alone.stop_here() is None
     assert not alone.request()  # then SIGTERM does what it does to any process
@@ -296,7 +297,7 @@ def test_where_no_thread_is_left_the_training_goes_on(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     start().stop()
-    alone = Agreement(HashStore(), 0, 1, "algo-1, rank 0")
+    alone = StopAgreement(HashStore(), 0, 1, "algo-1, rank 0")
     assert alone.stop_here() is None
     assert not alone.request()
     alone._leave()
@@ -313,15 +314,15 @@ def test_where_no_second_connection_is_made_the_training_goes_on(
     server = TCPStore("127.0.0.1", free_port, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=20))
     dist.init_process_group("gloo", store=connect(server), rank=0, world_size=1)
     monkeypatch.setattr(heartbeat, "own_connection", refuse)
-    monkeypatch.setattr(termination, "own_connection", refuse)
+    monkeypatch.setattr(sigterm, "own_connection", refuse)
     try:
         heartbeat.start(make_job(node_rank=0), 0, 2)
-        alone = termination.agreement(0, 2, "algo-1, rank 0")
+        alone = sigterm.agreement(0, 2, "algo-1, rank 0", lambda: None)
         assert alone is not None
         assert alone.stop_here() is None
         alone._leave()
     finally:
-        termination._made.pop(dist.group.WORLD, None)
+        sigterm._made.pop(dist.group.WORLD, None)
         dist.destroy_process_group()
     assert caplog.text.count("The training goes on. Cause: RuntimeError: Too many open files") == 2
 

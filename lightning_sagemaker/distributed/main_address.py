@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.distributed.connection import Answer, is_loopback, try_to_connect
+from lightning_sagemaker.distributed.lines import EVERY, FIRST_LINE, VARIABLE, blocked
+from lightning_sagemaker.distributed.peer_notifier import PeerNotifier
 from lightning_sagemaker.job.values import some
 from lightning_sagemaker.messages import log
-from lightning_sagemaker.reachability.beacon import Beacon
-from lightning_sagemaker.reachability.lines import EVERY, FIRST_LINE, VARIABLE, blocked
-from lightning_sagemaker.reachability.probe import Answer, ask, is_loopback
 
 if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
@@ -18,7 +18,7 @@ _OTHER_PORT = 22  # any port will do: a host that is up refuses what it does not
 _PAUSE = 0.05, 1.0  # seconds between attempts where the host answers at once: the first, the longest
 
 
-def await_main_address(job: SageMakerJob, limit: float, timeout: float, *, speaks: bool) -> None:
+def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float, *, speaks: bool) -> None:
     """Wait until something listens at the main address.
 
     Args:
@@ -31,26 +31,26 @@ def await_main_address(job: SageMakerJob, limit: float, timeout: float, *, speak
         ConnectionError: The address is blocked.
         TimeoutError: The process group's time is over.
     """
-    beacon = Beacon(job.current_host, job.main_port) if speaks else None
+    notifier = PeerNotifier(job.current_host, job.main_port) if speaks else None
     try:
-        _wait(job, limit, timeout, beacon)
+        _wait(job, limit, timeout, notifier)
     except ConnectionError as error:
-        if beacon is not None:
-            beacon.say_last(str(error))
+        if notifier is not None:
+            notifier.notify_last(str(error))
         raise
     finally:
-        if beacon is not None:
-            beacon.close()
+        if notifier is not None:
+            notifier.close()
 
 
-def _wait(job: SageMakerJob, limit: float, timeout: float, beacon: Beacon | None) -> None:
+def _wait(job: SageMakerJob, limit: float, timeout: float, notifier: PeerNotifier | None) -> None:
     address, port = job.main_address, job.main_port
     start = last_line = time.monotonic()
     silent_since: float | None = None
     pause, alarmed = _PAUSE[0], False
     while True:
         asked = time.monotonic()
-        answer = ask(address, port)
+        answer = try_to_connect(address, port)
         if answer is Answer.OPEN:
             return
         now = time.monotonic()
@@ -65,11 +65,11 @@ def _wait(job: SageMakerJob, limit: float, timeout: float, beacon: Beacon | None
                 f" where rank 0 should listen: {_state(job, answer)}. HINT: look at the log of that host; where hosts"
                 " start later than that, give the strategy a longer `timeout`."
             )
-        if beacon is not None and not alarmed and silence >= FIRST_LINE:
+        if notifier is not None and not alarmed and silence >= FIRST_LINE:
             alarmed, last_line, text = True, now, _silence(job, silence)
             log.warning("%s The job ends after %.0f s of this (%s).", text, limit, VARIABLE)
-            beacon.say(text)
-        elif beacon is not None and now - last_line >= (FIRST_LINE if unknown and last_line == start else EVERY):
+            notifier.notify(text)
+        elif notifier is not None and now - last_line >= (FIRST_LINE if unknown and last_line == start else EVERY):
             last_line = now
             waits = "%s waits for %s:%d (rank 0), %.0f s so far: %s."
             log.warning(waits, job.current_host, address, port, now - start, _state(job, answer))
@@ -78,7 +78,7 @@ def _wait(job: SageMakerJob, limit: float, timeout: float, beacon: Beacon | None
 
 
 def _silence(job: SageMakerJob, seconds: float) -> str:
-    other = ask(job.main_address, _OTHER_PORT)
+    other = try_to_connect(job.main_address, _OTHER_PORT)
     tried = (
         f"its port {_OTHER_PORT} does not answer either"
         if other is Answer.SILENT

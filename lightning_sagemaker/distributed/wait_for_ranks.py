@@ -6,25 +6,27 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
+from lightning_sagemaker.distributed.connection import PATIENCE, Answer, is_loopback, try_to_connect
+from lightning_sagemaker.distributed.lines import EVERY, FIRST_LINE, blocked
+from lightning_sagemaker.distributed.peer_notifier import notification
+from lightning_sagemaker.distributed.store import wait_to_read, write, write_first
 from lightning_sagemaker.job.values import some
 from lightning_sagemaker.messages import log
-from lightning_sagemaker.reachability.beacon import listen
-from lightning_sagemaker.reachability.lines import EVERY, FIRST_LINE, blocked
-from lightning_sagemaker.reachability.probe import PATIENCE, Answer, ask, is_loopback
-from lightning_sagemaker.store import wait_to_read, write, write_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
-    from lightning_sagemaker.store import Store
 
 _ASKED_AT_ONCE = 16  # hosts; lines name eight
 _ROUND = 4 * PATIENCE  # seconds that a question to all of them may take; names may be looked up for longer than that
 _Answered = TypeVar("_Answered")
 
 
-def call_the_roll(job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: float, speaks: bool) -> None:
+def wait_for_ranks(
+    job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: float, speaks: bool
+) -> None:
     """Report at the store, and wait for the others.
 
     Args:
@@ -90,7 +92,7 @@ class _Wait:
 
     def _look_at_the_missing(self) -> None:
         """Name hosts that do not answer, and repeat what those say that cannot reach this one."""
-        answers = self._of_each(ask, [host for host, came in self._absent().items() if not came])
+        answers = self._of_each(try_to_connect, [host for host, came in self._absent().items() if not came])
         asked = time.monotonic()
         silent = [host for host, answer in answers.items() if answer is Answer.SILENT]
         self._silent_since = {host: self._silent_since.get(host, self._looked) for host in silent}
@@ -101,7 +103,7 @@ class _Wait:
                 interface = self._job.network_interface
                 text = blocked(self._job.current_host, host, address, asked - since, tried=tried, interface=interface)
                 self._say_once(host, text)
-        said = self._of_each(listen, [host for host, answer in answers.items() if answer is Answer.OPEN])
+        said = self._of_each(notification, [host for host, answer in answers.items() if answer is Answer.OPEN])
         for host, (text, ends) in said.items():
             if ends:
                 raise ConnectionError(text)
@@ -115,7 +117,9 @@ class _Wait:
 
     def _missing(self) -> str:
         absent = self._absent()
-        answers = self._of_each(ask, [host for host, came in absent.items() if not came]) if self._asks else {}
+        answers = (
+            self._of_each(try_to_connect, [host for host, came in absent.items() if not came]) if self._asks else {}
+        )
         states = [
             f"{host} ({came} of {self._per_host} processes came{f'; {answers[host].value}' if host in answers else ''})"
             for host, came in absent.items()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.reachability.neighbours import check_neighbours
-from lightning_sagemaker.store import TCPStore, write
-from lightning_sagemaker.wire_format import encode
+from lightning_sagemaker.distributed.peer_connections import check_peer_connections
+from lightning_sagemaker.distributed.store import TCPStore, write
+from lightning_sagemaker.distributed.wire_format import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ def connect(store: TCPStore) -> TCPStore:
 
 
 def check(job: SageMakerJob, store: TCPStore, *, first: bool = True) -> None:
-    check_neighbours(job, store, "127.0.0.1", limit=7, first_of_host=first)
+    check_peer_connections(job, store, "127.0.0.1", limit=7, first_of_host=first)
 
 
 def test_hosts_that_reach_each_other_let_all_their_processes_go_on(make_job: MakeJob, store: TCPStore) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.store import TCPStore
+from lightning_sagemaker.distributed.store import TCPStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.reachability.meeting import limit_of, open_store
+from lightning_sagemaker.distributed.rendezvous import limit_of, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

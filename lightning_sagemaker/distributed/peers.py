@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.store import look, read, write
-from lightning_sagemaker.wire_format import decode
+from lightning_sagemaker.distributed.store import look, read, write
+from lightning_sagemaker.distributed.wire_format import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
-    from lightning_sagemaker.store import Store
 
 
 @dataclass(frozen=True)
