@@ -12,7 +12,6 @@ import functools
 import os
 import socket
 import sys
-import threading
 import time
 import traceback
 from contextlib import suppress
@@ -20,8 +19,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.changes import is_on
+from lightning_sagemaker.distributed.background import run_with_limit
 from lightning_sagemaker.job import SageMakerJob, base_dir, host_name
 from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.temporary_files import complete_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,15 +49,11 @@ def report(text: str) -> bool:
     if not is_on("failure_file"):
         return False
     path = base_dir(os.environ) / "output" / "failure"
-    draft = path.with_name(f".failure-{os.getpid()}-{threading.get_ident()}")
     try:
-        draft.write_text(_public(text), encoding="utf-8", errors="replace")
-        os.link(draft, path)  # atomic, and fails where the file exists
+        with complete_file(path, replaces=False) as file:
+            file.write(_public(text).encode(errors="replace"))
     except OSError:
         return False  # not first, or no folder: the error itself goes its own way
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
     return True
 
 
@@ -181,22 +178,15 @@ def _public(text: str, limit: int = LIMIT) -> str:
 
 
 def _first_of_the_world(text: str, wait: float) -> str:
-    """What the first rank to fail said, perhaps this one; empty where nobody can be asked."""
-    answer: list[str] = []
-    asking = threading.Thread(target=_ask, args=(text, wait, answer), daemon=True)
-    asking.start()
-    asking.join(_PATIENCE)
-    return answer[0] if answer else ""
-
-
-def _ask(text: str, wait: float, answer: list[str]) -> None:
+    """What the first rank to fail said, perhaps this one; empty where the store is gone with its host."""
     dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available() or not dist.is_initialized():
-        return
+        return ""
     from lightning_sagemaker.distributed.store import own_connection, write_first  # noqa: PLC0415 - imports torch
 
-    time.sleep(wait)
-    with suppress(Exception):  # the store is gone with its host
+    def ask() -> str:
+        time.sleep(wait)
         store = own_connection(timedelta(seconds=_PATIENCE))
-        if store is not None:
-            answer.append(write_first(store, "failure", text))
+        return "" if store is None else write_first(store, "failure", text)
+
+    return run_with_limit(ask, _PATIENCE) or ""

@@ -89,7 +89,7 @@ def start(job: SageMakerJob, rank: int, world_size: int) -> None:
         hosts = Hosts(job, store, partial(_connect_anew, prefix)) if counts else None
         _current = Heartbeat(job, Siblings(store, others), hosts, limit)
     except RuntimeError as error:  # no second connection: the training needs none
-        background.say_lost(_lost(job), error)
+        background.warn_lost(_lost(job), error)
         return
     failure_file.on_lost_connection(_current.explain_lost_connection)
     at_exit(_current.stop)
@@ -237,9 +237,7 @@ class Heartbeat:
             failure_file.report_to_all(f"RuntimeError: {text}\n[seen on {failure_file.whereabouts()}]")
             log.error("RuntimeError: %s The job is ended.", text)
         if self._hosts is not None and not self._hosts.ended:
-            telling = threading.Thread(target=self._hosts.end, args=(text,), daemon=True)
-            telling.start()
-            telling.join(_GOODBYE)
+            background.run_with_limit(partial(self._hosts.end, text), _GOODBYE)
         # No exception reaches a main thread that waits in a collective. Launchers wait for a stopped process,
         # and mpirun for a host that is cut off; Lightning's would leave its processes behind.
         for sibling in tuple(self._siblings.known.values()):

@@ -5,17 +5,23 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.distributed.connection import Answer, is_loopback, try_to_connect
-from lightning_sagemaker.distributed.lines import EVERY, FIRST_LINE, VARIABLE, blocked
+from lightning_sagemaker.distributed.connection import (
+    FIRST_LINE,
+    Answer,
+    blocked,
+    is_loopback,
+    try_to_connect,
+    warn_blocked,
+)
 from lightning_sagemaker.distributed.peer_notifier import PeerNotifier
+from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.job.values import some
-from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
 
 _OTHER_PORT = 22  # any port will do: a host that is up refuses what it does not serve
-_PAUSE = 0.05, 1.0  # seconds between attempts where the host answers at once: the first, the longest
+_BY_HAND = "HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
 
 
 def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float, *, speaks: bool) -> None:
@@ -32,8 +38,38 @@ def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float, *, sp
         TimeoutError: The process group's time is over.
     """
     notifier = PeerNotifier(job.current_host, job.main_port) if speaks else None
+    answer = Answer.REFUSED
+    silent_since: float | None = None
+    has_warned = False
+
+    def look() -> bool | None:
+        nonlocal answer, silent_since, has_warned
+        asked = time.monotonic()
+        answer = try_to_connect(job.main_address, job.main_port)
+        if answer is not Answer.SILENT:
+            silent_since = None
+            if answer is Answer.UNKNOWN_NAME:  # it may be wrong for good
+                wait.say_soon(FIRST_LINE)
+            return True if answer is Answer.OPEN else None
+        silent_since = asked if silent_since is None else silent_since
+        silence = time.monotonic() - silent_since
+        if silence >= limit:
+            raise ConnectionError(_silence(job, silence))
+        if notifier is not None and silence >= FIRST_LINE and not has_warned:
+            has_warned, text = True, _silence(job, silence)
+            warn_blocked(text, limit)
+            notifier.notify(text)
+        return None
+
+    wait = Wait(
+        job.current_host,
+        lambda: f"rank 0 to listen at {job.main_address}:{job.main_port}: {_state(job, answer)}",
+        limit=timeout,
+        hint="HINT: look at the log of that host; where hosts start later, give the strategy a longer `timeout`.",
+        speaks=speaks,
+    )
     try:
-        _wait(job, limit, timeout, notifier)
+        wait.until(look, pauses=(0.05, 1.0))
     except ConnectionError as error:
         if notifier is not None:
             notifier.notify_last(str(error))
@@ -41,40 +77,6 @@ def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float, *, sp
     finally:
         if notifier is not None:
             notifier.close()
-
-
-def _wait(job: SageMakerJob, limit: float, timeout: float, notifier: PeerNotifier | None) -> None:
-    address, port = job.main_address, job.main_port
-    start = last_line = time.monotonic()
-    silent_since: float | None = None
-    pause, alarmed = _PAUSE[0], False
-    while True:
-        asked = time.monotonic()
-        answer = try_to_connect(address, port)
-        if answer is Answer.OPEN:
-            return
-        now = time.monotonic()
-        silent_since = (asked if silent_since is None else silent_since) if answer is Answer.SILENT else None
-        silence = 0.0 if silent_since is None else now - silent_since
-        unknown = answer is Answer.UNKNOWN_NAME  # a name may be wrong for good: said soon, once
-        if silence >= limit:
-            raise ConnectionError(_silence(job, silence))
-        if now - start >= timeout:
-            raise TimeoutError(
-                f"{job.current_host} waited {timeout:.0f} s, the process group's time limit, for {address}:{port},"
-                f" where rank 0 should listen: {_state(job, answer)}. HINT: look at the log of that host; where hosts"
-                " start later than that, give the strategy a longer `timeout`."
-            )
-        if notifier is not None and not alarmed and silence >= FIRST_LINE:
-            alarmed, last_line, text = True, now, _silence(job, silence)
-            log.warning("%s The job ends after %.0f s of this (%s).", text, limit, VARIABLE)
-            notifier.notify(text)
-        elif notifier is not None and now - last_line >= (FIRST_LINE if unknown and last_line == start else EVERY):
-            last_line = now
-            waits = "%s waits for %s:%d (rank 0), %.0f s so far: %s."
-            log.warning(waits, job.current_host, address, port, now - start, _state(job, answer))
-        time.sleep(pause)
-        pause = min(2 * pause, _PAUSE[1])
 
 
 def _silence(job: SageMakerJob, seconds: float) -> str:
@@ -85,25 +87,15 @@ def _silence(job: SageMakerJob, seconds: float) -> str:
         else f"the host is up, since its port {_OTHER_PORT} answers, so this port is blocked"
     )
     there = job.world_hosts[0] if job.main_address not in job.hosts else job.main_address
-    return blocked(
-        job.current_host,
-        there,
-        f"{job.main_address}:{job.main_port}",
-        seconds,
-        tried=tried,
-        interface=job.network_interface,
-    )
+    return blocked(job, there, f"{job.main_address}:{job.main_port}", seconds, tried)
 
 
 def _state(job: SageMakerJob, answer: Answer) -> str:
     if answer is Answer.REFUSED and is_loopback(job.main_address):
         return (
-            f"nothing listens there, and {job.main_address!r} means this very host, which is not the one of rank 0."
-            " HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
+            f"nothing listens there, and {job.main_address!r} means this very host, which is not that of rank 0."
+            f" {_BY_HAND}"
         )
     if answer is Answer.UNKNOWN_NAME and job.main_address not in job.hosts:
-        return (
-            f"its name is not known, and it is none of the job's hosts ({some(job.hosts)})."
-            " HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
-        )
+        return f"its name is not known, and it is none of the job's hosts ({some(job.hosts)}). {_BY_HAND}"
     return answer.value

@@ -10,17 +10,18 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.distributed.connection import Answer, try_to_connect
-from lightning_sagemaker.distributed.lines import FIRST_LINE, VARIABLE, blocked
-from lightning_sagemaker.distributed.store import read, wait_to_read, write
-from lightning_sagemaker.messages import log
+from lightning_sagemaker.distributed.connection import FIRST_LINE, Answer, blocked, try_to_connect, warn_blocked
+from lightning_sagemaker.distributed.store import Arrival, read, write
+from lightning_sagemaker.distributed.waiting import Wait
 
 if TYPE_CHECKING:
     from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
 
 
-def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit: float, *, first_of_host: bool) -> None:
+def check_peer_connections(
+    job: SageMakerJob, store: Store, address: str, *, limit: float, timeout: float, first_of_host: bool
+) -> None:
     """Let the first process of each host connect to the next host; all processes wait for the outcome.
 
     Args:
@@ -28,54 +29,48 @@ def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit:
         store: Where the ports are published, with a prefix that no other check has.
         address: Address of this host, to which collectives will connect.
         limit: Seconds of no answer at all after which the network counts as blocked.
+        timeout: Seconds that all may take.
         first_of_host: Whether this process is the first one of its host.
 
     Raises:
         ConnectionError: A host does not reach the next one; the same text in all processes.
+        TimeoutError: The time is over.
     """
-    if not first_of_host:
-        _await_outcome(store)
-        return
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.bind((address, 0))
-        listener.listen()  # the kernel answers; nobody needs to accept
-        write(store, f"at/{job.node_rank}", job.current_host, *listener.getsockname()[:2])
-        failure = _reach_next(job, store, limit)
-        if failure:
-            write(store, "outcome", failure)
-        elif store.add("passed", 1) == job.num_nodes:
-            write(store, "outcome", "")
-        _await_outcome(store)
+    all_hosts = Arrival(store, job.num_nodes)
+    what = lambda: f"the other hosts to connect: {all_hosts.arrived} of {job.num_nodes} have"  # noqa: E731
+    wait = Wait(job.current_host, what, limit=timeout, hint="HINT: look at their logs.", speaks=first_of_host)
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
+        if first_of_host:
+            listener.bind((address, 0))
+            listener.listen()  # the kernel answers; nobody needs to accept
+            write(store, f"at/{job.node_rank}", job.current_host, *listener.getsockname()[:2])
+            next_rank = (job.node_rank + 1) % job.num_nodes
+            there = wait.until(lambda: read(store, f"at/{next_rank}", str, str, int))
+            if failure := _reach(job, all_hosts, limit, there):
+                all_hosts.fail(failure)
+            else:
+                all_hosts.arrive()
+        if failure := wait.until(all_hosts.outcome):
+            raise ConnectionError(failure)
 
 
-def _reach_next(job: SageMakerJob, store: Store, limit: float) -> str:
-    """Why the next host cannot be reached; empty where it can."""
-    there, address, port = wait_to_read(store, f"at/{(job.node_rank + 1) % job.num_nodes}", str, str, int)
-    start, said = time.monotonic(), False
-    while (answer := try_to_connect(address, port)) is not Answer.OPEN:
+def _reach(job: SageMakerJob, all_hosts: Arrival, limit: float, next_host: tuple[str, str, int]) -> str:
+    """Why the next host cannot be reached; empty where it can, or another host has failed."""
+    there, address, port = next_host
+    start, has_warned = time.monotonic(), False
+    while (answer := try_to_connect(address, port)) is not Answer.OPEN and all_hosts.outcome() is None:
         silence = time.monotonic() - start
-        other = try_to_connect(job.main_address, job.main_port)
+        main = try_to_connect(job.main_address, job.main_port)
         tried = f"but the main address {job.main_address}:{job.main_port} " + (
-            "answers, so only some ports are open" if other is Answer.OPEN else "does not answer now either"
+            "answers, so only some ports are open" if main is Answer.OPEN else "does not answer now either"
         )
         if answer is Answer.REFUSED:
             tried = f"it was refused, although {there} listens there: the traffic goes to another machine; {tried}"
-        text = blocked(
-            job.current_host, there, f"{address}:{port}", silence, tried=tried, interface=job.network_interface
-        )
+        text = blocked(job, there, f"{address}:{port}", silence, tried)
         if silence >= limit:
             return text
-        if not said and silence >= FIRST_LINE:
-            said = True
-            log.warning("%s The job ends after %.0f s of this (%s).", text, limit, VARIABLE)
-        if read(store, "outcome", str) is not None:
-            return ""  # another host has failed
+        if silence >= FIRST_LINE and not has_warned:
+            has_warned = True
+            warn_blocked(text, limit)
         time.sleep(0.2)
     return ""
-
-
-def _await_outcome(store: Store) -> None:
-    (failure,) = wait_to_read(store, "outcome", str)
-    if failure:
-        raise ConnectionError(failure)

@@ -10,14 +10,14 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.distributed.connection import DEFAULT_LIMIT, VARIABLE
 from lightning_sagemaker.distributed.interface import address_in_network, check_interfaces
-from lightning_sagemaker.distributed.lines import DEFAULT_LIMIT, VARIABLE
 from lightning_sagemaker.distributed.main_address import wait_for_main_address
 from lightning_sagemaker.distributed.peer_connections import check_peer_connections
 from lightning_sagemaker.distributed.store import PrefixStore, Store, TCPStore, prefixed
 from lightning_sagemaker.distributed.wait_for_ranks import wait_for_ranks
 from lightning_sagemaker.job import SageMakerJob
-from lightning_sagemaker.settings import seconds
+from lightning_sagemaker.settings import seconds as setting
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -31,7 +31,7 @@ def limit_of(job: SageMakerJob) -> float:
     Raises:
         ValueError: The setting is malformed.
     """
-    return seconds(VARIABLE, DEFAULT_LIMIT) if job.num_nodes > 1 else 0.0
+    return setting(VARIABLE, DEFAULT_LIMIT) if job.num_nodes > 1 else 0.0
 
 
 def open_store(
@@ -41,8 +41,8 @@ def open_store(
 
     Args:
         job: The job, with main address and port.
-        rank: This process among those that meet; rank 0 listens.
-        world_size: Number of processes that meet.
+        rank: Rank of this process among those that join; rank 0 listens.
+        world_size: Number of processes that join.
         timeout: Time limit of the process group.
         limit: Seconds of no answer at all after which the main address counts as blocked.
         speaks: Whether this process is the one of its host that says what it waits for.
@@ -76,7 +76,7 @@ def open_store(
 def join(
     job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: timedelta, limit: float, backend: str
 ) -> None:
-    """Wait at the store until all processes are there, and let each host try the way to the next one.
+    """Wait at the store until all processes have joined, and let each host connect to the next one.
 
     Args:
         job: The job.
@@ -84,27 +84,20 @@ def join(
         rank: Rank of this process.
         world_size: Number of processes.
         timeout: Time limit of the process group.
-        limit: Seconds of no answer at all after which a way between two hosts counts as blocked.
+        limit: Seconds of no answer at all after which the network between two hosts counts as blocked.
         backend: Backend of the process group.
 
     Raises:
         ConnectionError: A host does not reach the next one.
-        TimeoutError: Somebody did not come in time.
+        TimeoutError: Somebody has not joined in time.
         ValueError: A network interface is named that does not exist.
     """
     check_interfaces(job, backend)  # before anybody waits for this process
     address = address_in_network(job)
     here = PrefixStore(f"rendezvous/{next(_rendezvous)}", prefixed(store))
-    first = job.local_rank == 0
-    wait_for_ranks(
-        job,
-        PrefixStore("roll", here),
-        rank=rank,
-        world_size=world_size,
-        timeout=timeout.total_seconds(),
-        speaks=first,
-    )
-    check_peer_connections(job, PrefixStore("neighbours", here), address, limit, first_of_host=first)
+    first, seconds = job.local_rank == 0, timeout.total_seconds()
+    wait_for_ranks(job, PrefixStore("ranks", here), rank=rank, world_size=world_size, timeout=seconds, speaks=first)
+    check_peer_connections(job, PrefixStore("hosts", here), address, limit=limit, timeout=seconds, first_of_host=first)
 
 
 def rendezvous_of_agents(address: str, port: int, rank: int, hosts: int, timeout: timedelta) -> TCPStore | None:
@@ -123,7 +116,7 @@ def rendezvous_of_agents(address: str, port: int, rank: int, hosts: int, timeout
     Raises:
         ConnectionError: The main address is blocked.
         OSError: The first agent cannot listen there.
-        TimeoutError: Somebody did not come in time.
+        TimeoutError: Somebody has not joined in time.
         ValueError: The job or a setting is malformed.
     """
     job = SageMakerJob.detect()
@@ -134,6 +127,6 @@ def rendezvous_of_agents(address: str, port: int, rank: int, hosts: int, timeout
     if not limit:
         return None
     store = open_store(job, rank, hosts, timeout=timeout, limit=limit, speaks=True)
-    roll = PrefixStore("agents", prefixed(store))
-    wait_for_ranks(job, roll, rank=rank, world_size=hosts, timeout=timeout.total_seconds(), speaks=True)
+    agents = PrefixStore("agents", prefixed(store))
+    wait_for_ranks(job, agents, rank=rank, world_size=hosts, timeout=timeout.total_seconds(), speaks=True)
     return store

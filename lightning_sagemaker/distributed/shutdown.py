@@ -16,12 +16,13 @@ import functools
 import gc
 import multiprocessing
 import sys
-import threading
 import time
 from contextlib import suppress
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from lightning_sagemaker.distributed.background import run_with_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,9 +69,7 @@ def _end() -> None:
     if dist.is_initialized() and dist.get_backend() == _SMDDP and not hasattr(sys, "last_value"):
         # After an exception the others may be gone: the group stays as it is.
         gc.collect()  # torch 2.5.1 has deadlocked where a DDP model was collected while its group ended
-        ending = threading.Thread(target=dist.destroy_process_group, daemon=True)
-        ending.start()
-        ending.join(_LIMIT)
+        run_with_limit(dist.destroy_process_group, _LIMIT)
     wait_for_workers(unknown=dist.is_initialized() and "gloo" in dist.get_backend_config())
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from queue import Empty, SimpleQueue
@@ -31,15 +31,16 @@ from torch.distributed import HashStore  # type: ignore[attr-defined] # missing 
 from lightning_sagemaker.distributed import background
 from lightning_sagemaker.distributed.shutdown import at_exit
 from lightning_sagemaker.distributed.store import (
+    Arrival,
     PrefixStore,
     Store,
     end_of_group,
     own_connection,
     read,
-    wait_to_read,
     write,
     write_first,
 )
+from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.messages import log, speak
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def agreement(rank: int, world_size: int, where: str, folder: Callable[[], Path 
         try:
             store = own_connection(timedelta(seconds=_PATIENCE)) if world_size > 1 else HashStore()
         except RuntimeError as error:  # no second connection: the training needs none
-            background.say_lost(_lost(where), error)
+            background.warn_lost(_lost(where), error)
             # Alone with itself, and not without an agreement: then Lightning would broadcast before each batch, and the
             # others would not.
             store = HashStore()
@@ -215,10 +216,11 @@ class StopAgreement:
         """Let rank 0, whose process may be the store's, end after the others: they would see a broken connection."""
         if self._has_ended():
             return
-        left, until = self._store.add("left", 1), time.monotonic() + _GOODBYE
-        while self._rank == 0 and left < self._world_size and time.monotonic() < until:
-            time.sleep(0.02)
-            left = self._store.add("left", 0)
+        others = Arrival(PrefixStore("left", self._store), self._world_size)
+        others.arrive()
+        if self._rank == 0:
+            with suppress(TimeoutError):
+                Wait(self._where, lambda: "the other ranks to end", limit=_GOODBYE).until(others.outcome)
 
     def _decide(self) -> Stop:
         passed = (self._wait_for(f"rank {rank}", f"passed/{rank}", int)[0] for rank in range(self._world_size))
@@ -240,13 +242,12 @@ class StopAgreement:
         return Stop(number, folder or None)
 
     def _wait_for(self, who: str, key: str, *kinds: type) -> tuple[Any, ...]:
-        until = time.monotonic() + _PATIENCE
+        def look() -> tuple[Any, ...] | None:
+            if self._leaving:
+                raise TimeoutError(f"this process ended before {who} answered")
+            return read(self._store, key, *kinds)
 
-        def give_up() -> None:
-            if self._leaving or time.monotonic() > until:
-                raise TimeoutError(f"{who} did not answer within {_PATIENCE:.0f} s")
-
-        return wait_to_read(self._store, key, *kinds, each=give_up)
+        return Wait(self._where, lambda: f"an answer of {who}", limit=_PATIENCE).until(look)
 
     def _next_signal(self, timeout: float | None) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""The key-value store that made the process group: a place where ranks meet without a collective.
+"""The key-value store that made the process group: what ranks tell each other without a collective.
 
 Threads of ours use a connection of their own: the group's own one is held by whoever waits on it.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 __all__ = [
+    "Arrival",
     "PrefixStore",
     "Store",
     "TCPStore",
@@ -30,14 +30,12 @@ __all__ = [
     "own_connection",
     "prefixed",
     "read",
-    "wait_to_read",
     "write",
     "write_first",
 ]
 
 _PREFIX = "lightning_sagemaker"
 _ABSENT = "lightning_sagemaker: absent"  # no value of ours
-_SHORTEST, _LONGEST = 0.005, 0.25  # seconds between two looks: the first soon, then rarely
 
 
 def default_store() -> Store:
@@ -128,20 +126,35 @@ def read(store: Store, key: str, *kinds: type) -> tuple[Any, ...] | None:
     return None if found is None else decode(found, *kinds)
 
 
-def wait_to_read(store: Store, key: str, *kinds: type, each: Callable[[], None] = lambda: None) -> tuple[Any, ...]:
-    """Wait until :func:`read` finds something, as long as it takes.
-
-    ``Store.wait`` would end at a time limit, with a line of torch's own in the log each time.
+class Arrival:
+    """A point at which all processes arrive, or all learn why not.
 
     Args:
-        store: Where the key will be.
-        key: Its name.
-        kinds: Type of each value.
-        each: Called between two looks; what it raises ends the wait.
+        store: With a prefix that no other arrival has.
+        expected: Number of processes that arrive.
     """
-    pause = _SHORTEST
-    while (found := read(store, key, *kinds)) is None:
-        each()
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST)
-    return found
+
+    def __init__(self, store: Store, expected: int) -> None:
+        self._store = store
+        self._expected = expected
+
+    def arrive(self) -> int:
+        """Count this process, and let all go on where it is the last one; its number in the order of arrival."""
+        number = self._store.add("arrived", 1)
+        if number == self._expected:
+            write(self._store, "outcome", "")
+        return number
+
+    @property
+    def arrived(self) -> int:
+        """How many processes have arrived."""
+        return self._store.add("arrived", 0)
+
+    def fail(self, why: str) -> None:
+        """Let all who wait here, now or later, learn why they cannot go on; the first reason holds."""
+        write_first(self._store, "outcome", why)
+
+    def outcome(self) -> str | None:
+        """Empty once all have arrived, else why they cannot; ``None`` while neither is known."""
+        found = read(self._store, "outcome", str)
+        return None if found is None else str(found[0])

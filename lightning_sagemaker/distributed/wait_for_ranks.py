@@ -1,4 +1,4 @@
-"""All processes report at the store; meanwhile each host says who is missing."""
+"""All processes join at the store; meanwhile each host says who is missing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
-from lightning_sagemaker.distributed.connection import PATIENCE, Answer, is_loopback, try_to_connect
-from lightning_sagemaker.distributed.lines import EVERY, FIRST_LINE, blocked
+from lightning_sagemaker.distributed.connection import (
+    FIRST_LINE,
+    PATIENCE,
+    Answer,
+    blocked,
+    is_loopback,
+    try_to_connect,
+)
 from lightning_sagemaker.distributed.peer_notifier import notification
-from lightning_sagemaker.distributed.store import wait_to_read, write, write_first
+from lightning_sagemaker.distributed.store import Arrival, write_first
+from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.job.values import some
 from lightning_sagemaker.messages import log
 
@@ -19,21 +26,22 @@ if TYPE_CHECKING:
     from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
 
-_ASKED_AT_ONCE = 16  # hosts; lines name eight
+    Answered = TypeVar("Answered")
+
+_AT_ONCE = 16  # hosts that are asked at a time; lines name eight
 _ROUND = 4 * PATIENCE  # seconds that a question to all of them may take; names may be looked up for longer than that
-_Answered = TypeVar("_Answered")
 
 
 def wait_for_ranks(
     job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: float, speaks: bool
 ) -> None:
-    """Report at the store, and wait for the others.
+    """Join the others at the store, and wait until all have joined.
 
     Args:
         job: The job.
-        store: Where the processes report, with a prefix that no other roll call has.
-        rank: This process among those called. Rank 0 asks missing hosts whether they are there at all.
-        world_size: Number of processes called.
+        store: Where the processes join, with a prefix that nothing else has.
+        rank: Rank of this process. Rank 0 asks missing hosts whether they are there at all.
+        world_size: Number of processes.
         timeout: Seconds that all may take.
         speaks: Whether this process is the one of its host that says who is missing.
 
@@ -42,98 +50,88 @@ def wait_for_ranks(
         TimeoutError: The time is over; the message lists who is missing.
         ValueError: Two processes have the same rank; the same text on all.
     """
-    claim = write_first(store, f"rank/{rank}", job.current_host)
-    if store.add(f"claims/{rank}", 1) > 1:  # not counted: without it they never are all
-        write(store, "complete", f"{claim} and {job.current_host} both have a process of rank {rank}")
+    all_ranks, missing = Arrival(store, world_size), _MissingHosts(job, store, world_size, asks=rank == 0)
+    first = write_first(store, f"rank/{rank}", job.current_host)
+    if store.add(f"claims/{rank}", 1) > 1:  # it does not arrive, so nobody goes on
+        all_ranks.fail(f"{first} and {job.current_host} both have a process of rank {rank}")
     else:
         store.add(job.current_host, 1)
-        if store.add("all", 1) == world_size:
-            write(store, "complete", "")
-    waiter = _Wait(job, store, rank, world_size, timeout, speaks=speaks)
-    (clash,) = wait_to_read(store, "complete", str, each=waiter.look)
-    if clash:
+        all_ranks.arrive()
+
+    def look() -> str | None:
+        outcome = all_ranks.outcome()
+        if outcome is None:
+            missing.ask()
+        return outcome
+
+    hint = "HINT: look at the logs of those hosts; where hosts start further apart, give the strategy a longer"
+    what = lambda: f"all processes of the job. Missing: {missing}"  # noqa: E731 - as in the other waits
+    wait_for_all = Wait(job.current_host, what, limit=timeout, hint=f"{hint} `timeout`.", speaks=speaks)
+    if clash := wait_for_all.until(look):
         raise ValueError(
             f"{clash}, in a world of {world_size} processes. HINT: NODE_RANK has to be another number on each host,"
             " from 0; or remove it from the job's environment and from your entry script: it is derived from the job."
         )
 
 
-class _Wait:
-    """What one process does while it waits: nothing at first, then it looks who is missing."""
+class _MissingHosts:
+    """Hosts whose processes have not all joined; as text, what is known of them."""
 
-    def __init__(
-        self, job: SageMakerJob, store: Store, rank: int, world_size: int, timeout: float, *, speaks: bool
-    ) -> None:
+    def __init__(self, job: SageMakerJob, store: Store, world_size: int, *, asks: bool) -> None:
         self._job = job
         self._store = store
         self._per_host = world_size // job.num_nodes
-        self._timeout = timeout
-        self._speaks = speaks
-        self._asks = rank == 0 and not is_loopback(job.main_address)  # hosts on one machine have no names
-        self._start = self._looked = self._said = time.monotonic()
+        self._asks = asks and not is_loopback(job.main_address)  # hosts on one machine have no names
+        self._asked = time.monotonic()
         self._silent_since: dict[str, float] = {}
         self._named: set[str] = set()
-        self._pool = ThreadPoolExecutor(_ASKED_AT_ONCE)
+        self._pool = ThreadPoolExecutor(_AT_ONCE)
 
-    def look(self) -> None:
-        now = time.monotonic()
-        if now - self._start >= self._timeout:
-            raise TimeoutError(
-                f"{self._job.current_host} waited {self._timeout:.0f} s, the process group's time limit, for all"
-                f" processes of the job. {self._missing()}. HINT: look at the logs of those hosts; where hosts start"
-                " further apart than that, give the strategy a longer `timeout`."
-            )
-        if self._asks and now - self._looked >= FIRST_LINE / 2:
-            self._look_at_the_missing()
-            self._looked = time.monotonic()
-        if self._speaks and now - self._said >= EVERY:
-            self._said = now
-            log.warning("%s has waited %.0f s. %s.", self._job.current_host, now - self._start, self._missing())
+    def __str__(self) -> str:
+        joined = self._joined()
+        asked = [host for host, count in joined.items() if self._asks and not count]
+        answers = self._of_each(try_to_connect, asked)
+        states = [
+            f"{host} ({count} of {self._per_host} processes have joined"
+            f"{f'; {answers[host].value}' if host in answers else ''})"
+            for host, count in joined.items()
+        ]
+        return some(states)
 
-    def _look_at_the_missing(self) -> None:
+    def ask(self) -> None:
         """Name hosts that do not answer, and repeat what those say that cannot reach this one."""
-        answers = self._of_each(try_to_connect, [host for host, came in self._absent().items() if not came])
-        asked = time.monotonic()
+        if not self._asks or time.monotonic() - self._asked < FIRST_LINE / 2:
+            return
+        before = self._asked
+        answers = self._of_each(try_to_connect, [host for host, count in self._joined().items() if not count])
+        self._asked = time.monotonic()
         silent = [host for host, answer in answers.items() if answer is Answer.SILENT]
-        self._silent_since = {host: self._silent_since.get(host, self._looked) for host in silent}
+        self._silent_since = {host: self._silent_since.get(host, before) for host in silent}
         for host, since in self._silent_since.items():
-            if asked - since >= FIRST_LINE:
+            if self._asked - since >= FIRST_LINE:
+                tried = "it has not joined here either, so it may also still be starting"
                 address = f"{host}:{self._job.main_port}"
-                tried = "it has not reported here either, so it may also still be starting"
-                interface = self._job.network_interface
-                text = blocked(self._job.current_host, host, address, asked - since, tried=tried, interface=interface)
-                self._say_once(host, text)
-        said = self._of_each(notification, [host for host, answer in answers.items() if answer is Answer.OPEN])
-        for host, (text, ends) in said.items():
+                self._warn_once(host, blocked(self._job, host, address, self._asked - since, tried))
+        told = self._of_each(notification, [host for host, answer in answers.items() if answer is Answer.OPEN])
+        for host, (text, ends) in told.items():
             if ends:
                 raise ConnectionError(text)
             if text:
-                self._say_once(host, text)
+                self._warn_once(host, text)
 
-    def _say_once(self, host: str, text: str) -> None:
+    def _warn_once(self, host: str, text: str) -> None:
         if host not in self._named:
             self._named.add(host)
             log.warning(text)
 
-    def _missing(self) -> str:
-        absent = self._absent()
-        answers = (
-            self._of_each(try_to_connect, [host for host, came in absent.items() if not came]) if self._asks else {}
-        )
-        states = [
-            f"{host} ({came} of {self._per_host} processes came{f'; {answers[host].value}' if host in answers else ''})"
-            for host, came in absent.items()
-        ]
-        return f"Missing: {some(states)}"
+    def _joined(self) -> dict[str, int]:
+        """How many processes of each host that lacks some have joined."""
+        joined = {host: self._store.add(host, 0) for host in self._job.world_hosts}
+        return {host: count for host, count in joined.items() if count < self._per_host}
 
-    def _absent(self) -> dict[str, int]:
-        """Hosts whose processes have not all come, and how many have."""
-        came = {host: self._store.add(host, 0) for host in self._job.world_hosts}
-        return {host: number for host, number in came.items() if number < self._per_host}
-
-    def _of_each(self, question: Callable[[str, int], _Answered], hosts: list[str]) -> dict[str, _Answered]:
+    def _of_each(self, question: Callable[[str, int], Answered], hosts: list[str]) -> dict[str, Answered]:
         """Ask hosts beside each other; those that have not answered within a limit for all are left out."""
-        asked = {host: self._pool.submit(question, host, self._job.main_port) for host in hosts[:_ASKED_AT_ONCE]}
+        asked = {host: self._pool.submit(question, host, self._job.main_port) for host in hosts[:_AT_ONCE]}
         answered, late = wait(asked.values(), _ROUND)
         for future in late:
             future.cancel()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     MakeJob = Callable[..., SageMakerJob]
 
 FULL = os.environ.get("LIGHTNING_SAGEMAKER_FULL") == "1"
-LINE = "algo-2 looks no more after processes that go silent. The training goes on. Cause: "
+LINE = "algo-2 looks no more after processes that go silent. The training continues. Cause: "
 MARK = b"lightning_sagemaker/1 "
 STRANGE = [
     b"",
@@ -286,7 +286,7 @@ def test_a_sigterm_thread_that_fails_lets_the_training_go_on(
     assert alone.stop_here() is None
     assert not alone.request()  # then SIGTERM does what it does to any process
     assert len(caplog.records) == 1
-    assert "The training goes on. Cause: KeyError: 'a fault of ours'" in caplog.text
+    assert "The training continues. Cause: KeyError: 'a fault of ours'" in caplog.text
 
 
 def test_where_no_thread_is_left_the_training_goes_on(
@@ -302,7 +302,7 @@ def test_where_no_thread_is_left_the_training_goes_on(
     assert not alone.request()
     alone._leave()
     assert len(caplog.records) == 3
-    assert caplog.text.count("The training goes on. Cause: RuntimeError: can't start new thread") == 3
+    assert caplog.text.count("The training continues. Cause: RuntimeError: can't start new thread") == 3
 
 
 def test_where_no_second_connection_is_made_the_training_goes_on(
@@ -324,7 +324,7 @@ def test_where_no_second_connection_is_made_the_training_goes_on(
     finally:
         sigterm._made.pop(dist.group.WORLD, None)
         dist.destroy_process_group()
-    assert caplog.text.count("The training goes on. Cause: RuntimeError: Too many open files") == 2
+    assert caplog.text.count("The training continues. Cause: RuntimeError: Too many open files") == 2
 
 
 def test_what_is_written_is_read_on_the_other_side_as_it_was_and_strange_bytes_never() -> None:

@@ -116,7 +116,7 @@ def test_no_secret_comes_into_the_store_from_which_other_ranks_take_it(output: P
         f"StoreBarrier().fail(RuntimeError('api_key={SECRET}'))\n"
         "from datetime import timedelta\n"
         "print(*store.read(store.own_connection(timedelta(seconds=60)), 'failure', str))\n"
-        "print(*store.read(store.default_store(), 'barrier/0/0', str))\n"
+        "print(*store.read(store.default_store(), 'barrier/0/0/outcome', str))\n"
         "dist.destroy_process_group()\n"
     )
     assert done.stdout.splitlines() == [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 import time
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.distributed import main_address
+from lightning_sagemaker.distributed import waiting
 from lightning_sagemaker.distributed.main_address import wait_for_main_address
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines every half second instead of every half minute."""
-    monkeypatch.setattr(main_address, "EVERY", 0.5)
+    monkeypatch.setattr(waiting, "EVERY", 0.5)
 
 
 def test_an_open_address_needs_no_line(make_job: MakeJob, open_port: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -39,7 +40,7 @@ def test_a_process_that_comes_late_is_waited_for_with_a_line_that_says_its_host_
     late.start()
     wait_for_main_address(make_job(main_port=free_port), limit=1, timeout=20, speaks=True)
     servers[0].close()
-    assert f"algo-1 waits for 127.0.0.1:{free_port} (rank 0)" in caplog.text
+    assert f"s for rank 0 to listen at 127.0.0.1:{free_port}: " in caplog.text
     assert "nothing listens there" in caplog.text
 
 
@@ -55,11 +56,16 @@ def test_a_container_that_is_not_up_yet_is_named_once_within_seconds_and_waited_
     make_job: MakeJob, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = make_job(main_address="algo-7.invalid", hosts=("algo-1", "algo-7.invalid"))
-    with pytest.raises(TimeoutError, match=r"algo-1 waited 6 s, the process group's time limit, for algo-7\.invalid"):
+    with pytest.raises(
+        TimeoutError, match=r"algo-1 has waited [67] s, the time limit, for rank 0 to listen at algo-7\.invalid:"
+    ):
         wait_for_main_address(job, limit=0.1, timeout=6, speaks=True)
     (line,) = caplog.records
-    assert "algo-1 waits for algo-7.invalid:" in line.getMessage()
-    assert "its name is not known yet: its container is not up" in line.getMessage()
+    assert re.fullmatch(
+        r"algo-1 has waited [3-5] s for rank 0 to listen at algo-7\.invalid:7777:"
+        " its name is not known yet: its container is not up",
+        line.getMessage(),
+    )
 
 
 @pytest.mark.usefixtures("often")

@@ -25,7 +25,7 @@ def connect(store: TCPStore) -> TCPStore:
 
 
 def check(job: SageMakerJob, store: TCPStore, *, first: bool = True) -> None:
-    check_peer_connections(job, store, "127.0.0.1", limit=7, first_of_host=first)
+    check_peer_connections(job, store, "127.0.0.1", limit=7, timeout=60, first_of_host=first)
 
 
 def test_hosts_that_reach_each_other_let_all_their_processes_go_on(make_job: MakeJob, store: TCPStore) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from torch.distributed import FileStore, HashStore, PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from lightning_sagemaker.distributed.store import look, wait_to_read, write
+from lightning_sagemaker.distributed.store import Arrival, look
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,18 +45,27 @@ def test_a_counter_is_seen_as_its_text(store: Store) -> None:
     assert store.add("count", 1) == 4
 
 
-def test_a_wait_ends_with_the_value_and_looks_after_other_things_meanwhile() -> None:
-    store = HashStore()
-    calls: list[float] = []
-    threading.Timer(0.1, store.set, ("key", "a stranger's")).start()
-    threading.Timer(0.3, write, (store, "key", "value")).start()
-    assert wait_to_read(store, "key", str, each=lambda: calls.append(time.monotonic())) == ("value",)
-    assert len(calls) > 2
+def test_all_go_on_once_all_have_arrived_and_each_knows_its_number(store: Store) -> None:
+    everybody = [Arrival(PrefixStore("point", store), 3) for _ in range(3)]
+    for number, one in enumerate(everybody):
+        assert one.outcome() is None
+        assert one.arrived == number
+        assert one.arrive() == number + 1
+    assert [one.outcome() for one in everybody] == [""] * 3
 
 
-def test_what_is_looked_after_may_end_the_wait() -> None:
-    def stop() -> None:
-        raise ConnectionError("the others are gone")
+def test_where_one_fails_all_learn_why_also_later_and_the_first_reason_holds(store: Store) -> None:
+    first, second, late = (Arrival(PrefixStore("point", store), 3) for _ in range(3))
+    first.arrive()
+    second.fail("no disk")
+    late.fail("no luck")
+    late.arrive()
+    assert {one.outcome() for one in (first, second, late)} == {"no disk"}
 
-    with pytest.raises(ConnectionError, match="the others are gone"):
-        wait_to_read(HashStore(), "key", str, each=stop)
+
+def test_what_no_rank_wrote_is_no_outcome() -> None:
+    point = Arrival(store := HashStore(), 1)
+    store.set("outcome", "a stranger's")
+    assert point.outcome() is None
+    point.arrive()
+    assert point.outcome() == ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.distributed import wait_for_ranks as module
+from lightning_sagemaker.distributed import waiting
 from lightning_sagemaker.distributed.store import TCPStore
 from lightning_sagemaker.distributed.wait_for_ranks import wait_for_ranks
 from lightning_sagemaker.distributed.wire_format import encode
@@ -48,31 +48,39 @@ def test_the_time_limit_names_each_host_that_is_missing_and_how_many_of_its_proc
     job = make_job(world_hosts=("algo-2", "algo-1", "algo-10"), num_nodes=3, current_host="algo-2")
     store.add("algo-2", 1)
     store.add("algo-1", 1)
-    with pytest.raises(TimeoutError, match=r"algo-2 waited 1 s, the process group's time limit") as failure:
+    with pytest.raises(
+        TimeoutError, match=r"algo-2 has waited 1 s, the time limit, for all processes of the job\. "
+    ) as failure:
         call(job, store, 0, size=6, timeout=1)
-    assert "Missing: algo-1 (1 of 2 processes came), algo-10 (0 of 2 processes came)" in str(failure.value)
+    assert "Missing: algo-1 (1 of 2 processes have joined), algo-10 (0 of 2 processes have joined)" in str(
+        failure.value
+    )
     assert "longer `timeout`" in str(failure.value)
 
 
 def test_a_line_says_who_is_missing_while_anyone_waits(
     make_job: MakeJob, store: TCPStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "EVERY", 0.5)
+    monkeypatch.setattr(waiting, "EVERY", 0.5)
     with pytest.raises(TimeoutError):
         call(make_job(), store, 1, timeout=2)
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert 2 <= len(lines) <= 4
-    assert "algo-1 has waited 1 s. Missing: algo-2 (0 of 2 processes came), algo-1 (1 of 2 processes came)" in lines[0]
+    missing = "algo-2 (0 of 2 processes have joined), algo-1 (1 of 2 processes have joined)"
+    assert lines[0] == f"algo-1 has waited 1 s for all processes of the job. Missing: {missing}"
 
 
 def test_rank_zero_says_of_a_host_without_a_name_that_its_container_is_not_up(
     make_job: MakeJob, store: TCPStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "EVERY", 0.5)
+    monkeypatch.setattr(waiting, "EVERY", 0.5)
     job = make_job(main_address="192.0.2.1", world_hosts=("algo-1", "algo-77.invalid"))
     with pytest.raises(TimeoutError):
         call(job, store, 0, size=2, timeout=2)
-    assert "algo-77.invalid (0 of 1 processes came; its name is not known yet: its container is not up)" in caplog.text
+    assert (
+        "algo-77.invalid (0 of 1 processes have joined; its name is not known yet: its container is not up)"
+        in caplog.text
+    )
 
 
 def test_rank_zero_names_a_host_that_drops_what_comes_within_ten_seconds(
@@ -98,7 +106,7 @@ def test_two_hosts_that_claim_one_rank_are_named_on_all_and_nobody_waits(make_jo
                 done.result(20)
 
 
-def test_hosts_that_say_anything_keep_the_roll_call_no_longer_than_its_time(
+def test_hosts_that_say_anything_keep_rank_zero_no_longer_than_its_time(
     make_job: MakeJob, store: TCPStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A byte every 0.4 s, from four hosts: one after the other, and each to the end, would take minutes."""
@@ -110,7 +118,9 @@ def test_hosts_that_say_anything_keep_the_roll_call_no_longer_than_its_time(
             main_address="192.0.2.1", main_port=port, world_hosts=("algo-1", *hosts), num_nodes=5, node_rank=0
         )
         start = time.monotonic()
-        with pytest.raises(TimeoutError, match=r"Missing: 127\.0\.0\.2 \(0 of 1 processes came; something listens"):
+        with pytest.raises(
+            TimeoutError, match=r"Missing: 127\.0\.0\.2 \(0 of 1 processes have joined; something listens"
+        ):
             call(job, store, 0, size=5, timeout=3)
         assert time.monotonic() - start < 15  # one look after the limit: six seconds, and room for a busy machine
         server.shutdown(socket.SHUT_RDWR)
@@ -134,7 +144,7 @@ def drip_to_all(server: socket.socket) -> None:
 
 def test_what_no_rank_wrote_at_the_store_stops_nobody(make_job: MakeJob, store: TCPStore) -> None:
     for value in (b"\xff\0", b"9" * 5000, b"algo-1 and algo-2 both have a process of rank 1"):
-        for key in ("complete", "rank/0", "rank/1"):
+        for key in ("outcome", "rank/0", "rank/1"):
             store.set(key, value)  # type: ignore[arg-type] # bytes are taken
     with ThreadPoolExecutor(2) as ranks:
         calls = [ranks.submit(call, make_job(), connect(store), rank, size=2) for rank in range(2)]

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import stat
+import threading
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
@@ -21,11 +22,12 @@ _SUFFIX = ".part"
 
 
 @contextmanager
-def complete_file(path: Path) -> Iterator[IO[bytes]]:
+def complete_file(path: Path, *, replaces: bool = True) -> Iterator[IO[bytes]]:
     """Write a file that has its name only once it is complete and flushed to the device.
 
     Args:
         path: Where it shall be; a file there is replaced at the end of the body, and stays if that fails.
+        replaces: Whether a file there may be replaced; if not, it is an error.
 
     Yields:
         The temporary file, opened for writing.
@@ -40,7 +42,10 @@ def complete_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
+        if replaces:
+            unfinished.replace(path)
+        else:
+            os.link(unfinished, path)  # atomic, and fails where the file exists
     finally:
         unfinished.unlink(missing_ok=True)
     with suppress(OSError):  # not every file system can flush a folder
@@ -52,9 +57,9 @@ def complete_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def name(path: Path) -> Path:
-    """A name in the same folder that no other process, container or host uses, however long that of the file is."""
-    pid = os.getpid()
-    return path.with_name(f".{_short(path.name)}.{_container()}.{pid}.{processes.start_of(pid)}{_SUFFIX}")
+    """A name in the same folder that no other thread, process, container or host uses, however long the file's is."""
+    pid, here = os.getpid(), _short(f"{threading.get_ident()} {path.name}")
+    return path.with_name(f".{here}.{_container()}.{pid}.{processes.start_of(pid)}{_SUFFIX}")
 
 
 def remove_left(folder: Path) -> None:
