@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker.distributed.connection import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import MutableMapping, Sequence
 
     from lightning_sagemaker.job import SageMakerJob
 
 _GLOO = "GLOO_SOCKET_IFNAME"
-_OF_BACKENDS = {"gloo": _GLOO, "nccl": "NCCL_SOCKET_IFNAME", "smddp": "NCCL_SOCKET_IFNAME"}
+_NCCL = "NCCL_SOCKET_IFNAME"
+VARIABLES = (_GLOO, _NCCL)
+_OF_BACKENDS = {"gloo": _GLOO, "nccl": _NCCL, "smddp": _NCCL}
 _SIOCGIFADDR = 0x8915  # ioctl: IPv4 address of an interface (linux/sockios.h)
 
 
@@ -27,7 +29,7 @@ def set_gloo_interface(job: SageMakerJob, environ: MutableMapping[str, str]) -> 
     ``NCCL_SOCKET_IFNAME`` only.
     """
     interface = job.network_interface
-    if job.num_nodes > 1 and interface and not is_loopback(job.main_address) and _exists(interface):
+    if job.num_nodes > 1 and interface and not is_loopback(job.main_address) and interface in _interfaces():
         environ.setdefault(_GLOO, interface)
 
 
@@ -44,12 +46,34 @@ def check_interfaces(job: SageMakerJob, backend: str) -> None:
     """
     for variable in [name for word, name in _OF_BACKENDS.items() if word in backend]:
         chosen = os.environ.get(variable, "")
-        if chosen and not chosen.startswith(("^", "=")) and "," not in chosen and not _matches(chosen, variable):
+        if not has_interface(variable, chosen, found := _interfaces()):
             raise ValueError(
                 f"Environment variable `{variable}`={chosen!r}, but {job.current_host} has the interfaces"
-                f" {', '.join(name for _, name in socket.if_nameindex())}. HINT: remove it from the job's environment:"
+                f" {', '.join(found)}. HINT: remove it from the job's environment:"
                 " SageMaker's own choice is right."
             )
+
+
+def has_interface(variable: str, chosen: str, interfaces: Sequence[str]) -> bool:
+    """Whether a choice of interfaces leaves what its library needs.
+
+    gloo needs each name of a list, and torch ignores a value of one character (measured, torch 2.13). NCCL takes any
+    interface that begins with one of the names, is one of them (``=``), or does not begin with any (``^``); a port may
+    follow a name (``matchIfList`` in NCCL's ``src/misc/utils.cc``).
+
+    Args:
+        variable: ``GLOO_SOCKET_IFNAME`` or ``NCCL_SOCKET_IFNAME``.
+        chosen: Its value; none is no choice.
+        interfaces: Names of this host's interfaces.
+    """
+    if variable == _GLOO:
+        return len(chosen) == 1 or all(name in interfaces for name in chosen.split(",") if name)
+    excludes = chosen.startswith("^")
+    text = chosen.removeprefix("^")
+    names = tuple(name.partition(":")[0] for name in text.removeprefix("=").split(",") if name)
+    exact = text.startswith("=")
+    fits = (not names or (name in names if exact else name.startswith(names)) for name in interfaces)
+    return not chosen or any(fit != excludes for fit in fits)
 
 
 def address_in_network(job: SageMakerJob) -> str:
@@ -68,13 +92,8 @@ def address_in_network(job: SageMakerJob) -> str:
         return str(way.getsockname()[0])
 
 
-def _matches(chosen: str, variable: str) -> bool:
-    names = [name for _, name in socket.if_nameindex()]
-    return chosen in names if variable == _GLOO else any(name.startswith(chosen) for name in names)
-
-
-def _exists(interface: str) -> bool:
-    return any(name == interface for _, name in socket.if_nameindex())
+def _interfaces() -> list[str]:
+    return [name for _, name in socket.if_nameindex()]
 
 
 def _address(interface: str) -> str | None:

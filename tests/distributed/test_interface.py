@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import socket
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
+import torch.distributed as dist
+from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
-from lightning_sagemaker.distributed.interface import address_in_network, check_interfaces, set_gloo_interface
+from lightning_sagemaker.distributed.interface import (
+    address_in_network,
+    check_interfaces,
+    has_interface,
+    set_gloo_interface,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,9 +78,40 @@ def test_an_interface_for_another_backend_is_not_looked_at(make_job: MakeJob, mo
     check_interfaces(make_job(), "gloo")
 
 
-@pytest.mark.parametrize("value", ["^docker", "=lo", "lo,none7", "l"])
-def test_nccl_s_ways_to_write_a_choice_of_interfaces_are_let_be(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
-    monkeypatch.setenv("NCCL_SOCKET_IFNAME", value)
-    check_interfaces(make_job(network_interface=None), "nccl")
+# Choice: whether gloo and NCCL find what they need among lo, eth0 and docker0.
+CHOICES = {
+    "": (True, True),
+    "lo": (True, True),
+    "lo,eth0": (True, True),
+    "lo,": (True, True),
+    "lo,none7": (False, True),
+    "none7,none8": (False, False),
+    "none7": (False, False),
+    "eth": (False, True),
+    "l": (True, True),
+    "x": (True, False),
+    "eth0:1234": (False, True),
+    "=eth0": (False, True),
+    "=eth": (False, False),
+    "=eth,lo": (False, True),
+    "^docker": (False, True),
+    "^lo,eth,docker": (False, False),
+    "^=eth": (False, True),
+    "^": (True, False),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_choice_of_interfaces_is_read_as_its_library_reads_it(choice: str) -> None:
+    present = ("lo", "eth0", "docker0")
+    found = tuple(has_interface(f"{library}_SOCKET_IFNAME", choice, present) for library in ("GLOO", "NCCL"))
+    assert found == CHOICES[choice]
+
+
+@pytest.mark.parametrize("choice", ["lo", "lo,lo", "lo,", "x", "lo,none7", "none7", "^lo", "=lo"])
+def test_gloo_itself_takes_and_refuses_the_same_choices(monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", choice)
+    taken = has_interface("GLOO_SOCKET_IFNAME", choice, [name for _, name in socket.if_nameindex()])
+    with nullcontext() if taken else pytest.raises(RuntimeError):
+        dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+        dist.destroy_process_group()
