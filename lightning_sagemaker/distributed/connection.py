@@ -28,23 +28,14 @@ class Answer(Enum):
 
 
 def try_to_connect(host: str, port: int, patience: float = PATIENCE) -> Answer:
-    """Try to connect once.
-
-    Args:
-        host: Name or address.
-        port: TCP port.
-        patience: Seconds to wait for an answer.
-    """
+    """Try to connect once, and wait so many seconds for an answer."""
     try:
         socket.create_connection((host, port), timeout=patience).close()
     except (socket.gaierror, ValueError):  # the latter of a name that none can be: too long, with NUL in it
         return Answer.UNKNOWN_NAME
     except (ConnectionRefusedError, ConnectionResetError):
         return Answer.REFUSED
-    except (
-        OSError,
-        OverflowError,
-    ):  # no answer in time, no way (EHOSTUNREACH, ENETUNREACH), no such port
+    except (OSError, OverflowError):  # no answer in time, no way (EHOSTUNREACH, ENETUNREACH), no such port
         return Answer.SILENT
     return Answer.OPEN
 

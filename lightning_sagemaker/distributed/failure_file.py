@@ -58,11 +58,7 @@ def report(text: str) -> bool:
 
 
 def report_to_all(text: str) -> None:
-    """Write why this process ends the job, so that the others name it too, and not what it does to them.
-
-    Args:
-        text: What happened, with the most important first.
-    """
+    """Write why this process ends the job, so that the others name it too, and not what it does to them."""
     report(text)
     _first_of_the_world(_public(text, LIMIT // 2), wait=0.0)
 
@@ -120,30 +116,21 @@ def account(error: Exception, *, courtesy: float = _COURTESY) -> str:
 
 
 def attach_account(error: Exception, text: str) -> None:
-    """Let an exception be reported as another process has told it, which is where it comes from.
-
-    Args:
-        error: The exception here.
-        text: Its :func:`account` there.
-    """
+    """Let an exception be reported by the :func:`account` of another process, where it comes from."""
     setattr(error, _ACCOUNT, text)
 
 
 def killed(rank: int, host: str, pid: int) -> str:
     """What a rank says of another one that is gone without a word."""
     return (
-        f"RuntimeError: rank {rank} on {host} (process {pid}) is gone, and left no exception. Usual cause: it was"
-        " killed, by the system where the host ran out of memory. HINT: look at the end of its log, and at the"
-        " instance's memory in CloudWatch."
+        f"RuntimeError: rank {rank} on {host} (process {pid}) ended without an exception. Usual cause: the system"
+        " killed it, because the host ran out of memory. HINT: look at the end of its log, and at the instance's memory"
+        " in CloudWatch."
     )
 
 
 def on_lost_connection(explain: Callable[[], str]) -> None:
-    """Let someone who knows say why a connection to another rank was lost.
-
-    Args:
-        explain: Returns a text, which is empty where it does not know.
-    """
+    """Let someone who knows say why a connection to another rank was lost; an empty text where he does not."""
     global _explain_lost_connection  # noqa: PLW0603 - there is one default process group
     _explain_lost_connection = explain
 

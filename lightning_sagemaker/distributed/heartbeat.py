@@ -1,14 +1,14 @@
 """Who has gone silent: a stopped process, a host whose cable is pulled.
 
 Stock torch copes with deaths and not with silence: the others wait in a collective up to its time limit, half an hour,
-and then learn neither who nor when. Here threads beside the training look after each other:
+and then learn neither who nor when. Here threads beside the training watch each other:
 
-* the first two processes of each host count at the store, and look whether the next host still counts;
+* the first two processes of each host send heartbeats to the store, and look for those of the next host;
 * each process looks whether the next process of its own host is stopped (``/proc``).
 
-Long work in one process - writing a checkpoint, validation, compilation - is no silence: threads go on counting. So
-does a process that waits in a Python debugger; one that a native debugger holds is stopped, hence the off switch. Time
-in which the observer itself did not run (Python's lock was held, its container was frozen) counts for nobody.
+Long work in one process - writing a checkpoint, validation, compilation - is no silence: threads go on. So does a
+process that waits in a Python debugger; one that a native debugger holds is stopped, hence the off switch. Time in
+which the observer itself did not run (Python's lock was held, its container was frozen) counts for nobody.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ _DEFAULT_LIMIT = 300.0  # seconds of silence after which the job ends
 _INTERVAL = 5.0  # seconds between two looks, and shares of the limit where that is short: a tenth, ...
 _STOPPED = 20.0  # seconds after which a stopped process is named, ... a third,
 _SILENT = 40.0  # seconds after which a silent host is named; with two intervals, under 60 s. ... half
-_COUNTING = 2  # processes of a host that count, so that one which holds Python's lock for long is no silence
+_SENDERS = 2  # processes of a host that send heartbeats, so that one which holds Python's lock for long is no silence
 _MPI_DAEMONS = ("mpirun", "mpiexec", "orted", "prterun", "prted", "orterun")  # of Open MPI 4 and 5
 _GOODBYE = 2.0  # seconds that the end of a process may take on telling the others
+_UNKNOWN_STEP = "the step is not known"
 
 _current: Heartbeat | None = None
 _numbers = itertools.count()  # all ranks make their groups in the same order; a later one must not read older keys
@@ -54,15 +55,13 @@ def _step() -> int | None:
     return None
 
 
-def start(job: SageMakerJob, rank: int, world_size: int) -> None:
-    """Look after the processes of the default process group, until it ends or another one is made.
+def start(job: SageMakerJob) -> None:
+    """Watch the processes of the default process group, until it ends or another one is made.
 
     ``LIGHTNING_SAGEMAKER_HEARTBEAT`` is the number of seconds of silence after which the job ends; 0 switches it off.
 
     Args:
-        job: The job.
-        rank: Rank of this process.
-        world_size: Number of processes.
+        job: The job, with rank and number of processes.
 
     Raises:
         ValueError: The setting is malformed.
@@ -72,12 +71,11 @@ def start(job: SageMakerJob, rank: int, world_size: int) -> None:
     if _current is not None:
         _current.stop()
         _current = None
-    if not limit or world_size == 1:
+    rank, per_host = job.rank or 0, (job.world_size or 1) // job.num_nodes
+    sends = job.num_nodes > 1 and job.local_rank < _SENDERS
+    if not limit or not (sends or per_host > 1):
         return
-    prefix, per_host = f"heartbeat/{next(_numbers)}", world_size // job.num_nodes
-    counts = job.num_nodes > 1 and job.local_rank < _COUNTING
-    if not counts and per_host == 1:
-        return
+    prefix = f"heartbeat/{next(_numbers)}"
     try:
         connection = own_connection(timedelta(seconds=limit))
         if connection is None:
@@ -86,7 +84,7 @@ def start(job: SageMakerJob, rank: int, world_size: int) -> None:
         write(store, f"process/{rank}", os.getpid(), processes.start_of(os.getpid()) or "")
         first = rank - job.local_rank
         others = [first + (job.local_rank + step) % per_host for step in range(1, per_host)]
-        hosts = Hosts(job, store, partial(_connect_anew, prefix)) if counts else None
+        hosts = Hosts(job, store, partial(_connect_anew, prefix)) if sends else None
         _current = Heartbeat(job, Siblings(store, others), hosts, limit)
     except RuntimeError as error:  # no second connection: the training needs none
         background.warn_lost(_lost(job), error)
@@ -110,7 +108,7 @@ class Heartbeat:
 
     Args:
         job: The job.
-        siblings: The other processes of this host, of which the next is looked after.
+        siblings: The other processes of this host, of which the next is watched.
         hosts: What the hosts tell each other, where this process takes part in it.
         limit: Seconds of silence after which the job ends.
     """
@@ -126,17 +124,17 @@ class Heartbeat:
         self._silent = min(_SILENT, limit / 2)
         self._leaving = threading.Event()
         self._awake = 0.0  # seconds that the observer has run for: its clock
-        self._step = _step_in_words(None)
+        self._step = _UNKNOWN_STEP
         self._stopped_since: float | None = None
         self._said: set[str] = set()
-        self._counter = background.start("heartbeat-count", self._count, _lost(job), self._leave)
-        background.start("heartbeat-look", self._look, _lost(job), lambda: None)  # this process counts on
+        self._sender = background.start("heartbeat-send", self._send, _lost(job), self._leave)
+        background.start("heartbeat-watch", self._watch, _lost(job), lambda: None)  # this process sends on
 
     def stop(self) -> None:
-        """Tell the others that this process leaves, and stop looking after them."""
+        """Tell the others that this process leaves, and stop watching them."""
         self._leaving.set()
-        if self._counter.is_alive():
-            self._counter.join(_GOODBYE)
+        if self._sender.is_alive():
+            self._sender.join(_GOODBYE)
 
     def explain_lost_connection(self) -> str:
         """What this process knows of a rank that is gone; empty where it knows nothing."""
@@ -145,7 +143,7 @@ class Heartbeat:
             return ""
         return failure_file.killed(sibling.rank, self._job.current_host, sibling.pid)
 
-    def _count(self) -> None:
+    def _send(self) -> None:
         with suppress(RuntimeError):  # the store has ended, with rank 0 or with the process group: no silence
             while (self._siblings.missing() or self._hosts is not None) and not self._has_ended():
                 self._siblings.look()
@@ -163,79 +161,71 @@ class Heartbeat:
         if self._hosts is not None:
             self._hosts.leave()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         then = time.monotonic()
         while not self._leaving.wait(self._interval) and not self._has_ended():
             now = time.monotonic()
             # More than that, and it was this thread which did not run: nobody's silence.
             self._awake += min(now - then, 2 * self._interval)
             then = now
-            # Here alone: where a property of the user's hangs, this process counts on, and is not taken for silent.
+            # Here alone: where a property of the user's hangs, heartbeats go on, and this process is not called silent.
             self._step = self._ask_step()
-            self._look_at_sibling()
+            self._watch_sibling()
             if self._hosts is not None and self._job.local_rank == 0:
-                self._look_at_hosts(self._hosts)
+                self._watch_hosts(self._hosts)
 
     def _ask_step(self) -> str:
         try:
             step = _step()
-            return _step_in_words(None if step is None else int(step))
+            return _UNKNOWN_STEP if step is None else f"at step {int(step)}"
         except Exception as error:  # noqa: BLE001 - the Trainer is the user's, and half made while it fails
-            if "step" not in self._said:
-                self._said.add("step")
-                log.warning("The Trainer does not tell its step to the heartbeat: %s: %s", type(error).__name__, error)
-            return _step_in_words(None)
+            self._warn_once("step", f"The heartbeat cannot read the Trainer's step: {type(error).__name__}: {error}")
+            return _UNKNOWN_STEP
 
-    def _look_at_sibling(self) -> None:
-        now, sibling = self._awake, self._siblings.next
-        if sibling is None and now >= self._stopped and self._siblings.missing():
-            self._say_missing(self._siblings.missing()[0], now)
+    def _watch_sibling(self) -> None:
+        now, here, sibling = self._awake, self._job.current_host, self._siblings.next
+        if sibling is None and now >= self._stopped and (missing := self._siblings.missing()):
+            self._warn_once(
+                "missing",
+                f"Rank {missing[0]} on {here} has not reported in the {now:.0f} s since the process group was made: it"
+                f" was killed, or {VARIABLE} is 0 for it alone. It is not watched.",
+            )
         if sibling is None or not sibling.is_stopped():
             self._stopped_since = None
             return
         self._stopped_since = now if self._stopped_since is None else self._stopped_since
-        who = f"Rank {sibling.rank} on {self._job.current_host} (process {sibling.pid})"
-        what, silence = f"{who} is stopped, by SIGSTOP or a debugger", now - self._stopped_since
-        if text := self._weigh(what, silence, self._stopped, self._step):
-            self._end(text)
+        what = f"Rank {sibling.rank} on {here} (process {sibling.pid}) has been stopped by SIGSTOP or a debugger"
+        self._check_silence(what, now - self._stopped_since, self._stopped, self._step)
 
-    def _look_at_hosts(self, hosts: Hosts) -> None:
-        here, now, text = self._job.current_host, self._awake, hosts.ended
-        unanswered = now - hosts.answered
-        if unanswered >= self._silent:  # then nothing is known of the next host either
+    def _watch_hosts(self, hosts: Hosts) -> None:
+        here, now = self._job.current_host, self._awake
+        if hosts.ended:
+            self._end(hosts.ended)
+        elif now - hosts.answered >= self._silent:  # then nothing is known of the next host either
             address = f"{self._job.main_address}:{self._job.main_port}"
-            what = f"{here} gets no answer from the store of rank 0 at {address}"
-            text = self._weigh(what, unanswered, self._silent, self._step)
+            what = f"{here} has received no answer from the store of rank 0 at {address}"
+            self._check_silence(what, now - hosts.answered, self._silent, self._step)
         elif hosts.heard is not None and not hosts.next_left:
-            what = f"{hosts.next_name} has gone silent: nothing is heard of its processes on {here}"
-            text = text or self._weigh(what, now - hosts.heard, self._silent, hosts.next_step)
-        if text:
+            what = f"{hosts.next_name} has gone silent: {here} has received no heartbeat from it"
+            self._check_silence(what, now - hosts.heard, self._silent, hosts.next_step)
+
+    def _check_silence(self, what: str, silence: float, threshold: float, step: str) -> None:
+        """Say it once where the silence is longer than a threshold; end the job where it is longer than the limit."""
+        text = f"{what} for {silence:.0f} s ({step}). The others wait for it in their next collective."
+        if silence >= threshold:
+            self._warn_once(what, f"{text} The job ends after {self._limit:.0f} s of this ({VARIABLE}; 0: never).")
+        if silence >= self._limit:
             self._end(text)
 
-    def _say_missing(self, rank: int, since: float) -> None:
-        what = f"Rank {rank} on {self._job.current_host} has told nothing of itself"
-        if what not in self._said:
-            self._said.add(what)
-            log.warning(
-                "%s since the process group was made, %.0f s ago: it was killed, or %s is 0 for it alone. Nobody looks"
-                " whether it is stopped.",
-                what,
-                since,
-                VARIABLE,
-            )
-
-    def _weigh(self, what: str, silence: float, threshold: float, step: str) -> str:
-        """Say it once where the silence is longer than the threshold; the text where it is longer than the limit."""
-        text = f"{what}, since {silence:.0f} s, {step}. The others wait for it in their next collective."
-        if silence >= threshold and what not in self._said:
-            self._said.add(what)
-            log.warning("%s The job ends after %.0f s of this (%s; 0 switches it off).", text, self._limit, VARIABLE)
-        return text if silence >= self._limit else ""
+    def _warn_once(self, key: str, text: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            log.warning(text)
 
     def _end(self, text: str) -> None:
         with suppress(Exception):
             failure_file.report_to_all(f"RuntimeError: {text}\n[seen on {failure_file.whereabouts()}]")
-            log.error("RuntimeError: %s The job is ended.", text)
+            log.error("RuntimeError: %s The job ends now.", text)
         if self._hosts is not None and not self._hosts.ended:
             background.run_with_limit(partial(self._hosts.end, text), _GOODBYE)
         # No exception reaches a main thread that waits in a collective. Launchers wait for a stopped process,
@@ -253,8 +243,4 @@ def _connect_anew(prefix: str) -> Store | None:
 
 
 def _lost(job: SageMakerJob) -> str:
-    return f"{job.current_host} looks no more after processes that go silent."
-
-
-def _step_in_words(step: int | None) -> str:
-    return "the step is not known" if step is None else f"at step {step}"
+    return f"{job.current_host} no longer watches for processes that go silent."

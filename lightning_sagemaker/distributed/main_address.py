@@ -24,20 +24,15 @@ _OTHER_PORT = 22  # any port will do: a host that is up refuses what it does not
 _BY_HAND = "HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
 
 
-def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float, *, speaks: bool) -> None:
+def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> None:
     """Wait until something listens at the main address.
 
     Args:
-        job: The job, with main address and port.
-        limit: Seconds of no answer at all after which the address counts as blocked.
-        timeout: Seconds that the whole wait may take.
-        speaks: Whether this process is the one of its host that says what it waits for.
-
-    Raises:
-        ConnectionError: The address is blocked.
-        TimeoutError: The process group's time is over.
+        job: The job.
+        limit: Seconds of no answer at all after which the address counts as blocked, a ``ConnectionError``.
+        timeout: Seconds that the whole wait may take; then it is a ``TimeoutError``.
     """
-    notifier = PeerNotifier(job.current_host, job.main_port) if speaks else None
+    notifier = PeerNotifier(job.current_host, job.main_port) if job.local_rank == 0 else None
     answer = Answer.REFUSED
     silent_since: float | None = None
     has_warned = False
@@ -66,7 +61,7 @@ def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float, *, sp
         lambda: f"rank 0 to listen at {job.main_address}:{job.main_port}: {_state(job, answer)}",
         limit=timeout,
         hint="HINT: look at the log of that host; where hosts start later, give the strategy a longer `timeout`.",
-        speaks=speaks,
+        speaks=job.local_rank == 0,
     )
     try:
         wait.until(look, pauses=(0.05, 1.0))

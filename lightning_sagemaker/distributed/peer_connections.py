@@ -19,28 +19,21 @@ if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
 
 
-def check_peer_connections(
-    job: SageMakerJob, store: Store, address: str, *, limit: float, timeout: float, first_of_host: bool
-) -> None:
+def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit: float, timeout: float) -> None:
     """Let the first process of each host connect to the next host; all processes wait for the outcome.
 
     Args:
         job: The job, of two hosts or more.
-        store: Where the ports are published, with a prefix that no other check has.
+        store: Where the ports are published, with a prefix that nothing else has.
         address: Address of this host, to which collectives will connect.
-        limit: Seconds of no answer at all after which the network counts as blocked.
+        limit: Seconds of no answer after which it is a ``ConnectionError``, with the same text in all processes.
         timeout: Seconds that all may take.
-        first_of_host: Whether this process is the first one of its host.
-
-    Raises:
-        ConnectionError: A host does not reach the next one; the same text in all processes.
-        TimeoutError: The time is over.
     """
     all_hosts = Arrival(store, job.num_nodes)
     what = lambda: f"the other hosts to connect: {all_hosts.arrived} of {job.num_nodes} have"  # noqa: E731
-    wait = Wait(job.current_host, what, limit=timeout, hint="HINT: look at their logs.", speaks=first_of_host)
+    wait = Wait(job.current_host, what, limit=timeout, hint="HINT: look at their logs.", speaks=job.local_rank == 0)
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
-        if first_of_host:
+        if job.local_rank == 0:
             listener.bind((address, 0))
             listener.listen()  # the kernel answers; nobody needs to accept
             write(store, f"at/{job.node_rank}", job.current_host, *listener.getsockname()[:2])

@@ -21,12 +21,7 @@ _PAUSE = 0.1  # seconds after a connection that could not be accepted
 
 
 class PeerNotifier:
-    """Says a text to everyone who connects, once there is one.
-
-    Args:
-        host: Name of this host.
-        port: The main port; where it is taken on this host nothing is said.
-    """
+    """Tells a text to everyone who connects to the main port, once there is one; nothing where that port is taken."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
@@ -89,12 +84,7 @@ class PeerNotifier:
 
 
 def notification(host: str, port: int) -> tuple[str, bool]:
-    """What a host says that waits in vain, and whether it ends; an empty text where it says nothing.
-
-    Args:
-        host: Name or address.
-        port: The main port.
-    """
+    """What a host says that waits in vain, and whether it ends; an empty text where it says nothing."""
     until = time.monotonic() + PATIENCE
     said = None
     with suppress(OSError), socket.create_connection((host, port), timeout=PATIENCE) as connection:

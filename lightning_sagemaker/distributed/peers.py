@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Process:
-    """Another process of this host.
-
-    Attributes:
-        rank: Its rank.
-        pid: Its process id.
-        start: What tells it from a later process of this id.
-    """
+    """Another process of this host; its start tells it from a later process of the same id."""
 
     rank: int
     pid: int
@@ -46,7 +40,7 @@ class Process:
 
 
 class Siblings:
-    """The other processes of this host, beginning with the next one; each is known once it has told its number.
+    """The other processes of this host, beginning with the next one; each is known once it has reported its id.
 
     Nobody waits for one that never does: it was killed before, or its heartbeat is off.
     """
@@ -63,21 +57,27 @@ class Siblings:
                 self.known[rank] = Process(rank, *told)
 
     def missing(self) -> list[int]:
-        """Ranks that have not told their numbers."""
+        """Ranks that have not reported."""
         return [rank for rank in self._ranks if rank not in self.known]
 
     @property
     def next(self) -> Process | None:
-        """The one that this process looks after."""
+        """The one that this process watches."""
         return self.known.get(self._ranks[0]) if self._ranks else None
 
 
 class Hosts:
-    """What the hosts tell each other at the store. Each method may hang where the store's host is cut off."""
+    """What the hosts tell each other at the store. Each method may hang where the store's host is cut off.
+
+    Args:
+        job: The job, seen from this process.
+        store: Where they tell it.
+        connect: Makes another connection to the store, if that is still there.
+    """
 
     def __init__(self, job: SageMakerJob, store: Store, connect: Callable[[], Store | None] = lambda: None) -> None:
         self._store = store
-        self._connect = connect  # makes another connection to the store, if it is still there
+        self._connect = connect
         self._job = job
         self._next = (job.node_rank + 1) % job.num_nodes
         self._beats = 0
@@ -90,24 +90,24 @@ class Hosts:
         self.ended = ""  # why another host has ended the job
 
     def exchange(self, now: float, step: str) -> None:
-        """Say that this host is there, and see whether the next one did.
+        """Send this host's heartbeat, and look for that of the next one.
 
         Args:
             now: Time by the observer's clock.
             step: At which step this process is, in words.
         """
-        store, job = self._store, self._job
         self._beats += 1
         # Several processes of a host write here: the number of each makes what it writes new.
-        write(store, f"beat/{job.node_rank}", job.current_host, step, job.local_rank, self._beats)
-        found = look(store, f"beat/{self._next}")
+        beat = (self._job.current_host, step, self._job.local_rank, self._beats)
+        write(self._store, f"beat/{self._job.node_rank}", *beat)
+        found = look(self._store, f"beat/{self._next}")
         if found is not None and found != self._found:
             self._found, self.heard = found, now
             # What no rank wrote says nothing of the next host, and is no silence of it.
             if (told := decode(found, str, str, int, int)) is not None:
                 self.next_name, self.next_step = told[:2]
-        self.next_left = read(store, f"left/{self._next}") is not None
-        self.ended = (read(store, "ended", str) or [self.ended])[0]
+        self.next_left = read(self._store, f"left/{self._next}") is not None
+        self.ended = (read(self._store, "ended", str) or [self.ended])[0]
         self.answered = now
 
     def leave(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch.distributed.distributed_c10d import default_pg_timeout
@@ -34,42 +35,38 @@ def watched(
 ) -> Iterator[dict[str, Any]]:
     """Let a process group be made: nobody waits in silence before, and none goes silent unnoticed afterwards.
 
-    Args:
-        environment: The cluster environment; where it is not ours, only the quiet end is seen to.
-        rank: Rank of this process.
-        world_size: Number of processes.
-        timeout: Time limit of the process group; torch's default where it is ``None``.
-        backend: Its backend, as torch names it.
+    Where the cluster environment is not ours, only the quiet end is seen to. The arguments are those of
+    :func:`torch.distributed.init_process_group`.
 
     Yields:
-        What to give to :func:`torch.distributed.init_process_group` besides.
+        What to give to that function besides.
 
     Raises:
         ConnectionError: Hosts do not reach each other.
-        TimeoutError: Somebody did not come in time.
+        TimeoutError: Somebody has not joined in time.
         ValueError: A setting is malformed.
     """
-    job = environment.current_job() if isinstance(environment, SageMakerEnvironment) else None
+    job: SageMakerJob | None = None
     options: dict[str, Any] = {}
-    if job is not None:
+    if isinstance(environment, SageMakerEnvironment):
+        job = replace(environment.current_job(), rank=rank, world_size=world_size)
         if is_on("gloo_interface"):
             set_gloo_interface(job, os.environ)
-        store = _store(job, rank, world_size, timeout or default_pg_timeout, backend)
-        if store is not None:
+        if (store := _store(job, timeout or default_pg_timeout, backend)) is not None:
             options["store"] = store
     yield options
     if is_on("quiet_end"):
         end_at_exit()
     if job is not None:
         mark_rank()
-    if job is not None and is_on("heartbeat"):
-        heartbeat.start(job, rank, world_size)
+        if is_on("heartbeat"):
+            heartbeat.start(job)
 
 
-def _store(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, backend: str) -> Store | None:
+def _store(job: SageMakerJob, timeout: timedelta, backend: str) -> Store | None:
     """Where the processes of a new group find each other; ``None`` where torch finds it as well by itself."""
     number, is_restarted = next(_groups), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    has_agents = job.launcher == "torchrun"  # they have met already, and keep one store for all groups and attempts
+    has_agents = job.launcher == "torchrun"  # they have joined already, and keep one store for all groups and attempts
     is_again = has_agents and (number > 0 or is_restarted) and is_on("group_keys")
     limit = limit_of(job) if is_on("rendezvous") else 0.0
     if not limit and not is_again:
@@ -77,11 +74,11 @@ def _store(job: SageMakerJob, rank: int, world_size: int, timeout: timedelta, ba
     if has_agents:
         # As Lightning sets them a moment later: torchrun need not have, on one host.
         os.environ.update(MASTER_ADDR=job.main_address, MASTER_PORT=str(job.main_port))
-        store: Store = next(rendezvous("env://", rank, world_size, timeout=timeout))[0]
+        store: Store = next(rendezvous("env://", job.rank or 0, job.world_size or 1, timeout=timeout))[0]
     else:
-        store = open_store(job, rank, world_size, timeout=timeout, limit=limit, speaks=job.local_rank == 0)
+        store = open_store(job, timeout, limit)
     store.set_timeout(timeout)
     if limit:
-        join(job, store, rank=rank, world_size=world_size, timeout=timeout, limit=limit, backend=backend)
+        join(job, store, timeout, limit, backend)
     # torch calls each default group "0": what the ranks of an earlier one have told would be read again.
     return PrefixStore(f"group/{number}", prefixed(store)) if is_again else store

@@ -34,99 +34,65 @@ def limit_of(job: SageMakerJob) -> float:
     return setting(VARIABLE, DEFAULT_LIMIT) if job.num_nodes > 1 else 0.0
 
 
-def open_store(
-    job: SageMakerJob, rank: int, world_size: int, *, timeout: timedelta, limit: float, speaks: bool
-) -> TCPStore:
-    """Listen at the main address, or wait for it, and connect.
-
-    Args:
-        job: The job, with main address and port.
-        rank: Rank of this process among those that join; rank 0 listens.
-        world_size: Number of processes that join.
-        timeout: Time limit of the process group.
-        limit: Seconds of no answer at all after which the main address counts as blocked.
-        speaks: Whether this process is the one of its host that says what it waits for.
+def open_store(job: SageMakerJob, timeout: timedelta, limit: float) -> TCPStore:
+    """Listen at the main address on rank 0, wait for it on the others, and connect.
 
     Raises:
-        ConnectionError: The main address is blocked.
+        ConnectionError: The main address has not answered at all for as many seconds as the limit.
         OSError: Rank 0 cannot listen there.
         TimeoutError: The main address did not open in time.
     """
-    if rank != 0:
-        wait_for_main_address(job, limit, timeout.total_seconds(), speaks=speaks)
+    is_first = job.rank == 0
+    if not is_first:
+        wait_for_main_address(job, limit, timeout.total_seconds())
+    address, port = job.main_address, job.main_port
     try:
-        return TCPStore(
-            job.main_address,
-            job.main_port,
-            world_size,
-            is_master=rank == 0,
-            timeout=timeout,
-            wait_for_workers=False,
-            multi_tenant=True,
-        )
+        options = {"is_master": is_first, "wait_for_workers": False, "multi_tenant": True}
+        return TCPStore(address, port, job.world_size, timeout=timeout, **options)
     except RuntimeError as error:
-        if rank != 0:
+        if not is_first:
             raise
         raise OSError(
-            f"Rank 0 cannot listen at {job.main_address}:{job.main_port} of {job.current_host}: {error}. HINT: another"
-            " process holds the port, or MASTER_ADDR is not a name of this host."
+            f"Rank 0 cannot listen at {address}:{port} of {job.current_host}: {error}. HINT: another process holds the"
+            " port, or MASTER_ADDR is not a name of this host."
         ) from error
 
 
-def join(
-    job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: timedelta, limit: float, backend: str
-) -> None:
+def join(job: SageMakerJob, store: Store, timeout: timedelta, limit: float, backend: str) -> None:
     """Wait at the store until all processes have joined, and let each host connect to the next one.
 
     Args:
         job: The job.
         store: What all processes are connected to.
-        rank: Rank of this process.
-        world_size: Number of processes.
         timeout: Time limit of the process group.
         limit: Seconds of no answer at all after which the network between two hosts counts as blocked.
-        backend: Backend of the process group.
-
-    Raises:
-        ConnectionError: A host does not reach the next one.
-        TimeoutError: Somebody has not joined in time.
-        ValueError: A network interface is named that does not exist.
+        backend: Backend of the process group: interfaces that are chosen for it have to exist.
     """
     check_interfaces(job, backend)  # before anybody waits for this process
-    address = address_in_network(job)
+    address, seconds = address_in_network(job), timeout.total_seconds()
     here = PrefixStore(f"rendezvous/{next(_rendezvous)}", prefixed(store))
-    first, seconds = job.local_rank == 0, timeout.total_seconds()
-    wait_for_ranks(job, PrefixStore("ranks", here), rank=rank, world_size=world_size, timeout=seconds, speaks=first)
-    check_peer_connections(job, PrefixStore("hosts", here), address, limit=limit, timeout=seconds, first_of_host=first)
+    wait_for_ranks(job, PrefixStore("ranks", here), seconds)
+    check_peer_connections(job, PrefixStore("hosts", here), address, limit, seconds)
 
 
 def rendezvous_of_agents(address: str, port: int, rank: int, hosts: int, timeout: timedelta) -> TCPStore | None:
-    """Let torchrun's agents, one per host, find each other in the same way: they come before any user code.
+    """Let torchrun's agents, one per host, find each other in the same way: they start before any user code.
 
     Args:
-        address: Name or address of the host of the first agent.
+        address: Host of the first agent.
         port: Port of its store.
-        rank: This agent's host among those of the world.
-        hosts: Number of hosts.
+        rank: Rank of this agent.
+        hosts: Number of agents.
         timeout: Time limit of torchrun's rendezvous.
 
     Returns:
         The store, or ``None`` where there is nothing to check and torchrun makes it by itself.
-
-    Raises:
-        ConnectionError: The main address is blocked.
-        OSError: The first agent cannot listen there.
-        TimeoutError: Somebody has not joined in time.
-        ValueError: The job or a setting is malformed.
     """
     job = SageMakerJob.detect()
-    if job is None or hosts == 1 or len(job.world_hosts) != hosts:
+    if job is None or hosts == 1 or len(job.world_hosts) != hosts or not (limit := limit_of(job)):
         return None
     job = replace(job, main_address=address, main_port=port, num_nodes=hosts, node_rank=rank)
-    limit = limit_of(job)
-    if not limit:
-        return None
-    store = open_store(job, rank, hosts, timeout=timeout, limit=limit, speaks=True)
-    agents = PrefixStore("agents", prefixed(store))
-    wait_for_ranks(job, agents, rank=rank, world_size=hosts, timeout=timeout.total_seconds(), speaks=True)
+    job = replace(job, rank=rank, world_size=hosts, local_rank=0)
+    store = open_store(job, timeout, limit)
+    wait_for_ranks(job, PrefixStore("agents", prefixed(store)), timeout.total_seconds())
     return store

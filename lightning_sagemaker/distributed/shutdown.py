@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lightning_sagemaker.distributed.background import run_with_limit
 
@@ -33,20 +33,8 @@ _NAMELESS = 0.2  # seconds that are enough by experience, where torch is too old
 _SMDDP = "smddp"
 
 
-class _Worker(NamedTuple):
-    """A thread of gloo's, at a moment."""
-
-    thread: str
-    asleep: bool
-    switches: list[str]  # how often it has begun to run, in the kernel's words
-
-
 def at_exit(function: Callable[[], None]) -> None:
-    """Call a function when this process ends, also where ``multiprocessing`` has forked it: such a one skips `atexit`.
-
-    Args:
-        function: Called without arguments, in this process and not in those that it forks.
-    """
+    """Call a function when this process ends, also where ``multiprocessing`` has forked it, which skips `atexit`."""
     if multiprocessing.parent_process() is None:
         atexit.register(function)
     else:
@@ -86,18 +74,18 @@ def wait_for_workers(*, unknown: bool) -> None:
     before, now = None, _workers()
     if not now and unknown:
         time.sleep(_NAMELESS)
-    while now and time.monotonic() < until and (now != before or any(not worker.asleep for worker in now)):
+    while now and time.monotonic() < until and (now != before or not all(sleeps for sleeps, _ in now.values())):
         time.sleep(2 * sys.getswitchinterval())
         before, now = now, _workers()
 
 
-def _workers() -> list[_Worker]:
-    """Gloo's threads in this process; none in a forked one."""
-    workers = []
+def _workers() -> dict[str, tuple[bool, list[str]]]:
+    """Gloo's threads in this process, none in a forked one: whether each sleeps, and how often it has begun to run."""
+    workers = {}
     for status in Path("/proc/self/task").glob("*/status"):
         with suppress(OSError):  # the thread has just ended
             lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
             if lines[0] == f"Name:\t{_WORKER}":
-                asleep = any(line.startswith("State:\tS") for line in lines)
-                workers.append(_Worker(status.parent.name, asleep, [line for line in lines if "ctxt_switches" in line]))
+                sleeps = any(line.startswith("State:\tS") for line in lines)
+                workers[status.parent.name] = sleeps, [line for line in lines if "ctxt_switches" in line]
     return workers

@@ -70,13 +70,7 @@ class Stop:
 
 
 def agreement(rank: int, world_size: int, where: str, folder: Callable[[], Path | None]) -> StopAgreement | None:
-    """The agreement between the ranks of the default process group, the same one in each call.
-
-    Args:
-        rank: Rank of this process.
-        world_size: Number of processes; a single one agrees with itself.
-        where: Host and rank in words.
-        folder: Tells where checkpoints will be; called on rank 0 alone.
+    """The agreement between the ranks of the default process group, or of one process with itself; one for each group.
 
     Returns:
         ``None`` where the group's store is no TCP server.
@@ -95,14 +89,10 @@ def agreement(rank: int, world_size: int, where: str, folder: Callable[[], Path 
             store = HashStore()
         if store is None:
             return None
-        has_ended = end_of_group() if world_size > 1 else _never
+        has_ended = end_of_group() if world_size > 1 else lambda: False
         store = PrefixStore(f"sigterm/{next(_numbers)}", store)
         _made[group] = StopAgreement(store, rank, world_size, where, folder=folder, has_ended=has_ended)
     return _made[group]
-
-
-def _never() -> bool:
-    return False
 
 
 class StopAgreement:
@@ -125,7 +115,7 @@ class StopAgreement:
         where: str,
         *,
         folder: Callable[[], Path | None] = lambda: None,
-        has_ended: Callable[[], bool] = _never,
+        has_ended: Callable[[], bool] = lambda: False,
     ) -> None:
         self.origin = ""  # where SIGTERM arrived first; empty while no rank has got it
         self._store = store
@@ -186,11 +176,14 @@ class StopAgreement:
             if self._wait_for_origin():
                 self._asked = True
                 write(self._store, f"passed/{self._rank}", self._passed)
-                self._stop = self._decide() if self._rank == 0 else self._hear()
+                if self._rank == 0:
+                    self._decide()
+                number, folder = self._wait_for("rank 0", "stop", int, str)
+                self._stop = Stop(number, folder or None)
                 self._decided.set()
                 while self._next_signal(None):
                     speak()
-                    log.info("Another SIGTERM arrived on %s. It changes nothing: the job is ending.", self._where)
+                    log.info("Another SIGTERM arrived on %s. The job is already ending.", self._where)
             self._leave_store()
         except (RuntimeError, TimeoutError) as error:  # the former of the store, which has ended with rank 0
             self._error = str(error)
@@ -222,24 +215,14 @@ class StopAgreement:
             with suppress(TimeoutError):
                 Wait(self._where, lambda: "the other ranks to end", limit=_GOODBYE).until(others.outcome)
 
-    def _decide(self) -> Stop:
-        passed = (self._wait_for(f"rank {rank}", f"passed/{rank}", int)[0] for rank in range(self._world_size))
-        stop = Stop(max(passed) + 1, self._checkpoint_folder())
-        write(self._store, "stop", stop.boundary, stop.folder or "")
-        return stop
-
-    def _checkpoint_folder(self) -> str | None:
-        """Where the checkpoint will be; with a line where that cannot be read, which is no reason not to stop."""
+    def _decide(self) -> None:
+        passed = max(self._wait_for(f"rank {rank}", f"passed/{rank}", int)[0] for rank in range(self._world_size))
+        folder = None
         try:
             folder = self._folder()
-        except Exception as error:  # noqa: BLE001 - whatever stands in that file
-            log.warning("The job's checkpoint folder is not known, and SIGTERM leaves no checkpoint: %s", error)
-            folder = None
-        return None if folder is None else str(folder)
-
-    def _hear(self) -> Stop:
-        number, folder = self._wait_for("rank 0", "stop", int, str)
-        return Stop(number, folder or None)
+        except Exception as error:  # noqa: BLE001 - whatever stands in that file, it is no reason not to stop
+            log.warning("The job's checkpoint folder is unknown, so SIGTERM leaves no checkpoint: %s", error)
+        write(self._store, "stop", passed + 1, str(folder or ""))
 
     def _wait_for(self, who: str, key: str, *kinds: type) -> tuple[Any, ...]:
         def look() -> tuple[Any, ...] | None:
@@ -265,4 +248,4 @@ class StopAgreement:
 
 
 def _lost(where: str) -> str:
-    return f"SIGTERM on {where} would end the job without a checkpoint: no thread waits for it any more."
+    return f"SIGTERM on {where} would now end the job without a checkpoint."

@@ -89,10 +89,6 @@ def look(store: Store, key: str) -> bytes | None:
 
     ``Store.check`` would ask the same; torch before 2.3 has it in C++ only. Comparing a key that is absent sets
     nothing, and answers what was expected of it.
-
-    Args:
-        store: Where the key may be.
-        key: Its name.
     """
     value: bytes | str = store.compare_set(key, _ABSENT, _ABSENT)
     found = value.encode() if isinstance(value, str) else value
@@ -115,13 +111,7 @@ def write_first(store: Store, key: str, text: str) -> str:
 
 
 def read(store: Store, key: str, *kinds: type) -> tuple[Any, ...] | None:
-    """What :func:`write` has set a key to; ``None`` where there is nothing, or what no rank wrote.
-
-    Args:
-        store: Where the key may be.
-        key: Its name.
-        kinds: Type of each value: ``str``, ``int`` or ``bool``.
-    """
+    """What :func:`write` has set a key to, with values of these types; ``None`` where it is nothing of a rank's."""
     found = look(store, key)
     return None if found is None else decode(found, *kinds)
 

@@ -32,28 +32,26 @@ _AT_ONCE = 16  # hosts that are asked at a time; lines name eight
 _ROUND = 4 * PATIENCE  # seconds that a question to all of them may take; names may be looked up for longer than that
 
 
-def wait_for_ranks(
-    job: SageMakerJob, store: Store, *, rank: int, world_size: int, timeout: float, speaks: bool
-) -> None:
+def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
     """Join the others at the store, and wait until all have joined.
+
+    Rank 0 asks missing hosts whether they are there at all.
 
     Args:
         job: The job.
         store: Where the processes join, with a prefix that nothing else has.
-        rank: Rank of this process. Rank 0 asks missing hosts whether they are there at all.
-        world_size: Number of processes.
         timeout: Seconds that all may take.
-        speaks: Whether this process is the one of its host that says who is missing.
 
     Raises:
         ConnectionError: A host cannot reach rank 0; the text is that host's.
         TimeoutError: The time is over; the message lists who is missing.
         ValueError: Two processes have the same rank; the same text on all.
     """
-    all_ranks, missing = Arrival(store, world_size), _MissingHosts(job, store, world_size, asks=rank == 0)
-    first = write_first(store, f"rank/{rank}", job.current_host)
-    if store.add(f"claims/{rank}", 1) > 1:  # it does not arrive, so nobody goes on
-        all_ranks.fail(f"{first} and {job.current_host} both have a process of rank {rank}")
+    world_size = job.world_size or 1
+    all_ranks, missing = Arrival(store, world_size), _MissingHosts(job, store, world_size // job.num_nodes)
+    first = write_first(store, f"rank/{job.rank}", job.current_host)
+    if store.add(f"claims/{job.rank}", 1) > 1:  # it does not arrive, so nobody goes on
+        all_ranks.fail(f"{first} and {job.current_host} both have a process of rank {job.rank}")
     else:
         store.add(job.current_host, 1)
         all_ranks.arrive()
@@ -66,7 +64,7 @@ def wait_for_ranks(
 
     hint = "HINT: look at the logs of those hosts; where hosts start further apart, give the strategy a longer"
     what = lambda: f"all processes of the job. Missing: {missing}"  # noqa: E731 - as in the other waits
-    wait_for_all = Wait(job.current_host, what, limit=timeout, hint=f"{hint} `timeout`.", speaks=speaks)
+    wait_for_all = Wait(job.current_host, what, limit=timeout, hint=f"{hint} `timeout`.", speaks=job.local_rank == 0)
     if clash := wait_for_all.until(look):
         raise ValueError(
             f"{clash}, in a world of {world_size} processes. HINT: NODE_RANK has to be another number on each host,"
@@ -77,11 +75,11 @@ def wait_for_ranks(
 class _MissingHosts:
     """Hosts whose processes have not all joined; as text, what is known of them."""
 
-    def __init__(self, job: SageMakerJob, store: Store, world_size: int, *, asks: bool) -> None:
+    def __init__(self, job: SageMakerJob, store: Store, per_host: int) -> None:
         self._job = job
         self._store = store
-        self._per_host = world_size // job.num_nodes
-        self._asks = asks and not is_loopback(job.main_address)  # hosts on one machine have no names
+        self._per_host = per_host
+        self._asks = job.rank == 0 and not is_loopback(job.main_address)  # hosts on one machine have no names
         self._asked = time.monotonic()
         self._silent_since: dict[str, float] = {}
         self._named: set[str] = set()

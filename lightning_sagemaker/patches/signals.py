@@ -132,7 +132,7 @@ def _leave(connector: Any, agreement: StopAgreement | None) -> None:  # noqa: AN
     elif connector.trainer.is_global_zero:
         speak()
         log.info(
-            "SIGTERM arrived on %s when the training had ended. A later one in this process does not begin.",
+            "SIGTERM arrived on %s after the training had ended. A later one stops before its first step.",
             agreement.origin,
         )
 

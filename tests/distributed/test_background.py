@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     MakeJob = Callable[..., SageMakerJob]
 
 FULL = os.environ.get("LIGHTNING_SAGEMAKER_FULL") == "1"
-LINE = "algo-2 looks no more after processes that go silent. The training continues. Cause: "
+LINE = "algo-2 no longer watches for processes that go silent. The training continues. Cause: "
 MARK = b"lightning_sagemaker/1 "
 STRANGE = [
     b"",
@@ -271,7 +271,7 @@ def test_a_malformed_checkpoint_configuration_does_not_keep_sigterm_from_stoppin
     until(alone._decided.is_set, "agreement")
     assert alone.stop_here() == sigterm.Stop(1, None)
     alone._leave()
-    assert "The job's checkpoint folder is not known, and SIGTERM leaves no checkpoint: " in caplog.text
+    assert "The job's checkpoint folder is unknown, so SIGTERM leaves no checkpoint: " in caplog.text
 
 
 def test_a_sigterm_thread_that_fails_lets_the_training_go_on(
@@ -316,7 +316,7 @@ def test_where_no_second_connection_is_made_the_training_goes_on(
     monkeypatch.setattr(heartbeat, "own_connection", refuse)
     monkeypatch.setattr(sigterm, "own_connection", refuse)
     try:
-        heartbeat.start(make_job(node_rank=0), 0, 2)
+        heartbeat.start(make_job(node_rank=0, rank=0, world_size=2))
         alone = sigterm.agreement(0, 2, "algo-1, rank 0", lambda: None)
         assert alone is not None
         assert alone.stop_here() is None

@@ -27,7 +27,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_open_address_needs_no_line(make_job: MakeJob, open_port: int, caplog: pytest.LogCaptureFixture) -> None:
-    wait_for_main_address(make_job(main_port=open_port), limit=5, timeout=5, speaks=True)
+    wait_for_main_address(make_job(main_port=open_port), limit=5, timeout=5)
     assert not caplog.records
 
 
@@ -38,7 +38,7 @@ def test_a_process_that_comes_late_is_waited_for_with_a_line_that_says_its_host_
     servers: list[socket.socket] = []
     late = threading.Timer(2.5, lambda: servers.append(socket.create_server(("127.0.0.1", free_port))))
     late.start()
-    wait_for_main_address(make_job(main_port=free_port), limit=1, timeout=20, speaks=True)
+    wait_for_main_address(make_job(main_port=free_port), limit=1, timeout=20)
     servers[0].close()
     assert f"s for rank 0 to listen at 127.0.0.1:{free_port}: " in caplog.text
     assert "nothing listens there" in caplog.text
@@ -49,7 +49,7 @@ def test_a_main_address_that_means_this_host_is_named_with_the_variable_to_look_
     make_job: MakeJob, free_port: int
 ) -> None:
     with pytest.raises(TimeoutError, match=r"'localhost' means this very host.*MASTER_ADDR set by hand"):
-        wait_for_main_address(make_job(main_address="localhost", main_port=free_port), limit=9, timeout=1, speaks=True)
+        wait_for_main_address(make_job(main_address="localhost", main_port=free_port), limit=9, timeout=1)
 
 
 def test_a_container_that_is_not_up_yet_is_named_once_within_seconds_and_waited_for_until_the_group_s_time_limit(
@@ -59,7 +59,7 @@ def test_a_container_that_is_not_up_yet_is_named_once_within_seconds_and_waited_
     with pytest.raises(
         TimeoutError, match=r"algo-1 has waited [67] s, the time limit, for rank 0 to listen at algo-7\.invalid:"
     ):
-        wait_for_main_address(job, limit=0.1, timeout=6, speaks=True)
+        wait_for_main_address(job, limit=0.1, timeout=6)
     (line,) = caplog.records
     assert re.fullmatch(
         r"algo-1 has waited [3-5] s for rank 0 to listen at algo-7\.invalid:7777:"
@@ -73,7 +73,7 @@ def test_an_unknown_name_that_is_none_of_the_job_s_hosts_is_named_with_the_varia
     make_job: MakeJob,
 ) -> None:
     with pytest.raises(TimeoutError, match=r"none of the job's hosts \(algo-1, algo-2\)\. HINT: is MASTER_ADDR set"):
-        wait_for_main_address(make_job(main_address="algo-77.invalid"), limit=9, timeout=1, speaks=True)
+        wait_for_main_address(make_job(main_address="algo-77.invalid"), limit=9, timeout=1)
 
 
 def test_an_address_that_drops_what_comes_is_named_within_ten_seconds_and_ends_the_wait_after_the_limit(
@@ -81,7 +81,7 @@ def test_an_address_that_drops_what_comes_is_named_within_ten_seconds_and_ends_t
 ) -> None:
     start = time.monotonic()
     with pytest.raises(ConnectionError) as failure:
-        wait_for_main_address(make_job(main_port=silent_port), limit=11, timeout=60, speaks=True)
+        wait_for_main_address(make_job(main_port=silent_port), limit=11, timeout=60)
     assert 11 <= time.monotonic() - start < 30
     (line,) = (record for record in caplog.records if record.levelno == logging.WARNING)
     assert line.created - (time.time() - (time.monotonic() - start)) < 10
@@ -97,5 +97,5 @@ def test_only_the_first_process_of_a_host_speaks(
     make_job: MakeJob, silent_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ConnectionError):
-        wait_for_main_address(make_job(main_port=silent_port), limit=5, timeout=60, speaks=False)
+        wait_for_main_address(make_job(main_port=silent_port, local_rank=1), limit=5, timeout=60)
     assert not caplog.records

@@ -20,9 +20,9 @@ VARIABLE = "LIGHTNING_SAGEMAKER_REACHABILITY"
 def test_a_port_that_another_process_holds_is_an_error_of_rank_zero_that_names_it(
     make_job: MakeJob, open_port: int
 ) -> None:
-    job = make_job(main_port=open_port, current_host="algo-2", node_rank=0)
+    job = make_job(main_port=open_port, current_host="algo-2", node_rank=0, rank=0)
     with pytest.raises(OSError, match=rf"Rank 0 cannot listen at 127.0.0.1:{open_port} of algo-2.*HINT"):
-        open_store(job, 0, 2, timeout=timedelta(seconds=5), limit=5, speaks=True)
+        open_store(job, timedelta(seconds=5), 5)
 
 
 def test_one_host_has_nothing_to_check(make_job: MakeJob) -> None:

@@ -133,7 +133,7 @@ def test_a_training_among_strangers_ends_with_the_weights_of_stock(tmp_path: Pat
         for plugin in (False, True)
     )
     assert all(torch.equal(stock[0][name], one[name]) for one in (*stock, *ours) for name in stock[0])
-    complaints = re.findall(r"silent|The job is ended|SIGTERM|The training continues|Traceback", printed[True])
+    complaints = re.findall(r"silent|The job ends|SIGTERM|The training continues|Traceback", printed[True])
     assert not complaints, printed[True]
 
 

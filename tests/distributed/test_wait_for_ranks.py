@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ def connect(store: TCPStore) -> TCPStore:
 
 
 def call(job: SageMakerJob, store: TCPStore, rank: int, *, size: int = 4, timeout: float = 20.0) -> None:
-    wait_for_ranks(job, store, rank=rank, world_size=size, timeout=timeout, speaks=True)
+    wait_for_ranks(replace(job, rank=rank, world_size=size), store, timeout)
 
 
 def test_nobody_is_kept_waiting_once_all_have_come(make_job: MakeJob, store: TCPStore) -> None:
