@@ -19,20 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-__all__ = [
-    "Arrival",
-    "PrefixStore",
-    "Store",
-    "TCPStore",
-    "default_store",
-    "end_of_group",
-    "look",
-    "own_connection",
-    "prefixed",
-    "read",
-    "write",
-    "write_first",
-]
+__all__ = ["PrefixStore", "Store", "TCPStore"]  # of torch, for those that have this store
 
 _PREFIX = "lightning_sagemaker"
 _ABSENT = "lightning_sagemaker: absent"  # no value of ours
