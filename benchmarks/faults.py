@@ -39,7 +39,7 @@ STEADY = REPOSITORY / "tests" / "programs" / "steady.py"
 # Lines that name the fault: ours, and what stock parts say that a user could act on.
 NAMED = re.compile(
     r"gets no answer from|name is not known|addresses of .* cannot be retrieved|waited \d+ s|has gone silent"
-    r"|is stopped, by|is gone, and left|imed out|onnection (reset|closed) by|SIGKILL|lost communication"
+    r"|has been stopped by|ended without an exception|imed out|onnection (reset|closed) by|SIGKILL|lost communication"
 )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.peers import Process
+from lightning_sagemaker.distributed.peers import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

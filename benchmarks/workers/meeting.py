@@ -20,7 +20,7 @@ import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _init_dist_connection
 
 from lightning_sagemaker import SageMakerEnvironment
-from lightning_sagemaker.store import Store, TCPStore
+from lightning_sagemaker.distributed.store import Store, TCPStore
 
 # Arm: seconds of LIGHTNING_SAGEMAKER_REACHABILITY and _HEARTBEAT.
 ARMS = {"on": ("120", "300"), "off": ("0", "0")}

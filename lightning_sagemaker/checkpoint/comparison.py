@@ -12,22 +12,25 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import torch.distributed as dist
 
 from lightning_sagemaker.checkpoint.contents import Content, local
 from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, bring
+from lightning_sagemaker.distributed.store import Arrival, PrefixStore, default_store, read, write, write_first
+from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.store import PrefixStore, default_store, read, wait_to_read, write, write_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lightning_sagemaker.store import Store
+    from lightning_sagemaker.distributed.store import Store
 
-_REPORT = 10.0  # seconds between two lines of a waiter
+    Found = TypeVar("Found")
+
+_PATIENCE = 10.0  # seconds that rank 0's offer may come later than its choice
 _PROGRESS = 1.0  # seconds between two signs that a file is being sent
 _HINT = (
     "HINT: give all ranks the same checkpoint; where a script looks for the newest file, let rank 0 look and the others"
@@ -104,13 +107,13 @@ class _Comparison:
                 bring(path)  # here: let the others have it
             write(self._store, "first", json.dumps(asdict(mine)))
         else:
-            first = _Choice.of(self._wait("first", str, what=lambda: "rank 0 to come to the same point"))
+            look = partial(read, self._store, "first", str)
+            first = _Choice.of(self._wait(lambda: "rank 0 to come to the same point", look)[0])
             path = self._settled(path, mine, first)
         size = dist.get_world_size()
-        if self._store.add("compared", 1) == size:
-            write(self._store, "done", True)
-        compared = partial(self._store.add, "compared", 0)
-        self._wait("done", bool, what=lambda: f"all ranks to have {first}: {compared()} of {size} have it")
+        all_ranks = Arrival(self._store, size)
+        all_ranks.arrive()
+        self._wait(lambda: f"all ranks to have {first}: {all_ranks.arrived} of {size} have it", all_ranks.outcome)
         if lack := read(self._store, "lack", str):
             raise FileNotFoundError(
                 f"The ranks cannot load {first}: {lack[0]}. HINT: hosts have disks of their own. A file that rank"
@@ -168,7 +171,7 @@ class _Comparison:
         if read(self._store, "lack", str):
             return ""  # another process has tried
         try:
-            return self._hosts.fetch(file, patience=_REPORT, each=each)
+            return self._hosts.fetch(file, patience=_PATIENCE, each=each)
         except (OSError, RuntimeError) as error:
             return f"{self._me} lacks it, and could not get it from rank 0's host: {type(error).__name__}: {error}"
 
@@ -186,28 +189,11 @@ class _Comparison:
         if self._hosts.rank == 0:  # to evaluate several at a time is a script's right
             log.warning("The ranks load different checkpoints: %s. %s", dispute, _HINT)
 
-    def _wait(self, key: str, kind: type, *, what: Callable[[], str]) -> Any:  # noqa: ANN401 - of that kind
-        """Wait for a key, with a line now and then of one process of each host, up to the group's time limit."""
-        start = heard = time.monotonic()
-        due, pieces = start + _REPORT, 0
-
-        def each() -> None:
-            nonlocal heard, due, pieces
-            now = time.monotonic()
-            if now < due:
-                return
-            due = now + _REPORT
-            if (sent := self._store.add("pieces", 0)) != pieces:
-                heard, pieces = now, sent
-            if now - heard >= self._hosts.timeout:
-                raise TimeoutError(
-                    f"{self._me} has waited {now - start:.0f} s for {what()}. HINT: look for the rank that did not"
-                    " come, in the logs of all hosts."
-                )
-            if self._hosts.is_first_of_host:
-                log.warning("%s waits, %.0f s so far, for %s", self._me, now - start, what())
-
-        return wait_to_read(self._store, key, kind, each=each)[0]
+    def _wait(self, what: Callable[[], str], look: Callable[[], Found | None]) -> Found:
+        """Wait up to the group's time limit, which begins anew while a file is being sent."""
+        hint = "HINT: look for the rank that did not come, in the logs of all hosts."
+        pieces, speaks = partial(self._store.add, "pieces", 0), self._hosts.is_first_of_host
+        return Wait(self._me, what, limit=self._hosts.timeout, hint=hint, speaks=speaks, progress=pieces).until(look)
 
 
 def _lack(mine: _Choice, first: _Choice) -> str:

@@ -100,7 +100,7 @@ def read_all(paths: Iterable[Path], note: Callable[..., None]) -> dict[Path, Con
 
     Args:
         paths: Files and folders that are named as checkpoints.
-        note: Writes a line into the log; told once, of all that are passed over.
+        note: Writes a line into the log; told once, of all that are skipped.
     """
     complete, passed_over = {}, []
     for path in paths:
@@ -112,7 +112,7 @@ def read_all(paths: Iterable[Path], note: Callable[..., None]) -> dict[Path, Con
         (first, reason), *others = ((printable(path), printable(error)) for path, error in passed_over[:_NAMED])
         more = len(passed_over) - _NAMED
         further = [*(f"; {name}: {why}" for name, why in others), f"; and {more} more" if more > 0 else ""]
-        note("Checkpoint %s is passed over: %s%s", first, reason, "".join(further))
+        note("Checkpoint %s is skipped: %s%s", first, reason, "".join(further))
     return complete
 
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import threading
-import time
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,22 +19,22 @@ import torch.distributed as dist
 
 from lightning_sagemaker.checkpoint.contents import kind_of, local
 from lightning_sagemaker.checkpoint.transfer import Server, receive
-from lightning_sagemaker.locking.node import node_lock
+from lightning_sagemaker.distributed.interface import address_in_network
+from lightning_sagemaker.distributed.store import PrefixStore, end_of_group, look, own_connection, read, write
+from lightning_sagemaker.distributed.waiting import Wait
+from lightning_sagemaker.locking.lock import node_lock
 from lightning_sagemaker.messages import log
-from lightning_sagemaker.reachability.interface import address_in_network
-from lightning_sagemaker.store import PrefixStore, end_of_group, look, own_connection, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
-    from lightning_sagemaker.store import Store
 
 _STORE = timedelta(seconds=60)  # for an answer of the store
 _PATIENCE = 60.0  # seconds that rank 0 may come later than a rank that lacks a file
 _FIRST_LINE = 5.0  # seconds after which such a rank says that it waits
-_LOOK = 0.2  # seconds between two looks
 
 _groups = 0  # process groups so far: all ranks make theirs in the same order
 _current: OtherHosts | None = None
@@ -159,23 +158,24 @@ class OtherHosts:
 
     def _wait(self, key: str, path: Path, patience: float) -> dict[str, Any] | None:
         """What rank 0 tells of a path; ``None`` where it has told nothing so far."""
-        start, said = time.monotonic(), False
-        while True:
+        found: dict[str, Any] | None = None
+
+        def look() -> dict[str, Any] | None:
+            nonlocal found
             told = self._read(f"offer/{key}")
-            found: dict[str, Any] | None = None if told is None else json.loads(told)
+            found = None if told is None else json.loads(told)
             # That a file is not there may be old news: rank 0 has not come to load it as often as this rank.
-            if found is not None and ("offer" in found or found["loads"] >= self._loads[key]):
-                return found
-            waited = time.monotonic() - start
-            if waited >= patience:
-                return found
-            if waited >= _FIRST_LINE and not said:
-                said = True
-                log.warning(
-                    "%s, rank %d lacks %s: it waits for rank 0 to load it, at most %.0f s",
-                    *(self.job.current_host, self.rank, path, patience),
-                )
-            time.sleep(_LOOK)
+            is_news = found is not None and ("offer" in found or found["loads"] >= self._loads[key])
+            return found if is_news else None
+
+        def what() -> str:
+            return f"rank 0 to load {path}, which this host lacks, at most {patience:.0f} s"
+
+        wait = Wait(f"{self.job.current_host}, rank {self.rank}", what, limit=patience)
+        wait.say_soon(_FIRST_LINE)
+        with suppress(TimeoutError):
+            return wait.until(look)
+        return found
 
     def _tell(self, key: str, text: str) -> None:
         write(self._connection(), key, text)

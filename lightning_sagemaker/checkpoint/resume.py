@@ -150,7 +150,7 @@ class _Limits:
         ]
         if beyond:  # Lightning refuses it; it may be of a later fit of this Trainer, which has other limits
             note(
-                "Checkpoint %s is passed over: it is of step %d, epoch %d, which is beyond %s",
+                "Checkpoint %s is skipped: it is of step %d, epoch %d, which is beyond %s",
                 path,
                 content.step,
                 content.epoch,

@@ -19,9 +19,9 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from lightning_sagemaker.checkpoint.contents import digest
-from lightning_sagemaker.checkpoint.temporary import complete_file
-from lightning_sagemaker.ending import at_exit
+from lightning_sagemaker.distributed.shutdown import at_exit
 from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.temporary_files import complete_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.checkpoint import other_hosts
-from lightning_sagemaker.checkpoint.temporary import complete_file
+from lightning_sagemaker.temporary_files import complete_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.distributed.interface import VARIABLES, has_interface
 from lightning_sagemaker.findings import Finding, finding
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.simulate.toolkit import has_efa
@@ -26,9 +27,9 @@ def addresses(situation: Situation) -> Iterator[Finding]:
             " itself.",
             "HINT: remove MASTER_ADDR from the job's environment and from your entry script: it comes from the job.",
         )
-    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+    for variable in VARIABLES:
         chosen = situation.environ.get(variable, "")
-        if chosen and not _exists(chosen, variable, situation.machine.interfaces):
+        if not has_interface(variable, chosen, situation.machine.interfaces):
             yield finding(
                 "no-such-interface",
                 "fail" if found is not None and found.num_nodes > 1 else "warn",
@@ -42,16 +43,6 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"
-
-
-def _exists(chosen: str, variable: str, interfaces: tuple[str, ...]) -> bool:
-    """Whether a choice of interfaces, as NCCL or gloo reads it, leaves one."""
-    if chosen.startswith("^"):  # NCCL: all but these
-        return True
-    names = chosen.removeprefix("=").split(",")
-    if variable == "GLOO_SOCKET_IFNAME" or chosen.startswith("="):
-        return any(name in interfaces for name in names)
-    return any(interface.startswith(tuple(names)) for interface in interfaces)
 
 
 def efa(situation: Situation) -> Iterator[Finding]:

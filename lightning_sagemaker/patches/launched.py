@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
+from lightning_sagemaker.distributed.failure_file import account, attach_account, killed
 from lightning_sagemaker.environment import SageMakerEnvironment
-from lightning_sagemaker.failure import account, attach_account, killed
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time, rank_zero
 from lightning_sagemaker.patches.environment import note_launched
@@ -120,7 +120,7 @@ def _sigterm(launcher: Any) -> Iterator[None]:  # noqa: ANN401
     """
     from torch.multiprocessing.spawn import ProcessExitedException  # noqa: PLC0415 - torch may be half-imported before
 
-    from lightning_sagemaker.termination import EXIT_CODE  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.distributed.sigterm import EXIT_CODE  # noqa: PLC0415 - imports torch
 
     forward = _Forward(launcher)
     is_main = threading.current_thread() is threading.main_thread()

@@ -8,8 +8,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.ending import end_at_exit
-from lightning_sagemaker.failure import report_exceptions
+from lightning_sagemaker.distributed.failure_file import report_exceptions
+from lightning_sagemaker.distributed.shutdown import end_at_exit
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time, replace_everywhere
 
@@ -41,7 +41,7 @@ def patch_init_dist_connection(module: ModuleType) -> None:
     ) -> None:
         import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
 
-        from lightning_sagemaker.process_group import watched  # noqa: PLC0415 - the same
+        from lightning_sagemaker.distributed.process_group import watched  # noqa: PLC0415 - the same
 
         if not dist.is_available() or dist.is_initialized() or "store" in kwargs:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs)
@@ -70,9 +70,9 @@ def patch_static_rendezvous(module: ModuleType) -> None:
     @functools.wraps(next_rendezvous)
     def meet_first(rendezvous: Any) -> Any:  # noqa: ANN401
         if rendezvous._store is None and is_on("rendezvous"):
-            from lightning_sagemaker.reachability.meeting import meet_agents  # noqa: PLC0415 - only in an agent
+            from lightning_sagemaker.distributed.rendezvous import rendezvous_of_agents  # noqa: PLC0415 - only in an agent
 
-            rendezvous._store = meet_agents(
+            rendezvous._store = rendezvous_of_agents(
                 rendezvous.master_addr,
                 rendezvous.master_port,
                 rendezvous.rank,
@@ -99,7 +99,7 @@ def patch_signal_connector(module: ModuleType) -> None:
 
     @functools.wraps(register)
     def register_signal_handlers(connector: Any) -> None:  # noqa: ANN401 - called once by each fit, validate, test
-        from lightning_sagemaker.heartbeat import tell_step  # noqa: PLC0415 - imports torch
+        from lightning_sagemaker.distributed.heartbeat import tell_step  # noqa: PLC0415 - imports torch
 
         trainer = weakref.ref(connector.trainer)
         tell_step(lambda: getattr(trainer(), "global_step", None))

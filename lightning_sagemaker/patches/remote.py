@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from lightning_sagemaker.failure import account, report
+from lightning_sagemaker.distributed.failure_file import account, report
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
+from lightning_sagemaker.distributed.failure_file import report
 from lightning_sagemaker.environment import SageMakerEnvironment
-from lightning_sagemaker.failure import report
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.patches import first_time
@@ -27,10 +27,11 @@ from lightning_sagemaker.patches import first_time
 if TYPE_CHECKING:
     from types import FrameType, ModuleType
 
-    from lightning_sagemaker.termination import Agreement, Stop
+    from lightning_sagemaker.distributed.sigterm import Stop, StopAgreement
 
 _CHILDREN_END = 10.0  # seconds in which children end that stopped with their parent
-_agreements: WeakKeyDictionary[object, Agreement] = WeakKeyDictionary()  # by signal connector, while its Trainer fits
+# By signal connector, while its Trainer fits.
+_agreements: WeakKeyDictionary[object, StopAgreement] = WeakKeyDictionary()
 
 
 def patch_signal_connector(module: ModuleType) -> None:
@@ -73,7 +74,7 @@ def patch_signal_connector(module: ModuleType) -> None:
 
 
 def patch_training_epoch_loop(module: ModuleType) -> None:
-    """Let each training batch begin with a check point, which replaces Lightning's broadcast there.
+    """Let each training batch begin with a step boundary, which replaces Lightning's broadcast there.
 
     Args:
         module: ``*.loops.training_epoch_loop`` of either distribution.
@@ -111,17 +112,18 @@ def _agree(connector: Any) -> None:  # noqa: ANN401
     """Take part in the agreement of the ranks that fit together."""
     import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
 
-    from lightning_sagemaker.termination import agreement  # noqa: PLC0415 - the same
+    from lightning_sagemaker.checkpoint import checkpoint_folder  # noqa: PLC0415 - the same
+    from lightning_sagemaker.distributed.sigterm import agreement  # noqa: PLC0415 - the same
 
     trainer = connector.trainer
     if not dist.is_available() or (trainer.world_size > 1 and not dist.is_initialized()):
         return  # Lightning's own way, as outside of jobs
-    found = agreement(trainer.global_rank, trainer.world_size, _where(trainer))
+    found = agreement(trainer.global_rank, trainer.world_size, _where(trainer), checkpoint_folder)
     if found is not None:
         _agreements[connector] = found
 
 
-def _leave(connector: Any, agreement: Agreement | None) -> None:  # noqa: ANN401
+def _leave(connector: Any, agreement: StopAgreement | None) -> None:  # noqa: ANN401
     """After Lightning has put the handlers back that were there before."""
     if agreement is None or not agreement.origin:
         return
@@ -130,7 +132,7 @@ def _leave(connector: Any, agreement: Agreement | None) -> None:  # noqa: ANN401
     elif connector.trainer.is_global_zero:
         speak()
         log.info(
-            "SIGTERM arrived on %s when the training had ended. A later one in this process does not begin.",
+            "SIGTERM arrived on %s after the training had ended. A later one stops before its first step.",
             agreement.origin,
         )
 
@@ -144,7 +146,7 @@ def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> 
     """Stop the training; all ranks come here at the same batch."""
     from lightning_sagemaker.checkpoint.newest import SIGTERM_NAME  # noqa: PLC0415 - only at an end
     from lightning_sagemaker.checkpoint.place import kept_place, own_places  # noqa: PLC0415 - the same
-    from lightning_sagemaker.termination import EXIT_CODE  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.distributed.sigterm import EXIT_CODE  # noqa: PLC0415 - imports torch
 
     trainer._signal_connector.received_sigterm = True
     _outlive_children(trainer.strategy.launcher)
@@ -174,7 +176,7 @@ def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> 
 
 def _end_at_once(connector: Any, signum: int, frame: FrameType | None) -> None:  # noqa: ANN401
     """End ``validate``, ``test`` or ``predict``: there is nothing to save, and the others end as when a rank dies."""
-    from lightning_sagemaker.termination import EXIT_CODE  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.distributed.sigterm import EXIT_CODE  # noqa: PLC0415 - imports torch
 
     trainer = connector.trainer
     report(f"SIGTERM ended `Trainer.{trainer.state.fn.value}`; it arrived on {_where(trainer)}.")

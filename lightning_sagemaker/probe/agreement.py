@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from lightning_sagemaker.store import PrefixStore, TCPStore
+from lightning_sagemaker.distributed.store import PrefixStore, TCPStore
 
 _POLL = 0.1
 

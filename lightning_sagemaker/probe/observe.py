@@ -87,7 +87,7 @@ def _try_groups(place: Place, limit: float, until: float, tell: Any) -> None:  #
 
 def _set_interface(place: Place) -> None:
     """Choose gloo's interface as this package does before it makes a group."""
-    from lightning_sagemaker.reachability.interface import set_gloo_interface  # noqa: PLC0415 - with torch, as above
+    from lightning_sagemaker.distributed.interface import set_gloo_interface  # noqa: PLC0415 - with torch, as above
 
     if place.job is not None:
         set_gloo_interface(place.job, os.environ)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch.distributed as dist
 from torch import Tensor
 
+from lightning_sagemaker.distributed.process_group import watched
 from lightning_sagemaker.messages import log, speak
-from lightning_sagemaker.process_group import watched
 from lightning_sagemaker.smddp import collectives
 from lightning_sagemaker.smddp.log_reduction import PendingReductions
 from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend

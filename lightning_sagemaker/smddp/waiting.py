@@ -1,4 +1,4 @@
-"""A barrier without time limit that needs no second process group: it waits on the store that made the first one.
+"""A barrier without time limit that needs no second process group: it waits at the store that made the first one.
 
 Lightning (2.3 and later) guards an overridden ``prepare_data`` and ``Fabric.rank_zero_first`` by a new gloo group, and
 AWS says that SMDDP allows neither ``new_group`` nor another backend beside it.
@@ -11,9 +11,10 @@ import os
 
 import torch.distributed as dist
 
-from lightning_sagemaker.failure import describe
+from lightning_sagemaker.distributed.failure_file import describe
+from lightning_sagemaker.distributed.store import Arrival, PrefixStore, default_store
+from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.store import default_store, wait_to_read, write
 
 _numbers = itertools.count()  # all ranks make their barriers in the same order, as they would make groups
 
@@ -26,8 +27,7 @@ class StoreBarrier:
     """
 
     def __init__(self) -> None:
-        self._store = default_store()
-        self._prefix = f"barrier/{next(_numbers)}"
+        self._store = PrefixStore(f"barrier/{next(_numbers)}", default_store())
         self._passed = 0
 
     def wait(self) -> None:
@@ -36,17 +36,17 @@ class StoreBarrier:
         Raises:
             RuntimeError: Another rank has failed; the message holds its error.
         """
-        outcome, self._passed = self._outcome(), self._passed + 1
-        if self._store.add(f"{outcome}/arrived", 1) == dist.get_world_size():
-            write(self._store, outcome, "")
-        (failure,) = wait_to_read(self._store, outcome, str)
-        if failure:
+        size, here, self._passed = dist.get_world_size(), self._arrival(), self._passed + 1
+        number = here.arrive()
+        what = lambda: f"all ranks to come to the same point: {here.arrived} of {size} have"  # noqa: E731
+        # The first one speaks: rank 0 may be the one that works while the others wait.
+        if failure := Wait(f"Rank {dist.get_rank()}", what, speaks=number == 1).until(here.outcome):
             raise RuntimeError(failure)
 
     def fail(self, error: BaseException) -> None:
         """Let all ranks that wait or will wait at the next barrier raise, with the text of this rank's error."""
         what = redact(describe(error), os.environ)  # for the logs of the others
-        write(self._store, self._outcome(), f"rank {dist.get_rank()} failed while the others waited for it: {what}")
+        self._arrival().fail(f"rank {dist.get_rank()} failed while the others waited for it: {what}")
 
-    def _outcome(self) -> str:
-        return f"{self._prefix}/{self._passed}"
+    def _arrival(self) -> Arrival:
+        return Arrival(PrefixStore(str(self._passed), self._store), dist.get_world_size())

@@ -157,7 +157,7 @@ def test_names_may_be_any_bytes_and_a_line_shows_them(tmp_path: Path, caplog: py
     assert latest_checkpoint(tmp_path) == newest
     (record,) = caplog.records
     assert record.getMessage().isprintable()
-    assert r"/\xfe\n\x1b.ckpt is passed over: it is not complete" in record.getMessage()
+    assert r"/\xfe\n\x1b.ckpt is skipped: it is not complete" in record.getMessage()
 
 
 def test_a_file_that_cannot_be_read_is_passed_over_with_its_reason(
@@ -228,7 +228,7 @@ def test_ten_times_the_files_take_about_ten_times_as_long_and_one_line(
             assert latest_checkpoint(tmp_path / str(count)) == tmp_path / str(count) / "newest.ckpt"
             times.append(time.process_time() - start)
             assert len(caplog.records) == 1
-            assert caplog.text.count(".ckpt: ") + caplog.text.count(".ckpt is passed over: ") == 5
+            assert caplog.text.count(".ckpt: ") + caplog.text.count(".ckpt is skipped: ") == 5
             assert f"; and {count * 7 // 8 - 5} more" in caplog.text
         seconds[count] = min(times)
     assert seconds[2_000] < 30 * seconds[200], seconds  # quadratic time would be 100 times as long

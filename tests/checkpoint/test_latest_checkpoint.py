@@ -79,7 +79,7 @@ def test_one_that_was_cut_at_any_length_is_passed_over_with_a_line_that_names_it
     content = cut.read_bytes()
     cut.write_bytes(content[: int(len(content) * share)])
     assert latest_checkpoint() == whole
-    assert f"Checkpoint {cut} is passed over: it is not complete" in caplog.text
+    assert f"Checkpoint {cut} is skipped: it is not complete" in caplog.text
 
 
 def test_one_that_was_cut_where_an_archive_in_it_ends_is_passed_over(
@@ -102,7 +102,7 @@ def test_one_of_weights_only_is_passed_over_since_no_training_continues_from_it(
     torch.save(full, job / "full.ckpt")
     torch.save({key: value for key, value in full.items() if key != "callbacks"} | {"global_step": 9}, job / "w.ckpt")
     assert latest_checkpoint() == job / "full.ckpt"
-    assert "w.ckpt is passed over: it holds weights only" in caplog.text
+    assert "w.ckpt is skipped: it holds weights only" in caplog.text
 
 
 def test_no_length_but_the_whole_is_taken(job: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_is_no_file_of_torch_save_is_passed_over(
 ) -> None:
     (job / "odd.ckpt").write_bytes(content)
     assert latest_checkpoint() is None
-    assert "odd.ckpt is passed over" in caplog.text
+    assert "odd.ckpt is skipped" in caplog.text
 
 
 def test_another_zip_file_is_passed_over(job: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -98,7 +98,7 @@ def test_what_lies_beyond_the_limits_of_a_fit_is_passed_over_with_a_line(
     within = write(job / "checkpoints" / "a.ckpt", 4, epoch=1)
     beyond = write(job / "checkpoints" / "b.ckpt", 8, epoch=3)
     assert resume.checkpoint_to_resume(fitting(**limits)) == within
-    assert f"Checkpoint {beyond} is passed over: it is of step 8, epoch 3, which is beyond" in caplog.text
+    assert f"Checkpoint {beyond} is skipped: it is of step 8, epoch 3, which is beyond" in caplog.text
 
 
 def test_a_logger_with_a_random_version_is_found_again(job: Path) -> None:

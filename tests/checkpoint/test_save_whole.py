@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from lightning_sagemaker import latest_checkpoint
-from lightning_sagemaker.checkpoint import temporary
+from lightning_sagemaker import latest_checkpoint, temporary_files
 from lightning_sagemaker.checkpoint.reading import progress
 from lightning_sagemaker.checkpoint.writing import save_whole
 
@@ -72,36 +71,36 @@ def test_a_writer_killed_at_work_leaves_the_file_of_before_and_the_next_one_clea
 
 
 def test_the_temporary_file_of_a_living_writer_stays(tmp_path: Path) -> None:
-    unfinished = temporary.name(tmp_path / "a.ckpt")
+    unfinished = temporary_files.name(tmp_path / "a.ckpt")
     unfinished.touch()
-    temporary.remove_left(tmp_path)
+    temporary_files.remove_left(tmp_path)
     assert unfinished.exists()
 
 
 def test_temporary_files_of_another_container_or_user_stay(tmp_path: Path) -> None:
     of_another_container = tmp_path / f".a.ckpt.0123456789ab.{os.getpid()}.1.part"
     of_another_container.touch()
-    ended = temporary.name(tmp_path / "b.ckpt")
+    ended = temporary_files.name(tmp_path / "b.ckpt")
     ended = ended.with_name(ended.name.rsplit(".", 2)[0] + ".1.part")  # this process id, but of an earlier process
-    other = temporary.name(tmp_path / "c.ckpt").name.split(".")[1]
+    other = temporary_files.name(tmp_path / "c.ckpt").name.split(".")[1]
     for path in (ended, ended.with_name(f".{other}.{ended.name.split('.', 2)[2]}")):
         path.touch()
     if os.geteuid() == 0:
         os.chown(ended, 1234, 1234)
-        temporary.remove_left(tmp_path)
+        temporary_files.remove_left(tmp_path)
         assert sorted(tmp_path.iterdir()) == sorted([of_another_container, ended])
         os.chown(ended, 0, 0)
-    temporary.remove_left(tmp_path)
+    temporary_files.remove_left(tmp_path)
     assert list(tmp_path.iterdir()) == [of_another_container]
 
 
 def test_a_file_of_the_user_s_that_ends_alike_stays(tmp_path: Path) -> None:
-    container = temporary.name(tmp_path / "a.ckpt").name.split(".")[2]
+    container = temporary_files.name(tmp_path / "a.ckpt").name.split(".")[2]
     names = [".download.part", "a.b.c.1.d.part", ".a.b.c.part", ".a.b.1.c.part", f".a.{container}.1.1.part"]
     names += [f".a.0123456789ab.{container}.1.1.part", f".0123456789ab.{container}.x.1.part"]
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / f".0123456789ab.{container}.1.1.part").mkdir()  # no file of ours
     (tmp_path / f".0123456789ab.{container}.1.2.part").symlink_to(names[0])
-    temporary.remove_left(tmp_path)
+    temporary_files.remove_left(tmp_path)
     assert len(list(tmp_path.iterdir())) == len(names) + 2

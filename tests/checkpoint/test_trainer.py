@@ -149,7 +149,7 @@ def test_a_path_that_the_script_names_comes_first(job: Job) -> None:
 
 def test_weights_only_are_passed_over_with_a_line(job: Job) -> None:
     assert [start.batches("weights") for start in job.starts] == [[6], [4]]
-    assert "weights.ckpt is passed over: it holds weights only" in job.starts[1].said
+    assert "weights.ckpt is skipped: it holds weights only" in job.starts[1].said
 
 
 def test_a_path_in_the_home_folder_is_written_there_and_a_line_in_the_script_finds_the_newest(

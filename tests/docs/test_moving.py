@@ -46,7 +46,7 @@ TESTS = {
     'os.environ["NODE_RANK"] = ...': (
         "beside_stock/situations/hosts.py::glue_left_in",
         "job/test_placement.py::test_a_node_rank_of_the_script_s_own_order_is_believed_as_in_stock",
-        "reachability/test_roll_call.py::test_two_hosts_that_claim_one_rank_are_named_on_all_and_nobody_waits",
+        "distributed/test_wait_for_ranks.py::test_two_hosts_that_claim_one_rank_are_named_on_all_and_nobody_waits",
         "variables/test_variables.py::test_each_row_is_what_happens",
     ),
     'os.environ["MASTER_ADDR"] = hosts[0]': (
@@ -94,12 +94,12 @@ TESTS = {
     ),
     "a SIGTERM handler that saves": (
         "beside_stock/situations/ends.py::terminated_with_a_handler_of_the_users",
-        "test_termination.py::test_all_ranks_stop_at_the_same_batch_and_leave_one_checkpoint_to_resume_from",
+        "distributed/test_sigterm.py::test_all_ranks_stop_at_the_same_batch_and_leave_one_checkpoint_to_resume_from",
     ),
     "NCCL_SOCKET_IFNAME=eth0": (
         "beside_stock/situations/glue.py::lines_that_are_not_needed",
-        "reachability/test_interface.py::test_an_interface_that_does_not_exist_is_an_error_that_lists_those_that_do",
-        "reachability/test_interface.py::test_an_interface_for_another_backend_is_not_looked_at",
+        "distributed/test_interface.py::test_an_interface_that_does_not_exist_is_an_error_that_lists_those_that_do",
+        "distributed/test_interface.py::test_an_interface_for_another_backend_is_not_looked_at",
     ),
     "NeMo's initialize_sagemaker": (
         "beside_stock/situations/platforms.py::experiment_manager_on_two_processes",

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker import heartbeat
+from lightning_sagemaker.distributed import connection, heartbeat
 from lightning_sagemaker.doctor.examination import examine
 from lightning_sagemaker.doctor.settings import SETTINGS
-from lightning_sagemaker.reachability import lines
 
 from .conftest import CPU, HOSTS, MACHINE, MPIRUN, TORCH, TORCHRUN, of_kind, with_import
 
@@ -118,14 +117,6 @@ def test_v3_mpi_that_starts_the_processes_of_one_host_only_fails_with_the_repair
         ),
         # SMDDP
         ({**MPIRUN, **ASKED}, MACHINE, {}, "smddp-unusable", "warn", "the SMDDP library is not installed"),
-        (
-            {**MPIRUN, **ASKED, "LIGHTNING_SAGEMAKER_ON_MISSING": "error"},
-            MACHINE,
-            {},
-            "smddp-unusable",
-            "fail",
-            "ends the job",
-        ),
         (ASKED, SMDDP, {}, "smddp-unusable", "warn", "started by neither"),
         ({**TORCHRUN, **ASKED}, SMDDP, {}, "smddp-advice", "warn", "under torchrun it falls back to NCCL"),
         (
@@ -158,14 +149,6 @@ def test_v3_mpi_that_starts_the_processes_of_one_host_only_fails_with_the_repair
             "`lightning_sagemaker.pth` is not installed",
         ),
         # GPUs
-        (
-            {**TORCHRUN, "CUDA_VISIBLE_DEVICES": "0,1"},
-            with_import(MACHINE, "torch", **{**TORCH, "gpus": 2}),
-            {},
-            "gpus-too-few",
-            "fail",
-            "8 process(es) on this host, but torch sees 2 GPU(s) (CUDA_VISIBLE_DEVICES='0,1')",
-        ),
         (
             {**TORCHRUN, "RANK": "2", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"},
             MACHINE,
@@ -309,7 +292,7 @@ def test_a_misspelt_setting_is_answered_with_the_right_name(in_job: Examine) -> 
 def test_defaults_are_those_of_the_package() -> None:
     told = {setting.variable: setting.default for setting in SETTINGS}
     assert told[heartbeat.VARIABLE] == f"{heartbeat._DEFAULT_LIMIT:g}"
-    assert told[lines.VARIABLE] == f"{lines.DEFAULT_LIMIT:g}"
+    assert told[connection.VARIABLE] == f"{connection.DEFAULT_LIMIT:g}"
 
 
 def test_hosts_of_a_malformed_job_are_told_where_they_can_be_read(in_job: Examine) -> None:

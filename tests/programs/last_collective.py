@@ -15,7 +15,7 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
-from lightning_sagemaker.ending import _WORKER, end_at_exit
+from lightning_sagemaker.distributed.shutdown import _WORKER, end_at_exit
 
 
 def starve_workers() -> None:

@@ -1,0 +1,75 @@
+"""Threads beside the training, which never end a job by a failure of their own."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from lightning_sagemaker.messages import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Result = TypeVar("Result")
+
+
+def start(name: str, work: Callable[[], None], lost: str, on_failure: Callable[[], None]) -> threading.Thread:
+    """Start a thread that works beside the training. What it raises is one line in the log, and ends the thread alone.
+
+    Args:
+        name: Of the thread.
+        work: What the thread does.
+        lost: What is no longer done once it has failed, a sentence.
+        on_failure: Called when it has failed, so that others do not take its end for silence.
+
+    Returns:
+        The thread, which does not live where the system had none left.
+    """
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - a property of the user's may raise SystemExit
+            fail(error)
+
+    def fail(error: BaseException) -> None:
+        with suppress(Exception):  # a log handler of the user's may raise too
+            warn_lost(lost, error)
+        with suppress(Exception):
+            on_failure()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        fail(error)
+    return thread
+
+
+def warn_lost(lost: str, error: BaseException) -> None:
+    """Say in one line what is no longer done, and why."""
+    log.warning("%s The training continues. Cause: %s: %s", lost, type(error).__name__, error)
+
+
+def run_with_limit(function: Callable[[], Result], seconds: float) -> Result | None:
+    """Call a function that may hang, in a thread that is left alone after a limit.
+
+    Args:
+        function: Called without arguments; what it raises is nobody's concern.
+        seconds: The limit.
+
+    Returns:
+        What it returns; ``None`` where it has raised, hangs, or the system has no thread left.
+    """
+    results: list[Result] = []
+
+    def run() -> None:
+        with suppress(Exception):
+            results.append(function())
+
+    thread = threading.Thread(target=run, daemon=True)
+    with suppress(RuntimeError):
+        thread.start()
+        thread.join(seconds)
+    return results[0] if results else None

@@ -1,0 +1,74 @@
+"""One attempt to connect to one address, and what is said of a host that does not answer."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.messages import log
+
+if TYPE_CHECKING:
+    from lightning_sagemaker.job import SageMakerJob
+
+VARIABLE = "LIGHTNING_SAGEMAKER_REACHABILITY"
+DEFAULT_LIMIT = 120.0  # seconds of no answer at all after which the job ends
+PATIENCE = 1.5  # seconds: Linux sends the second SYN after 1 s, so one lost packet is no silence
+FIRST_LINE = 3.0  # seconds of silence, two attempts, before it is said
+
+
+class Answer(Enum):
+    """What an attempt to connect met."""
+
+    OPEN = "something listens there"
+    REFUSED = "the host answers, but its process is not there yet"
+    UNKNOWN_NAME = "its name is not known yet: its container is not up"
+    SILENT = "no answer at all: packets are dropped on the way, or the host is not there"
+
+
+def try_to_connect(host: str, port: int, patience: float = PATIENCE) -> Answer:
+    """Try to connect once, and wait so many seconds for an answer."""
+    try:
+        socket.create_connection((host, port), timeout=patience).close()
+    except (socket.gaierror, ValueError):  # the latter of a name that none can be: too long, with NUL in it
+        return Answer.UNKNOWN_NAME
+    except (ConnectionRefusedError, ConnectionResetError):
+        return Answer.REFUSED
+    except (OSError, OverflowError):  # no answer in time, no way (EHOSTUNREACH, ENETUNREACH), no such port
+        return Answer.SILENT
+    return Answer.OPEN
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the name or address means this very machine."""
+    try:
+        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+
+
+def blocked(job: SageMakerJob, there: str, address: str, seconds: float, tried: str) -> str:
+    """One text that names the two hosts, the address, what was tried, and the usual cause.
+
+    Args:
+        job: The job, seen from the host that asks.
+        there: Host that does not answer.
+        address: ``name:port`` that was tried.
+        seconds: Since when it has been silent.
+        tried: What else was tried, a clause.
+    """
+    by = f" (interface {job.network_interface})" if job.network_interface else ""
+    return (
+        f"{job.current_host} gets no answer from {there} at {address}{by}: all attempts to connect in the last"
+        f" {seconds:.0f} s were dropped on the way; {tried}. Usual cause on SageMaker: the job's security group does"
+        " not let its own members talk to each other. HINT: give the security group of VpcConfig two rules, inbound"
+        " and outbound, 'all traffic' from and to that security group itself; then look at the subnets' routes and"
+        " network ACLs."
+    )
+
+
+def warn_blocked(text: str, limit: float) -> None:
+    """Say that a host does not answer, while there is still time."""
+    log.warning("%s The job ends after %.0f s of this (%s).", text, limit, VARIABLE)

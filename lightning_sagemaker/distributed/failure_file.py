@@ -1,0 +1,179 @@
+"""The failure file: why a job failed, for SageMaker's job page.
+
+SageMaker shows the first 1,024 characters of ``/opt/ml/output/failure`` as the job's failure reason (developer guide,
+your-algorithms-training-algo-output). The toolkit and SDK v3's drivers write it only where there is none yet, and all
+that they know is the tail of the log. Here the rank that failed writes it, and the first one on a host stays. Whoever
+may describe the job reads it, so secrets are taken out of what goes there, and to the other ranks.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+import time
+import traceback
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.changes import is_on
+from lightning_sagemaker.distributed.background import run_with_limit
+from lightning_sagemaker.job import SageMakerJob, base_dir, host_name
+from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.temporary_files import complete_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+LIMIT = 1024  # characters that the job page shows
+_PATIENCE = 3.0  # seconds that a dying process may spend on asking the others
+_COURTESY = 1.0  # seconds by which a mere consequence lets the cause come first
+_MOMENT = 0.1  # seconds; torchrun ends this process soon
+_ACCOUNT = "_lightning_sagemaker_account"  # attribute of an exception that another process has told of
+# Signs of a consequence: what gloo, NCCL and the store say where another rank has gone.
+_LOST = ("connection reset", "connection closed", "connection was", "broken pipe", "remote process exited", "aborted")
+
+
+def report(text: str) -> bool:
+    """Write why this process failed, unless another one on this host did so before.
+
+    Args:
+        text: What happened, with the most important first; secrets are taken out, and what is over 1,024 characters.
+
+    Returns:
+        Whether this text is the one that stands.
+    """
+    if not is_on("failure_file"):
+        return False
+    path = base_dir(os.environ) / "output" / "failure"
+    try:
+        with complete_file(path, replaces=False) as file:
+            file.write(_public(text).encode(errors="replace"))
+    except OSError:
+        return False  # not first, or no folder: the error itself goes its own way
+    return True
+
+
+def report_to_all(text: str) -> None:
+    """Write why this process ends the job, so that the others name it too, and not what it does to them."""
+    report(text)
+    _first_of_the_world(_public(text, LIMIT // 2), wait=0.0)
+
+
+@functools.cache
+def report_exceptions() -> None:
+    """Let an exception that ends this process be reported, with host and rank, before it is printed as ever.
+
+    A second call does nothing.
+    """
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        # Not Ctrl+C, and not a torchrun agent that is told to end: whoever told it knows why.
+        if isinstance(error, Exception) and kind.__name__ != "SignalException":
+            with suppress(Exception):
+                report(account(error))
+        before(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+def whereabouts() -> str:
+    """Host and rank of this process, in words."""
+    try:
+        job = SageMakerJob.detect()
+    except (OSError, ValueError):  # perhaps this is what is being reported
+        job = None
+    host = host_name(os.environ) or socket.gethostname()
+    dist = sys.modules.get("torch.distributed")
+    rank: object = job.rank if job and job.rank is not None else os.environ.get("RANK")
+    if dist is not None and dist.is_available() and dist.is_initialized():
+        rank = dist.get_rank()  # spawned and forked ranks are in no variable
+    return host if rank is None else f"{host}, rank {rank}"
+
+
+def account(error: Exception, *, courtesy: float = _COURTESY) -> str:
+    """What the failure file says of an exception: the first failure of the world, with host, rank and frames.
+
+    Args:
+        error: What ends this process.
+        courtesy: Seconds by which a mere consequence, such as a lost connection, lets the cause come first.
+    """
+    if told := str(getattr(error, _ACCOUNT, "")):
+        return told
+    where, what = whereabouts(), describe(error)
+    lost = any(sign in what.lower() for sign in _LOST)
+    text = f"{what}\n[{where}]\n{_frames(error)}"
+    if lost and (cause := _cause_of_lost_connection()):
+        text = f"{cause}\n[seen on {where}, as: {what}]"
+        lost = False
+    beginning = _public(text, LIMIT // 2)
+    first = _first_of_the_world(beginning, wait=courtesy if lost else 0.0)
+    return text if first in ("", beginning) else f"{first}\n\n...after which here, on {where}: {what}"
+
+
+def attach_account(error: Exception, text: str) -> None:
+    """Let an exception be reported by the :func:`account` of another process, where it comes from."""
+    setattr(error, _ACCOUNT, text)
+
+
+def killed(rank: int, host: str, pid: int) -> str:
+    """What a rank says of another one that is gone without a word."""
+    return (
+        f"RuntimeError: rank {rank} on {host} (process {pid}) ended without an exception. Usual cause: the system"
+        " killed it, because the host ran out of memory. HINT: look at the end of its log, and at the instance's memory"
+        " in CloudWatch."
+    )
+
+
+def on_lost_connection(explain: Callable[[], str]) -> None:
+    """Let someone who knows say why a connection to another rank was lost; an empty text where he does not."""
+    global _explain_lost_connection  # noqa: PLW0603 - there is one default process group
+    _explain_lost_connection = explain
+
+
+def _explain_lost_connection() -> str:
+    return ""
+
+
+def _cause_of_lost_connection() -> str:
+    """What is known of it; a killed process closes its connections a moment before it is seen to have ended."""
+    until = time.monotonic() + _MOMENT
+    while not (cause := _explain_lost_connection()) and time.monotonic() < until:
+        time.sleep(_MOMENT / 20)
+    return cause
+
+
+def describe(error: BaseException) -> str:
+    """Type and message of an exception, as Python prints them."""
+    return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+def _frames(error: Exception) -> str:
+    """Where it was raised: the user's own frames first, and the innermost first, since what is last may be cut."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    own_first = sorted(frames, key=lambda frame: "site-packages" in frame.filename)
+    return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in own_first)
+
+
+def _public(text: str, limit: int = LIMIT) -> str:
+    # Cut before, since a message may be as long as a batch; and after, since of half a secret nothing tells what it is.
+    return redact(text[: 64 * LIMIT], os.environ)[:limit]
+
+
+def _first_of_the_world(text: str, wait: float) -> str:
+    """What the first rank to fail said, perhaps this one; empty where the store is gone with its host."""
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized():
+        return ""
+    from lightning_sagemaker.distributed.store import own_connection, write_first  # noqa: PLC0415 - imports torch
+
+    def ask() -> str:
+        time.sleep(wait)
+        store = own_connection(timedelta(seconds=_PATIENCE))
+        return "" if store is None else write_first(store, "failure", text)
+
+    return run_with_limit(ask, _PATIENCE) or ""

@@ -1,0 +1,246 @@
+"""Who has gone silent: a stopped process, a host whose cable is pulled.
+
+Stock torch copes with deaths and not with silence: the others wait in a collective up to its time limit, half an hour,
+and then learn neither who nor when. Here threads beside the training watch each other:
+
+* the first two processes of each host send heartbeats to the store, and look for those of the next host;
+* each process looks whether the next process of its own host is stopped (``/proc``).
+
+Long work in one process - writing a checkpoint, validation, compilation - is no silence: threads go on. So does a
+process that waits in a Python debugger; one that a native debugger holds is stopped, hence the off switch. Time in
+which the observer itself did not run (Python's lock was held, its container was frozen) counts for nobody.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker import processes
+from lightning_sagemaker.distributed import background, failure_file
+from lightning_sagemaker.distributed.peers import Hosts, Siblings
+from lightning_sagemaker.distributed.shutdown import at_exit
+from lightning_sagemaker.distributed.store import PrefixStore, end_of_group, own_connection, write
+from lightning_sagemaker.messages import log
+from lightning_sagemaker.settings import seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_sagemaker.distributed.store import Store
+    from lightning_sagemaker.job import SageMakerJob
+
+VARIABLE = "LIGHTNING_SAGEMAKER_HEARTBEAT"
+_DEFAULT_LIMIT = 300.0  # seconds of silence after which the job ends
+_INTERVAL = 5.0  # seconds between two looks, and shares of the limit where that is short: a tenth, ...
+_STOPPED = 20.0  # seconds after which a stopped process is named, ... a third,
+_SILENT = 40.0  # seconds after which a silent host is named; with two intervals, under 60 s. ... half
+_SENDERS = 2  # processes of a host that send heartbeats, so that one which holds Python's lock for long is no silence
+_MPI_DAEMONS = ("mpirun", "mpiexec", "orted", "prterun", "prted", "orterun")  # of Open MPI 4 and 5
+_GOODBYE = 2.0  # seconds that the end of a process may take on telling the others
+_UNKNOWN_STEP = "the step is not known"
+
+_current: Heartbeat | None = None
+_numbers = itertools.count()  # all ranks make their groups in the same order; a later one must not read older keys
+
+
+def _step() -> int | None:
+    """Number of optimizer steps so far; replaced once there is a Trainer that knows it."""
+    return None
+
+
+def start(job: SageMakerJob) -> None:
+    """Watch the processes of the default process group, until it ends or another one is made.
+
+    ``LIGHTNING_SAGEMAKER_HEARTBEAT`` is the number of seconds of silence after which the job ends; 0 switches it off.
+
+    Args:
+        job: The job, with rank and number of processes.
+
+    Raises:
+        ValueError: The setting is malformed.
+    """
+    global _current  # noqa: PLW0603 - there is one default process group
+    limit = seconds(VARIABLE, _DEFAULT_LIMIT)
+    if _current is not None:
+        _current.stop()
+        _current = None
+    rank, per_host = job.rank or 0, (job.world_size or 1) // job.num_nodes
+    sends = job.num_nodes > 1 and job.local_rank < _SENDERS
+    if not limit or not (sends or per_host > 1):
+        return
+    prefix = f"heartbeat/{next(_numbers)}"
+    try:
+        connection = own_connection(timedelta(seconds=limit))
+        if connection is None:
+            return
+        store = PrefixStore(prefix, connection)
+        write(store, f"process/{rank}", os.getpid(), processes.start_of(os.getpid()) or "")
+        first = rank - job.local_rank
+        others = [first + (job.local_rank + step) % per_host for step in range(1, per_host)]
+        hosts = Hosts(job, store, partial(_connect_anew, prefix)) if sends else None
+        _current = Heartbeat(job, Siblings(store, others), hosts, limit)
+    except RuntimeError as error:  # no second connection: the training needs none
+        background.warn_lost(_lost(job), error)
+        return
+    failure_file.on_lost_connection(_current.explain_lost_connection)
+    at_exit(_current.stop)
+
+
+def tell_step(step: Callable[[], int | None]) -> None:
+    """Let the lines say at which step the others went silent.
+
+    Args:
+        step: Called in a thread; the number of optimizer steps so far, or ``None``.
+    """
+    global _step  # noqa: PLW0603
+    _step = step
+
+
+class Heartbeat:
+    """Two threads of one process: one talks to the store, which may hang; one looks at the clock, which does not.
+
+    Args:
+        job: The job.
+        siblings: The other processes of this host, of which the next is watched.
+        hosts: What the hosts tell each other, where this process takes part in it.
+        limit: Seconds of silence after which the job ends.
+    """
+
+    def __init__(self, job: SageMakerJob, siblings: Siblings, hosts: Hosts | None, limit: float) -> None:
+        self._job = job
+        self._siblings = siblings
+        self._hosts = hosts
+        self._limit = limit
+        self._has_ended = end_of_group()
+        self._interval = min(_INTERVAL, limit / 10)
+        self._stopped = min(_STOPPED, limit / 3)
+        self._silent = min(_SILENT, limit / 2)
+        self._leaving = threading.Event()
+        self._awake = 0.0  # seconds that the observer has run for: its clock
+        self._step = _UNKNOWN_STEP
+        self._stopped_since: float | None = None
+        self._said: set[str] = set()
+        self._sender = background.start("heartbeat-send", self._send, _lost(job), self._leave)
+        background.start("heartbeat-watch", self._watch, _lost(job), lambda: None)  # this process sends on
+
+    def stop(self) -> None:
+        """Tell the others that this process leaves, and stop watching them."""
+        self._leaving.set()
+        if self._sender.is_alive():
+            self._sender.join(_GOODBYE)
+
+    def explain_lost_connection(self) -> str:
+        """What this process knows of a rank that is gone; empty where it knows nothing."""
+        sibling = self._siblings.next
+        if sibling is None or not sibling.has_ended():
+            return ""
+        return failure_file.killed(sibling.rank, self._job.current_host, sibling.pid)
+
+    def _send(self) -> None:
+        with suppress(RuntimeError):  # the store has ended, with rank 0 or with the process group: no silence
+            while (self._siblings.missing() or self._hosts is not None) and not self._has_ended():
+                self._siblings.look()
+                if self._hosts is not None:
+                    self._hosts.exchange(self._awake, self._step)
+                if self._leaving.wait(self._interval):
+                    break
+            if self._hosts is None:
+                return  # all that the store was for is known
+        with suppress(RuntimeError, OSError, ValueError):  # it has; there is no process group any more
+            self._leave()
+
+    def _leave(self) -> None:
+        self._leaving.set()
+        if self._hosts is not None:
+            self._hosts.leave()
+
+    def _watch(self) -> None:
+        then = time.monotonic()
+        while not self._leaving.wait(self._interval) and not self._has_ended():
+            now = time.monotonic()
+            # More than that, and it was this thread which did not run: nobody's silence.
+            self._awake += min(now - then, 2 * self._interval)
+            then = now
+            # Here alone: where a property of the user's hangs, heartbeats go on, and this process is not called silent.
+            self._step = self._ask_step()
+            self._watch_sibling()
+            if self._hosts is not None and self._job.local_rank == 0:
+                self._watch_hosts(self._hosts)
+
+    def _ask_step(self) -> str:
+        try:
+            step = _step()
+            return _UNKNOWN_STEP if step is None else f"at step {int(step)}"
+        except Exception as error:  # noqa: BLE001 - the Trainer is the user's, and half made while it fails
+            self._warn_once("step", f"The heartbeat cannot read the Trainer's step: {type(error).__name__}: {error}")
+            return _UNKNOWN_STEP
+
+    def _watch_sibling(self) -> None:
+        now, here, sibling = self._awake, self._job.current_host, self._siblings.next
+        if sibling is None and now >= self._stopped and (missing := self._siblings.missing()):
+            self._warn_once(
+                "missing",
+                f"Rank {missing[0]} on {here} has not reported in the {now:.0f} s since the process group was made: it"
+                f" was killed, or {VARIABLE} is 0 for it alone. It is not watched.",
+            )
+        if sibling is None or not sibling.is_stopped():
+            self._stopped_since = None
+            return
+        self._stopped_since = now if self._stopped_since is None else self._stopped_since
+        what = f"Rank {sibling.rank} on {here} (process {sibling.pid}) has been stopped by SIGSTOP or a debugger"
+        self._check_silence(what, now - self._stopped_since, self._stopped, self._step)
+
+    def _watch_hosts(self, hosts: Hosts) -> None:
+        here, now = self._job.current_host, self._awake
+        if hosts.ended:
+            self._end(hosts.ended)
+        elif now - hosts.answered >= self._silent:  # then nothing is known of the next host either
+            address = f"{self._job.main_address}:{self._job.main_port}"
+            what = f"{here} has received no answer from the store of rank 0 at {address}"
+            self._check_silence(what, now - hosts.answered, self._silent, self._step)
+        elif hosts.heard is not None and not hosts.next_left:
+            what = f"{hosts.next_name} has gone silent: {here} has received no heartbeat from it"
+            self._check_silence(what, now - hosts.heard, self._silent, hosts.next_step)
+
+    def _check_silence(self, what: str, silence: float, threshold: float, step: str) -> None:
+        """Say it once where the silence is longer than a threshold; end the job where it is longer than the limit."""
+        text = f"{what} for {silence:.0f} s ({step}). The others wait for it in their next collective."
+        if silence >= threshold:
+            self._warn_once(what, f"{text} The job ends after {self._limit:.0f} s of this ({VARIABLE}; 0: never).")
+        if silence >= self._limit:
+            self._end(text)
+
+    def _warn_once(self, key: str, text: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            log.warning(text)
+
+    def _end(self, text: str) -> None:
+        with suppress(Exception):
+            failure_file.report_to_all(f"RuntimeError: {text}\n[seen on {failure_file.whereabouts()}]")
+            log.error("RuntimeError: %s The job ends now.", text)
+        if self._hosts is not None and not self._hosts.ended:
+            background.run_with_limit(partial(self._hosts.end, text), _GOODBYE)
+        # No exception reaches a main thread that waits in a collective. Launchers wait for a stopped process,
+        # and mpirun for a host that is cut off; Lightning's would leave its processes behind.
+        for sibling in tuple(self._siblings.known.values()):
+            sibling.kill()
+        if self._job.launcher == "mpirun":
+            processes.kill_launcher(_MPI_DAEMONS)
+        os._exit(1)
+
+
+def _connect_anew(prefix: str) -> Store | None:
+    store = own_connection(timedelta(seconds=_GOODBYE), only_if_there=True)
+    return None if store is None else PrefixStore(prefix, store)
+
+
+def _lost(job: SageMakerJob) -> str:
+    return f"{job.current_host} no longer watches for processes that go silent."

@@ -1,0 +1,124 @@
+"""What the heartbeat knows of the other processes of this host, and of the other hosts."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker import processes
+from lightning_sagemaker.distributed.store import look, read, write
+from lightning_sagemaker.distributed.wire_format import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lightning_sagemaker.distributed.store import Store
+    from lightning_sagemaker.job import SageMakerJob
+
+
+@dataclass(frozen=True)
+class Process:
+    """Another process of this host; its start tells it from a later process of the same id."""
+
+    rank: int
+    pid: int
+    start: str
+
+    def is_stopped(self) -> bool:
+        """Whether a signal or a tracer has stopped it."""
+        return processes.is_stopped(self.pid) and processes.start_of(self.pid) == self.start
+
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return processes.has_ended(self.pid, self.start)
+
+    def kill(self) -> None:
+        """End it: a stopped process obeys nothing else, and its launcher waits for it."""
+        processes.send(self.pid, signal.SIGKILL, lambda: processes.start_of(self.pid) == self.start)
+
+
+class Siblings:
+    """The other processes of this host, beginning with the next one; each is known once it has reported its id.
+
+    Nobody waits for one that never does: it was killed before, or its heartbeat is off.
+    """
+
+    def __init__(self, store: Store, ranks: Sequence[int]) -> None:
+        self._store = store
+        self._ranks = ranks
+        self.known: dict[int, Process] = {}
+
+    def look(self) -> None:
+        """Ask the store for those that are not known; may hang where the store's host is cut off."""
+        for rank in self.missing():
+            if (told := read(self._store, f"process/{rank}", int, str)) is not None:
+                self.known[rank] = Process(rank, *told)
+
+    def missing(self) -> list[int]:
+        """Ranks that have not reported."""
+        return [rank for rank in self._ranks if rank not in self.known]
+
+    @property
+    def next(self) -> Process | None:
+        """The one that this process watches."""
+        return self.known.get(self._ranks[0]) if self._ranks else None
+
+
+class Hosts:
+    """What the hosts tell each other at the store. Each method may hang where the store's host is cut off.
+
+    Args:
+        job: The job, seen from this process.
+        store: Where they tell it.
+        connect: Makes another connection to the store, if that is still there.
+    """
+
+    def __init__(self, job: SageMakerJob, store: Store, connect: Callable[[], Store | None] = lambda: None) -> None:
+        self._store = store
+        self._connect = connect
+        self._job = job
+        self._next = (job.node_rank + 1) % job.num_nodes
+        self._beats = 0
+        self._found: bytes | None = None
+        self.next_name = f"The host of node rank {self._next}"
+        self.next_step = ""
+        self.next_left = False
+        self.heard: float | None = None  # when the next host was, by the observer's clock; None before the first time
+        self.answered = 0.0  # when the store was
+        self.ended = ""  # why another host has ended the job
+
+    def exchange(self, now: float, step: str) -> None:
+        """Send this host's heartbeat, and look for that of the next one.
+
+        Args:
+            now: Time by the observer's clock.
+            step: At which step this process is, in words.
+        """
+        self._beats += 1
+        # Several processes of a host write here: the number of each makes what it writes new.
+        beat = (self._job.current_host, step, self._job.local_rank, self._beats)
+        write(self._store, f"beat/{self._job.node_rank}", *beat)
+        found = look(self._store, f"beat/{self._next}")
+        if found is not None and found != self._found:
+            self._found, self.heard = found, now
+            # What no rank wrote says nothing of the next host, and is no silence of it.
+            if (told := decode(found, str, str, int, int)) is not None:
+                self.next_name, self.next_step = told[:2]
+        self.next_left = read(self._store, f"left/{self._next}") is not None
+        self.ended = (read(self._store, "ended", str) or [self.ended])[0]
+        self.answered = now
+
+    def leave(self) -> None:
+        """Say that this host's silence is no alarm from now on."""
+        try:
+            write(self._store, f"left/{self._job.node_rank}")
+        except RuntimeError:  # the store has ended, or this connection alone
+            if (store := self._connect()) is not None:
+                write(store, f"left/{self._job.node_rank}")
+
+    def end(self, text: str) -> None:
+        """Let the others end too."""
+        with suppress(RuntimeError):  # they have no store any more, and learn of it in their own way
+            write(self._store, "ended", text)

@@ -1,0 +1,137 @@
+"""The key-value store that made the process group: what ranks tell each other without a collective.
+
+Threads of ours use a connection of their own: the group's own one is held by whoever waits on it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined] # missing in torch's own list
+
+from lightning_sagemaker.distributed.wire_format import decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+__all__ = ["PrefixStore", "Store", "TCPStore"]  # of torch, for those that have this store
+
+_PREFIX = "lightning_sagemaker"
+_ABSENT = "lightning_sagemaker: absent"  # no value of ours
+
+
+def default_store() -> Store:
+    """Store of the default process group, with a prefix of ours.
+
+    Raises:
+        ValueError: There is no process group.
+    """
+    return prefixed(dist.distributed_c10d._get_default_store())  # noqa: SLF001 - torch has no public name for it
+
+
+def prefixed(store: Store) -> Store:
+    """The store with a prefix of ours; under torchrun, one per attempt, since the agents' store outlives an attempt."""
+    return PrefixStore(f"{_PREFIX}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def own_connection(timeout: timedelta, *, only_if_there: bool = False) -> Store | None:
+    """A second connection to the default group's store; ``None`` where that store is no TCP server.
+
+    Args:
+        timeout: How long each operation may wait.
+        only_if_there: Whether to look first if the server has ended, for which torch would wait, with lines of its own.
+
+    Raises:
+        OSError: It has ended.
+        RuntimeError: The server does not answer.
+        ValueError: There is no process group.
+    """
+    store = dist.distributed_c10d._get_default_store()  # noqa: SLF001
+    while isinstance(store, PrefixStore):
+        store = store.underlying_store
+    if not isinstance(store, TCPStore):
+        return None
+    if only_if_there:
+        socket.create_connection((store.host, store.port), timeout.total_seconds()).close()
+    return prefixed(TCPStore(store.host, store.port, is_master=False, wait_for_workers=False, timeout=timeout))
+
+
+def end_of_group() -> Callable[[], bool]:
+    """A function that tells whether today's default process group has ended, or another one has taken its place."""
+    group = dist.group.WORLD
+    if group is None:  # of which nothing can end
+        return lambda: False
+    known = weakref.ref(group)  # whoever ends the group does not wait for this
+    del group
+    return lambda: dist.group.WORLD is None or dist.group.WORLD is not known()
+
+
+def look(store: Store, key: str) -> bytes | None:
+    """Value of a key; ``None`` where there is none yet.
+
+    ``Store.check`` would ask the same; torch before 2.3 has it in C++ only. Comparing a key that is absent sets
+    nothing, and answers what was expected of it.
+    """
+    value: bytes | str = store.compare_set(key, _ABSENT, _ABSENT)
+    found = value.encode() if isinstance(value, str) else value
+    return None if found == _ABSENT.encode() else found
+
+
+def write(store: Store, key: str, *values: object) -> None:
+    """Set a key to what :func:`read` returns on the other side: texts, numbers, truth values."""
+    store.set(key, encode(*values))
+
+
+def write_first(store: Store, key: str, text: str) -> str:
+    """Set a key to a text unless another rank has done so; the text that stands."""
+    found: bytes | str = store.compare_set(key, "", encode(text))
+    values = decode(found.encode() if isinstance(found, str) else found, str)
+    if values is None:  # not a rank's
+        write(store, key, text)
+        return text
+    return str(values[0])
+
+
+def read(store: Store, key: str, *kinds: type) -> tuple[Any, ...] | None:
+    """What :func:`write` has set a key to, with values of these types; ``None`` where it is nothing of a rank's."""
+    found = look(store, key)
+    return None if found is None else decode(found, *kinds)
+
+
+class Arrival:
+    """A point at which all processes arrive, or all learn why not.
+
+    Args:
+        store: With a prefix that no other arrival has.
+        expected: Number of processes that arrive.
+    """
+
+    def __init__(self, store: Store, expected: int) -> None:
+        self._store = store
+        self._expected = expected
+
+    def arrive(self) -> int:
+        """Count this process, and let all go on where it is the last one; its number in the order of arrival."""
+        number = self._store.add("arrived", 1)
+        if number == self._expected:
+            write(self._store, "outcome", "")
+        return number
+
+    @property
+    def arrived(self) -> int:
+        """How many processes have arrived."""
+        return self._store.add("arrived", 0)
+
+    def fail(self, why: str) -> None:
+        """Let all who wait here, now or later, learn why they cannot go on; the first reason holds."""
+        write_first(self._store, "outcome", why)
+
+    def outcome(self) -> str | None:
+        """Empty once all have arrived, else why they cannot; ``None`` while neither is known."""
+        found = read(self._store, "outcome", str)
+        return None if found is None else str(found[0])

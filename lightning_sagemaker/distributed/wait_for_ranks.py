@@ -1,0 +1,136 @@
+"""All processes join at the store; meanwhile each host says who is missing."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, TypeVar
+
+from lightning_sagemaker.distributed.connection import (
+    FIRST_LINE,
+    PATIENCE,
+    Answer,
+    blocked,
+    is_loopback,
+    try_to_connect,
+)
+from lightning_sagemaker.distributed.peer_notifier import notification
+from lightning_sagemaker.distributed.store import Arrival, write_first
+from lightning_sagemaker.distributed.waiting import Wait
+from lightning_sagemaker.job.values import some
+from lightning_sagemaker.messages import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_sagemaker.distributed.store import Store
+    from lightning_sagemaker.job import SageMakerJob
+
+    Answered = TypeVar("Answered")
+
+_AT_ONCE = 16  # hosts that are asked at a time; lines name eight
+_ROUND = 4 * PATIENCE  # seconds that a question to all of them may take; names may be looked up for longer than that
+
+
+def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
+    """Join the others at the store, and wait until all have joined.
+
+    Rank 0 asks missing hosts whether they are there at all.
+
+    Args:
+        job: The job.
+        store: Where the processes join, with a prefix that nothing else has.
+        timeout: Seconds that all may take.
+
+    Raises:
+        ConnectionError: A host cannot reach rank 0; the text is that host's.
+        TimeoutError: The time is over; the message lists who is missing.
+        ValueError: Two processes have the same rank; the same text on all.
+    """
+    world_size = job.world_size or 1
+    all_ranks, missing = Arrival(store, world_size), _MissingHosts(job, store, world_size // job.num_nodes)
+    first = write_first(store, f"rank/{job.rank}", job.current_host)
+    if store.add(f"claims/{job.rank}", 1) > 1:  # it does not arrive, so nobody goes on
+        all_ranks.fail(f"{first} and {job.current_host} both have a process of rank {job.rank}")
+    else:
+        store.add(job.current_host, 1)
+        all_ranks.arrive()
+
+    def look() -> str | None:
+        outcome = all_ranks.outcome()
+        if outcome is None:
+            missing.ask()
+        return outcome
+
+    hint = "HINT: look at the logs of those hosts; where hosts start further apart, give the strategy a longer"
+    what = lambda: f"all processes of the job. Missing: {missing}"  # noqa: E731 - as in the other waits
+    wait_for_all = Wait(job.current_host, what, limit=timeout, hint=f"{hint} `timeout`.", speaks=job.local_rank == 0)
+    if clash := wait_for_all.until(look):
+        raise ValueError(
+            f"{clash}, in a world of {world_size} processes. HINT: NODE_RANK has to be another number on each host,"
+            " from 0; or remove it from the job's environment and from your entry script: it is derived from the job."
+        )
+
+
+class _MissingHosts:
+    """Hosts whose processes have not all joined; as text, what is known of them."""
+
+    def __init__(self, job: SageMakerJob, store: Store, per_host: int) -> None:
+        self._job = job
+        self._store = store
+        self._per_host = per_host
+        self._asks = job.rank == 0 and not is_loopback(job.main_address)  # hosts on one machine have no names
+        self._asked = time.monotonic()
+        self._silent_since: dict[str, float] = {}
+        self._named: set[str] = set()
+        self._pool = ThreadPoolExecutor(_AT_ONCE)
+
+    def __str__(self) -> str:
+        joined = self._joined()
+        asked = [host for host, count in joined.items() if self._asks and not count]
+        answers = self._of_each(try_to_connect, asked)
+        states = [
+            f"{host} ({count} of {self._per_host} processes have joined"
+            f"{f'; {answers[host].value}' if host in answers else ''})"
+            for host, count in joined.items()
+        ]
+        return some(states)
+
+    def ask(self) -> None:
+        """Name hosts that do not answer, and repeat what those say that cannot reach this one."""
+        if not self._asks or time.monotonic() - self._asked < FIRST_LINE / 2:
+            return
+        before = self._asked
+        answers = self._of_each(try_to_connect, [host for host, count in self._joined().items() if not count])
+        self._asked = time.monotonic()
+        silent = [host for host, answer in answers.items() if answer is Answer.SILENT]
+        self._silent_since = {host: self._silent_since.get(host, before) for host in silent}
+        for host, since in self._silent_since.items():
+            if self._asked - since >= FIRST_LINE:
+                tried = "it has not joined here either, so it may also still be starting"
+                address = f"{host}:{self._job.main_port}"
+                self._warn_once(host, blocked(self._job, host, address, self._asked - since, tried))
+        told = self._of_each(notification, [host for host, answer in answers.items() if answer is Answer.OPEN])
+        for host, (text, ends) in told.items():
+            if ends:
+                raise ConnectionError(text)
+            if text:
+                self._warn_once(host, text)
+
+    def _warn_once(self, host: str, text: str) -> None:
+        if host not in self._named:
+            self._named.add(host)
+            log.warning(text)
+
+    def _joined(self) -> dict[str, int]:
+        """How many processes of each host that lacks some have joined."""
+        joined = {host: self._store.add(host, 0) for host in self._job.world_hosts}
+        return {host: count for host, count in joined.items() if count < self._per_host}
+
+    def _of_each(self, question: Callable[[str, int], Answered], hosts: list[str]) -> dict[str, Answered]:
+        """Ask hosts beside each other; those that have not answered within a limit for all are left out."""
+        asked = {host: self._pool.submit(question, host, self._job.main_port) for host in hosts[:_AT_ONCE]}
+        answered, late = wait(asked.values(), _ROUND)
+        for future in late:
+            future.cancel()
+        return {host: future.result() for host, future in asked.items() if future in answered}

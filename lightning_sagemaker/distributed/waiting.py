@@ -1,0 +1,86 @@
+"""Waiting for other processes: never in silence, and no longer than a limit."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from lightning_sagemaker.messages import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Found = TypeVar("Found")
+
+EVERY = 30.0  # seconds between lines while anyone waits
+
+
+class Wait:
+    """One wait for other processes: a line each 30 s says for whom, and a limit ends it.
+
+    Args:
+        who: Host or rank that waits.
+        what: What it waits for, in words; asked when it is to be said.
+        limit: Seconds after which it ends; by default it does not.
+        hint: What to do then.
+        speaks: Whether this process is the one of its host that writes the lines.
+        progress: A number that rises while the others get on; then the limit begins anew.
+    """
+
+    def __init__(
+        self,
+        who: str,
+        what: Callable[[], str],
+        *,
+        limit: float = math.inf,
+        hint: str = "",
+        speaks: bool = True,
+        progress: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._who = who
+        self._what = what
+        self._limit = limit
+        self._hint = hint
+        self._speaks = speaks
+        self._progress = progress
+        self._seen = 0
+        self._start = self._moved = time.monotonic()
+        self._due, self._has_spoken = self._start + EVERY, False
+
+    def until(self, look: Callable[[], Found | None], pauses: tuple[float, float] = (0.005, 0.25)) -> Found:
+        """Wait until something is found.
+
+        Args:
+            look: Returns it, or ``None``; what it raises ends the wait.
+            pauses: Seconds between two looks, the first and the longest.
+
+        Raises:
+            TimeoutError: The limit is over.
+        """
+        pause, longest = pauses
+        while (found := look()) is None:
+            self._check()
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+        return found
+
+    def say_soon(self, seconds: float) -> None:
+        """Let the first line come after so many seconds."""
+        if not self._has_spoken:
+            self._due = min(self._due, self._start + seconds)
+
+    def _check(self) -> None:
+        now = time.monotonic()
+        if now < self._due and now - self._moved < self._limit:
+            return
+        if (progress := self._progress()) != self._seen:
+            self._seen, self._moved = progress, now
+        if now - self._moved >= self._limit:
+            hint = f". {self._hint}" if self._hint else ""
+            raise TimeoutError(
+                f"{self._who} has waited {now - self._start:.0f} s, the time limit, for {self._what()}{hint}"
+            )
+        self._due, self._has_spoken = now + EVERY, True
+        if self._speaks:
+            log.warning("%s has waited %.0f s for %s", self._who, now - self._start, self._what())

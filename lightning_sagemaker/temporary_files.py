@@ -1,0 +1,90 @@
+"""Temporary files: a file has its name once it is complete, and what a killed process left is known by its name."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import re
+import stat
+import threading
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING
+
+from lightning_sagemaker import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_SUFFIX = ".part"
+
+
+@contextmanager
+def complete_file(path: Path, *, replaces: bool = True) -> Iterator[IO[bytes]]:
+    """Write a file that has its name only once it is complete and flushed to the device.
+
+    Args:
+        path: Where it shall be; a file there is replaced at the end of the body, and stays if that fails.
+        replaces: Whether a file there may be replaced; if not, it is an error.
+
+    Yields:
+        The temporary file, opened for writing.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    remove_left(path.parent)
+    unfinished = name(path)
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if replaces:
+            unfinished.replace(path)
+        else:
+            os.link(unfinished, path)  # atomic, and fails where the file exists
+    finally:
+        unfinished.unlink(missing_ok=True)
+    with suppress(OSError):  # not every file system can flush a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def name(path: Path) -> Path:
+    """A name in the same folder that no other thread, process, container or host uses, however long the file's is."""
+    pid, here = os.getpid(), _short(f"{threading.get_ident()} {path.name}")
+    return path.with_name(f".{here}.{_container()}.{pid}.{processes.start_of(pid)}{_SUFFIX}")
+
+
+def remove_left(folder: Path) -> None:
+    """Remove the temporary files of this container and user whose process has ended.
+
+    Those of another container may be at work: hosts and jobs share folders (FSx, EFS), and process ids tell nothing
+    about another container's processes. So may those of another user, whose processes can be hidden from this one.
+    """
+    for path in folder.glob(f".*{_SUFFIX}"):
+        named = re.fullmatch(rf"\.[0-9a-f]{{12}}\.{_container()}\.(\d{{1,10}})\.([^.]+)\{_SUFFIX}", path.name)
+        with suppress(OSError):
+            if named and _is_mine(path) and processes.has_ended(int(named[1]), named[2]):
+                path.unlink()
+
+
+def _is_mine(path: Path) -> bool:
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
+@functools.cache
+def _container() -> str:
+    # The host's name tells machines apart where the system has no containers to tell of.
+    return _short(f"{platform.node()} {processes.container()}")
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
