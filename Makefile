@@ -15,6 +15,7 @@ INSTALL := install -q -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 demo: .venv/.demo
+	export PYTHONPATH=$(CURDIR)/.venv/aside
 	.venv/bin/lightning-sagemaker simulate --hosts 2 --processes-per-host 2 --distribution torch_distributed \
 	    examples/digits/train.py -- --epochs 5
 
@@ -140,8 +141,11 @@ endef
 	.venv/bin/pip $(INSTALL) torch
 	touch $@
 
+# The example's digits come with scikit-learn, and so with scipy, in a folder of their own: where scipy is, Lightning
+# imports it, which is a quarter of all that it imports, in every process of every test.
 .venv/.demo: pyproject.toml constraints.txt | .venv/.torch
 	.venv/bin/pip $(INSTALL) --group demo -e .
+	.venv/bin/pip $(INSTALL) --target .venv/aside --upgrade --no-deps --group aside
 	touch $@
 
 # Test hosts run the real toolkit: Open MPI 4, whose flags it uses, and sshd; RUNLEVEL keeps sshd from being started. The
@@ -157,6 +161,7 @@ endef
 	    fi
 	fi
 	.venv/bin/pip $(INSTALL) --group dev
+	.venv/bin/pip uninstall -qy scipy  # which the toolkit requires: see .venv/aside
 	.venv/bin/pip $(INSTALL) --no-deps sagemaker-train
 	touch $@
 

@@ -1,14 +1,18 @@
-"""The command ``lightning-sagemaker``: one subcommand per tool."""
+"""The command ``lightning-sagemaker``: one subcommand per tool, and one boundary for their errors."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.doctor import command as doctor
+from lightning_sagemaker.options import BAD_INPUT, one_line, write
 from lightning_sagemaker.probe import command as probe
+from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import command as simulate
 from lightning_sagemaker.submit import command as submit
 
@@ -18,6 +22,21 @@ if TYPE_CHECKING:
 # Each adds its subcommand with a default `run`, which takes the parsed arguments and returns the exit code. What
 # follows -- on the command line is in `rest`.
 _COMMANDS = (simulate, doctor, submit, probe)
+_INTERRUPTED = 130  # as a shell's, 128 and the signal's number
+# Errors of botocore, which no command imports before it needs it, by name: what to do.
+_FIXES = {
+    **dict.fromkeys(
+        ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),
+        "`aws configure` or `aws sso login`, or set AWS_PROFILE; `aws sts get-caller-identity` shows who you are.",
+    ),
+    "ProfileNotFound": "`aws configure list-profiles` names those that there are; see AWS_PROFILE.",
+    "NoRegionError": "--region, or AWS_DEFAULT_REGION.",
+    "ClientError": "the message is AWS's: look at the permissions, and at names and region.",
+    **dict.fromkeys(
+        ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "SSLError", "ProxyConnectionError"),
+        "look at --region, and at the network from here to AWS.",
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,20 +46,66 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of this process by default.
 
     Returns:
-        The exit code: 2 for bad input, otherwise the subcommand's.
+        The exit code: 2 for bad input, 130 after Ctrl-C, otherwise the subcommand's.
     """
     parser = argparse.ArgumentParser(prog="lightning-sagemaker", description="PyTorch Lightning on Amazon SageMaker.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(subparsers)
+    for subparser in subparsers.choices.values():
+        subparser.add_argument("--debug", action="store_true", help="show where an error comes from")
+        subparser.set_defaults(parser=subparser)
     given = list(sys.argv[1:] if argv is None else argv)
     # What follows -- belongs to the user's script; argparse would take a second -- out of it.
     end = given.index("--") if "--" in given else len(given)
     own, rest = given[:end], given[end + 1 :]
     arguments, unknown = parser.parse_known_args(own, argparse.Namespace(rest=rest))
     if unknown:
-        parser.error(f"unrecognized arguments: {shlex.join(unknown)}. HINT: what belongs to a script goes after --")
-    return int(arguments.run(arguments))
+        arguments.parser.error(
+            f"unrecognized arguments: {shlex.join(unknown)}. HINT: what belongs to a script goes after --"
+        )
+    return _run(arguments)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("lightning-sagemaker")
+    except importlib.metadata.PackageNotFoundError:
+        return "(from its source)"
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run a subcommand; of an error, one line without a traceback."""
+    try:
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        text, code = "interrupted.", _INTERRUPTED
+    except BrokenPipeError:  # who reads, such as `head`, has gone; the interpreter's own end writes too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if arguments.debug:
+            raise
+        text, code = f"error: {_in_words(error)}", BAD_INPUT
+    else:
+        return code
+    write(f"{arguments.parser.prog}: {text}\n", sys.stderr)
+    return code
+
+
+def _in_words(error: Exception) -> str:
+    """One line on an error: what was found, and what to do."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    elif isinstance(error, (ValueError, ImportError, OSError)):  # of this package: they say it all
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    names = [kind.__name__ for kind in type(error).__mro__]
+    fix = next((_FIXES[name] for name in names if name in _FIXES), "--debug shows where it comes from.")
+    return redact(one_line(text if "HINT:" in text else f"{text.rstrip('.')}. HINT: {fix}"))
 
 
 if __name__ == "__main__":

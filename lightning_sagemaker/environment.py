@@ -11,7 +11,7 @@ from dataclasses import replace
 from lightning_sagemaker.job import FOREIGN_RANK, SageMakerJob, lightning_local_rank
 
 # Set in each rank, for the processes that it starts: its process id, and a digest of what a launcher has told it.
-_RANK_PROCESS = "LIGHTNING_SAGEMAKER_RANK_PROCESS"
+RANK_PROCESS = "LIGHTNING_SAGEMAKERRANK_PROCESS"
 _OF_LAUNCHERS = (
     *("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
     *("TORCHELASTIC_RESTART_COUNT", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_NAMESPACE"),
@@ -200,7 +200,7 @@ def _group_size() -> int | None:
 
 def mark_rank() -> None:
     """Let processes that this rank starts know that they are none: they inherit its variables."""
-    os.environ[_RANK_PROCESS] = f"{os.getpid()} {_launch()}"
+    os.environ[RANK_PROCESS] = f"{os.getpid()} {_launch()}"
 
 
 def is_started_by_rank() -> bool:
@@ -208,12 +208,12 @@ def is_started_by_rank() -> bool:
 
     torchrun, mpirun and Lightning's launcher, started by a rank, set variables of their own.
     """
-    return is_below_rank() and os.environ[_RANK_PROCESS].partition(" ")[2] == _launch()
+    return is_below_rank() and os.environ[RANK_PROCESS].partition(" ")[2] == _launch()
 
 
 def is_below_rank() -> bool:
     """Whether a rank started this process, itself or by a launcher."""
-    pid = os.environ.get(_RANK_PROCESS, "").partition(" ")[0]
+    pid = os.environ.get(RANK_PROCESS, "").partition(" ")[0]
     return bool(pid) and pid != str(os.getpid())
 
 

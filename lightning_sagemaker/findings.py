@@ -10,8 +10,8 @@ from lightning_sagemaker.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Level = Literal["fail", "warn", "ok"]
-LEVELS: tuple[Level, ...] = ("fail", "warn", "ok")
+Level = Literal["fail", "unknown", "warn", "ok"]
+LEVELS: tuple[Level, ...] = ("fail", "unknown", "warn", "ok")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Finding:
 
     Attributes:
         name: What was checked.
-        level: ``"fail"`` where training will fail or be wrong, ``"warn"`` where it may, or will be slow, ``"ok"`` else.
+        level: ``"fail"`` where training will fail or be wrong, ``"unknown"`` where nobody could be asked, ``"warn"``
+            where it may fail or will be slow, ``"ok"`` else.
         what: What was found.
         fix: What to do, begins with ``HINT:``; empty where there is nothing to do.
     """
@@ -48,7 +49,7 @@ def table(findings: Sequence[Finding]) -> str:
     """Findings as lines of a terminal, level and name in columns, without secrets."""
     width = max(len(finding.name) for finding in findings)
     lines = "".join(
-        f"{finding.level:<4}  {finding.name:<{width}}  {finding.what} {finding.fix}".rstrip() + "\n"
+        f"{finding.level:<7}  {finding.name:<{width}}  {finding.what} {finding.fix}".rstrip() + "\n"
         for finding in findings
     )
     return redact(lines)

@@ -49,6 +49,24 @@ def channels(texts: Sequence[str], usage: str) -> tuple[dict[str, str], tuple[st
     return {name: place.removesuffix(_SHARDED) for name, place in given.items()}, sharded
 
 
+def printable(line: str) -> str:
+    """A line of outside without control characters and what UTF-8 cannot say: those are escaped.
+
+    Args:
+        line: Any text.
+    """
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line.expandtabs())
+
+
+def one_line(text: str) -> str:
+    """A text of outside on one line, `printable`.
+
+    Args:
+        text: Any text.
+    """
+    return printable(" ".join(text.split()))
+
+
 def write(text: str, stream: TextIO) -> None:
     """Write a text; characters that the stream's encoding lacks, as errors of libraries have them, are escaped.
 

@@ -76,13 +76,18 @@ NIGHTLY = {
     "cluster/test_on_sagemaker.py": "",
     "cluster/test_own_disks.py": "large_checkpoint|pytorch_lightning",
     "cluster/test_submitted.py": "v3",
-    "cluster/test_training.py": "v3|pytorchddp|smdistributed|four_hosts",
+    "cluster/test_training.py": r"v3|pytorchddp|smdistributed|four_hosts|world\[none",
+    "launch/test_remote.py": r"success.*\[v2",
     "launch/test_second_groups.py": r"\[2-1",
-    "probe/test_simulated.py": "v3",
-    "smddp/test_log_reduction.py": r"-4[-\]]",
+    "probe/test_simulated.py": "v3|under_torchrun|under_mpirun",
+    "simulate/standin/test_training.py": r"\[4\]",
+    "simulate/test_real_drivers.py": r"-1\]",
+    "simulate/test_real_toolkit.py": r"-1\]",
+    "smddp/test_log_reduction.py": r"-4[-\]]|pytorch_lightning",
     "smddp/test_training.py": r"-4[-\]]|pytorch_lightning|lightning_fabric",
     "submit/test_examples.py": "",
     "submit/test_on_sagemaker.py": "v2_sends_a_job_for_each",
+    "test_autoload.py": r"every_order.*\[import (lightning-|lightning, pyt|pytorch_lightning, lightning_f|torch, pyt)",
 }
 
 

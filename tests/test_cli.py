@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+import lightning_sagemaker
 from lightning_sagemaker.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +51,9 @@ def test_options_of_the_script_without_dashes_before_them_are_an_error_with_a_hi
     with pytest.raises(SystemExit) as ended:
         main(["simulate", "train.py", "--epochs", "2"])
     assert ended.value.code == 2
-    assert "unrecognized arguments: --epochs 2. HINT: what belongs to a script goes after --" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "unrecognized arguments: --epochs 2. HINT: what belongs to a script goes after --" in told
+    assert told.startswith("usage: lightning-sagemaker simulate ")
 
 
 def test_the_command_line_imports_neither_torch_nor_lightning() -> None:
@@ -53,3 +61,56 @@ def test_the_command_line_imports_neither_torch_nor_lightning() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = {name.partition(".")[0] for name in done.stdout.split()}
     assert not imported & {"torch", "lightning", "pytorch_lightning", "numpy", "sagemaker_training"}
+
+
+def test_the_version_is_told() -> None:
+    for command in (["-m", "lightning_sagemaker"], [Path(sys.executable).with_name("lightning-sagemaker")]):
+        python = [sys.executable] if command[0] == "-m" else []
+        done = subprocess.run([*python, *command, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout == f"lightning-sagemaker {lightning_sagemaker.__version__}\n"
+
+
+def raising(error: BaseException) -> Callable[[object], int]:
+    def run(_: object) -> int:
+        raise error
+
+    return run
+
+
+SIMULATE = ["simulate", "train.py"]
+MISTAKES: list[tuple[BaseException, int, str]] = [
+    (ValueError("`hosts` is 0. HINT: --hosts 1."), 2, "error: `hosts` is 0. HINT: --hosts 1."),
+    (FileNotFoundError(2, "No such file or directory", "saved.log"), 2, "error: No such file or directory: saved.log."),
+    (PermissionError(13, "Permission denied", "/proc/x"), 2, "error: Permission denied: /proc/x."),
+    (ImportError("No SDK is installed. HINT: pip install 'sagemaker<3'."), 2, "error: No SDK is installed. HINT:"),
+    (KeyError("Arn"), 2, "error: KeyError: 'Arn'. HINT: --debug shows where it comes from."),
+    (RuntimeError("line 1\nline 2 \x1b[2J token=abcdefgh12345678"), 2, "error: RuntimeError: line 1 line 2 \\x1b[2J"),
+    (KeyboardInterrupt(), 130, "interrupted."),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "told"), MISTAKES, ids=lambda value: type(value).__name__)
+def test_an_error_is_one_line(
+    error: BaseException,
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("lightning_sagemaker.simulate.command.run", raising(error))
+    assert main(SIMULATE) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"lightning-sagemaker simulate: {told}")
+    assert "abcdefgh12345678" not in line
+
+
+def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_sagemaker.simulate.command.run", raising(KeyError("Arn")))
+    with pytest.raises(KeyError):
+        main([*SIMULATE, "--debug"])
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    command = f"{Path(sys.executable).with_name('lightning-sagemaker')} submit --help | head -1"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

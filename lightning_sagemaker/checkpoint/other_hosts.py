@@ -22,7 +22,7 @@ from lightning_sagemaker.checkpoint.transfer import Server, receive
 from lightning_sagemaker.distributed.interface import address_in_network
 from lightning_sagemaker.distributed.store import PrefixStore, end_of_group, look, own_connection, read, write
 from lightning_sagemaker.distributed.waiting import Wait
-from lightning_sagemaker.locking.node import node_lock
+from lightning_sagemaker.locking.lock import node_lock
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:

@@ -71,6 +71,17 @@ def installation(situation: Situation) -> Iterator[Finding]:
         )
 
 
+def lightning(situation: Situation) -> Iterator[Finding]:
+    """A Trainer and a Fabric can be made."""
+    trainer, fabric = (situation.machine.imports.get(name, {}).get("problem") for name in ("trainer", "fabric"))
+    told = situation.problem or "\0"  # by `job`; what the two say of it is nothing new
+    fix = "HINT: look at the variables below; arguments in the script win."
+    if trainer and told not in trainer:
+        yield finding("trainer-raises", "fail", f"Trainer(): {trainer}", fix)
+    if fabric and told not in fabric and fabric != trainer:
+        yield finding("fabric-raises", "warn", f"Fabric(): {fabric}", fix)
+
+
 def plugin(situation: Situation) -> Iterator[Finding]:
     """Torch loads the plugin."""
     machine, environ = situation.machine, situation.environ
@@ -110,12 +121,10 @@ def strategy(situation: Situation) -> Iterator[Finding]:
         return
     asked = f"PL_TRAINER_STRATEGY={situation.strategy}"
     if obstacle := situation.smddp_obstacle:
-        is_error = situation.environ.get(ON_MISSING) == "error"
         yield finding(
             "smddp-unusable",
-            "fail" if is_error else "warn",
-            f"{asked}, but {obstacle}. "
-            + (f"{ON_MISSING}=error ends the job." if is_error else "NCCL or gloo serves."),
+            "warn",
+            f"{asked}, but {obstacle}. NCCL or gloo serves, unless {ON_MISSING}=error ends the job.",
             'HINT: take strategy="ddp" or "fsdp", or an image (PyTorch up to 2.5.1), an instance type and a'
             " distribution that have SMDDP.",
         )
@@ -142,15 +151,14 @@ def gpus(situation: Situation) -> Iterator[Finding]:
         )
     if not seen or found is None or found.launcher == "none" or not found.local_world_size:
         return
-    fix = "HINT: let the job's distribution start one process per GPU, and look at CUDA_VISIBLE_DEVICES."
-    text = (
-        f"{found.launcher} started {found.local_world_size} process(es) on this host, but torch sees {seen} GPU(s)"
-        f"{hidden}"
-    )
-    if found.local_world_size > seen:
-        yield finding("gpus-too-few", "fail", f"{text}: the Trainer raises an error.", fix)
-    elif found.local_world_size < seen:
-        yield finding("gpus-idle", "warn", f"{text}: {seen - found.local_world_size} of them stay idle.", fix)
+    if found.local_world_size < seen:  # of too few GPUs the Trainer itself speaks
+        yield finding(
+            "gpus-idle",
+            "warn",
+            f"{found.launcher} started {found.local_world_size} process(es) on this host, but torch sees {seen} GPU(s)"
+            f"{hidden}: {seen - found.local_world_size} of them stay idle.",
+            "HINT: let the job's distribution start one process per GPU, and look at CUDA_VISIBLE_DEVICES.",
+        )
 
 
 def mpi4py(situation: Situation) -> Iterator[Finding]:
@@ -217,6 +225,7 @@ def checkpoints(situation: Situation) -> Iterator[Finding]:
 CHECKS: tuple[Check, ...] = (
     job,
     installation,
+    lightning,
     plugin,
     strategy,
     gpus,

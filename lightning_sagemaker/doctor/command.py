@@ -21,8 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """
     parser = subparsers.add_parser(
         "doctor",
-        help="say what this process sees of its SageMaker job, what Lightning will do with it, and what is wrong",
-        description="Say what this process sees of its SageMaker job, what Lightning will do with it and why, and what "
+        help="say what this process sees of its SageMaker job, what Lightning does with it, and what is wrong",
+        description="Say what this process sees of its SageMaker job, what Lightning does with it, and what "
         "is wrong. Markdown to be pasted into an issue; of credentials only the names. Exit code 1 where something "
         "will fail.",
     )

@@ -1,4 +1,6 @@
-"""Imports torch, Lightning and SMDDP, and tells what came of it: run in a process of its own, as a program's text.
+"""Imports torch, Lightning and SMDDP, makes a Trainer and a Fabric, and tells what came of it.
+
+Run in a process of its own, as a program's text.
 
 What is imported here may raise anything, end the process or hang; the doctor only loses a line by that. It must not
 import this package before torch, since whether torch loads it is one of the questions.
@@ -38,21 +40,59 @@ def _module(name: str) -> dict[str, Any]:
     return {"version": getattr(import_module(name), "__version__", None)}
 
 
+def _made(name: str, distribution: str) -> dict[str, Any]:
+    from lightning_sagemaker.patches import constructed  # noqa: PLC0415
+
+    module = {"trainer": distribution, "fabric": _FABRICS[distribution]}[name]
+    facts = getattr(constructed, f"{name}_facts")(import_module(module))
+    if _MPI in os.environ and facts["cluster_environment"] == "LightningEnvironment":
+        return {"unknown": "Lightning would ask MPI, which a second process of this rank must not start"}
+    return {"facts": facts}
+
+
+_FABRICS = {"lightning.pytorch": "lightning.fabric", "pytorch_lightning": "lightning_fabric"}
+_MPI = "OMPI_COMM_WORLD_SIZE"
+
+
+def tell(name: str, distributions: list[str]) -> dict[str, Any]:
+    """What comes of one import or construction.
+
+    Args:
+        name: Of a module, or "smddp", "trainer", "fabric".
+        distributions: Modules of Lightning that can be imported; a further one is added.
+
+    Returns:
+        ``absent``, ``problem``, ``unknown`` (why nobody asked), or facts.
+    """
+    try:
+        return _tell(name, distributions)
+    except ModuleNotFoundError as error:
+        absent = error.name == name.partition(".")[0]
+        return {"absent": True} if absent else {"problem": f"{type(error).__name__}: {error}"}
+    except BaseException as error:  # noqa: BLE001 - also SystemExit
+        return {"problem": f"{type(error).__name__}: {error}"}
+
+
+def _tell(name: str, distributions: list[str]) -> dict[str, Any]:
+    if name in ("torch", "smddp"):
+        return {"torch": _torch, "smddp": _smddp}[name]()
+    if name in _FABRICS:
+        answer = _module(name)
+        distributions.append(name)
+        return answer
+    if _MPI in os.environ:  # to import it starts MPI, a second time for this rank: what that does to the job is unknown
+        sys.modules["mpi4py"] = None  # type: ignore[assignment]
+    return _made(name, distributions[0]) if distributions else {"unknown": "Lightning cannot be imported"}
+
+
 def _main() -> None:
     # Libraries print while they are imported; only what follows goes to the doctor.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    for name in ("torch", "lightning.pytorch", "pytorch_lightning", "smddp"):
+    distributions: list[str] = []
+    for name in ("torch", *_FABRICS, "smddp", "trainer", "fabric"):
         print(json.dumps([name, None]), file=answers, flush=True)  # begun, perhaps never finished
-        answer: dict[str, Any]
-        try:
-            answer = {"torch": _torch, "smddp": _smddp}[name]() if name in ("torch", "smddp") else _module(name)
-        except ModuleNotFoundError as error:
-            absent = error.name == name.partition(".")[0]
-            answer = {"absent": True} if absent else {"problem": f"{type(error).__name__}: {error}"}
-        except BaseException as error:  # noqa: BLE001 - also SystemExit
-            answer = {"problem": f"{type(error).__name__}: {error}"}
-        print(json.dumps([name, answer]), file=answers, flush=True)
+        print(json.dumps([name, tell(name, distributions)]), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lightning_sagemaker.checkpoint.newest import checkpoint_folder, latest_checkpoint
+from lightning_sagemaker.environment import RANK_PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,8 +49,8 @@ class Machine:
 
     Attributes:
         versions: Versions by distribution, ``None`` where one is not installed; of Python and the system too.
-        imports: What came of the imports of torch, Lightning and SMDDP, by ``imports.py``: ``absent``, ``problem`` (why
-            one failed), or facts.
+        imports: What came of torch, Lightning, SMDDP, a Trainer and a Fabric, by ``imports.py``: ``absent``, or
+            ``problem`` (why one failed), or facts.
         entry_point: Whether the ``torch.backends`` entry point is installed.
         pth: Whether ``lightning_sagemaker.pth`` is.
         driver_gpus: Names of the GPUs that the driver knows; ``None`` without ``nvidia-smi``.
@@ -152,9 +154,10 @@ def _driver_gpus() -> tuple[str, ...]:
 
 def _imports() -> dict[str, dict[str, Any]]:
     program = Path(__file__).with_name("imports.py").read_text(encoding="utf-8")
+    environ = {name: value for name, value in os.environ.items() if name != RANK_PROCESS}  # it answers for a rank
     try:
         done = subprocess.run(  # noqa: S603
-            [sys.executable, "-c", program], capture_output=True, timeout=_PATIENCE, check=False
+            [sys.executable, "-c", program], env=environ, capture_output=True, timeout=_PATIENCE, check=False
         )
         answers, end = done.stdout, _end(done)
     except subprocess.TimeoutExpired as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.options import one_line
+
 if TYPE_CHECKING:
     from lightning_sagemaker.findings import Finding
 
@@ -70,7 +72,7 @@ class Report:
     def as_markdown(self) -> str:
         """The report as Markdown, to be pasted into an issue."""
         lines = ["# lightning-sagemaker doctor", "", "## Findings", ""]
-        lines += [f"- **{each.level.upper()}** {_plain(f'{each.what} {each.fix}')}" for each in self.findings]
+        lines += [f"- **{each.level.upper()}** {one_line(f'{each.what} {each.fix}')}" for each in self.findings]
         for section in self.sections:
             lines += ["", f"## {section.title}", "", *map(_line, section.facts)]
             if not section.facts:
@@ -80,20 +82,14 @@ class Report:
 
 def _line(fact: Fact) -> str:
     if fact.value is None:
-        return f"- {_plain(fact.name)}: {_plain(fact.why) or 'unknown'}"
+        return f"- {one_line(fact.name)}: {one_line(fact.why) or 'unknown'}"
     # Quoted as code, so that no value is taken for formatting.
-    return f"- {_plain(fact.name)}: `{_in_words(fact.value)}`" + (f" ({_plain(fact.why)})" if fact.why else "")
+    return f"- {one_line(fact.name)}: `{_in_words(fact.value)}`" + (f" ({one_line(fact.why)})" if fact.why else "")
 
 
 def _in_words(value: Value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = ", ".join(value) if isinstance(value, tuple) else str(value)
-    text = _plain(text).replace("`", "'") or "''"
+    text = one_line(text).replace("`", "'") or "''"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
-
-
-def _plain(text: str) -> str:
-    """The text on one line, without control characters and what UTF-8 cannot say."""
-    line = " ".join(text.split())
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)

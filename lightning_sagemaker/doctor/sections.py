@@ -1,14 +1,13 @@
-"""What is seen, by subject; what follows from it for Lightning is in ``prediction``."""
+"""What is seen, by subject."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import CHANGES, disabled
 from lightning_sagemaker.changes import VARIABLE as DISABLE
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SMDDP, TORCH
 from lightning_sagemaker.doctor.masking import related
-from lightning_sagemaker.doctor.prediction import predict
 from lightning_sagemaker.doctor.report import Fact
 from lightning_sagemaker.doctor.settings import AUTOLOAD, OF_COMMANDS, PREFIX, SETTINGS, is_on
 from lightning_sagemaker.job import in_training_job
@@ -123,6 +122,28 @@ def smddp(situation: Situation) -> Iterator[Fact]:
     )
 
 
+def lightning(situation: Situation) -> Iterator[Fact]:
+    """What Lightning does: a Trainer and a Fabric were made, as the environment describes them."""
+    trainer, fabric = (_made(situation.machine.imports.get(name, {})) for name in ("trainer", "fabric"))
+    if isinstance(trainer, str):
+        yield Fact("trainer", None, trainer)
+    else:
+        yield from (_known(name, value, "none: one process") for name, value in trainer.items())
+    if isinstance(fabric, str):
+        yield Fact("fabric", None, fabric)
+    elif fabric == trainer:
+        yield Fact("fabric", "the same")
+    else:
+        yield from (_known(f"fabric_{name}", value, "none: one process") for name, value in fabric.items())
+
+
+def _made(answer: Mapping[str, Any]) -> Mapping[str, Value] | str:
+    """The facts, or why there are none."""
+    facts: Mapping[str, Value] = answer.get("facts", {})
+    problem = answer.get("problem")
+    return facts or (problem or answer.get("unknown", "unknown: torch cannot be imported"))
+
+
 def settings(situation: Situation) -> Iterator[Fact]:
     """Settings of this package."""
     environ = situation.environ
@@ -194,7 +215,7 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Situation], Iterator[Fact]]]] = {
     "world": ("World", world),
     "hardware": ("Hardware", hardware),
     "smddp": ("SMDDP", smddp),
-    "lightning": ("What Lightning will do", predict),
+    "lightning": ("What Lightning does", lightning),
     "settings": ("Settings", settings),
     "changes": ("Changes of Lightning's behaviour", changes),
     "variables": ("Variables", variables),

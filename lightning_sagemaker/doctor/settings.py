@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.changes import VARIABLE as DISABLE
 from lightning_sagemaker.changes import disabled
+from lightning_sagemaker.environment import RANK_PROCESS
 from lightning_sagemaker.locking.directory import base_folder
 from lightning_sagemaker.settings import RESUME, seconds, switch
 from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
@@ -24,7 +25,7 @@ OF_COMMANDS = {
     f"{PREFIX}STANDIN_": "of the simulation's stand-in for SMDDP",
     f"{PREFIX}PROBE_": "of `probe`",
     f"{PREFIX}SIMULATION": "of `simulate`, by which it knows its processes",
-    f"{PREFIX}RANK_PROCESS": "of a rank, for the processes that it starts",
+    RANK_PROCESS: "of a rank, for the processes that it starts",
 }
 
 

@@ -21,9 +21,10 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from zlib import crc32
 
 from lightning_sagemaker.job.launchers import FOREIGN_RANK, Launcher, lightning_local_rank
-from lightning_sagemaker.job.placement import find_place
+from lightning_sagemaker.job.placement import Place, find_place
 from lightning_sagemaker.job.resources import RESOURCE_CONFIG, base_dir, read_resources
 from lightning_sagemaker.job.values import integer, some
 
@@ -49,6 +50,7 @@ __all__ = [
 _MARKS = ("TRAINING_JOB_ARN", "TRAINING_JOB_NAME", "SM_TRAINING_ENV")
 _V3_MARKS = ("SM_HOST_COUNT", "SM_CURRENT_HOST_RANK", "SM_MASTER_ADDR")
 _MAIN_PORT = 7777  # of the toolkit (MASTER_PORT) and of SDK v3 (SM_MASTER_PORT)
+_OWN_PORTS = range(10_000, 29_400)  # below torchrun's default, `fabric run`'s, and those that Linux gives out
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,6 +125,7 @@ class SageMakerJob:
         if resources is None:
             return None
         sdk = _sdk(environ)
+        place = find_place(environ, resources, sdk)
         return cls(
             name=job_name(environ),
             sdk=sdk,
@@ -131,8 +134,8 @@ class SageMakerJob:
             instance_type=resources.instance_type,
             instance_group=resources.instance_group,
             network_interface=resources.network_interface,
-            main_port=_main_port(environ),
-            **vars(find_place(environ, resources, sdk)),
+            main_port=_main_port(environ, place),
+            **vars(place),
         )
 
     @property
@@ -201,6 +204,10 @@ def _sdk(environ: Mapping[str, str]) -> Literal["v2", "v3"] | None:
     return "v2" if "SM_HOSTS" in environ or "SM_TRAINING_ENV" in environ else None
 
 
-def _main_port(environ: Mapping[str, str]) -> int:
+def _main_port(environ: Mapping[str, str], place: Place) -> int:
+    namespace = environ.get("PMIX_NAMESPACE")  # of one mpirun, and no other
+    if namespace and place.launcher == "mpirun" and place.num_nodes == 1:
+        # Stock's ranks agree over MPI on a free port, whatever is set: a script may start several mpiruns at a time.
+        return _OWN_PORTS[crc32(namespace.encode(errors="surrogateescape")) % len(_OWN_PORTS)]
     ports = (integer(environ, name, least=1, most=65535) for name in ("MASTER_PORT", "SM_MASTER_PORT"))
     return next((port for port in ports if port is not None), _MAIN_PORT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _VARIABLE = "LIGHTNING_SAGEMAKER_LOCK_DIR"
-_PRIVATE = 0o700
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the private part is below
 ELSEWHERE = f"HINT: set {_VARIABLE} to a folder on the host's own disk, the same for all processes of a host."
 
@@ -27,10 +27,7 @@ def lock_directory() -> Path:
     :mod:`tempfile` chooses: that tries to write and goes elsewhere when it cannot, so two processes could differ.
 
     Raises:
-        FileNotFoundError: The folder to put it in does not exist.
-        PermissionError: Somebody else owns it or may enter it, or it cannot be written.
-        NotADirectoryError: There is a link or a file instead.
-        OSError: It lies on a network file system, or cannot be made: the file system is read-only or full.
+        OSError: It cannot be made, lies on a network file system, or is not this user's alone; see its message.
         NotImplementedError: This is no POSIX system.
         RuntimeError: Nothing tells which processes belong to one run.
     """
@@ -53,60 +50,56 @@ def base_folder(environ: Mapping[str, str]) -> Path:
         environ: Environment to read.
 
     Raises:
-        FileNotFoundError: It does not exist.
-        NotADirectoryError: It is a file.
-        OSError: It lies on a network file system.
+        OSError: It does not exist, is a file, or lies on a network file system.
     """
-    base, named = _base(environ)
+    source = next((name for name in (_VARIABLE, "TMPDIR") if environ.get(name)), None)
+    if source != _VARIABLE and mounts.kind_of(_MEMORY) == "tmpfs" and os.access(_MEMORY, os.W_OK | os.X_OK):
+        return _MEMORY
+    base = Path(os.path.realpath(environ[source] if source else "/tmp"))  # noqa: S108
+    named = f"The folder for lock files, {base}{f' ({source})' if source else ''},"
+    if not base.exists():
+        raise FileNotFoundError(f"{named} does not exist. {ELSEWHERE}")
     if not base.is_dir():
-        problem = "is not a folder" if base.exists() else "does not exist"
-        kind = NotADirectoryError if base.exists() else FileNotFoundError
-        raise kind(f"The folder for lock files, {named}, {problem}. {ELSEWHERE}")
-    file_system = mounts.kind_of(base)
-    if file_system is not None and mounts.is_network(file_system):
+        raise NotADirectoryError(f"{named} is not a folder. {ELSEWHERE}")
+    kind = mounts.kind_of(base)
+    if kind is not None and mounts.is_network(kind):
         raise OSError(
-            f"The folder for lock files, {named}, lies on a network file system ({file_system}), where locks may not"
-            f" exclude, or hang. {ELSEWHERE}"
+            f"{named} lies on a network file system ({kind}), where locks may not exclude, or hang. {ELSEWHERE}"
         )
     return base
 
 
-def _base(environ: Mapping[str, str]) -> tuple[Path, str]:
-    """Where the folder goes, and how to name that."""
-    for source in (_VARIABLE, None, "TMPDIR"):
-        if source is None:
-            if mounts.kind_of(_MEMORY) == "tmpfs" and os.access(_MEMORY, os.W_OK | os.X_OK):
-                return _MEMORY, f"{_MEMORY}"
-        elif environ.get(source):
-            base = Path(os.path.realpath(environ[source]))
-            return base, f"{base} ({source})"
-    base = Path(os.path.realpath("/tmp"))  # noqa: S108
-    return base, f"{base}"
-
-
 def _make_private(folder: Path) -> None:
     try:
-        folder.mkdir(_PRIVATE)
+        folder.mkdir(0o700)
     except FileExistsError:
         pass
     except OSError as error:
-        raise OSError(
-            error.errno, f"The folder {folder} for lock files cannot be made: {error.strerror}. {ELSEWHERE}"
-        ) from error
+        text = f"The folder {folder} for lock files cannot be made: {error.strerror}. {ELSEWHERE}"
+        raise OSError(error.errno, text) from error
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a folder"
-        raise NotADirectoryError(
-            f"{folder} is {what}; expected a folder that this package made for its lock files. HINT: find out who put"
-            " it there, and remove it."
-        )
-    if found.st_uid != os.geteuid():
+    mode, user = found.st_mode & 0o777, os.geteuid()
+    if not stat.S_ISDIR(found.st_mode) or (mode, found.st_uid) != (0o700, user):
+        what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else f"of user {found.st_uid} and mode {mode:04o}"
         raise PermissionError(
-            f"{folder}, for lock files, belongs to user {found.st_uid}; expected this process's user, {os.geteuid()}."
-            f" HINT: find out who made it, and remove it, or set {_VARIABLE}."
+            f"{folder}, for lock files, is {what}; expected a folder of this process's user, {user}, and mode 0700,"
+            f" since others could take or remove locks. HINT: find out who made it, and remove it, or set {_VARIABLE}."
         )
-    if (mode := stat.S_IMODE(found.st_mode)) & ~_PRIVATE or mode & _PRIVATE != _PRIVATE:
-        raise PermissionError(
-            f"{folder}, for lock files, has mode {mode:04o}; expected 0700, since others could take or remove locks."
-            f" HINT: chmod 700 {folder}"
-        )
+
+
+def write(path: Path, record: object) -> None:
+    """Write JSON that appears at once and complete: others read it while it is written.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(record), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{path}, for the other processes of this host, cannot be written: {error.strerror}. HINT: make room, or"
+            f" set {_VARIABLE}.",
+        ) from error

@@ -1,81 +1,90 @@
-"""Which run of which job on which host this process belongs to, and how it is named to the others."""
+"""Which run of which job on which host this process belongs to, and how other processes name it."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.job import (
-    base_dir,
-    host_name,
-    is_training_job,
-    job_name,
-    lightning_local_rank,
-    own_job,
-)
+from lightning_sagemaker.job import base_dir, host_name, is_training_job, job_name, lightning_local_rank, own_job
 from lightning_sagemaker.job.launchers import read_world
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _RUN_ID = "LIGHTNING_SAGEMAKER_RUN_ID"
 _SHOWN = 40
 
 
 @dataclass(frozen=True)
-class Who:
-    """A process, as it is named in messages of other processes.
+class Process:
+    """A process at one moment, as it writes itself down for the messages of others.
 
     Attributes:
         pid: Its process id.
+        start: Start of the process, to tell it from a later one with the same id.
         host: Name of its host in the job, outside a job of the machine.
         rank: Its global rank, where it has one already.
         local_rank: Its rank on the host, where it has one already.
+        at: The moment, by :func:`processes.clock`.
     """
 
     pid: int
+    start: str | None
     host: str
     rank: int | None
     local_rank: int | None
+    at: float
 
     @classmethod
-    def me(cls) -> Who:
-        """This process."""
+    def me(cls) -> Process:
+        """This process, now."""
         job = world = local_rank = None
         with suppress(OSError, ValueError):  # which stops a training, if anything does: here they only are names
             job = own_job()
         with suppress(ValueError):
             world = read_world(os.environ, 1) if job is None else None
             local_rank = lightning_local_rank(os.environ)
-        if job is not None:
-            rank = job.rank
-            local_rank = job.local_rank if job.launcher != "none" else local_rank
-        else:
-            rank = world.rank if world else None
-            local_rank = world.local_rank if world else local_rank
-        return cls(os.getpid(), host_name(os.environ) or platform.node(), rank, local_rank)
+        rank = job.rank if job else world.rank if world else None
+        if job is not None and job.launcher != "none":
+            local_rank = job.local_rank
+        elif world is not None:
+            local_rank = world.local_rank
+        host = host_name(os.environ) or platform.node()
+        pid = os.getpid()
+        return cls(pid, processes.start_of(pid), host, rank, local_rank, processes.clock())
 
     @classmethod
-    def of(cls, record: Any) -> Who | None:  # noqa: ANN401 - JSON is of any type
-        """The process that :func:`vars` of a ``Who`` described."""
-        with suppress(TypeError):
-            return cls(**record)
+    def read(cls, path: Path) -> Process | None:
+        """The process that a file describes; ``None`` where there is no file, or a damaged one."""
+        with suppress(OSError, ValueError, TypeError):
+            return cls(**json.loads(path.read_bytes()))
         return None
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self.start is not None and not processes.has_ended(self.pid, self.start)
+
+    @property
+    def hold(self) -> str:
+        """Its name, and how long ago it wrote itself down as the holder of a lock."""
+        return f"{self}, which took it {max(0.0, processes.clock() - self.at):.0f} s ago"
+
     def __str__(self) -> str:
-        ranks = (f"{name} {value}, " for name, value in (("rank", self.rank), ("local rank", self.local_rank)))
-        known = (value is not None for value in (self.rank, self.local_rank))
-        shown = "".join(text for text, is_known in zip(ranks, known, strict=True) if is_known)
-        return f"{shown}pid {self.pid} on {self.host}"
+        facts = (("rank", self.rank), ("local rank", self.local_rank), ("pid", self.pid))
+        return ", ".join(f"{name} {value}" for name, value in facts if value is not None) + f" on {self.host}"
 
 
 def file_stem(name: str) -> str:
     """A file name for any text: readable, and different for different texts."""
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:_SHOWN].lstrip(".-")
-    return f"{readable}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
+    return _stem(name, name, _SHOWN)
 
 
 def run_stem() -> str:
@@ -92,13 +101,15 @@ def run_stem() -> str:
     if is_training_job(os.environ):
         base = os.path.realpath(base_dir(os.environ))
         name, host = job_name(os.environ) or "job", host_name(os.environ) or ""
-        parts = ["job", name, host, base, chosen, processes.container()]
-        label = f"{name[:_SHOWN]}-{host}"
+        parts, label = ["job", name, host, base, chosen], f"{name[:_SHOWN]}-{host}"
     elif chosen:
-        parts, label = ["run", chosen, platform.node(), processes.container()], chosen
+        parts, label = ["run", chosen, platform.node()], chosen
     else:
         pid, start = processes.run_leader()
-        parts, label = ["process", str(pid), start, platform.node(), processes.container()], f"process-{pid}"
-    digest = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()[:16]
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[: 2 * _SHOWN].lstrip(".-")
-    return f"{readable}-{digest}"
+        parts, label = ["process", str(pid), start, platform.node()], f"process-{pid}"
+    return _stem(label, "\0".join([*parts, processes.container()]), 2 * _SHOWN)
+
+
+def _stem(label: str, whole: str, shown: int) -> str:
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[:shown].lstrip(".-")
+    return f"{readable}-{hashlib.sha256(whole.encode(errors='surrogatepass')).hexdigest()[:16]}"

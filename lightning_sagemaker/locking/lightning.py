@@ -12,13 +12,11 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker import processes
 from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.locking.directory import lock_directory
-from lightning_sagemaker.locking.identity import Who, file_stem
-from lightning_sagemaker.locking.node import DEFAULT_TIMEOUT, node_lock
-from lightning_sagemaker.locking.once import explain
-from lightning_sagemaker.locking.outcome import Failure, Outcome, Publication
+from lightning_sagemaker.locking.identity import file_stem
+from lightning_sagemaker.locking.lock import DEFAULT_TIMEOUT, node_lock
+from lightning_sagemaker.locking.outcome import Outcome
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
@@ -115,11 +113,11 @@ def tell_failure(error: BaseException) -> None:
     """
     path = _outcome.get()
     if path is not None:
-        with suppress(OSError), Publication(path) as publication:
-            publication.publish(Outcome(Who.me(), processes.clock(), Failure.of(error)))
+        with suppress(OSError):
+            Outcome.of(error).publish(path)
 
 
 def _raise_failure_of_another(label: str, path: Path, error: Exception | None) -> None:
     outcome = Outcome.read(path)
-    if outcome is not None and outcome.concerns_me and outcome.who.pid != os.getpid():
-        raise RuntimeError(explain(label, outcome)) from error
+    if outcome is not None and outcome.error is not None and outcome.who.pid != os.getpid():
+        raise RuntimeError(outcome.explain(label)) from error

@@ -1,37 +1,66 @@
-"""A lock by name, on filelock's ``FileLock``: who may take it, who holds it, and what a fork leaves of it.
+"""``node_lock``: filelock's lock of the operating system, with the holder's name for whoever waits.
 
-The kernel frees the lock when its holder ends, however it ends. Nothing is decided by the record of who holds it, but
-that a forked child must not wait for its own parent.
+The kernel frees the lock when its holder ends, however it ends; a forked child does not have it, since filelock closes
+its copy. The record of who holds it is for messages, and for a forked child that would wait for its own parent.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
-import threading
-import uuid
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import filelock
 
-from lightning_sagemaker import processes
-from lightning_sagemaker.locking.bell import Bell
-from lightning_sagemaker.locking.directory import ELSEWHERE, lock_directory
-from lightning_sagemaker.locking.holder import Holder
-from lightning_sagemaker.locking.identity import file_stem
+from lightning_sagemaker.locking.directory import ELSEWHERE, lock_directory, write
+from lightning_sagemaker.locking.identity import Process, file_stem
+from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_UNSAFE = f"which two processes can hold at once. {ELSEWHERE}"
+DEFAULT_TIMEOUT = 1800.0  # seconds, as torch.distributed's own patience with a process group
+# Seconds between two tries: 10 ms at first, which take 2 % of a core, then 1 % of the wait so far. filelock logs each
+# try at level DEBUG.
+_POLL, _LONGEST_POLL = 0.01, 0.2
+_REPORT = 30.0  # seconds between two lines of a waiter
+_held: dict[Path, Lock] = {}  # by this process, or by its parent when that forked it
 
 
-@dataclass(frozen=True)
-class _Hold:
-    token: str
-    thread: int
+@contextmanager
+def node_lock(name: str, *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
+    """Let one process of this host at a time into the body of a ``with`` statement (or into a function, as decorator).
+
+    No process group is needed. The kernel frees the lock when its holder ends, however it ends. Threads exclude each
+    other too. A child that is forked inside the body does not hold the lock.
+
+        >>> with node_lock("tokenizer"):  # doctest: +SKIP
+        ...     download()
+
+    Args:
+        name: Any text. The same text is the same lock in all processes of one run on one host, and a different lock in
+            every other run, job, container and host; see ``docs/locking.md``.
+        timeout: Seconds to wait for others. ``math.inf`` waits for ever, with a line every 30 seconds.
+
+    Raises:
+        TimeoutError: Others kept the lock for so long; the message names the holder.
+        RuntimeError: This thread holds it already, or a parent that forked this process while holding it; or nothing
+            tells which processes belong to one run.
+        OSError: There is no safe place for the lock; the message says why.
+        ValueError: ``name`` is empty, ``timeout`` negative, or the job's description malformed.
+        TypeError: ``name`` is no string, or ``timeout`` no number.
+    """
+    lock = Lock(name, timeout, "node_lock")
+    lock.acquire()
+    if lock.left_by is not None:
+        log.warning("%s: the holder before this process ended without letting go: %s", lock.label, lock.left_by.hold)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Lock:
@@ -39,167 +68,128 @@ class Lock:
 
     Args:
         name: Its name.
+        timeout: Seconds to wait for it.
         caller: What to call it in messages.
 
+    Attributes:
+        label: Its name in messages.
+        left_by: The holder before, if that ended without letting go; known once the lock is taken.
+
     Raises:
-        OSError: See :func:`lock_directory`.
-        ValueError: The name is empty, or see :func:`lock_directory`.
-        TypeError: The name is no string.
+        OSError: There is no safe place for it, see :func:`lock_directory`.
+        ValueError: The name is empty, or the time-out negative.
+        TypeError: The name is no string, or the time-out no number.
     """
 
-    def __init__(self, name: str, caller: str) -> None:
+    def __init__(self, name: str, timeout: float, caller: str) -> None:
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+            raise TypeError(f"{caller} got timeout={timeout!r}; expected seconds. HINT: math.inf waits without limit.")
+        if not timeout >= 0:  # nor NaN
+            raise ValueError(f"{caller} got timeout={timeout!r}; expected 0 or more seconds. HINT: math.inf: no limit.")
         if not isinstance(name, str):
             raise TypeError(f"{caller} got {name!r}; expected a string. HINT: any text that names what is guarded.")
         if not name:
-            raise ValueError(
-                f"{caller} got an empty string; expected a name. HINT: any text that names what is guarded."
-            )
+            raise ValueError(f"{caller} got an empty string; expected a name. HINT: any text that says what it guards.")
         self.label = f"{caller}({name!r})"
-        self.stem = lock_directory() / file_stem(f"{caller} {name}")
-        self._path = self.beside(".lock")
-        self._lock = _file_lock(self._path)
-        self._holder_path = self.beside(".holder")
-        self._bell: Bell | None = None
-        self._pid = os.getpid()
-        self.left_by: Holder | None = None
+        self.left_by: Process | None = None
+        self._timeout = timeout
+        self._stem = lock_directory() / file_stem(f"{caller} {name}")
+        self._record = self.beside(".holder")
+        self._me: Process | None = None
+        # Never the mere existence of a file in its place, which two processes can hold at once.
+        self._lock = filelock.UnixFileLock(self.beside(".lock"), fallback_to_soft=False)
 
     def beside(self, suffix: str) -> Path:
-        """Path of another file of this lock."""
-        return self.stem.with_name(self.stem.name + suffix)
+        """Path of a file of this lock."""
+        return self._stem.with_name(self._stem.name + suffix)
 
-    def refuse_reentry(self) -> None:
-        """Raise where waiting would never end.
+    @property
+    def is_held(self) -> bool:
+        """Whether this thread holds it; ``False`` in a child that was forked since."""
+        return self._lock.is_locked
 
-        Raises:
-            RuntimeError: This thread holds the lock already.
-        """
-        hold = _held.get(self._path)
-        if hold is not None and hold.thread == threading.get_ident():
-            raise RuntimeError(
-                f"{self.label} is entered again by the thread that holds it, which would wait for itself. HINT: take"
-                " the lock once, around both, or use two names."
-            )
+    def acquire(self, is_needless: Callable[[], bool] = lambda: False) -> bool:
+        """Wait for the lock, or until it is needless.
 
-    def try_acquire(self) -> bool:
-        """Take the lock if nobody has it.
+        Args:
+            is_needless: Asked before each try; may raise.
+
+        Returns:
+            Whether the lock was taken.
 
         Raises:
+            TimeoutError: Neither happened in time.
+            RuntimeError: This thread holds the lock, or the parent that forked this process while it held it.
             OSError: The file system cannot lock, or not make the file.
-            RuntimeError: A parent of this process, which was forked while the parent held the lock, holds it still.
         """
+        start = time.monotonic()
+        report = start + _REPORT
+        while not is_needless():
+            self._refuse_endless_wait()
+            if self._try():
+                return True
+            now = time.monotonic()
+            waited, left = now - start, start + self._timeout - now
+            if left <= 0:
+                raise TimeoutError(
+                    f"{self.label} waited {waited:.1f} s for {self._holder()}. HINT: look at what that process does; if"
+                    f" it only needs longer, raise `timeout` ({self._timeout:g} s)."
+                )
+            if now >= report:
+                report = now + _REPORT
+                text = "%s has waited %.0f s (limit: %g s) for %s"
+                log.warning(text, self.label, waited, self._timeout, self._holder())
+            time.sleep(min(max(_POLL, waited / 100), _LONGEST_POLL, left))
+        return False
+
+    def _try(self) -> bool:
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(blocking=False)
+            self.left_by, self._me = Process.read(self._record), (me := Process.me())
+            _held[self._stem] = self
+            with suppress(OSError):  # a full disk must not keep anybody from working
+                write(self._record, asdict(me))
         except filelock.Timeout:
-            self._refuse_inherited()
             return False
-        except NotImplementedError as error:
-            raise OSError(f"The file system of {self._path} has no locks ({error}). {_UNSAFE}") from error
         except OSError as error:
-            raise OSError(
-                error.errno, f"{self._path} cannot be locked for {self.label}: {error.strerror}. {ELSEWHERE}"
-            ) from error
-        if isinstance(self._lock, filelock.SoftFileLock):
-            self._lock.release()
-            raise OSError(f"On the file system of {self._path} filelock fell back to a lock {_UNSAFE}")
-        token = uuid.uuid4().hex
-        try:
-            self._pid = os.getpid()
-            _held[self._path] = _Hold(token, threading.get_ident())
-            _guarded.add(self)
-            self.left_by = Holder.read(self._holder_path)
-            self._bell = Bell(self.beside(".bell"))
-            Holder.write(self._holder_path, token)
+            self.release()
+            text = f"{self._stem}.lock cannot be locked for {self.label}: {error.strerror}. {ELSEWHERE}"
+            raise OSError(error.errno, text) from error
         except BaseException:  # a signal's, say
             self.release()
             raise
         return True
 
-    def ring(self) -> None:
-        """Wake all waiters, before or with the release."""
-        if self._bell is not None:
-            self._bell.ring()
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether this process took the lock: ``False`` in a child that was forked since."""
-        return self._pid == os.getpid()
-
     def release(self) -> None:
         """Let the lock go; in a child that was forked since, do nothing."""
-        if not self.is_mine:
-            return
-        _held.pop(self._path, None)
-        with suppress(OSError):
-            self._holder_path.unlink()
-        try:
+        if self.is_held:
+            _held.pop(self._stem, None)
+            with suppress(OSError):
+                self._record.unlink()
             self._lock.release()
-        finally:
-            self.ring()
-            _guarded.discard(self)
 
-    def holder(self) -> str:
-        """Who holds the lock, for a message."""
-        holder = Holder.read(self._holder_path)
-        if holder is None or not holder.is_alive:
-            return "a process that has not said who it is"
-        return str(holder)
+    def _holder(self) -> str:
+        holder = Process.read(self._record)
+        return holder.hold if holder is not None and holder.is_alive else "a process that has not said who it is"
 
-    def abandon(self) -> None:
-        """In a forked child: make every copy of the parent's descriptors harmless, whatever filelock does with them.
-
-        A child that keeps a copy keeps the lock after its parent's death, and one that unlocks it unlocks the parent's.
-        """
-        self.ring()
-        with suppress(OSError):
-            found = self._path.stat()
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            for name in os.listdir(processes.PROC / "self/fd"):  # noqa: PTH208 - numbers, no paths
-                with suppress(OSError):
-                    opened = os.fstat(int(name))
-                    if (opened.st_dev, opened.st_ino) == (found.st_dev, found.st_ino):
-                        os.dup2(null, int(name), inheritable=False)
-            os.close(null)
-
-    def _refuse_inherited(self) -> None:
-        if self._path not in _inherited:
+    def _refuse_endless_wait(self) -> None:
+        held = _held.get(self._stem)
+        if held is None:
             return
-        holder = Holder.read(self._holder_path)
-        if holder is not None and holder.token == _inherited[self._path] and holder.is_alive:
+        if held.is_held:
             raise RuntimeError(
-                f"{self.label} is entered by pid {os.getpid()}, which was forked from its holder ({holder}) while that"
-                " held it, so each could wait for the other. HINT: fork before or after the guarded code, not in it."
+                f"{self.label} is entered again by the thread that holds it, which would wait for itself. HINT: take"
+                " the lock once, around both, or use two names."
             )
-
-
-def _file_lock(path: Path) -> filelock.BaseFileLock:
-    """A lock of the operating system, never one that only is a file's existence."""
-    kind = filelock.FileLock
-    if issubclass(kind, filelock.SoftFileLock):
-        raise OSError(f"This Python has no flock, so filelock would use a lock {_UNSAFE}")
-    # filelock 3.24 falls back where the system call is missing, from 3.30 on unless told not to.
-    options: dict[str, Any] = {}
-    if "fallback_to_soft" in inspect.signature(kind.__init__).parameters:
-        options["fallback_to_soft"] = False
-    return kind(str(path), **options)
-
-
-# What this process holds.
-_held: dict[Path, _Hold] = {}
-_guarded: set[Lock] = set()
-# What a parent held when this process was forked: tokens, and the locks themselves, kept so that no finaliser of
-# filelock's ever runs on them.
-_inherited: dict[Path, str] = {}
-_orphans: list[Lock] = []
-
-
-def _after_fork() -> None:
-    _inherited.update((path, hold.token) for path, hold in _held.items())
-    _orphans.extend(_guarded)
-    for lock in _guarded:
-        lock.abandon()
-    _held.clear()
-    _guarded.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+        parent = held._me  # noqa: SLF001 - of this class
+        if (
+            parent is not None
+            and parent.pid != os.getpid()
+            and parent == Process.read(self._record)
+            and parent.is_alive
+        ):
+            raise RuntimeError(
+                f"{self.label} is entered by pid {os.getpid()}, which was forked from its holder ({parent.hold}) while"
+                " that held it, so each could wait for the other. HINT: fork before or after the guarded code, not in"
+                " it."
+            )

@@ -8,6 +8,7 @@ names what ``statfs`` only numbers: every FUSE file system has one number there,
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.processes import PROC
@@ -16,30 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # `flock` on these is emulated, ignored, or hangs, depending on server and mount options. EFS, FSx for OpenZFS and for
-# ONTAP are mounted as nfs4 or nfs.
-_NETWORK = frozenset(
-    {
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "coda",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "ocfs2",
-        "orangefs",
-        "pvfs2",
-        "smb3",
-        "smbfs",
-        "wekafs",
-    }
+# ONTAP are mounted as nfs4 or nfs; buckets by FUSE, which some containers have locally too.
+_NETWORK = re.compile(
+    r"9p|afs|beegfs|ceph|cifs|coda|glusterfs|gpfs|lustre|ncpfs|nfs|nfs4|ocfs2|orangefs|pvfs2|smb3|smbfs|wekafs"
+    r"|fuse(\.(?!(fuse-overlayfs|lxcfs|portal)$).*)?"
 )
-_LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.portal"})
 
 
 def kind_of(folder: Path) -> str | None:
@@ -65,4 +47,4 @@ def kind_of(folder: Path) -> str | None:
 
 def is_network(kind: str) -> bool:
     """Whether locks on such a file system may not exclude: network file systems, and FUSE unless known as local."""
-    return kind in _NETWORK or kind == "fuse" or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE)
+    return _NETWORK.fullmatch(kind) is not None

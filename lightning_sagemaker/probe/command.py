@@ -86,14 +86,10 @@ def run(given: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    try:
-        if given.from_log is not None:
-            with given.from_log.open(encoding="utf-8", errors="replace") as log:
-                return _report(log, given.output, nothing_heard=BAD_INPUT)
-        return _simulate(given) if given.simulate else _send(given)
-    except (ValueError, OSError, ImportError) as error:
-        sys.stderr.write(f"lightning-sagemaker probe: error: {redact(str(error))}\n")
-        return BAD_INPUT
+    if given.from_log is not None:
+        with given.from_log.open(encoding="utf-8", errors="replace") as log:
+            return _report(log, given.output, nothing_heard=BAD_INPUT)
+    return _simulate(given) if given.simulate else _send(given)
 
 
 def _simulate(given: argparse.Namespace) -> int:

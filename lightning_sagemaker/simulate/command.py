@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from lightning_sagemaker.options import BAD_INPUT, channels, pairs
-from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.options import channels, pairs
 from lightning_sagemaker.simulate.run import simulate
 from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, Simulation
 
@@ -84,27 +82,23 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The job's exit code, or 2 where the arguments were wrong.
     """
-    try:
-        paths, sharded = channels(arguments.channel, "--channel NAME=PATH")
-        job = Simulation(
-            script=arguments.script,
-            arguments=tuple(arguments.rest),
-            hosts=arguments.hosts,
-            processes_per_host=arguments.processes_per_host,
-            distribution=arguments.distribution,
-            sdk=arguments.sdk,
-            leader=arguments.leader,
-            environment=pairs(arguments.env, "--env NAME=VALUE"),
-            channels={name: Path(path) for name, path in paths.items()},
-            sharded=sharded,
-            instance_type=arguments.instance_type,
-            smddp=arguments.smddp,
-            mpi_options=tuple(arguments.mpi_option),
-            work_dir=arguments.work_dir,
-            keep=arguments.keep,
-            grace=arguments.grace,
-        )
-    except ValueError as error:
-        sys.stderr.write(f"lightning-sagemaker simulate: error: {redact(str(error))}\n")
-        return BAD_INPUT
+    paths, sharded = channels(arguments.channel, "--channel NAME=PATH")
+    job = Simulation(
+        script=arguments.script,
+        arguments=tuple(arguments.rest),
+        hosts=arguments.hosts,
+        processes_per_host=arguments.processes_per_host,
+        distribution=arguments.distribution,
+        sdk=arguments.sdk,
+        leader=arguments.leader,
+        environment=pairs(arguments.env, "--env NAME=VALUE"),
+        channels={name: Path(path) for name, path in paths.items()},
+        sharded=sharded,
+        instance_type=arguments.instance_type,
+        smddp=arguments.smddp,
+        mpi_options=tuple(arguments.mpi_option),
+        work_dir=arguments.work_dir,
+        keep=arguments.keep,
+        grace=arguments.grace,
+    )
     return simulate(job).exit_code

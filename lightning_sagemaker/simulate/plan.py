@@ -50,12 +50,14 @@ class Plan:
         ranks: Ranks that a launcher starts, each writing to its own pipe in `pipes`.
         pipes: Folder of the ranks' pipes.
         notes: What differs from the real thing on this machine, for the user.
+        patience: Seconds that a launcher has after its last rank has gone.
     """
 
     launches: list[Launch]
     ranks: range
     pipes: Path
     notes: list[str]
+    patience: float
 
 
 def make(
@@ -118,7 +120,8 @@ def make(
                 paths = (environment.get("PYTHONPATH"), str(Path(__file__).with_name("site")))
                 environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         launches = [Launch(host, command, env, cluster.source(host)) for host, env in environments.items()]
-    return Plan(launches, ranks, pipes, notes)
+    # mpirun may hang then; torchrun's agents wait for each other, 300 s at most, longer than seconds on a busy machine.
+    return Plan(launches, ranks, pipes, notes, patience=10.0 if job.uses_mpirun else 330.0)
 
 
 def _mpirun(

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from lightning_sagemaker.simulate.status import Console
 
 _TICK = 0.1
-# Launchers that hang after their last rank has gone (they do) are given this long.
-_PATIENCE = 10.0
 # After a process has ended, its last output is waited for this long; a child that holds the pipe must not hold us.
 _DRAIN = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -126,7 +124,7 @@ class Supervisor:
         running = sum(stream.open and stream.host is not None for stream in outputs)
         if outputs and self._deadline is None and all(not stream.open for stream in outputs):
             self._gone = self._gone or now
-            if now - self._gone > _PATIENCE:
+            if now - self._gone > self._plan.patience:
                 self._console.note("all ranks have ended, their launcher has not: ending it")
                 self._end(signal.SIGTERM)
         self._show(running)

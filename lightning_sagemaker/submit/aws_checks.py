@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+)
 
 from lightning_sagemaker.findings import Finding
 from lightning_sagemaker.settings import RESUME
@@ -14,6 +22,15 @@ if TYPE_CHECKING:
 
     from lightning_sagemaker.submit.description import JobDescription
 
+_WHO = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure")
+_LOG_IN = "HINT: `aws configure` or `aws sso login`, or AWS_PROFILE; `aws sts get-caller-identity` shows who you are."
+_LIMITS = {  # names of the API's own types
+    "retries": "MaximumRetryAttempts",
+    "instance_count": "TrainingInstanceCount",
+    "volume_gb": "VolumeSizeInGB",
+    "max_run": "MaxRuntimeInSeconds",
+    "max_wait": "MaxWaitTimeInSeconds",
+}
 _DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
 _ABSENT = (
     *("404", "NoSuchBucket", "NoSuchEntity", "InvalidGroup.NotFound", "InvalidGroupId.Malformed"),
@@ -30,7 +47,15 @@ def check(job: JobDescription, session: Any) -> list[Finding]:  # noqa: ANN401 -
         job: The job.
         session: Session of boto3.
     """
-    found: list[Finding] = []
+    regions = session.get_available_regions("sagemaker")
+    if session.region_name not in regions:
+        what = f"{session.region_name} is none that boto3 knows" if session.region_name else "none is configured"
+        near = ", ".join(difflib.get_close_matches(session.region_name or "", regions, 2)) or "one such as us-east-1"
+        return [Finding("region", "fail", f"{what}.", f"HINT: --region or AWS_DEFAULT_REGION, with {near}.")]
+    found = [*_check_limits(job, session.client("sagemaker").meta.service_model)]
+    found += _asked("identity", "sts:GetCallerIdentity", lambda: _check_identity(session))
+    if found[-1].level == "fail":
+        return found  # nobody would be answered
     if job.subnets and job.security_group_ids:
         ec2 = session.client("ec2")
         found += _asked("security groups", "ec2:DescribeSecurityGroups", lambda: _check_groups(job, ec2))
@@ -51,15 +76,36 @@ def _asked(name: str, action: str, ask: Callable[[], Iterator[Finding]]) -> list
         if code in _ABSENT:
             text = error.response["Error"].get("Message", code)
             return [Finding(name, "fail", f"not found: {text}", "HINT: check the name, and the region.")]
+        if code in _WHO:
+            return [Finding(name, "fail", f"AWS refuses these credentials ({code}): {error}", _LOG_IN)]
         if code in _DENIED:
-            return [
-                Finding(
-                    name, "warn", f"not checked: {action} is denied ({code}).", f"HINT: allow {action} to check it."
-                )
-            ]
-        return [Finding(name, "warn", f"not checked: {error}", "HINT: try again.")]
+            fix = f"HINT: allow {action} to check it."
+            return [Finding(name, "unknown", f"not checked: {action} is denied ({code}).", fix)]
+        return [Finding(name, "unknown", f"not checked: {error}", "HINT: try again.")]
+    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
+        return [Finding(name, "fail", f"there are no AWS credentials: {error}.", _LOG_IN)]
     except BotoCoreError as error:
-        return [Finding(name, "warn", f"not checked: {error}", "HINT: check region, credentials and network.")]
+        return [Finding(name, "unknown", f"not checked: {error}", "HINT: check region and network.")]
+
+
+def _check_identity(session: Any) -> Iterator[Finding]:  # noqa: ANN401
+    found = session.client("sts").get_caller_identity()
+    yield Finding("identity", "ok", f"{found['Arn']}, {session.region_name}.")
+
+
+def _check_limits(job: JobDescription, api: Any) -> Iterator[Finding]:  # noqa: ANN401
+    """What the API takes, by botocore's model of it, without asking anybody."""
+    known = api.shape_for("TrainingInstanceType").enum
+    if job.instance_type not in known:
+        near = difflib.get_close_matches(job.instance_type, known, 3)
+        fix = f"HINT: {' or '.join(near)}? " if near else "HINT: "
+        what = f"{job.instance_type} is none that boto3 knows for training."
+        yield Finding("instance type", "fail", what, f"{fix}A type newer than this boto3 needs a newer one.")
+    for name, shape in _LIMITS.items():
+        value, limits = getattr(job, name), api.shape_for(shape).metadata
+        if value is not None and not limits.get("min", value) <= value <= limits.get("max", value):
+            told = f"{limits.get('min', '')} to {limits.get('max', '')}"
+            yield Finding(name, "fail", f"{value}, but SageMaker takes {told}.", f"HINT: --{name.replace('_', '-')}.")
 
 
 def _check_groups(job: JobDescription, ec2: Any) -> Iterator[Finding]:  # noqa: ANN401

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.findings import table
-from lightning_sagemaker.options import BAD_INPUT, channels, pairs
-from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.options import channels, pairs
 from lightning_sagemaker.submit import sdk
 from lightning_sagemaker.submit.checks import check
 from lightning_sagemaker.submit.choices import describe
@@ -87,6 +86,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--simulate-first", action="store_true", help="run the script for one batch on this machine first")
     add_job_options(add)
     add("--json", action="store_true", help="with --dry-run: the description as JSON")
+    add("--strict", action="store_true", help="what could not be checked counts as failed")
     add("--force", action="store_true", help="send it although a check has failed")
     add("--wait", action="store_true", help="follow the job's log until it ends")
     parser.set_defaults(run=run)
@@ -108,19 +108,16 @@ def run(given: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    try:
-        uris, sharded = channels(given.channel, "--channel NAME=S3URI")
-        job = describe(
-            given.script,
-            arguments=given.rest,
-            sdk=given.sdk or sdk.installed() or "v3",
-            environment=pairs(given.env, "--env NAME=VALUE"),
-            channels=uris,
-            sharded=sharded,
-            **{name: getattr(given, name) for name in _DESCRIBED},
-        )
-    except (ValueError, FileNotFoundError) as error:
-        return _bad_input(error)
+    uris, sharded = channels(given.channel, "--channel NAME=S3URI")
+    job = describe(
+        given.script,
+        arguments=given.rest,
+        sdk=given.sdk or sdk.installed() or "v3",
+        environment=pairs(given.env, "--env NAME=VALUE"),
+        channels=uris,
+        sharded=sharded,
+        **{name: getattr(given, name) for name in _DESCRIBED},
+    )
     if given.json and given.dry_run:
         sys.stdout.write(job.to_json() + "\n")
     else:
@@ -129,22 +126,16 @@ def run(given: argparse.Namespace) -> int:
     findings = check(job, session, simulate_first=given.simulate_first)
     # JSON stays JSON: what a person reads goes beside it.
     (sys.stderr if given.json and given.dry_run else sys.stdout).write(table(findings))
-    failed = any(finding.level == "fail" for finding in findings)
-    if failed and not given.force:
-        sys.stderr.write("Not sent: a check has failed. HINT: mend it, or --force.\n")
+    refused = ("fail", "unknown") if given.strict else ("fail",)
+    if any(finding.level in refused for finding in findings) and not given.force:
+        sys.stderr.write(
+            f"Not sent: a check has failed{' or could not be made' * given.strict}. HINT: mend it, or --force.\n"
+        )
         return 1
     if given.dry_run:
         return 0
-    try:
-        name = sdk.start(job, session)
-    except (ImportError, ValueError) as error:
-        return _bad_input(error)
+    name = sdk.start(job, session)
     from lightning_sagemaker.submit.follow import console_link, follow  # noqa: PLC0415 - nothing to follow before
 
     sys.stdout.write(f"{name}\n{console_link(name, session.region_name)}\n")
     return follow(name, session) if given.wait else 0
-
-
-def _bad_input(error: Exception) -> int:
-    sys.stderr.write(f"lightning-sagemaker submit: error: {redact(str(error))}\n")
-    return BAD_INPUT

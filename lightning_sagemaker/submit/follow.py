@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lightning_sagemaker import metrics
+from lightning_sagemaker.options import one_line, printable, write
 from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _ENDED = ("Completed", "Failed", "Stopped")
+_INTERRUPTED = 130  # as a shell's, 128 and the signal's number
 _EVERY = 10.0  # seconds between two questions; SageMaker allows few
 _VALUES = re.compile(r"(?<=[:;] )([^=;]+)=([^;]+)(?=;)")
 
@@ -26,7 +28,7 @@ def console_link(name: str, region: str) -> str:
 
 
 def follow(name: str, session: Any, *, every: float = _EVERY, out: TextIO = sys.stdout) -> int:  # noqa: ANN401
-    """Print a job's log and state until it ends.
+    """Print a job's log and state until it ends, or until Ctrl-C: the job goes on then, and a line says so.
 
     Args:
         name: Name of the job.
@@ -35,8 +37,17 @@ def follow(name: str, session: Any, *, every: float = _EVERY, out: TextIO = sys.
         out: Where to print.
 
     Returns:
-        0 if it completed, 1 otherwise.
+        0 if it completed, 1 otherwise, 130 after Ctrl-C.
     """
+    try:
+        return _follow(name, session, every, out)
+    except KeyboardInterrupt:
+        stop = f"aws sagemaker stop-training-job --region {session.region_name} --training-job-name {name}"
+        out.write(f"Not followed any longer: the job goes on. HINT: `{stop}` ends it.\n")
+        return _INTERRUPTED
+
+
+def _follow(name: str, session: Any, every: float, out: TextIO) -> int:  # noqa: ANN401
     client, logs = session.client("sagemaker"), session.client("logs")
     streams, last = _Streams(name, logs), ""
     values: dict[str, str] = {}
@@ -50,26 +61,26 @@ def follow(name: str, session: Any, *, every: float = _EVERY, out: TextIO = sys.
             time.sleep(every)
             continue
         for line in streams.new_lines():
-            out.write(line + "\n")
+            write(f"{printable(line)}\n", out)
             if metrics.BEGIN in line:
                 values |= dict(_VALUES.findall(line))
         state = f"{job['TrainingJobStatus']}: {job.get('SecondaryStatus', '')}"
         told = " ".join([state, *(f"{key}={value}" for key, value in values.items())])
         if told != last:
-            out.write(f"[{time.monotonic() - begin:6.0f} s] {told}\n")
+            write(f"[{time.monotonic() - begin:6.0f} s] {printable(told)}\n", out)
             last = told
         out.flush()
         if job["TrainingJobStatus"] in _ENDED:
             break
         time.sleep(every)
-    out.write(_ending(job))
+    write(_ending(job), out)
     return 0 if job["TrainingJobStatus"] == "Completed" else 1
 
 
 def _ending(job: dict[str, Any]) -> str:
     lines = [f"{job['TrainingJobName']}: {job['TrainingJobStatus']}"]
     if reason := job.get("FailureReason"):
-        lines.append(f"FailureReason: {redact(reason)}")
+        lines.append(f"FailureReason: {redact(one_line(reason))}")
     if seconds := job.get("BillableTimeInSeconds"):
         count = job.get("ResourceConfig", {}).get("InstanceCount", 1)
         lines.append(f"billed: {seconds} s x {count} instance(s)")

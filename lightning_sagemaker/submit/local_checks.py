@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker.findings import Finding, finding
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job.channels import dropped_rows
-from lightning_sagemaker.smddp.names import sharding_of
+from lightning_sagemaker.smddp.names import STRATEGIES, sharding_of
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES as SMDDP_TYPES
 from lightning_sagemaker.submit.description import SMDDP_VERSION
 from lightning_sagemaker.submit.source import files
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
     from lightning_sagemaker.submit.description import JobDescription
 
+_DDP = ("ddp", "ddp_spawn", "ddp_fork", "ddp_notebook")
+_UNUSED = ("", "_find_unused_parameters_true", "_find_unused_parameters_false")
+# Names that Lightning's registries have (2.2 to 2.6), and ours: to ask Lightning takes seconds.
+KNOWN = (
+    *("auto", "dp", "fsdp", "fsdp_cpu_offload", "single_device", "single_xla", "single_tpu", "xla", "xla_debug"),
+    *("xla_fsdp", "deepspeed", "deepspeed_stage_1", "deepspeed_stage_1_offload", "deepspeed_stage_2"),
+    *("deepspeed_stage_2_offload", "deepspeed_stage_3", "deepspeed_stage_3_offload", "deepspeed_stage_3_offload_nvme"),
+    *(name + unused for name in _DDP for unused in _UNUSED),
+    *STRATEGIES,
+)
 _LARGE = 500  # MB of a source folder: every host fetches it at the price of the whole cluster
 _OUTPUT = 1500  # characters of a failed simulation that are shown
 
@@ -34,7 +45,7 @@ def check(job: JobDescription) -> list[Finding]:
         _check_instance,
         _check_world,
         _check_launcher,
-        _check_image,
+        _check_strategy,
         _check_smddp,
         _check_channels,
         _check_spot,
@@ -129,14 +140,15 @@ def _check_channels(job: JobDescription) -> Finding:
     return Finding("channels", "ok", f"{len(job.channels)} channel(s); each host has all of their files.")
 
 
-def _check_image(job: JobDescription) -> Finding:
-    if job.image is None:
-        return Finding("image", "ok", f"AWS's PyTorch training image {job.torch_version}.")
+def _check_strategy(job: JobDescription) -> Finding:
+    if job.strategy is None or job.strategy in KNOWN:
+        return Finding("strategy", "ok", f"{job.strategy or 'the script says it'}.")
+    near = difflib.get_close_matches(job.strategy, KNOWN, 2)
     return Finding(
-        "image",
-        "warn",
-        f"{job.image} is unknown to these checks.",
-        "HINT: it needs torch, and the training toolkit for SDK v2; for smddp also SMDDP.",
+        "strategy",
+        "fail" if near else "unknown",
+        f"Lightning has no strategy {job.strategy!r}.",
+        f"HINT: {' or '.join(near)}?" if near else "HINT: nothing, if the script registers it.",
     )
 
 

@@ -16,7 +16,7 @@ import torch
 
 from lightning_sagemaker.checkpoint.reading import MARK
 from lightning_sagemaker.metrics import BEGIN
-from tests.beside_stock.registry import ARMS, STOCK, Situation
+from tests.beside_stock.registry import ABORTED, ARMS, STOCK, Situation
 
 SCRIPT = Path(__file__).with_name("job.py")
 LIMIT = 90  # seconds after which a situation hangs; on an idle machine the longest takes a tenth of them
@@ -28,7 +28,6 @@ _JOBS = {
 }
 _TEXTS = {".csv", ".json", ".txt", ".yaml"}
 _NOISE = ("[Gloo]",)  # printed by torch's own threads, in any order
-_ABORTED = "terminate called without an active exception"  # at the end of a process that has trained: pytorch#190489
 
 Record = dict[str, Any]
 
@@ -116,7 +115,7 @@ class Launch:
         code = int(path.read_text())
         aborted = code == -signal.SIGABRT and self.arm in (STOCK, "off")  # those without `quiet_end`
         ended = aborted and path.with_suffix(".result").exists()
-        return 0 if ended and _ABORTED in path.with_suffix(".stderr").read_text(errors="replace") else code
+        return 0 if ended and ABORTED in path.with_suffix(".stderr").read_text(errors="replace") else code
 
 
 def _described(value: Any) -> Any:

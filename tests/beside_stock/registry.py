@@ -24,7 +24,9 @@ MODULES = (  # of `situations`, by subject
     "ends",
     "fabric",
     "folders",
+    "glue",
     "hosts",
+    "launchers",
     "loops",
     "metrics",
     "optimization",
@@ -37,6 +39,7 @@ MODULES = (  # of `situations`, by subject
     "worlds",
 )
 STOCK = "stock"
+ABORTED = "terminate called without an active exception"  # in stock, after a process has trained: pytorch#190489
 # Arms that are compared with stock's, and the variables that make them. "off" has every change switched off but the
 # first, so what differs there is a change without a row, or a row that cannot be switched off.
 ARMS: dict[str, dict[str, str]] = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker import simulate
 
+from ..aside import ASIDE  # noqa: TID252 - importmode=importlib
 from ..simulate.v3_drivers import sdk, train_script  # noqa: TID252 - importmode=importlib
 
 if TYPE_CHECKING:
@@ -28,8 +29,13 @@ TYPE = "ml.p4d.24xlarge"
 REPOSITORY = Path(__file__).resolve().parents[2]
 _STAND_IN = Path(simulate.__file__).parent / "standin"
 _MPI = "/usr/lib/x86_64-linux-gnu/libmpi.so.40"
-_SHORT_SLEEP = """\
+# What only the toolkit imports, and not the ranks that it starts with its own path: the Makefile says why.
+_START = f"""\
 import sys, time
+if len(sys.orig_argv) > 1 and sys.orig_argv[1].endswith("/train"):
+    sys.path.append({str(ASIDE)!r})
+    import scipy.sparse
+    sys.path.pop()
 if len(sys.orig_argv) > 1 and sys.orig_argv[1].endswith(("/train", "mpi_driver.py")):
     sleep = time.sleep
     time.sleep = lambda seconds: sleep(1 if seconds == 30 else seconds)
@@ -129,11 +135,13 @@ class Job:
         gpus = "".join(f"GPU {index}: stand-in\\n" for index in range(self._processes))
         (tools / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{gpus}'\n")
         (tools / "nvidia-smi").chmod(0o755)
-        (tools / "sitecustomize.py").write_text(_SHORT_SLEEP)
+        (tools / "sitecustomize.py").write_text(_START)
         # Debian's Open MPI 4: the launchers' flags are of that version, and the environment may hold version 5 too.
         if not (tools / "mpirun").exists():
             (tools / "mpirun").symlink_to("/usr/bin/mpirun")
-        python = [str(tools), str(_STAND_IN)] if self._mode.smddp else [str(tools)]
+        python = [str(tools), *([str(_STAND_IN)] if self._mode.smddp else [])]
+        if "sklearn" in self._script.read_text():
+            python.append(str(ASIDE))
         path = [str(tools), *([str(_STAND_IN / "bin")] if self._mode.smddp else []), str(Path(sys.executable).parent)]
         return {
             "PATH": os.pathsep.join([*path, os.defpath, "/usr/sbin"]),

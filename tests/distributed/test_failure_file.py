@@ -143,7 +143,8 @@ def test_an_exception_in_one_rank_stands_on_every_host_with_host_and_rank(tmp_pa
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    # Lightning looks after its children each 5 s: where it is faster than its own rank's error, it kills itself.
+    assert done.returncode in (1, 137)
     kept = Path(re.search(r"files kept in (\S+)", done.stdout + done.stderr)[1])  # type: ignore[index]
     for path in kept.glob("*/ml/output/failure"):
         text = path.read_text()

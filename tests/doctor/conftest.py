@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     Examine = Callable[..., Report]
 
 TORCH = {"version": "2.7.1+cu128", "cuda": "12.8", "nccl": "2.26.2", "gpus": 8, "autoloads": True, "hooked": True}
+TRAINER = {
+    "cluster_environment": "SageMakerEnvironment",
+    "num_nodes": 2,
+    "devices": 8,
+    "world_size": 16,
+    "creates_processes_externally": True,
+    "strategy": "DDPStrategy",
+    "backend": "nccl",
+}
 MACHINE = Machine(
     versions={"python": "3.12.10", "lightning-sagemaker": "0.1.0", "torch": "2.7.1+cu128", "mpi4py": "4.1.0"},
     imports={
@@ -28,6 +37,8 @@ MACHINE = Machine(
         "lightning.pytorch": {"version": "2.6.6"},
         "pytorch_lightning": {"absent": True},
         "smddp": {"version": None, "problem": "the SMDDP library is not installed"},
+        "trainer": {"facts": TRAINER},
+        "fabric": {"facts": TRAINER},
     },
     driver_gpus=("NVIDIA A100-SXM4-40GB",) * 8,
     efa_devices=("rdmap16s27", "rdmap32s27", "rdmap144s27", "rdmap160s27"),

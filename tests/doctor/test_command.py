@@ -38,6 +38,8 @@ KEYS = [
 SCRIPT = """\
 import contextlib, os, sys  # its arguments are hyperparameters
 from lightning_sagemaker.cli import main
+from lightning_sagemaker.environment import mark_rank
+mark_rank()  # as once a Trainer was made here
 host = os.environ.get("CURRENT_HOST", os.environ.get("SM_CURRENT_HOST"))
 with open(os.path.join(os.environ["SEEN"], host), "w") as file, contextlib.redirect_stdout(file):
     code = main(["doctor", "--json"])

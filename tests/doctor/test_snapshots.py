@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning_sagemaker.doctor.report import Report
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
-OF_THE_JOB = ("job", "world", "smddp", "lightning")
+OF_THE_JOB = ("job", "world", "smddp")
 
 
 def examined(process: Process, base: Path) -> Report:

@@ -29,6 +29,7 @@ THOUSAND = tuple(sorted(f"algo-{number}" for number in range(1, 1001)))
 LOCAL = ("algo-1-k3x9d", "algo-2-k3x9d")  # local mode of SDK v2
 DEFAULT_GROUP = "homogeneousCluster"
 INSTANCE_TYPES = {DEFAULT_GROUP: "ml.p4d.24xlarge", "gpu": "ml.p4d.24xlarge", "cpu": "ml.c5.9xlarge"}
+_NAMESPACE = "prterun-algo-7@1"  # of Open MPI 5: host and pid
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,7 @@ def mpirun(process: Process) -> dict[str, str]:
         "OMPI_COMM_WORLD_LOCAL_SIZE": str(process.world.processes),
         "OMPI_COMM_WORLD_NODE_RANK": str(process.local_rank),
         "OMPI_UNIVERSE_SIZE": str(process.size),
+        "PMIX_NAMESPACE": _NAMESPACE,
         "PMIX_RANK": str(process.rank),
     }
 
@@ -318,6 +320,7 @@ SWAPPED = ("algo-2", "algo-1")  # as in public logs: the group's order is not th
 HETERO = {"cpu": ("algo-2",), "gpu": ("algo-3", "algo-1")}
 _none = replace(World((), "none", "", ()), distribution=())
 _mpi, _torch = World((), "mpirun", "", ()), World((), "torchrun", "", ())
+_mpi_alone = replace(_mpi, main_port=22660)  # that of `_NAMESPACE`
 
 
 def _row(
@@ -367,19 +370,19 @@ MODES: dict[str, Mode] = {
     ),
     # SDK v2, smdistributed.dataparallel and pytorchddp, which nothing tells apart
     "v2-smddp-without-smddprun-1-host": _row(
-        "v2", ONE, one_group(*ONE), _in(_mpi, ONE, "algo-1", *V2, mpirun, smddp_flags)
+        "v2", ONE, one_group(*ONE), _in(_mpi_alone, ONE, "algo-1", *V2, mpirun, smddp_flags)
     ),
     "v2-smddp-without-smddprun-2-hosts": _row(
         "v2", TWO, one_group(*SWAPPED), _in(_mpi, SWAPPED, "algo-2", *V2, mpirun, smddp_flags)
     ),
     "v2-smddp-with-smddprun-1-host": _row(
-        "v2", ONE, one_group(*ONE), _in(_mpi, ONE, "algo-1", *V2, mpirun, smddp_flags, smddprun)
+        "v2", ONE, one_group(*ONE), _in(_mpi_alone, ONE, "algo-1", *V2, mpirun, smddp_flags, smddprun)
     ),
     "v2-smddp-with-smddprun-2-hosts": _row(
         "v2", TWO, one_group(*SWAPPED), _in(_mpi, SWAPPED, "algo-2", *V2, mpirun, smddp_flags, smddprun)
     ),
     # SDK v2, mpi
-    "v2-mpi-1-host": _row("v2", ONE, one_group(*ONE), _in(_mpi, ONE, "algo-1", *V2, sent_by_leader, mpirun)),
+    "v2-mpi-1-host": _row("v2", ONE, one_group(*ONE), _in(_mpi_alone, ONE, "algo-1", *V2, sent_by_leader, mpirun)),
     "v2-mpi-2-hosts": _row("v2", TWO, one_group(*SWAPPED), _in(_mpi, SWAPPED, "algo-2", *V2, sent_by_leader, mpirun)),
     "v2-mpi-1-process-per-host": _row(
         "v2", TWO, one_group(*SWAPPED), _in(_mpi, SWAPPED, "algo-2", *V2, sent_by_leader, mpirun, processes=1)
@@ -427,7 +430,7 @@ MODES: dict[str, Mode] = {
         "v2",
         THREE,
         {"gpu": ("algo-2",), "cpu": ("algo-3", "algo-1")},
-        _in(_mpi, ("algo-2",), "algo-2", *V2, mpirun, smddp_flags, distribution=("gpu",)),
+        _in(_mpi_alone, ("algo-2",), "algo-2", *V2, mpirun, smddp_flags, distribution=("gpu",)),
         *(replace(_OUTSIDE, hosts=(host,)) for host in ("algo-3", "algo-1")),
     ),
     # SDK v3
@@ -439,10 +442,12 @@ MODES: dict[str, Mode] = {
         "v3", ONE, one_group(*ONE), _in(_torch, ONE, "localhost", *V3, torchrun, main_port=43617)
     ),
     "v3-torchrun-2-hosts": _row("v3", TWO, one_group(*SWAPPED), _in(_torch, TWO, "algo-1", *V3, torchrun)),
-    "v3-mpi-1-host": _row("v3", ONE, one_group(*ONE), _in(_mpi, ONE, "algo-1", *V3, mpirun)),
+    "v3-mpi-1-host": _row("v3", ONE, one_group(*ONE), _in(_mpi_alone, ONE, "algo-1", *V3, mpirun)),
     "v3-mpi-repaired": _row("v3", TWO, one_group(*SWAPPED), _in(_mpi, TWO, "algo-1", *V3, mpirun)),
     "v3-remote-torchrun": _row("v3", ONE, one_group(*ONE), _in(_torch, ONE, "algo-1", *V3, torchrun)),
-    "v3-remote-mpirun": _row("v3", ONE, one_group(*ONE), _in(_mpi, ONE, "algo-1", *V3, remote_main_address, mpirun)),
+    "v3-remote-mpirun": _row(
+        "v3", ONE, one_group(*ONE), _in(_mpi_alone, ONE, "algo-1", *V3, remote_main_address, mpirun)
+    ),
     # the image's own entry point: no SM_ variable
     "own-none-1-host": _row(None, ONE, one_group(*ONE), _in(_none, ONE, _LOOPBACK, *OWN, **_UNTOLD)),
     "own-none-2-hosts": _row(None, TWO, one_group(*SWAPPED), _in(_none, TWO, "algo-1", *OWN, **_UNTOLD)),

@@ -276,6 +276,23 @@ def test_the_port_is_the_first_that_is_told(variables: dict[str, str], port: int
     assert found.main_port == port
 
 
+def test_each_mpirun_on_one_host_has_a_port_of_its_own_whatever_is_set(detect: Detect) -> None:
+    """As in stock: a script may start several at a time. Where hosts train together the job's port stays."""
+    found = set()
+    for number in range(3):
+        for row, host in (("v2-mpi-1-host", "algo-1"), ("v2-mpi-2-hosts", "algo-2")):
+            process = MODES[row].process(host, number)
+            environ = {**process.environ, "PMIX_NAMESPACE": f"prterun-{host}-{number // 2}@1"}
+            job = detect(environ, process.config)
+            assert job is not None
+            found.add((row, number // 2, job.main_port))
+    ports = [port for row, _, port in sorted(found) if row == "v2-mpi-1-host"]
+    assert len(found) == 4
+    assert len(set(ports)) == 2
+    assert all(10_000 <= port < 29_400 for port in ports)
+    assert {port for row, _, port in found if row == "v2-mpi-2-hosts"} == {7777}
+
+
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "abc", "7777.0", " 7777", "tcp://7777", "99999999999"])
 @pytest.mark.parametrize("name", ["MASTER_PORT", "SM_MASTER_PORT"])
 @pytest.mark.parametrize("row", ["own-none-2-hosts", "own-mpirun"])

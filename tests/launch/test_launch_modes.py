@@ -130,7 +130,7 @@ def reference() -> Callable[[str, str, int], list[float]]:
 
 
 # One of each launcher, and the single process; the others are launched in the same ways, and trained in each night.
-_EACH_TIME = ("v2-none", "v2-torch_distributed", "v2-mpi", "v3-torchrun", "one-process")
+_EACH_TIME = ("v2-none", "v2-torch_distributed", "v2-mpi", "one-process")
 every_mode = pytest.mark.parametrize(
     "name",
     [

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lightning_sagemaker import processes
 from lightning_sagemaker.locking import identity, once_per_node
-from lightning_sagemaker.locking.identity import Who, run_stem
+from lightning_sagemaker.locking.identity import Process, run_stem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,16 +194,16 @@ def test_a_run_that_nothing_identifies_is_an_error_with_a_way_out(
 
 
 def test_a_process_is_named_by_what_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    me = Who.me()
+    me = Process.me()
     assert str(me) == f"pid {os.getpid()} on {me.host}"
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert str(Who.me()) == f"local rank 3, pid {os.getpid()} on {me.host}"
-    assert str(Who(1, "algo-2", 9, 1)) == "rank 9, local rank 1, pid 1 on algo-2"
+    assert str(Process.me()) == f"local rank 3, pid {os.getpid()} on {me.host}"
+    assert str(replace(me, pid=1, host="algo-2", rank=9, local_rank=1)) == "rank 9, local rank 1, pid 1 on algo-2"
 
 
 def test_variables_that_nobody_can_read_cost_only_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "many")
-    assert Who.me().local_rank is None
+    assert Process.me().local_rank is None
 
 
 def test_file_names_are_readable_safe_and_different() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import subprocess
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
 
     from .conftest import Crew
 
-TRAIN = Path(__file__).with_name("train.py")
+HERE = Path(__file__).parent
+TRAIN = ("--processes-per-host", "2", "--distribution", "torch_distributed", str(HERE / "train.py"), "--")
 
 
-def simulate(scene: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, dict[str, str]]:
-    """Train on one simulated host with two processes; return its exit code and what the processes left behind."""
+def simulate(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, dict[str, str]]:
+    """Run a simulated job; return its exit code and what its processes left behind."""
     for name in ("LIGHTNING_SAGEMAKER_LOCK_DIR", "LIGHTNING_SAGEMAKER_RUN_ID"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("TMPDIR", str(folder.parent))  # a failed job's files are kept
     pytest.importorskip("lightning")
-    command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--distribution", "torch_distributed"]
-    command += ["--hosts", "1", "--processes-per-host", "2", str(TRAIN), "--", scene, str(folder)]
-    seen = folder.iterdir
+    folder.mkdir()
+    command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", *arguments, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
-    left = {path.name: path.read_text(encoding="utf-8") for path in seen()}
+    left = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
     assert left, done.stdout + done.stderr
     return done.returncode, left
 
@@ -45,9 +46,7 @@ def simulate(scene: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
 def test_when_prepare_data_fails_all_ranks_raise_its_error_and_none_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "seen"
-    folder.mkdir()
-    code, left = simulate("fails", folder, monkeypatch)
+    code, left = simulate(tmp_path / "seen", monkeypatch, *TRAIN, "fails")
     assert code != 0
     assert sorted(left) == ["error-0", "error-1", "prepared-0"]
     assert left["error-0"] == "OSError: [Errno 28] No space left on device: '/opt/ml/data'"
@@ -56,12 +55,27 @@ def test_when_prepare_data_fails_all_ranks_raise_its_error_and_none_goes_on(
 
 
 def test_a_training_with_both_guards_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "seen"
-    folder.mkdir()
-    code, left = simulate("works", folder, monkeypatch)
+    code, left = simulate(tmp_path / "seen", monkeypatch, *TRAIN, "works")
     assert not [text for name, text in left.items() if name.startswith("error")], left
     assert code == 0
     assert sorted(left) == ["model-prepared-0", "prepared-0", "setup-0", "setup-1", "trained-0", "trained-1"]
+
+
+def test_ranks_that_lightning_starts_share_locks_with_those_of_their_host_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, left = simulate(tmp_path / "seen", monkeypatch, "--hosts", "2", str(HERE / "share.py"), "--")
+    assert code == 0
+    assert len(left) == 3 * 2 * (2 + 2), sorted(left)
+    for key in ("ddp_spawn", "ddp_fork", "trainer"):
+        for host, ranks in (("algo-1", "01"), ("algo-2", "23")):
+            worker = left.pop(f"{key} {host} work").splitlines()
+            assert len(worker) == 1
+            process = json.loads(left[f"{key} {host} {worker[0]}"])[0]
+            told = [json.loads(left.pop(f"{key} {host} {who}")) for who in (*ranks, "script")]
+            assert [value for _, value in told] == [process] * 3
+            assert len({pid for pid, _ in told}) == 3
+    assert not left
 
 
 def test_setup_runs_in_one_process_at_a_time(crew: Callable[..., Crew]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.simulate import Simulation
+from lightning_sagemaker.simulate import Simulation, plan
 from lightning_sagemaker.simulate.container import Cluster, create
 from lightning_sagemaker.simulate.spec import SimulationError
 
@@ -55,6 +57,14 @@ def test_the_first_host_leads_without_a_v2_distribution_though_the_group_is_unso
     cluster = made(hosts=2, **options)
     assert cluster.job.leader_host == "algo-1"
     assert read(cluster, "algo-1", "resourceconfig.json")["instance_groups"][0]["hosts"] == ["algo-2", "algo-1"]
+
+
+def test_torchrun_has_more_time_after_its_last_rank_than_its_agents_wait_for_each_other(
+    made: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    agent = importlib.import_module("torch.distributed.elastic.agent.server.api").SimpleElasticAgent
+    barrier = inspect.signature(agent.__init__).parameters["exit_barrier_timeout"].default
+    assert plan.make(made(hosts=2, distribution="torch_distributed"), tmp_path).patience > barrier
 
 
 def test_v2_hyperparameters_are_json_and_name_the_script(made: Callable[..., Cluster]) -> None:

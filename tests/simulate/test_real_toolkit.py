@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ..aside import ASIDE  # noqa: TID252 - importmode=importlib
 from .helpers import PLAIN, PROBE, Seen, differences, finish, normalised, read_probes, require
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def run_real(folder: Path, hosts: list[str], distribution: str, name: str) -> li
             "SAGEMAKER_TRAINING_MODULE": "sagemaker_pytorch_container.training:main",
             "TRAINING_JOB_NAME": name,
             "PROBE_FOLDER": str(seen),
+            "PYTHONPATH": str(ASIDE),
         }
         train = str(Path(sys.executable).with_name("train"))
         running.append(

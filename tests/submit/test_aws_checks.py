@@ -22,7 +22,7 @@ def check(aws: Aws, script: Path, *arguments: str, **environ: str) -> Run:
 
 
 def line(run: Run, name: str) -> str:
-    (found,) = [text for text in run.out.splitlines() if text[6:].startswith(name)]
+    (found,) = [text for text in run.out.splitlines() if text[9:].startswith(name)]
     return found
 
 
@@ -90,7 +90,7 @@ def test_an_empty_channel_fails_and_a_used_checkpoint_folder_of_a_spot_job_warns
     assert "training continues from the newest checkpoint" in used
 
 
-def test_what_may_not_be_asked_warns_with_the_permission_that_is_missing(aws: Aws, script: Path) -> None:
+def test_what_may_not_be_asked_is_unknown_with_the_permission_that_is_missing(aws: Aws, script: Path) -> None:
     subnet, group = aws.python(VPC + OPEN)
     secret = aws.python(
         "iam = boto3.client('iam')\niam.create_user(UserName='nobody')\n"
@@ -114,5 +114,56 @@ def test_what_may_not_be_asked_warns_with_the_permission_that_is_missing(aws: Aw
         ("role", "iam:GetRole"),
         (f"s3://{BUCKET}/out", "s3:ListBucket"),
     ):
-        assert line(run, name).startswith("warn")
+        assert line(run, name).startswith("unknown")
         assert f"not checked: {action} is denied" in line(run, name)
+
+
+# Options, variables (one without a value is taken away), the check, and what it says.
+WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str, str]] = {
+    "a type with a typo": (("--instance-type", "ml.p4d.24xlarg"), {}, "instance type", "HINT: ml.p4d.24xlarge"),
+    "no such region": (("--region", "eu-west-9"), {}, "region", "eu-west-9 is none that boto3 knows"),
+    "no region": ((), {"AWS_DEFAULT_REGION": ""}, "region", "none is configured"),
+    "no credentials": (
+        (),
+        {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/nowhere"},
+        "identity",
+        "there are no AWS credentials",
+    ),
+    "too many retries": (("--retries", "99"), {}, "retries", "99, but SageMaker takes 1 to 30"),
+    "no such image": (("--torch", "9.9.9"), {}, "image", "'9.9.9'; its newest are"),
+    "a strategy with a typo": (("--strategy", "dpp"), {}, "strategy", "Lightning has no strategy 'dpp'. HINT: "),
+    "another SDK than is installed": (("--sdk", "v3"), {}, "SDK", "SDK v2 is installed. HINT: pip install"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_job_that_cannot_be_sent_fails_in_the_dry_run(aws: Aws, script: Path, mistake: str) -> None:
+    options, environ, name, text = WRONG[mistake]
+    run = check(aws, script, *options, **environ)
+    assert run.code == 1, run.out + run.err
+    failed = [one for one in run.out.splitlines() if one.startswith("fail") and one[9:].startswith(name)]
+    assert text in failed[0]
+
+
+def test_a_good_job_passes_and_says_who_sends_which_image(aws: Aws, script: Path) -> None:
+    run = check(aws, script, "--role", ROLE)
+    assert run.code == 0, run.out + run.err
+    assert line(run, "identity").startswith("ok       identity")
+    assert "arn:aws:" in line(run, "identity")
+    assert "/pytorch-training:" in line(run, "image")
+
+
+def test_what_is_unknown_counts_as_failed_where_asked(aws: Aws, script: Path) -> None:
+    own = ("--strategy", "the-script-registers-this-one")
+    plain, strict = aws.submit("v2", (script, *JOB, *own), (script, *JOB, *own, "--strict"))
+    assert (plain.code, strict.code) == (0, 1)
+    assert line(strict, "strategy").startswith("unknown")
+    assert "Not sent: a check has failed or could not be made" in strict.err
+
+
+def test_a_profile_that_does_not_exist_is_one_line(aws: Aws, script: Path) -> None:
+    run = check(aws, script, AWS_PROFILE="nope")
+    assert run.code == 2
+    (line,) = run.err.splitlines()
+    assert line.startswith("lightning-sagemaker submit: error: ProfileNotFound: The config profile (nope) could not be")
+    assert "HINT: `aws configure list-profiles`" in line

@@ -58,7 +58,9 @@ class Service(JsonAnswers):
 def follow() -> Callable[[list[Any], dict[str, list[str]]], subprocess.CompletedProcess[str]]:
     """Follow a job that goes through these states and writes these lines."""
 
-    def follow(states: list[Any], lines: dict[str, list[str]]) -> subprocess.CompletedProcess[str]:
+    def follow(
+        states: list[Any], lines: dict[str, list[str]], program: str = FOLLOW
+    ) -> subprocess.CompletedProcess[str]:
         with serving(Service, states=states, lines=lines) as url:
             environ = {
                 "AWS_ENDPOINT_URL": url,
@@ -68,10 +70,17 @@ def follow() -> Callable[[list[Any], dict[str, list[str]]], subprocess.Completed
                 "AWS_MAX_ATTEMPTS": "1",
                 "PYTHONPATH": str(ROOT),
             }
-            command = [str(sdk_python("v2")), "-c", FOLLOW]
+            command = [str(sdk_python("v2")), "-c", program]
             return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
 
     return follow
+
+
+# Ctrl-C, as soon as the job trains.
+INTERRUPTED = f"""
+import os, signal, threading
+threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
+{FOLLOW}"""
 
 
 def running(what: str) -> dict[str, str]:
@@ -113,3 +122,16 @@ def test_a_failed_job_ends_with_its_reason_its_bill_and_code_1(follow: Any) -> N
 def test_throttling_is_waited_for(follow: Any) -> None:
     done = follow([running("Starting"), *["throttled"] * 3, {"TrainingJobStatus": "Completed"}], {})
     assert done.returncode == 0, done.stderr
+
+
+def test_after_ctrl_c_a_line_says_that_the_job_goes_on_and_how_to_end_it(follow: Any) -> None:
+    done = follow([running("Training")], {}, INTERRUPTED)
+    assert (done.returncode, done.stderr) == (130, "")
+    stop = f"aws sagemaker stop-training-job --region us-east-1 --training-job-name {NAME}"
+    assert done.stdout.splitlines()[-1] == f"Not followed any longer: the job goes on. HINT: `{stop}` ends it."
+
+
+def test_what_a_job_prints_does_nothing_to_the_terminal(follow: Any) -> None:
+    streams = {f"{NAME}/algo-1-1700": ["a\tb \x1b[2J\x1b]0;title\x07 café"]}
+    done = follow([running("Training"), running("Training"), {"TrainingJobStatus": "Completed"}], streams)
+    assert "a       b \\x1b[2J\\x1b]0;title\\x07 café" in done.stdout.splitlines()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -8,7 +9,7 @@ import pytest
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.submit import check as check_all
 from lightning_sagemaker.submit import describe
-from lightning_sagemaker.submit.local_checks import check, simulate
+from lightning_sagemaker.submit.local_checks import KNOWN, check, simulate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,8 @@ def test_a_good_job_passes_every_check(script: Path) -> None:
         ({"processes_per_host": 16}, "world", "fail", "16 processes on each ml.p4d.24xlarge, which has 8"),
         ({"launcher": "none"}, "launcher", "warn", "Lightning starts the processes"),
         ({"strategy": "smddp"}, "launcher", "warn", "SDK v3 has no launcher for SMDDP"),
-        ({"image": "mine:latest"}, "image", "warn", "unknown to these checks"),
+        ({"strategy": "dpp"}, "strategy", "fail", "no strategy 'dpp'"),
+        ({"strategy": "mine"}, "strategy", "unknown", "no strategy 'mine'"),
         ({"strategy": "smddp", "sdk": "v2", "torch_version": "2.8.0"}, "SMDDP", "fail", "image 2.8.0 has no SMDDP"),
         ({"strategy": "smddp", "sdk": "v2", "instance_type": "ml.p5.48xlarge"}, "SMDDP", "fail", "is not supported"),
         ({"strategy": "smddp", "sdk": "v2", "instance_count": 1}, "SMDDP", "fail", "brings nothing on one instance"),
@@ -108,10 +110,22 @@ def test_the_simulation_is_the_last_check_and_left_out_where_another_one_fails(s
     assert "simulation" not in [finding.name for finding in failing]
 
 
-def test_without_boto3_a_warning_says_that_aws_was_not_asked(script: Path) -> None:
+def test_without_boto3_what_aws_would_say_is_unknown(script: Path) -> None:
     (finding,) = [one for one in check_all(describe(script, **GOOD)) if one.name == "AWS"]
-    assert finding.level == "warn"
+    assert finding.level == "unknown"
     assert "submit" in finding.fix
+
+
+def test_an_image_of_one_s_own_is_known_to_nobody_here(script: Path) -> None:
+    (finding,) = [one for one in check_all(describe(script, **GOOD, image="mine:latest")) if one.name == "image"]
+    assert finding.level == "warn"
+    assert "unknown to these checks" in finding.what
+
+
+def test_the_known_strategies_are_those_of_lightning_s_registries() -> None:
+    pytorch = importlib.import_module("lightning.pytorch.strategies").StrategyRegistry
+    fabric = importlib.import_module("lightning.fabric.strategies").STRATEGY_REGISTRY
+    assert {*pytorch, *fabric} - {*KNOWN} == set()
 
 
 def test_a_script_that_hangs_fails_the_simulation_and_leaves_no_process(script: Path) -> None:

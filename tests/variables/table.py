@@ -386,6 +386,13 @@ VARIABLES = (
         "other MPIs",
     ),
     Variable(
+        "PMIX_NAMESPACE",
+        "Open MPI, Slurm",
+        values=("prterun-algo-8@1",),
+        read=True,
+        note="main port of an mpirun on one host: each has its own",
+    ),
+    Variable(
         "PMIX_RANK",
         "Open MPI, Slurm",
         note="as `PMI_RANK`",

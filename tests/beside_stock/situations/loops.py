@@ -12,7 +12,6 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers.csv_logs import CSVLogger
 from lightning.fabric.plugins.collectives import TorchCollective
-from sklearn.model_selection import KFold
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, SubsetRandomSampler
 from torchmetrics import MeanSquaredError
@@ -145,8 +144,9 @@ def folds(_start: int) -> Any:
     fabric = _fabric()
     fabric.seed_everything(1)
     rows, scores = data(), []
-    parts: Any = KFold(n_splits=3, shuffle=True, random_state=1)
-    for fold, (train, held) in enumerate(parts.split(rows)):
+    parts = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1)).chunk(3)
+    for fold, held in enumerate(parts):
+        train = torch.cat([part for part in parts if part is not held])
         loaders: Any = fabric.setup_dataloaders(
             *(DataLoader(rows, 4, sampler=SubsetRandomSampler(part.tolist()), drop_last=True) for part in (train, held))
         )

@@ -219,29 +219,6 @@ def forked_processes(_start: int) -> Any:
     return {"weights": weights(m), "step": t.global_step, "seen": _seen(t)["numbers"]}
 
 
-_STARTS_OTHERS = textwrap.dedent("""
-    import json, os, sys
-    from pathlib import Path
-    from tests.beside_stock.model import QUIET, Model, loader, weights
-    from lightning.pytorch import Trainer
-    t, m = Trainer(**(QUIET | {"devices": 2, "strategy": "ddp"})), Model()
-    t.fit(m, loader())
-    Path(f"rank {t.global_rank}.json").write_text(json.dumps([t.world_size, t.local_rank, weights(m)]))
-""")
-
-
-@situation(arms=ONCE)
-def processes_of_lightnings_launcher_that_inherit_a_rank(_start: int) -> Any:
-    """``RANK=0``, left by an image: stock never reads it, and the processes that Lightning starts have it too."""
-    Path("train.py").write_text(_STARTS_OTHERS)
-    path = os.pathsep.join(part for part in sys.path if part)
-    environment = os.environ | {"PYTHONPATH": path, "RANK": "0", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "train.py"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=75, check=False)
-    sys.stderr.write(done.stderr)
-    return done.returncode
-
-
 @situation(arms=ONCE)
 def trainings_side_by_side(_start: int) -> Any:
     """Two trainings of two processes each, at the same time and where nobody has set a port."""
