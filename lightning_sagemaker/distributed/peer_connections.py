@@ -52,7 +52,7 @@ def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit:
 def _attempts(
     job: SageMakerJob, all_hosts: Arrival, limit: float, next_host: tuple[str, str, int]
 ) -> Callable[[], str | None]:
-    """For a wait: an attempt to connect to the next host, and why it fails for good; empty where nobody waits for it."""
+    """An attempt to connect to the next host, to be repeated: why it fails for good; empty once it need not go on."""
     start, has_warned = time.monotonic(), False
     there, address, port = next_host
 
