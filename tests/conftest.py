@@ -73,6 +73,7 @@ TRAINING = (
 # of names as regular expressions; some tests have the marker `nightly` of their own.
 NIGHTLY = {
     "cluster/test_faults.py": "lost_packets|come_late|killed_rank.*mpi|pulled_cable.*mpi|peer_ports",
+    "cluster/test_glue.py": "v3",
     "cluster/test_on_sagemaker.py": "",
     "cluster/test_own_disks.py": "large_checkpoint|pytorch_lightning",
     "cluster/test_submitted.py": "v3",

@@ -74,6 +74,38 @@ def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> No
             notifier.close()
 
 
+def wait_for_agents(job: SageMakerJob, limit: float) -> None:
+    """Look whether the main address is still that at which torchrun's agents have met, and where one of them listens.
+
+    Args:
+        job: The job.
+        limit: Seconds after which it counts as another one, a ``ConnectionError``.
+    """
+    start, answer, has_warned = time.monotonic(), Answer.REFUSED, False
+
+    def look() -> bool | None:
+        nonlocal answer, has_warned
+        answer = try_to_connect(job.main_address, job.main_port)
+        if answer is Answer.OPEN:
+            return True
+        waited, text = time.monotonic() - start, _nobody(job, answer)
+        if waited >= limit:
+            raise ConnectionError(text)
+        if job.local_rank == 0 and waited >= FIRST_LINE and not has_warned:
+            has_warned = True
+            warn_blocked(text, limit)
+        return None
+
+    Wait(job.current_host, lambda: _nobody(job, answer), speaks=False).until(look, pauses=(1.0, 1.0))
+
+
+def _nobody(job: SageMakerJob, answer: Answer) -> str:
+    return (
+        f"{job.current_host} finds nobody at {job.main_address}:{job.main_port}, though torchrun's agents have met"
+        f" ({answer.value}). HINT: was MASTER_ADDR or MASTER_PORT changed in the script? torchrun's own are right."
+    )
+
+
 def _silence(job: SageMakerJob, seconds: float) -> str:
     other = try_to_connect(job.main_address, _OTHER_PORT)
     tried = (

@@ -14,6 +14,7 @@ from torch.distributed.rendezvous import rendezvous
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.distributed import heartbeat
 from lightning_sagemaker.distributed.interface import set_gloo_interface
+from lightning_sagemaker.distributed.main_address import wait_for_agents
 from lightning_sagemaker.distributed.rendezvous import join, limit_of, open_store
 from lightning_sagemaker.distributed.shutdown import end_at_exit
 from lightning_sagemaker.distributed.store import PrefixStore, prefixed
@@ -72,6 +73,8 @@ def _store(job: SageMakerJob, timeout: timedelta, backend: str) -> Store | None:
     if not limit and not is_again:
         return None
     if has_agents:
+        if limit and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            wait_for_agents(job, limit)
         # As Lightning sets them a moment later: torchrun need not have, on one host.
         os.environ.update(MASTER_ADDR=job.main_address, MASTER_PORT=str(job.main_port))
         store: Store = next(rendezvous("env://", job.rank or 0, job.world_size or 1, timeout=timeout))[0]

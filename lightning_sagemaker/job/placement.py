@@ -96,7 +96,7 @@ def _by_launcher(
         local_rank=world.local_rank,
         rank=world.rank,
         world_size=world.size,
-        main_address=_launched_main_address(environ, world, hosts),
+        main_address=_launched_main_address(environ, world, hosts, sdk),
     )
 
 
@@ -124,11 +124,16 @@ def _wrong_span(environ: Mapping[str, str], world: World, hosts: Sequence[str], 
     )
 
 
-def _launched_main_address(environ: Mapping[str, str], world: World, hosts: Sequence[str]) -> str:
-    if address := _given_address(environ, hosts, "MASTER_ADDR", "SMDATAPARALLEL_SERVER_ADDR", "SM_MASTER_ADDR"):
+def _launched_main_address(environ: Mapping[str, str], world: World, hosts: Sequence[str], sdk: str | None) -> str:
+    address = _given_address(environ, hosts, "MASTER_ADDR", "SMDATAPARALLEL_SERVER_ADDR", "SM_MASTER_ADDR")
+    # The toolkit names the groups for which it starts a launcher.
+    is_of_toolkit = sdk == "v2" and environ.get("SM_DISTRIBUTION_INSTANCE_GROUPS", "") not in ("", "[]")
+    if world.launcher == "mpirun" and (address is None or (address in hosts[1:] and is_of_toolkit)):
+        # mpirun fills the hosts in the order of the group, which begins with the leader. Another host's name is the
+        # script's own, which stock does not look at.
+        return hosts[0]
+    if address is not None:
         return address
-    if world.launcher == "mpirun":
-        return hosts[0]  # mpirun fills the hosts in the order of the group, which begins with the leader
     if len(hosts) == 1:
         return _LOOPBACK  # as Lightning's TorchElasticEnvironment has it
     raise ValueError(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.distributed import waiting
-from lightning_sagemaker.distributed.main_address import wait_for_main_address
+from lightning_sagemaker.distributed import main_address, waiting
+from lightning_sagemaker.distributed.main_address import wait_for_agents, wait_for_main_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,4 +98,20 @@ def test_only_the_first_process_of_a_host_speaks(
 ) -> None:
     with pytest.raises(ConnectionError):
         wait_for_main_address(make_job(main_port=silent_port, local_rank=1), limit=5, timeout=60)
+    assert not caplog.records
+
+
+def test_agents_who_listen_elsewhere_are_said_and_then_an_error_that_names_what_was_changed(
+    make_job: MakeJob, free_port: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main_address, "FIRST_LINE", 0.5)
+    job = make_job(main_port=free_port)
+    with pytest.raises(ConnectionError, match=rf"algo-1 finds nobody at 127.0.0.1:{free_port}, .*MASTER_ADDR"):
+        wait_for_agents(job, limit=2)
+    (line,) = caplog.messages
+    assert "The job ends after 2 s of this (LIGHTNING_SAGEMAKER_REACHABILITY)." in line
+
+
+def test_agents_who_listen_need_no_line(make_job: MakeJob, open_port: int, caplog: pytest.LogCaptureFixture) -> None:
+    wait_for_agents(make_job(main_port=open_port), limit=2)
     assert not caplog.records

@@ -30,7 +30,9 @@ TESTS = {
         "simulate/test_mpirun.py::test_smddp_can_be_in_the_image_of_any_distribution",
         "smddp/test_policy.py::test_a_missing_library_means_the_native_backend_and_one_loud_line",
     ),
-    "SM_NUM_GPUS": ("variables/test_variables.py::test_each_row_is_what_happens",),
+    "SM_NUM_GPUS": (
+        "cluster/test_glue.py::test_the_number_of_gpus_is_the_leaders_under_mpirun_and_devices_are_the_launchers",
+    ),
     'num_nodes=len(os.environ["SM_HOSTS"])': (
         "beside_stock/situations/platforms.py::wrong_number_of_hosts",
         "beside_stock/situations/platforms.py::wrong_number_of_hosts_beside_an_environment",
@@ -48,6 +50,9 @@ TESTS = {
         "variables/test_variables.py::test_each_row_is_what_happens",
     ),
     'os.environ["MASTER_ADDR"] = hosts[0]': (
+        "cluster/test_glue.py::test_the_first_host_for_the_main_address_trains_as_in_stock",
+        "cluster/test_glue.py::test_the_first_host_for_the_main_address_is_named_under_torchrun_where_another_one_leads",
+        "job/test_placement.py::test_a_main_address_of_the_script_s_own_is_not_the_toolkit_s_mpirun_s",
         "variables/test_variables.py::test_each_row_is_what_happens",
         "job/test_placement.py::test_a_loopback_address_of_an_image_is_not_that_of_rank_zero_on_several_hosts",
     ),

@@ -256,6 +256,20 @@ def test_a_leader_in_the_middle_moves_to_the_front_and_the_others_keep_their_ord
     assert found.node_rank == 3
 
 
+def test_a_main_address_of_the_script_s_own_is_not_the_toolkit_s_mpirun_s(detect: Detect) -> None:
+    """Under mpirun stock asks MPI, so a script that writes the first host there, which need not lead, trains."""
+    for row, expected in (("v2-mpi-2-hosts", "algo-2"), ("v2-smddp-with-smddprun-2-hosts", "algo-2")):
+        for host in ("algo-1", "algo-2"):
+            process = MODES[row].process(host)
+            job = detect({**process.environ, "MASTER_ADDR": "algo-1"}, process.config)
+            assert job is not None
+            assert job.main_address == expected
+    own = MODES["own-mpirun"].process("algo-1")  # where nothing else tells who leads
+    job = detect({**own.environ, "MASTER_ADDR": "algo-2"}, own.config)
+    assert job is not None
+    assert job.main_address == "algo-2"
+
+
 # --- the port --------------------------------------------------------------------------------------------------------
 
 

@@ -191,7 +191,10 @@ VARIABLES = (
             "env://": "error if unset",
         },
         read=True,
-        note="a loopback address, left by an image, comes last on several hosts",
+        note=(
+            "a loopback address, left by an image, comes last on several hosts; another host's name is passed over"
+            " under the toolkit's mpirun"
+        ),
     ),
     Variable(
         "MASTER_PORT",
@@ -340,6 +343,11 @@ VARIABLES = (
         "TORCHELASTIC_RESTART_COUNT",
         "torchrun",
         note="keeps attempts apart in the store",
+    ),
+    Variable(
+        "TORCHELASTIC_USE_AGENT_STORE",
+        "torchrun",
+        note="whether an agent listens at the main address, so that nobody there is an error",
     ),
     Variable(
         "OMPI_COMM_WORLD_SIZE",
