@@ -60,6 +60,7 @@ TRAINING = (
     "smddp/test_features.py",
     "smddp/test_log_reduction.py",
     "smddp/test_training.py",
+    "smddp/test_waiting.py",
     "submit",
     "test_autoload.py",
     "test_examples.py",

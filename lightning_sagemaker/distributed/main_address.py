@@ -75,30 +75,35 @@ def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> No
 
 
 def wait_for_agents(job: SageMakerJob, limit: float) -> None:
-    """Wait for one of torchrun's agents, who have joined already, at the main address, which a script may have changed.
+    """Look whether the main address is still that at which torchrun's agents have met, and where one of them listens.
 
     Args:
         job: The job.
-        limit: Seconds after which it is a ``TimeoutError``.
+        limit: Seconds after which it counts as another one, a ``ConnectionError``.
     """
-    answer = Answer.REFUSED
+    start, answer, has_warned = time.monotonic(), Answer.REFUSED, False
 
     def look() -> bool | None:
-        nonlocal answer
+        nonlocal answer, has_warned
         answer = try_to_connect(job.main_address, job.main_port)
-        return True if answer is Answer.OPEN else None
+        if answer is Answer.OPEN:
+            return True
+        waited, text = time.monotonic() - start, _nobody(job, answer)
+        if waited >= limit:
+            raise ConnectionError(text)
+        if job.local_rank == 0 and waited >= FIRST_LINE and not has_warned:
+            has_warned = True
+            warn_blocked(text, limit)
+        return None
 
-    wait = Wait(
-        job.current_host,
-        lambda: (
-            f"torchrun's agents to listen at {job.main_address}:{job.main_port}: {answer.value}. HINT: did the script"
-            " change MASTER_ADDR or MASTER_PORT? What torchrun sets is right"
-        ),
-        limit=limit,
-        speaks=job.local_rank == 0,
+    Wait(job.current_host, lambda: _nobody(job, answer), speaks=False).until(look, pauses=(1.0, 1.0))
+
+
+def _nobody(job: SageMakerJob, answer: Answer) -> str:
+    return (
+        f"{job.current_host} finds nobody at {job.main_address}:{job.main_port}, though torchrun's agents have met"
+        f" ({answer.value}). HINT: was MASTER_ADDR or MASTER_PORT changed in the script? torchrun's own are right."
     )
-    wait.say_soon(FIRST_LINE)
-    wait.until(look, pauses=(0.05, 1.0))
 
 
 def _silence(job: SageMakerJob, seconds: float) -> str:

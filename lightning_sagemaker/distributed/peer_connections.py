@@ -15,6 +15,8 @@ from lightning_sagemaker.distributed.store import Arrival, read, write
 from lightning_sagemaker.distributed.waiting import Wait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
 
@@ -39,7 +41,7 @@ def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit:
             write(store, f"at/{job.node_rank}", job.current_host, *listener.getsockname()[:2])
             next_rank = (job.node_rank + 1) % job.num_nodes
             there = wait.until(lambda: read(store, f"at/{next_rank}", str, str, int))
-            if failure := _reach(job, all_hosts, limit, there):
+            if failure := wait.until(_attempts(job, all_hosts, limit, there)):
                 all_hosts.fail(failure)
             else:
                 all_hosts.arrive()
@@ -47,11 +49,18 @@ def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit:
             raise ConnectionError(failure)
 
 
-def _reach(job: SageMakerJob, all_hosts: Arrival, limit: float, next_host: tuple[str, str, int]) -> str:
-    """Why the next host cannot be reached; empty where it can, or another host has failed."""
-    there, address, port = next_host
+def _attempts(
+    job: SageMakerJob, all_hosts: Arrival, limit: float, next_host: tuple[str, str, int]
+) -> Callable[[], str | None]:
+    """An attempt to connect to the next host, to be repeated: why it fails for good; empty once it need not go on."""
     start, has_warned = time.monotonic(), False
-    while (answer := try_to_connect(address, port)) is not Answer.OPEN and all_hosts.outcome() is None:
+    there, address, port = next_host
+
+    def connect() -> str | None:
+        nonlocal has_warned
+        answer = try_to_connect(address, port)
+        if answer is Answer.OPEN or all_hosts.outcome() is not None:  # the latter where another host has failed
+            return ""
         silence = time.monotonic() - start
         main = try_to_connect(job.main_address, job.main_port)
         tried = f"but the main address {job.main_address}:{job.main_port} " + (
@@ -65,5 +74,6 @@ def _reach(job: SageMakerJob, all_hosts: Arrival, limit: float, next_host: tuple
         if silence >= FIRST_LINE and not has_warned:
             has_warned = True
             warn_blocked(text, limit)
-        time.sleep(0.2)
-    return ""
+        return None
+
+    return connect

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from zlib import crc32
 
-from lightning_sagemaker.job.launchers import FOREIGN_RANK, Launcher, lightning_local_rank
+from lightning_sagemaker.job.launchers import FOREIGN_RANK, Launcher, lightning_local_rank, read_world
 from lightning_sagemaker.job.placement import Place, find_place
 from lightning_sagemaker.job.resources import RESOURCE_CONFIG, base_dir, read_resources
 from lightning_sagemaker.job.values import integer, some
@@ -36,6 +36,7 @@ __all__ = [
     "FOREIGN_RANK",
     "Launcher",
     "SageMakerJob",
+    "agents_share_hosts",
     "base_dir",
     "host_name",
     "in_training_job",
@@ -187,6 +188,23 @@ def host_name(environ: Mapping[str, str]) -> str | None:
         resources = read_resources(environ, None)
         return resources.current_host if resources else None
     return None
+
+
+def agents_share_hosts(environ: Mapping[str, str]) -> bool:
+    """Whether torchrun has more agents than the job has hosts, so that several are on one: a world that has formed.
+
+    Agents meet before they start any process. It is no world of the job's hosts, and :meth:`SageMakerJob.detect`
+    refuses it.
+
+    Args:
+        environ: Environment to read.
+    """
+    with suppress(OSError, ValueError):
+        if resources := read_resources(environ, None):
+            hosts = len(resources.hosts)
+            world = read_world(environ, hosts)
+            return world is not None and world.launcher == "torchrun" and world.num_nodes > hosts
+    return False
 
 
 def own_job() -> SageMakerJob | None:

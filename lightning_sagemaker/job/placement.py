@@ -163,7 +163,8 @@ def _without_launcher(environ: Mapping[str, str], resources: Resources, hosts: t
     leader, main_address = _leader(environ, resources.hosts, hosts)
     hosts = (leader, *(host for host in hosts if host != leader))
     num_nodes, node_rank = len(hosts), hosts.index(resources.current_host)
-    if (given := integer(environ, "NODE_RANK")) is not None:
+    # A host alone is the first one, whatever a script has made of its name: stock asks only where ranks train together.
+    if num_nodes > 1 and (given := integer(environ, "NODE_RANK")) is not None:
         # Stock Lightning goes by it. Whether the hosts' numbers fit together is seen at the rendezvous.
         if given >= num_nodes:
             raise ValueError(

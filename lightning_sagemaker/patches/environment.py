@@ -22,7 +22,7 @@ from lightning_sagemaker.environment import (
     is_started_by_rank,
     register_virtual_subclass,
 )
-from lightning_sagemaker.job import SageMakerJob, is_training_job
+from lightning_sagemaker.job import SageMakerJob, agents_share_hosts, is_training_job
 from lightning_sagemaker.job.channels import dropped_rows, sharded_channels
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.patches import first_time, rank_zero
@@ -108,7 +108,9 @@ def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment 
 
 
 def _job(connector: Any) -> SageMakerJob | None:  # noqa: ANN401
-    """The job; ``None`` where a rank has started a launcher, whose world is another one than the job's.
+    """The job; ``None`` where the launcher's world is another one than the job's, and has formed as elsewhere.
+
+    A rank has started that launcher, or torchrun has several agents on a host.
 
     Raises:
         FileNotFoundError: See :meth:`SageMakerJob.detect`.
@@ -117,12 +119,19 @@ def _job(connector: Any) -> SageMakerJob | None:  # noqa: ANN401
     try:
         return SageMakerJob.detect()
     except ValueError as error:
-        if not is_below_rank():
+        if is_below_rank():
+            _warn_once(
+                f"A rank of the SageMaker job started the launcher of this process (pid {os.getpid()}), whose world is"
+                f" none of the job's: {_package(connector)} runs in it as elsewhere. ({error})"
+            )
+        elif agents_share_hosts(os.environ):
+            _warn_once(
+                f"torchrun has several agents on a host of the SageMaker job: {_package(connector)} runs in their world"
+                " as elsewhere, with the `num_nodes` and `devices` of the script. HINT: with one agent on each host"
+                " (`--nproc_per_node`), both come from the job."
+            )
+        else:
             raise
-        _warn_once(
-            f"A rank of the SageMaker job started the launcher of this process (pid {os.getpid()}), whose world is"
-            f" none of the job's: {_package(connector)} runs in it as elsewhere. ({error})"
-        )
         return None
 
 

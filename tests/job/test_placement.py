@@ -330,6 +330,14 @@ def test_a_node_rank_beyond_the_hosts_is_refused(refusal: Callable[..., str]) ->
     assert "`NODE_RANK`=2, but 2 host(s) of the SageMaker job train together: algo-1, algo-2" in message
 
 
+@pytest.mark.parametrize("text", ["0", "1", "first"])
+def test_a_host_alone_is_the_first_one_whatever_its_node_rank(text: str, detect: Detect) -> None:
+    process = MODES["own-none-1-host"].process("algo-1")
+    found = detect({**process.environ, "NODE_RANK": text}, process.config)
+    assert found is not None
+    assert (found.num_nodes, found.node_rank) == (1, 0)
+
+
 @pytest.mark.parametrize("row", ["own-none-2-hosts", "own-none-1-host"])
 def test_what_images_set_for_a_single_process_is_no_launcher_s(row: str, detect: Detect) -> None:
     process = MODES[row].process("algo-1")

@@ -230,6 +230,28 @@ def test_one_after_the_launch_of_the_local_processes_is_as_the_one_before(
     assert strategy.cluster_environment.creates_processes_externally is True
 
 
+@pytest.mark.parametrize(("hosts", "agents"), [(1, 2), (2, 4)])
+def test_several_agents_of_torchrun_on_a_host_make_a_world_as_in_stock(
+    make: Make, job: Job, caplog: pytest.LogCaptureFixture, hosts: int, agents: int
+) -> None:
+    patched._said.clear()
+    job("torchrun", hosts=agents, rank=3)
+    job("none", hosts=hosts)  # leaves the launcher's variables
+    connector = make(accelerator="cpu", devices=2, num_nodes=agents, strategy="ddp")
+    strategy = connector.strategy
+    assert type(connector.cluster_environment).__name__ == "TorchElasticEnvironment"
+    assert (strategy.num_nodes, strategy.world_size, strategy.global_rank) == (agents, 2 * agents, 3)
+    assert "torchrun has several agents on a host of the SageMaker job" in caplog.text
+
+
+@pytest.mark.parametrize("launcher", ["mpirun", "custom"])
+def test_more_hosts_than_the_job_has_are_refused_where_nobody_has_met(make: Make, job: Job, launcher: str) -> None:
+    job(launcher, hosts=2, rank=3)
+    job("none", hosts=1)
+    with pytest.raises(ValueError, match=r"2 host\(s\) .*, but 1 hosts of this SageMaker job"):
+        make(accelerator="cpu", devices=2, num_nodes=2, strategy="ddp")
+
+
 # --- devices ---------------------------------------------------------------------------------------------------------
 
 

@@ -125,6 +125,24 @@ def _launched_alone() -> None:
     os.environ.update(TORCHELASTIC_RUN_ID="none", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
 
 
+@situation("two")
+def two_agents_of_torchrun_on_one_host(_start: int) -> Any:
+    """As scripts start them that bind each to a part of the host."""
+    os.environ.update(LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", GROUP_RANK=os.environ["RANK"], GROUP_WORLD_SIZE="2")
+    t, m = Trainer(**QUIET, devices=1, num_nodes=2, strategy="ddp"), Model()
+    t.fit(m, loader())
+    return _seen(t) | fitted(m, t)
+
+
+@situation()
+def node_rank_of_a_lone_host_from_its_name(_start: int) -> Any:
+    """Numbers of hosts begin with 1; stock asks for them only where ranks train together."""
+    os.environ["NODE_RANK"] = os.environ["SM_CURRENT_HOST"].removeprefix("algo-")
+    t, m = Trainer(**QUIET, devices=1), Model()
+    t.fit(m, loader())
+    return {"number": os.environ["NODE_RANK"]} | _seen(t) | fitted(m, t)
+
+
 @situation("hosts")
 def standalone_launcher_on_each_host(_start: int) -> Any:
     """Hosts that train apart on purpose; the job's own world would be refused."""
