@@ -51,7 +51,7 @@ autoload()
 if not TYPE_CHECKING:  # else every misspelled name would have a type
 
     def __getattr__(name: str) -> object:
-        from importlib import import_module, metadata  # noqa: PLC0415 - torch's start-up pays for what stands above
+        from importlib import import_module, metadata
 
         if name == "__version__":
             return metadata.version("lightning-sagemaker")

@@ -104,12 +104,12 @@ def activate_unfinished() -> None:
 def _is_switched_off() -> bool:
     if not os.environ.get(_SWITCH):
         return False
-    from lightning_sagemaker.settings import switch  # noqa: PLC0415 - only where somebody has set it
+    from lightning_sagemaker.settings import switch
 
     try:
         return not switch(_SWITCH, default=True)
     except ValueError as error:  # no reason to train without hosts and ranks
-        import logging  # noqa: PLC0415 - see above
+        import logging
 
         logging.getLogger("lightning_sagemaker").warning("lightning-sagemaker stays on: %s", error)
         return False
@@ -157,9 +157,9 @@ def _activate_after_execution(spec: ModuleSpec) -> None:
 
 def _activate(module: ModuleType) -> None:
     try:
-        from importlib import import_module  # noqa: PLC0415 - only where Lightning is used
+        from importlib import import_module
 
-        from lightning_sagemaker.changes import is_patch_on  # noqa: PLC0415 - the same
+        from lightning_sagemaker.changes import is_patch_on
 
         for path in _MODULES[module.__name__]:
             home, _, function = path.partition(".")
@@ -171,7 +171,7 @@ def _activate(module: ModuleType) -> None:
 
 def _complain(message: str, *arguments: object) -> None:
     try:
-        import logging  # noqa: PLC0415 - see above
+        import logging
 
         logging.getLogger("lightning_sagemaker").warning(
             "%s HINT: LIGHTNING_SAGEMAKER_AUTOLOAD=0 switches it off; please report the following.",

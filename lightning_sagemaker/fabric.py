@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 __all__ = ["SMDDPFSDPStrategy", "SMDDPStrategy"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - the classes are made for the distribution that is imported
+def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from lightning_sagemaker.smddp.strategies import class_by_name  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.smddp.strategies import class_by_name
 
     return class_by_name(name, "lightning.fabric", "lightning_fabric")

@@ -49,7 +49,7 @@ class MetricLines:
         sys.stdout.flush()
 
 
-def _number(value: Any) -> float | None:  # noqa: ANN401 - whatever a script has put among its metrics
+def _number(value: Any) -> float | None:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):  # tensors raise the last

@@ -49,7 +49,7 @@ class Place:
         return [folder for folder in sorted(Path(head).glob(f"{_ANY}{os.sep}{tail}")) if folder.is_dir()]
 
 
-def stock_place(trainer: Any, dirpath: Any = None) -> Place:  # noqa: ANN401
+def stock_place(trainer: Any, dirpath: Any = None) -> Place:
     """Where Lightning puts a Trainer's checkpoints.
 
     Args:
@@ -118,7 +118,7 @@ def link(folder: str) -> None:
         path.symlink_to(target, target_is_directory=True)
 
 
-def say_where(trainer: Any, folder: str) -> None:  # noqa: ANN401
+def say_where(trainer: Any, folder: str) -> None:
     """Say where a training's checkpoints lie, if Lightning would put them elsewhere, or they are lost there; once.
 
     Args:
@@ -153,7 +153,7 @@ def say_where(trainer: Any, folder: str) -> None:  # noqa: ANN401
         log.info("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, stock.folder)
 
 
-def own_places(trainer: Any) -> Iterator[Place]:  # noqa: ANN401
+def own_places(trainer: Any) -> Iterator[Place]:
     """Places in which a Trainer's checkpoints of earlier starts may lie, the likeliest first, each once.
 
     Args:
@@ -170,7 +170,7 @@ def own_places(trainer: Any) -> Iterator[Place]:  # noqa: ANN401
                 yield found
 
 
-def _named(trainer: Any, dirpath: Any) -> Place:  # noqa: ANN401
+def _named(trainer: Any, dirpath: Any) -> Place:
     """The place of a ``ModelCheckpoint``, which knows its folder from its first ``setup`` on, whoever chose it."""
     stock = stock_place(trainer)
     defaults = (stock, kept_place(stock))

@@ -193,5 +193,5 @@ class _Skeleton(pickle._Unpickler):  # noqa: SLF001 - the one in Python has no p
     def find_class(self, _module: str, name: str) -> type:
         return self._storage_info if name == "_StorageInfo" else _Anything
 
-    def persistent_load(self, _pid: Any) -> _Anything:  # noqa: ANN401
+    def persistent_load(self, _pid: Any) -> _Anything:
         return _Anything()

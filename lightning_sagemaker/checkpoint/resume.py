@@ -67,7 +67,7 @@ def is_asked_for() -> bool:
     return switch(RESUME) and is_on("resume") and is_training_job(os.environ)
 
 
-def begin(trainer: Any) -> None:  # noqa: ANN401 - of either distribution
+def begin(trainer: Any) -> None:
     """Count a Trainer among those that fit in its place; a second call does nothing."""
     if trainer not in _marks:
         place = next(own_places(trainer))
@@ -78,13 +78,13 @@ def begin(trainer: Any) -> None:  # noqa: ANN401 - of either distribution
         _marks[trainer] = Mark(key, _trainings[key], *_process())
 
 
-def mark_of(trainer: Any) -> dict[str, str | int] | None:  # noqa: ANN401
+def mark_of(trainer: Any) -> dict[str, str | int] | None:
     """What to add to a checkpoint of this Trainer; ``None`` where it has never fit to be continued."""
     mark = _marks.get(trainer)
     return None if mark is None else asdict(mark)
 
 
-def checkpoint_to_resume(trainer: Any) -> str | None:  # noqa: ANN401
+def checkpoint_to_resume(trainer: Any) -> str | None:
     """Newest complete checkpoint that an earlier start of this Trainer has left, and that is ahead of it.
 
     Args:
@@ -133,7 +133,7 @@ class _Limits:
     max_epochs: int
 
     @classmethod
-    def of(cls, trainer: Any) -> _Limits:  # noqa: ANN401
+    def of(cls, trainer: Any) -> _Limits:
         epochs = trainer.max_epochs
         return cls(trainer.global_step, trainer.max_steps, -1 if epochs is None else epochs)
 
@@ -159,7 +159,7 @@ class _Limits:
         return not beyond
 
 
-def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[Path, Content]]:  # noqa: ANN401
+def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[Path, Content]]:
     """Complete checkpoints of this Trainer, whatever start of the job left them."""
     siblings = set()
     paths = {path: None for folder in _folders(trainer) for path in candidates(folder)}
@@ -179,11 +179,11 @@ def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[
         )
 
 
-def _folders(trainer: Any) -> list[Path]:  # noqa: ANN401
+def _folders(trainer: Any) -> list[Path]:
     return [folder for place in own_places(trainer) if "://" not in place.folder for folder in place.folders()]
 
 
-def _nothing(trainer: Any) -> str:  # noqa: ANN401
+def _nothing(trainer: Any) -> str:
     if checkpoint_folder() is None:
         return (
             "the job has no checkpoint folder. HINT: give it a place for checkpoints in S3 (CheckpointConfig, or"

@@ -25,7 +25,7 @@ def save_whole(content: object, path: Path) -> None:
     Raises:
         OSError: It cannot be written; the file that was there before still is.
     """
-    import torch  # noqa: PLC0415 - only a process that trains writes checkpoints
+    import torch
 
     with complete_file(path) as file:
         torch.save(content, file)

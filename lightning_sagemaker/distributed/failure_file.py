@@ -169,7 +169,7 @@ def _first_of_the_world(text: str, wait: float) -> str:
     dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available() or not dist.is_initialized():
         return ""
-    from lightning_sagemaker.distributed.store import own_connection, write_first  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.distributed.store import own_connection, write_first
 
     def ask() -> str:
         time.sleep(wait)

@@ -98,7 +98,7 @@ def _interfaces() -> list[str]:
 
 def _address(interface: str) -> str | None:
     try:
-        import fcntl  # noqa: PLC0415 - not on Windows
+        import fcntl
 
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             request = struct.pack("256s", interface.encode()[:15])

@@ -39,9 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         1 where something fails, otherwise 0.
     """
-    from lightning_sagemaker.doctor.examination import examine  # noqa: PLC0415 - the other commands need none of it
-    from lightning_sagemaker.doctor.machine import probe_machine  # noqa: PLC0415
-    from lightning_sagemaker.job import base_dir  # noqa: PLC0415
+    from lightning_sagemaker.doctor.examination import examine
+    from lightning_sagemaker.doctor.machine import probe_machine
+    from lightning_sagemaker.job import base_dir
 
     report = examine(os.environ, base_dir(os.environ), probe_machine(os.environ))
     text = json.dumps(report.as_json(), indent=2) + "\n" if arguments.json else report.as_markdown()

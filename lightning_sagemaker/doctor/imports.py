@@ -16,7 +16,7 @@ from typing import Any
 
 
 def _torch() -> dict[str, Any]:
-    import torch  # noqa: PLC0415
+    import torch
 
     cuda = torch.cuda.is_available()
     return {
@@ -30,7 +30,7 @@ def _torch() -> dict[str, Any]:
 
 
 def _smddp() -> dict[str, Any]:
-    from lightning_sagemaker.smddp.probe import probe  # noqa: PLC0415
+    from lightning_sagemaker.smddp.probe import probe
 
     found = probe()
     return {"version": found.version, "problem": found.problem}
@@ -41,7 +41,7 @@ def _module(name: str) -> dict[str, Any]:
 
 
 def _made(name: str, distribution: str) -> dict[str, Any]:
-    from lightning_sagemaker.patches import constructed  # noqa: PLC0415
+    from lightning_sagemaker.patches import constructed
 
     module = {"trainer": distribution, "fabric": _FABRICS[distribution]}[name]
     facts = getattr(constructed, f"{name}_facts")(import_module(module))

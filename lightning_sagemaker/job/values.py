@@ -36,7 +36,7 @@ def integer(environ: Mapping[str, str], name: str, *, least: int = 0, most: int 
     )
 
 
-def json_value(text: str, where: str) -> Any:  # noqa: ANN401 - JSON is of any type
+def json_value(text: str, where: str) -> Any:
     """Parsed JSON of the variable or file ``where``.
 
     Raises:

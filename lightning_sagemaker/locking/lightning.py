@@ -45,7 +45,7 @@ class SerialSetup:
 
     setup_timeout: float = DEFAULT_TIMEOUT
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "setup" in vars(cls):
             cls.setup = _serial(vars(cls)["setup"])  # type: ignore[attr-defined]
@@ -53,7 +53,7 @@ class SerialSetup:
 
 def _serial(setup: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(setup)
-    def one_at_a_time(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def one_at_a_time(self: Any, *args: Any, **kwargs: Any) -> None:
         if id(self) in _inside:  # a subclass's `setup` calls this one
             return setup(self, *args, **kwargs)
         with node_lock(f"setup of {type(self).__qualname__}", timeout=self.setup_timeout):
@@ -80,7 +80,7 @@ def guard_prepare_data(connector_class: type[Any], *, has_barrier: bool) -> None
     prepare_data = connector_class.prepare_data
 
     @functools.wraps(prepare_data)
-    def guarded(connector: Any) -> None:  # noqa: ANN401
+    def guarded(connector: Any) -> None:
         if not isinstance(getattr(connector.trainer.strategy, "cluster_environment", None), SageMakerEnvironment):
             return prepare_data(connector)  # type: ignore[no-any-return]
         label = f"prepare_data, call {next(_calls) + 1},"

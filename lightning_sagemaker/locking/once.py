@@ -65,7 +65,7 @@ def once_per_node(
     return _once(fn, Lock(key, timeout, "once_per_node"), retry)
 
 
-def _once(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:  # noqa: ANN401 - JSON is of any type
+def _once(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:
     path = lock.beside(".outcome")
     outcome: Outcome | None = None
 
@@ -86,7 +86,7 @@ def _once(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:  # noqa: ANN401
     return outcome.value
 
 
-def _work(fn: Callable[[], Any], lock: Lock, path: Path, retry: int) -> Any:  # noqa: ANN401
+def _work(fn: Callable[[], Any], lock: Lock, path: Path, retry: int) -> Any:
     if lock.left_by is not None:
         log.warning(
             "%s: %s takes over, since the process at work ended without an outcome: %s",
@@ -112,7 +112,7 @@ def _work(fn: Callable[[], Any], lock: Lock, path: Path, retry: int) -> Any:  # 
     return value
 
 
-def _tried(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:  # noqa: ANN401
+def _tried(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:
     for again in range(retry, 0, -1):
         try:
             return fn()
@@ -123,7 +123,7 @@ def _tried(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:  # noqa: ANN40
     return fn()
 
 
-def _value(value: object, lock: Lock) -> Any:  # noqa: ANN401
+def _value(value: object, lock: Lock) -> Any:
     """The value as all processes get it."""
     try:
         text = json.dumps(value)

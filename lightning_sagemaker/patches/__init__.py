@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def first_time(owner: Any, what: str = "patched") -> bool:  # noqa: ANN401 - a class, module or object of Lightning
+def first_time(owner: Any, what: str = "patched") -> bool:
     """Whether this is asked for the first time; the owner is marked, so that it is patched once.
 
     Args:

@@ -29,7 +29,7 @@ def patch_trainer(module: ModuleType) -> None:
     initialize = trainer_class.__init__
 
     @functools.wraps(initialize)
-    def __init__(trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
+    def __init__(trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         token = _given.set(kwargs)
         try:
             initialize(trainer, *args, **kwargs)

@@ -30,9 +30,9 @@ def patch_model_checkpoint(module: ModuleType) -> None:
     resolve, setup = callback_class._ModelCheckpoint__resolve_ckpt_dir, callback_class.setup
 
     @functools.wraps(resolve)
-    def resolve_ckpt_dir(callback: Any, trainer: Any) -> Any:  # noqa: ANN401
-        from lightning_sagemaker.checkpoint.place import Place, is_lost, kept_place, link  # noqa: PLC0415 - only in a job
-        from lightning_sagemaker.checkpoint.resume import is_asked_for  # noqa: PLC0415 - the same
+    def resolve_ckpt_dir(callback: Any, trainer: Any) -> Any:
+        from lightning_sagemaker.checkpoint.place import Place, is_lost, kept_place, link
+        from lightning_sagemaker.checkpoint.resume import is_asked_for
 
         folder = resolve(callback, trainer)
         if not is_asked_for() or not is_lost(str(folder)):
@@ -43,10 +43,10 @@ def patch_model_checkpoint(module: ModuleType) -> None:
         return kept_place(Place(str(folder), str(folder))).folder
 
     @functools.wraps(setup)
-    def setup_and_say_where(callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def setup_and_say_where(callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
         setup(callback, trainer, *args, **kwargs)
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.fast_dev_run and callback.save_top_k:
-            from lightning_sagemaker.checkpoint.place import say_where  # noqa: PLC0415 - only in a job
+            from lightning_sagemaker.checkpoint.place import say_where
 
             say_where(trainer, str(callback.dirpath))
 
@@ -67,8 +67,8 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
     restore, end = connector_class.restore, connector_class.resume_end
 
     @functools.wraps(select)
-    def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        from lightning_sagemaker.checkpoint.resume import (  # noqa: PLC0415 - only in a job
+    def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:
+        from lightning_sagemaker.checkpoint.resume import (
             begin,
             checkpoint_to_resume,
             is_asked_for,
@@ -83,15 +83,15 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
     @functools.wraps(dump)
-    def dump_checkpoint(connector: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        from lightning_sagemaker.checkpoint.reading import MARK  # noqa: PLC0415 - only in a job
-        from lightning_sagemaker.checkpoint.resume import mark_of  # noqa: PLC0415 - the same
+    def dump_checkpoint(connector: Any, *args: Any, **kwargs: Any) -> Any:
+        from lightning_sagemaker.checkpoint.reading import MARK
+        from lightning_sagemaker.checkpoint.resume import mark_of
 
         checkpoint, mark = dump(connector, *args, **kwargs), mark_of(connector.trainer)
         return checkpoint if mark is None else {**checkpoint, MARK: mark}
 
     @functools.wraps(restore)
-    def restore_and_go_on(connector: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def restore_and_go_on(connector: Any, *args: Any, **kwargs: Any) -> None:
         if (resumed := vars(connector).pop(_RESUMED, None)) is None:
             return restore(connector, *args, **kwargs)  # type: ignore[no-any-return]
         # A search at the beginning of this fit (`LearningRateFinder` as a callback) restores a checkpoint of its own,
@@ -104,10 +104,10 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
             vars(connector)[_RESUMED] = resumed
 
     @functools.wraps(end)
-    def resume_end(connector: Any) -> None:  # noqa: ANN401
+    def resume_end(connector: Any) -> None:
         resumed = vars(connector).pop(_RESUMED, None)
         if resumed and str(connector._ckpt_path) == resumed and connector.trainer.is_global_zero:
-            from lightning_sagemaker.checkpoint.resume import say_continued  # noqa: PLC0415 - only in a job
+            from lightning_sagemaker.checkpoint.resume import say_continued
 
             say_continued(resumed)
         end(connector)
@@ -128,17 +128,17 @@ def patch_atomic_save(module: ModuleType) -> None:
     save = module._atomic_save
 
     @functools.wraps(save)
-    def _atomic_save(checkpoint: Any, filepath: Any) -> None:  # noqa: ANN401
+    def _atomic_save(checkpoint: Any, filepath: Any) -> None:
         if "://" in str(filepath):
             save(checkpoint, filepath)
             return
-        from lightning_sagemaker.checkpoint.writing import save_whole  # noqa: PLC0415 - only where it is used
+        from lightning_sagemaker.checkpoint.writing import save_whole
 
         save_whole(checkpoint, Path(filepath).expanduser())
 
     replace_everywhere(save, _atomic_save)
 
 
-def _is_trial(trainer: Any) -> bool:  # noqa: ANN401
+def _is_trial(trainer: Any) -> bool:
     """Whether a fit leaves nothing behind: a smoke test, or one in which a Tuner only looks for a value."""
     return bool(trainer.fast_dev_run) or any(getattr(callback, "_early_exit", False) for callback in trainer.callbacks)

@@ -40,7 +40,7 @@ def fabric_facts(module: ModuleType) -> dict[str, Any]:
     return _facts(fabric._connector, fabric.strategy)
 
 
-def _facts(connector: Any, strategy: Any) -> dict[str, Any]:  # noqa: ANN401
+def _facts(connector: Any, strategy: Any) -> dict[str, Any]:
     environment, backend = connector.cluster_environment, None
     if hasattr(strategy, "process_group_backend"):
         # The first thing that `fit` and `launch` do: the environment may refuse the world.

@@ -55,14 +55,14 @@ def patch_connector(module: ModuleType) -> None:
         return
 
     @functools.wraps(choose_devices)
-    def set_devices_flag_if_auto_passed(connector: Any) -> None:  # noqa: ANN401
+    def set_devices_flag_if_auto_passed(connector: Any) -> None:
         automatic = isinstance(connector._devices_flag, str) and connector._devices_flag == "auto"
         environment = _environment_of(connector, module) if automatic else None
         if environment is None or not _set_devices(connector, environment.job):
             choose_devices(connector)
 
     @functools.wraps(choose_environment)
-    def choose_and_init_cluster_environment(connector: Any) -> Any:  # noqa: ANN401
+    def choose_and_init_cluster_environment(connector: Any) -> Any:
         activate_unfinished()
         environment = _environment_of(connector, module)
         if environment is None:
@@ -79,7 +79,7 @@ def patch_connector(module: ModuleType) -> None:
         return environment
 
     @functools.wraps(initialize_strategy)
-    def lazy_init_strategy(connector: Any) -> None:  # noqa: ANN401
+    def lazy_init_strategy(connector: Any) -> None:
         initialize_strategy(connector)
         _refuse_second_launcher(connector)
         if is_on("world_check"):
@@ -91,7 +91,7 @@ def patch_connector(module: ModuleType) -> None:
     connector_class._lazy_init_strategy = lazy_init_strategy
 
 
-def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment | None:  # noqa: ANN401
+def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment | None:
     """Our environment, where the user chose no other, no scheduler runs the job, and SageMaker does."""
     if _FOUND not in vars(connector):
         chosen, found, alone = connector._cluster_environment_flag, None, False
@@ -107,7 +107,7 @@ def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment 
     return vars(connector)[_FOUND]  # type: ignore[no-any-return]
 
 
-def _job(connector: Any) -> SageMakerJob | None:  # noqa: ANN401
+def _job(connector: Any) -> SageMakerJob | None:
     """The job; ``None`` where the launcher's world is another one than the job's, and has formed as elsewhere.
 
     A rank has started that launcher, or torchrun has several agents on a host.
@@ -135,11 +135,11 @@ def _job(connector: Any) -> SageMakerJob | None:  # noqa: ANN401
         return None
 
 
-def _package(connector: Any) -> str:  # noqa: ANN401
+def _package(connector: Any) -> str:
     return type(connector).__module__.partition(".")[0]
 
 
-def _is_child(connector: Any) -> bool:  # noqa: ANN401
+def _is_child(connector: Any) -> bool:
     """Whether this process was started by a rank and is none, so that its Trainers run by themselves."""
     if not is_started_by_rank():
         return False
@@ -151,7 +151,7 @@ def _is_child(connector: Any) -> bool:  # noqa: ANN401
     return True
 
 
-def _is_apart(connector: Any, job: SageMakerJob) -> bool:  # noqa: ANN401
+def _is_apart(connector: Any, job: SageMakerJob) -> bool:
     """Whether a later Trainer, on one device, runs alone on the rank that makes it.
 
     Lightning recommends ``Trainer(devices=1, num_nodes=1)`` for a test after a fit on many devices
@@ -169,7 +169,7 @@ def _is_apart(connector: Any, job: SageMakerJob) -> bool:  # noqa: ANN401
     return world_size != job.num_nodes or ("num_nodes" in given() and not _trained_by_same_words)
 
 
-def _set_devices(connector: Any, job: SageMakerJob) -> bool:  # noqa: ANN401
+def _set_devices(connector: Any, job: SageMakerJob) -> bool:
     """Replace ``devices="auto"`` by the job's processes per host, where the job knows better than Lightning's count."""
     accelerator = connector.accelerator
     on_cpu = type(accelerator).__name__ == "CPUAccelerator"
@@ -201,7 +201,7 @@ def note_launched(world_size: int) -> None:
     _launched = world_size
 
 
-def _refuse_second_launcher(connector: Any) -> None:  # noqa: ANN401
+def _refuse_second_launcher(connector: Any) -> None:
     """Refuse a strategy that starts processes where a launcher has started them: each would start all of them again."""
     environment: Any = connector.cluster_environment
     launcher: Any = getattr(connector.strategy, "launcher", None)
@@ -219,7 +219,7 @@ def _refuse_second_launcher(connector: Any) -> None:  # noqa: ANN401
         )
 
 
-def _set_num_nodes(connector: Any, job: SageMakerJob, *, is_interactive: bool) -> None:  # noqa: ANN401
+def _set_num_nodes(connector: Any, job: SageMakerJob, *, is_interactive: bool) -> None:
     """Let the cluster's number of hosts win over 1, which is Lightning's default and cannot be told from a choice."""
     if connector._num_nodes_flag == 1 and job.num_nodes > 1:
         if job.is_rank_zero:
@@ -264,7 +264,7 @@ def _say_lone_local_rank(environment: SageMakerEnvironment, devices: int) -> Non
         )
 
 
-def _say_dropped_rows(connector: Any, job: SageMakerJob) -> None:  # noqa: ANN401
+def _say_dropped_rows(connector: Any, job: SageMakerJob) -> None:
     """Say that a distributed sampler would drop rows, where each of several hosts has data of its own."""
     if job.num_nodes == 1 or not job.is_rank_zero or not getattr(connector, "use_distributed_sampler", True):
         return
@@ -277,7 +277,7 @@ def _say_dropped_rows(connector: Any, job: SageMakerJob) -> None:  # noqa: ANN40
         _warn_once(dropped_rows(channels, job.num_nodes))
 
 
-def _check_chosen_world(connector: Any) -> None:  # noqa: ANN401
+def _check_chosen_world(connector: Any) -> None:
     """Check `num_nodes` and `devices` beside an environment that the script chose, in a job that can be read."""
     chosen = connector.cluster_environment
     if not connector._cluster_environment_flag or isinstance(chosen, SageMakerEnvironment):
@@ -290,7 +290,7 @@ def _check_chosen_world(connector: Any) -> None:  # noqa: ANN401
         _warn_once(line)
 
 
-def _chosen_world(connector: Any, environment: Any) -> ChosenWorld | None:  # noqa: ANN401
+def _chosen_world(connector: Any, environment: Any) -> ChosenWorld | None:
     """What the script chose; ``None`` where its strategy makes no world, or cannot be asked yet."""
     strategy, num_nodes, devices = connector.strategy, connector._num_nodes_flag, len(connector._parallel_devices)
     # XLA's environment would start its client, which must not happen before the processes are spawned.

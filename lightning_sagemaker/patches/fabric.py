@@ -24,7 +24,7 @@ def patch_fabric(module: ModuleType) -> None:
     validate = fabric_class._validate_launched
 
     @functools.wraps(validate)
-    def _validate_launched(fabric: Any) -> None:  # noqa: ANN401
+    def _validate_launched(fabric: Any) -> None:
         try:
             validate(fabric)
         except RuntimeError as error:

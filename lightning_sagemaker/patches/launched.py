@@ -40,7 +40,7 @@ def patch_launcher(module: ModuleType) -> None:
     launch, run = launcher_class.launch, launcher_class._wrapping_function
 
     @functools.wraps(launch)
-    def launch_and_tell(launcher: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def launch_and_tell(launcher: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(launcher._strategy.cluster_environment, SageMakerEnvironment):
             return launch(launcher, *args, **kwargs)
         note_launched(launcher._strategy.cluster_environment.world_size())
@@ -49,7 +49,7 @@ def patch_launcher(module: ModuleType) -> None:
             return launch(launcher, *args, **kwargs)
 
     @functools.wraps(run)
-    def run_and_tell(launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def run_and_tell(launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:
         rank_zero.settle()  # a spawned process has imported Lightning before it knew its rank
         if isinstance(signal.getsignal(signal.SIGTERM), _Forward):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked one
@@ -65,12 +65,12 @@ def patch_launcher(module: ModuleType) -> None:
 
 
 @contextmanager
-def _accounts(launcher: Any) -> Iterator[None]:  # noqa: ANN401
+def _accounts(launcher: Any) -> Iterator[None]:
     """Let an exception that torch raises here say what the rank has told, should it reach the failure file.
 
     Its own text begins with the outermost frames of torch and Lightning, and is cut before the error.
     """
-    from torch.multiprocessing.spawn import (  # noqa: PLC0415 - torch may be half-imported before
+    from torch.multiprocessing.spawn import (
         ProcessExitedException,
         ProcessRaisedException,
     )
@@ -99,7 +99,7 @@ def _accounts(launcher: Any) -> Iterator[None]:  # noqa: ANN401
 class _Forward:
     """A signal handler that sends the signal to a launcher's processes, or does the default where there are none."""
 
-    def __init__(self, launcher: Any) -> None:  # noqa: ANN401
+    def __init__(self, launcher: Any) -> None:
         self._launcher = launcher
         self.is_done = False
 
@@ -113,14 +113,14 @@ class _Forward:
 
 
 @contextmanager
-def _sigterm(launcher: Any) -> Iterator[None]:  # noqa: ANN401
+def _sigterm(launcher: Any) -> Iterator[None]:
     """Send SIGTERM on to the ranks, who agree on where to stop, and end by their exit code.
 
     A handler of the script's own stays.
     """
-    from torch.multiprocessing.spawn import ProcessExitedException  # noqa: PLC0415 - torch may be half-imported before
+    from torch.multiprocessing.spawn import ProcessExitedException
 
-    from lightning_sagemaker.distributed.sigterm import EXIT_CODE  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.distributed.sigterm import EXIT_CODE
 
     forward = _Forward(launcher)
     is_main = threading.current_thread() is threading.main_thread()

@@ -32,7 +32,7 @@ def patch_logger_connector(module: ModuleType) -> None:
     on_trainer_init = connector_class.on_trainer_init
 
     @functools.wraps(on_trainer_init)
-    def on_trainer_init_with_lines(connector: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def on_trainer_init_with_lines(connector: Any, *args: Any, **kwargs: Any) -> None:
         setattr(connector, _LINES, MetricLines() if switch(VARIABLE) else None)
         on_trainer_init(connector, *args, **kwargs)
 
@@ -41,9 +41,9 @@ def patch_logger_connector(module: ModuleType) -> None:
         setattr(connector_class, name, _then_print(getattr(connector_class, name)))
 
 
-def _then_print(update: Any) -> Any:  # noqa: ANN401 - a method of Lightning's
+def _then_print(update: Any) -> Any:
     @functools.wraps(update)
-    def update_and_print(connector: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def update_and_print(connector: Any, *args: Any, **kwargs: Any) -> Any:
         result = update(connector, *args, **kwargs)
         lines, trainer = getattr(connector, _LINES, None), connector.trainer
         if lines is not None and trainer.is_global_zero and not trainer.sanity_checking:

@@ -23,7 +23,7 @@ def patch_data_connector(module: ModuleType) -> None:
     connector_class = module._DataConnector
     if not is_training_job(os.environ) or not first_time(connector_class):
         return
-    from lightning_sagemaker.locking.lightning import guard_prepare_data  # noqa: PLC0415 - only in a job
+    from lightning_sagemaker.locking.lightning import guard_prepare_data
 
     guard_prepare_data(connector_class, has_barrier=hasattr(module, "_InfiniteBarrier"))
 
@@ -40,22 +40,22 @@ def patch_infinite_barrier(module: ModuleType) -> None:
     enter, leave = barrier_class.__enter__, barrier_class.__exit__
 
     @functools.wraps(enter)
-    def __enter__(barrier: Any) -> Any:  # noqa: ANN401, N807
-        import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
+    def __enter__(barrier: Any) -> Any:  # noqa: N807
+        import torch.distributed as dist
 
         barrier.store_barrier = None
         if not (dist.is_available() and dist.is_initialized() and dist.get_backend() == "smddp"):
             return enter(barrier)
-        from lightning_sagemaker.smddp.waiting import StoreBarrier  # noqa: PLC0415 - only on SMDDP
+        from lightning_sagemaker.smddp.waiting import StoreBarrier
 
         barrier.store_barrier = StoreBarrier()
         barrier.barrier = barrier.store_barrier.wait
         return barrier
 
     @functools.wraps(leave)
-    def __exit__(barrier: Any, kind: Any, error: BaseException | None, trace: Any) -> Any:  # noqa: ANN401, N807
+    def __exit__(barrier: Any, kind: Any, error: BaseException | None, trace: Any) -> Any:  # noqa: N807
         if error is not None and is_on("prepare_data"):
-            from lightning_sagemaker.locking.lightning import tell_failure  # noqa: PLC0415 - only after an error
+            from lightning_sagemaker.locking.lightning import tell_failure
 
             tell_failure(error)
         if barrier.store_barrier is None:

@@ -33,15 +33,15 @@ def patch_init_dist_connection(module: ModuleType) -> None:
 
     @functools.wraps(connect)
     def _init_dist_connection(
-        cluster_environment: Any,  # noqa: ANN401
+        cluster_environment: Any,
         torch_distributed_backend: str,
         global_rank: int | None = None,
         world_size: int | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
-        import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
+        import torch.distributed as dist
 
-        from lightning_sagemaker.distributed.process_group import watched  # noqa: PLC0415 - the same
+        from lightning_sagemaker.distributed.process_group import watched
 
         if not dist.is_available() or dist.is_initialized() or "store" in kwargs:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs)
@@ -68,9 +68,9 @@ def patch_static_rendezvous(module: ModuleType) -> None:
     next_rendezvous = rendezvous_class.next_rendezvous
 
     @functools.wraps(next_rendezvous)
-    def meet_first(rendezvous: Any) -> Any:  # noqa: ANN401
+    def meet_first(rendezvous: Any) -> Any:
         if rendezvous._store is None and is_on("rendezvous"):
-            from lightning_sagemaker.distributed.rendezvous import rendezvous_of_agents  # noqa: PLC0415 - only in an agent
+            from lightning_sagemaker.distributed.rendezvous import rendezvous_of_agents
 
             rendezvous._store = rendezvous_of_agents(
                 rendezvous.master_addr,
@@ -98,8 +98,8 @@ def patch_signal_connector(module: ModuleType) -> None:
     register = connector_class.register_signal_handlers
 
     @functools.wraps(register)
-    def register_signal_handlers(connector: Any) -> None:  # noqa: ANN401 - called once by each fit, validate, test
-        from lightning_sagemaker.distributed.heartbeat import tell_step  # noqa: PLC0415 - imports torch
+    def register_signal_handlers(connector: Any) -> None:
+        from lightning_sagemaker.distributed.heartbeat import tell_step
 
         trainer = weakref.ref(connector.trainer)
         tell_step(lambda: getattr(trainer(), "global_step", None))

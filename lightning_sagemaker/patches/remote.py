@@ -17,7 +17,7 @@ from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time
 
 
-def patch_errors(module: Any) -> None:  # noqa: ANN401 - a module
+def patch_errors(module: Any) -> None:
     """Let the reason be the first failure of any rank, with host and rank, as where exceptions end a process.
 
     Args:

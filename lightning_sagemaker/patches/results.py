@@ -26,7 +26,7 @@ def patch_result(module: ModuleType) -> None:
     log, metrics, to = collection_class.log, collection_class.metrics, collection_class.to
 
     @functools.wraps(log)
-    def log_without_waiting(results: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def log_without_waiting(results: Any, *args: Any, **kwargs: Any) -> None:
         reduce = kwargs.get("sync_dist_fn")
         pending_reductions = getattr(getattr(reduce, "__self__", None), "pending_reductions", None)
         pending = None if pending_reductions is None else pending_reductions(reduce)
@@ -40,14 +40,14 @@ def patch_result(module: ModuleType) -> None:
             log(results, *args, **kwargs)
 
     @functools.wraps(metrics)
-    def metrics_waited_for(results: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def metrics_waited_for(results: Any, *args: Any, **kwargs: Any) -> Any:
         pending = getattr(results, "pending_reductions", None)
         if pending is not None:
             pending.wait()
         return metrics(results, *args, **kwargs)
 
     @functools.wraps(to)
-    def to_after_waiting(results: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def to_after_waiting(results: Any, *args: Any, **kwargs: Any) -> Any:
         # At the end of a run, also of one that failed: what is moved is copied, so it must be there.
         pending = getattr(results, "pending_reductions", None)
         if pending is not None:

@@ -28,18 +28,18 @@ def patch_init_dist_connection(module: ModuleType) -> None:
     connect = module._init_dist_connection
 
     @functools.wraps(connect)
-    def _init_dist_connection(cluster_environment: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
+    def _init_dist_connection(cluster_environment: Any, *args: Any, **kwargs: Any) -> None:
+        import torch.distributed as dist
 
         was_there = dist.is_available() and dist.is_initialized()
         connect(cluster_environment, *args, **kwargs)
         if not dist.is_available() or not dist.is_initialized():
             return
-        from lightning_sagemaker.checkpoint import other_hosts  # noqa: PLC0415 - imports torch
+        from lightning_sagemaker.checkpoint import other_hosts
 
         is_ours = isinstance(cluster_environment, SageMakerEnvironment)
         if is_ours and not (was_there and other_hosts.current()):
-            from torch.distributed.distributed_c10d import default_pg_timeout  # noqa: PLC0415 - see above
+            from torch.distributed.distributed_c10d import default_pg_timeout
 
             other_hosts.begin(cluster_environment.job, (kwargs.get("timeout") or default_pg_timeout).total_seconds())
         elif not is_ours and not was_there:
@@ -60,13 +60,13 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
     select, start = connector_class._select_ckpt_path, connector_class.resume_start
 
     @functools.wraps(select)
-    def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:
         is_given = ckpt_path not in _WORDS or (ckpt_path is None and getattr(connector, "_user_managed", False))
         setattr(connector, _AUTOMATIC, not is_given)
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
     @functools.wraps(start)
-    def resume_start(connector: Any, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def resume_start(connector: Any, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:
         is_automatic = vars(connector).pop(_AUTOMATIC, False)  # not for what a tuner restores by itself
         if connector.trainer.world_size > 1:
             checkpoint_path = _agreed(connector.trainer, checkpoint_path, is_automatic)
@@ -76,12 +76,12 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
     connector_class.resume_start = resume_start
 
 
-def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:  # noqa: ANN401
+def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:
     """What this rank loads, where all ranks of the job's process group come to load something."""
-    import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
+    import torch.distributed as dist
 
-    from lightning_sagemaker.checkpoint import other_hosts  # noqa: PLC0415 - imports torch
-    from lightning_sagemaker.checkpoint.comparison import agree  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.checkpoint import other_hosts
+    from lightning_sagemaker.checkpoint.comparison import agree
 
     environment = getattr(trainer._accelerator_connector, "cluster_environment", None)
     hosts = other_hosts.current()
@@ -98,7 +98,7 @@ def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:  # noqa: ANN401
     )
 
 
-def _is_stock(checkpoint_io: Any) -> bool:  # noqa: ANN401
+def _is_stock(checkpoint_io: Any) -> bool:
     """Whether paths are files as Lightning writes them: a plugin of the user's may make anything of a path."""
     while type(checkpoint_io).__module__.startswith(("lightning.", "lightning_fabric.", "pytorch_lightning.")):
         wrapped = getattr(checkpoint_io, "checkpoint_io", None)  # AsyncCheckpointIO wraps another one
@@ -120,8 +120,8 @@ def patch_strategy(module: ModuleType) -> None:
     remove = strategy_class.remove_checkpoint
 
     @functools.wraps(remove)
-    def remove_checkpoint(strategy: Any, filepath: Any) -> None:  # noqa: ANN401
-        from lightning_sagemaker.checkpoint.other_hosts import forget  # noqa: PLC0415 - imports torch
+    def remove_checkpoint(strategy: Any, filepath: Any) -> None:
+        from lightning_sagemaker.checkpoint.other_hosts import forget
 
         remove(strategy, filepath)
         forget(filepath)
@@ -140,7 +140,7 @@ def patch_saving(module: ModuleType) -> None:
     load = module._load_from_checkpoint
 
     @functools.wraps(load)
-    def _load_from_checkpoint(cls: Any, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _load_from_checkpoint(cls: Any, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
         # Often called on rank 0 alone, or in vain: nobody waits for rank 0 here.
         return _load_brought(lambda: load(cls, checkpoint_path, *args, **kwargs), checkpoint_path, patience=0.0)
 
@@ -160,16 +160,16 @@ def patch_fabric(module: ModuleType) -> None:
         setattr(fabric_class, name, _bringing(getattr(fabric_class, name)))
 
 
-def _bringing(load: Any) -> Any:  # noqa: ANN401 - a method of Fabric
+def _bringing(load: Any) -> Any:
     @functools.wraps(load)
-    def load_brought(fabric: Any, path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def load_brought(fabric: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
         return _load_brought(lambda: load(fabric, path, *args, **kwargs), path)
 
     return load_brought
 
 
-def _load_brought(load: Any, path: Any, **options: float) -> Any:  # noqa: ANN401
-    from lightning_sagemaker.checkpoint.other_hosts import bring  # noqa: PLC0415 - imports torch
+def _load_brought(load: Any, path: Any, **options: float) -> Any:
+    from lightning_sagemaker.checkpoint.other_hosts import bring
 
     known = bring(path, **options)
     try:

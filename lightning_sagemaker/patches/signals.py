@@ -47,13 +47,13 @@ def patch_signal_connector(module: ModuleType) -> None:
     notify, teardown = connector_class._sigterm_notifier_fn, connector_class.teardown
 
     @functools.wraps(register)
-    def register_signal_handlers(connector: Any) -> None:  # noqa: ANN401
+    def register_signal_handlers(connector: Any) -> None:
         register(connector)
         if _is_ours(connector) and connector.trainer.state.fn == "fit":
             _agree(connector)
 
     @functools.wraps(notify)
-    def _sigterm_notifier_fn(connector: Any, signum: int, frame: FrameType | None) -> None:  # noqa: ANN401
+    def _sigterm_notifier_fn(connector: Any, signum: int, frame: FrameType | None) -> None:
         if connector in _agreements:
             if not _agreements[connector].request():  # in a forked process, say
                 signal.signal(signum, signal.SIG_DFL)
@@ -64,7 +64,7 @@ def patch_signal_connector(module: ModuleType) -> None:
             notify(connector, signum, frame)
 
     @functools.wraps(teardown)
-    def teardown_handlers(connector: Any) -> None:  # noqa: ANN401
+    def teardown_handlers(connector: Any) -> None:
         teardown(connector)
         _leave(connector, _agreements.pop(connector, None))
 
@@ -86,7 +86,7 @@ def patch_training_epoch_loop(module: ModuleType) -> None:
     broadcast: Any = getattr(loop_class, "_broadcast_sigterm_tensor", None)
 
     @functools.wraps(advance)
-    def stop_or_advance(loop: Any, *args: Any) -> None:  # noqa: ANN401
+    def stop_or_advance(loop: Any, *args: Any) -> None:
         agreement: Any = _agreements.get(loop.trainer._signal_connector)
         stop = agreement.stop_here() if agreement else None
         # Gradients that have been accumulated so far are in no checkpoint.
@@ -94,7 +94,7 @@ def patch_training_epoch_loop(module: ModuleType) -> None:
             _end(loop.trainer, agreement.origin, stop, module.SIGTERMException)
         advance(loop, *args)
 
-    def broadcast_sigterm_tensor(loop: Any) -> None:  # noqa: ANN401
+    def broadcast_sigterm_tensor(loop: Any) -> None:
         if loop.trainer._signal_connector not in _agreements:
             broadcast(loop)
 
@@ -103,17 +103,17 @@ def patch_training_epoch_loop(module: ModuleType) -> None:
         loop_class._broadcast_sigterm_tensor = functools.wraps(broadcast)(broadcast_sigterm_tensor)
 
 
-def _is_ours(connector: Any) -> bool:  # noqa: ANN401
+def _is_ours(connector: Any) -> bool:
     """Whether the Trainer runs in the job's world: with an environment that somebody chose, SIGTERM stays stock's."""
     return isinstance(connector.trainer._accelerator_connector.cluster_environment, SageMakerEnvironment)
 
 
-def _agree(connector: Any) -> None:  # noqa: ANN401
+def _agree(connector: Any) -> None:
     """Take part in the agreement of the ranks that fit together."""
-    import torch.distributed as dist  # noqa: PLC0415 - torch may be half-imported when this module is
+    import torch.distributed as dist
 
-    from lightning_sagemaker.checkpoint import checkpoint_folder  # noqa: PLC0415 - the same
-    from lightning_sagemaker.distributed.sigterm import agreement  # noqa: PLC0415 - the same
+    from lightning_sagemaker.checkpoint import checkpoint_folder
+    from lightning_sagemaker.distributed.sigterm import agreement
 
     trainer = connector.trainer
     if not dist.is_available() or (trainer.world_size > 1 and not dist.is_initialized()):
@@ -123,7 +123,7 @@ def _agree(connector: Any) -> None:  # noqa: ANN401
         _agreements[connector] = found
 
 
-def _leave(connector: Any, agreement: StopAgreement | None) -> None:  # noqa: ANN401
+def _leave(connector: Any, agreement: StopAgreement | None) -> None:
     """After Lightning has put the handlers back that were there before."""
     if agreement is None or not agreement.origin:
         return
@@ -137,16 +137,16 @@ def _leave(connector: Any, agreement: StopAgreement | None) -> None:  # noqa: AN
         )
 
 
-def _where(trainer: Any) -> str:  # noqa: ANN401
+def _where(trainer: Any) -> str:
     job = trainer._accelerator_connector.cluster_environment.job
     return f"{job.current_host}, rank {trainer.global_rank}"
 
 
-def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> NoReturn:  # noqa: ANN401
+def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> NoReturn:
     """Stop the training; all ranks come here at the same batch."""
-    from lightning_sagemaker.checkpoint.newest import SIGTERM_NAME  # noqa: PLC0415 - only at an end
-    from lightning_sagemaker.checkpoint.place import kept_place, own_places  # noqa: PLC0415 - the same
-    from lightning_sagemaker.distributed.sigterm import EXIT_CODE  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.checkpoint.newest import SIGTERM_NAME
+    from lightning_sagemaker.checkpoint.place import kept_place, own_places
+    from lightning_sagemaker.distributed.sigterm import EXIT_CODE
 
     trainer._signal_connector.received_sigterm = True
     _outlive_children(trainer.strategy.launcher)
@@ -174,9 +174,9 @@ def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> 
     raise exception(EXIT_CODE)
 
 
-def _end_at_once(connector: Any, signum: int, frame: FrameType | None) -> None:  # noqa: ANN401
+def _end_at_once(connector: Any, signum: int, frame: FrameType | None) -> None:
     """End ``validate``, ``test`` or ``predict``: there is nothing to save, and the others end as when a rank dies."""
-    from lightning_sagemaker.distributed.sigterm import EXIT_CODE  # noqa: PLC0415 - imports torch
+    from lightning_sagemaker.distributed.sigterm import EXIT_CODE
 
     trainer = connector.trainer
     report(f"SIGTERM ended `Trainer.{trainer.state.fn.value}`; it arrived on {_where(trainer)}.")
@@ -188,7 +188,7 @@ def _end_at_once(connector: Any, signum: int, frame: FrameType | None) -> None: 
     raise SystemExit(EXIT_CODE)
 
 
-def _outlive_children(launcher: Any) -> None:  # noqa: ANN401
+def _outlive_children(launcher: Any) -> None:
     """Where this process started others by Lightning's launcher, end after them.
 
     Lightning's observer would kill this process as soon as a child has ended by an exit code that is not 0.

@@ -29,7 +29,7 @@ def register_strategies(module: ModuleType) -> None:
     register = registry.register
 
     @functools.wraps(register)
-    def register_over_ours(name: str, strategy: Any = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def register_over_ours(name: str, strategy: Any = None, *args: Any, **kwargs: Any) -> Any:
         # NeMo registers `smddp` without `override`, which would fail because of us.
         if name in ours and registry[name]["description"] == ours[name].description:
             registry.remove(name)
@@ -38,7 +38,7 @@ def register_strategies(module: ModuleType) -> None:
     registry.register = register_over_ours
 
 
-def _create_strategy(package: str, sharding: str, **kwargs: Any) -> Any:  # noqa: ANN401
-    from lightning_sagemaker.smddp.strategies import strategy_class  # noqa: PLC0415 - needs all of Lightning
+def _create_strategy(package: str, sharding: str, **kwargs: Any) -> Any:
+    from lightning_sagemaker.smddp.strategies import strategy_class
 
     return strategy_class(package, sharding)(**kwargs)

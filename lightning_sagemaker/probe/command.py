@@ -93,8 +93,8 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _simulate(given: argparse.Namespace) -> int:
-    from lightning_sagemaker.probe.observe import LIMIT, SIMULATED  # noqa: PLC0415 - of no use to the other ways
-    from lightning_sagemaker.simulate.run import simulate  # noqa: PLC0415 - the same
+    from lightning_sagemaker.probe.observe import LIMIT, SIMULATED
+    from lightning_sagemaker.simulate.run import simulate
 
     environment = {SIMULATED: "1", **({} if given.limit is None else {LIMIT: str(given.limit)})}
     line, world_size = given.sdk or "v2", given.hosts * given.processes_per_host
@@ -152,7 +152,7 @@ def _send(given: argparse.Namespace) -> int:
     if given.dry_run:
         return 0
     name = sdk.start(job, session)
-    from lightning_sagemaker.submit.follow import console_link, follow  # noqa: PLC0415 - nothing to follow before
+    from lightning_sagemaker.submit.follow import console_link, follow
 
     sys.stdout.write(f"{name}\n{console_link(name, session.region_name)}\n")
     log = _Log(sys.stdout)
@@ -161,7 +161,7 @@ def _send(given: argparse.Namespace) -> int:
 
 
 def _report(log: Iterable[str], output: Path, *, nothing_heard: int = 1) -> int:
-    from lightning_sagemaker.probe.report import as_markdown, failed, report  # noqa: PLC0415 - the end only
+    from lightning_sagemaker.probe.report import as_markdown, failed, report
 
     try:
         found = report(log)
@@ -183,7 +183,7 @@ class _Log(io.StringIO):
         self.lines: list[str] = []
 
     def write(self, text: str) -> int:
-        from lightning_sagemaker.probe.lines import MARK  # noqa: PLC0415 - with the report
+        from lightning_sagemaker.probe.lines import MARK
 
         *whole, self._begun = (self._begun + text).split("\n")
         self.lines += whole

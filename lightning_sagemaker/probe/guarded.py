@@ -15,7 +15,7 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def guarded(look: Callable[[], Any], limit: float) -> Any:  # noqa: ANN401 - JSON
+def guarded(look: Callable[[], Any], limit: float) -> Any:
     """What a look returns; ``{"error": ...}`` where it raises, ``{"hang": ...}`` where it takes too long.
 
     Args:

@@ -233,7 +233,7 @@ def device_id(found: dict[str, Any]) -> Answer:
     return "fails", f"{outcome}: {text}"
 
 
-def _safely(judge: Any, seen: Seen) -> Answer:  # noqa: ANN401 - a function of what one rank saw
+def _safely(judge: Any, seen: Seen) -> Answer:
     try:
         answer: Answer = judge(seen)
     except (KeyError, TypeError) as error:

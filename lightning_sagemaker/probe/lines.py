@@ -46,7 +46,7 @@ def line(observation: Observation, environ: Mapping[str, str]) -> str:
         environ: Variables of the process; what those with a credential's name hold is taken out of every text.
     """
 
-    def clean(value: Any) -> Any:  # noqa: ANN401 - JSON
+    def clean(value: Any) -> Any:
         if isinstance(value, dict):
             return {clean(str(name)): clean(each) for name, each in value.items()}
         if isinstance(value, list | tuple | set | frozenset):

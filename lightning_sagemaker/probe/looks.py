@@ -154,7 +154,7 @@ def _software() -> dict[str, Any]:
     found["efa"] = list(efa_devices(Path("/sys/class/infiniband")))
     for name, command in {"libfabric": ["fi_info", "--version"], "mpirun": ["mpirun", "--version"]}.items():
         found[name] = _says(command)
-    import torch  # noqa: PLC0415 - what does not need it has been told before
+    import torch
 
     found["cuda"] = torch.version.cuda
     if torch.cuda.is_available():

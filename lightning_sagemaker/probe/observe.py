@@ -32,7 +32,7 @@ def main() -> None:
     place = find_place(os.environ)
     limit = seconds(LIMIT, _LIMIT)
 
-    def tell(key: str, value: Any) -> None:  # noqa: ANN401 - JSON
+    def tell(key: str, value: Any) -> None:
         say(Observation(place.rank, place.host, key, value))
 
     world = {"world_size": place.world_size, "local_rank": place.local_rank, "launcher": place.launcher}
@@ -43,11 +43,11 @@ def main() -> None:
     tell("end", {"seconds": round(time.monotonic() - begin, 1)})
 
 
-def _try_groups(place: Place, limit: float, until: float, tell: Any) -> None:  # noqa: ANN401 - a function
+def _try_groups(place: Place, limit: float, until: float, tell: Any) -> None:
     patience = 4 * limit
     port = place.port + _NEXT_PORT
     try:
-        from lightning_sagemaker.probe.agreement import Agreement  # noqa: PLC0415 - imports torch
+        from lightning_sagemaker.probe.agreement import Agreement
 
         agreement = Agreement(
             place.address,
@@ -87,7 +87,7 @@ def _try_groups(place: Place, limit: float, until: float, tell: Any) -> None:  #
 
 def _set_interface(place: Place) -> None:
     """Choose gloo's interface as this package does before it makes a group."""
-    from lightning_sagemaker.distributed.interface import set_gloo_interface  # noqa: PLC0415 - with torch, as above
+    from lightning_sagemaker.distributed.interface import set_gloo_interface
 
     if place.job is not None:
         set_gloo_interface(place.job, os.environ)
@@ -95,7 +95,7 @@ def _set_interface(place: Place) -> None:
 
 def _not_here(trial: str) -> str | None:
     """Why a trial means nothing here; ``None`` where it does."""
-    import torch  # noqa: PLC0415 - the looks come without it
+    import torch
 
     if (TRIALS[trial].device_id or trial == "nccl") and not torch.cuda.is_available():
         return "there is no GPU"

@@ -57,7 +57,7 @@ def init(attempt: Attempt, name: str = "") -> str:
     task, backend = attempt.task, str(attempt.trial.backend)
     version = ""
     if backend == "smddp":
-        from lightning_sagemaker.smddp.probe import probe  # noqa: PLC0415 - registers the backend
+        from lightning_sagemaker.smddp.probe import probe
 
         found = probe()
         if found.problem:

@@ -228,7 +228,7 @@ class Supervisor:
             yield
             return
 
-        def receive(number: int, _frame: Any) -> None:  # noqa: ANN401 - a frame or None
+        def receive(number: int, _frame: Any) -> None:
             self._received.append(number)
             self._end(signal.SIGTERM if len(self._received) == 1 else signal.SIGKILL)
 

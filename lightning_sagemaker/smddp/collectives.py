@@ -55,7 +55,7 @@ class Reduction:
         ValueError: The operation is not known.
     """
 
-    def __init__(self, tensor: Tensor, group: Any, reduce_op: ReduceOp | str | None, *, wait: bool) -> None:  # noqa: ANN401
+    def __init__(self, tensor: Tensor, group: Any, reduce_op: ReduceOp | str | None, *, wait: bool) -> None:
         name, operation = _operation(reduce_op)
         # Sparse tensors have no memory format.
         carried = tensor.contiguous() if tensor.layout is torch.strided else tensor
@@ -98,7 +98,7 @@ class Reduction:
                 self._tensor.fill_(torch.nan)
 
 
-def reduce_in_place(tensor: Tensor, group: Any = None, reduce_op: ReduceOp | str | None = "mean") -> Tensor:  # noqa: ANN401
+def reduce_in_place(tensor: Tensor, group: Any = None, reduce_op: ReduceOp | str | None = "mean") -> Tensor:
     """Reduce a tensor over all ranks and write the result into it, as Lightning's ``reduce`` and ``all_reduce`` do.
 
     Args:
@@ -117,7 +117,7 @@ def reduce_in_place(tensor: Tensor, group: Any = None, reduce_op: ReduceOp | str
     return Reduction(tensor, group, reduce_op, wait=True).finish()
 
 
-def all_gather(tensor: Tensor, group: Any = None) -> Tensor:  # noqa: ANN401
+def all_gather(tensor: Tensor, group: Any = None) -> Tensor:
     """Gather a tensor of equal shape from all ranks; gradients flow back to the rank that each part came from.
 
     torch's own differentiable all_gather needs all_to_all for the way back; this one needs all_reduce.
@@ -134,24 +134,24 @@ def all_gather(tensor: Tensor, group: Any = None) -> Tensor:  # noqa: ANN401
 
 class _AllGather(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, tensor: Tensor, group: Any) -> Tensor:  # noqa: ANN401
+    def forward(context: Any, tensor: Tensor, group: Any) -> Tensor:
         context.group = group
         return torch.stack(_gather(tensor.contiguous(), group))
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total, op=ReduceOp.SUM, group=context.group)
         return total[dist.get_rank(context.group)], None
 
 
-def _gather(tensor: Tensor, group: Any) -> list[Tensor]:  # noqa: ANN401
+def _gather(tensor: Tensor, group: Any) -> list[Tensor]:
     gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size(group))]
     dist.all_gather(gathered, tensor, group=group)
     return gathered
 
 
-def _operation(reduce_op: Any) -> tuple[str, Any]:  # noqa: ANN401 - torch has two types for it
+def _operation(reduce_op: Any) -> tuple[str, Any]:
     """Our name of an operation, and what torch takes for it."""
     if reduce_op is None:
         return "sum", ReduceOp.SUM

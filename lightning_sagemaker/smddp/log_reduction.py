@@ -40,7 +40,7 @@ class PendingReductions:
         self.wait()
         return type(self), ()
 
-    def reduce(self, tensor: torch.Tensor, group: Any = None, reduce_op: Any = "mean") -> torch.Tensor:  # noqa: ANN401
+    def reduce(self, tensor: torch.Tensor, group: Any = None, reduce_op: Any = "mean") -> torch.Tensor:
         """Reduce a tensor over all ranks in place: by the next :meth:`wait` while something is logged, else at once.
 
         Args:

@@ -105,7 +105,7 @@ def _launcher_problem(job: SageMakerJob | None) -> str | None:
 
 
 def _say(line: str, job: SageMakerJob | None) -> None:
-    from lightning_utilities.core.rank_zero import rank_zero_only  # noqa: PLC0415 - comes with Lightning
+    from lightning_utilities.core.rank_zero import rank_zero_only
 
     rank_zero = job.is_rank_zero if job is not None else getattr(rank_zero_only, "rank", 0) == 0
     if rank_zero and line not in _said:

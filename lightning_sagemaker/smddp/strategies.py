@@ -53,7 +53,7 @@ class _SMDDPMixin:
     _sharding: Sharding
     _process_group_backend: str | None
 
-    def __init__(self, *args: Any, on_missing: OnMissing | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, on_missing: OnMissing | None = None, **kwargs: Any) -> None:
         given = kwargs.pop("process_group_backend", None)
         if given is not None:
             raise TypeError(
@@ -99,7 +99,7 @@ class _SMDDPMixin:
                 log.info("distributed_backend=%s, %d processes", BACKEND, world_size)
         super().setup_environment()  # type: ignore[misc]
 
-    def broadcast(self, obj: Any, src: int = 0) -> Any:  # noqa: ANN401 - Lightning's signature
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
         """Broadcast any object, by tensors on the device that SMDDP carries."""
         if not self._on_smddp or not dist.is_initialized():
             return super().broadcast(obj, src)  # type: ignore[misc]
@@ -107,7 +107,7 @@ class _SMDDPMixin:
         dist.broadcast_object_list(objects, src, device=self.root_device)  # type: ignore[attr-defined]
         return objects[0]
 
-    def all_gather(self, tensor: Tensor, group: Any = None, sync_grads: bool = False) -> Tensor:  # noqa: ANN401
+    def all_gather(self, tensor: Tensor, group: Any = None, sync_grads: bool = False) -> Tensor:
         """Gather a tensor from all ranks; shape ``(world_size, ...)``."""
         if self._on_smddp and sync_grads and dist.is_initialized():
             return collectives.all_gather(tensor, group)
@@ -137,10 +137,10 @@ class _LoggingMixin:
 
 def _reduce(
     _strategy: _SMDDPMixin,
-    tensor: Any,  # noqa: ANN401 - Lightning passes what the user logs
-    group: Any = None,  # noqa: ANN401
+    tensor: Any,
+    group: Any = None,
     reduce_op: ReduceOp | str | None = "mean",
-) -> Any:  # noqa: ANN401
+) -> Any:
     """Reduce a tensor over all ranks, in place; other objects are returned as they are."""
     if isinstance(tensor, Tensor) and dist.is_available() and dist.is_initialized():
         return collectives.reduce_in_place(tensor, group, reduce_op)

@@ -40,7 +40,7 @@ _ALL = "-1"  # of protocols
 _HERE = "between them: security groups must allow all traffic from and to themselves (EFA needs both directions)"
 
 
-def check(job: JobDescription, session: Any) -> list[Finding]:  # noqa: ANN401 - a boto3.Session
+def check(job: JobDescription, session: Any) -> list[Finding]:
     """All checks that ask AWS; each asks to read only.
 
     Args:
@@ -88,12 +88,12 @@ def _asked(name: str, action: str, ask: Callable[[], Iterator[Finding]]) -> list
         return [Finding(name, "unknown", f"not checked: {error}", "HINT: check region and network.")]
 
 
-def _check_identity(session: Any) -> Iterator[Finding]:  # noqa: ANN401
+def _check_identity(session: Any) -> Iterator[Finding]:
     found = session.client("sts").get_caller_identity()
     yield Finding("identity", "ok", f"{found['Arn']}, {session.region_name}.")
 
 
-def _check_limits(job: JobDescription, api: Any) -> Iterator[Finding]:  # noqa: ANN401
+def _check_limits(job: JobDescription, api: Any) -> Iterator[Finding]:
     """What the API takes, by botocore's model of it, without asking anybody."""
     known = api.shape_for("TrainingInstanceType").enum
     if job.instance_type not in known:
@@ -108,7 +108,7 @@ def _check_limits(job: JobDescription, api: Any) -> Iterator[Finding]:  # noqa: 
             yield Finding(name, "fail", f"{value}, but SageMaker takes {told}.", f"HINT: --{name.replace('_', '-')}.")
 
 
-def _check_groups(job: JobDescription, ec2: Any) -> Iterator[Finding]:  # noqa: ANN401
+def _check_groups(job: JobDescription, ec2: Any) -> Iterator[Finding]:
     groups = ec2.describe_security_groups(GroupIds=list(job.security_group_ids))["SecurityGroups"]
     ids = {group["GroupId"] for group in groups}
     wrong = []
@@ -144,7 +144,7 @@ def _allows(rule: dict[str, Any], ids: set[str], *, outbound: bool) -> bool:
     return "0.0.0.0/0" in ranges and outbound
 
 
-def _check_subnets(job: JobDescription, ec2: Any) -> Iterator[Finding]:  # noqa: ANN401
+def _check_subnets(job: JobDescription, ec2: Any) -> Iterator[Finding]:
     subnets = ec2.describe_subnets(SubnetIds=list(job.subnets))["Subnets"]
     groups = ec2.describe_security_groups(GroupIds=list(job.security_group_ids))["SecurityGroups"]
     vpcs = {subnet["SubnetId"]: subnet["VpcId"] for subnet in subnets}
@@ -163,7 +163,7 @@ def _check_subnets(job: JobDescription, ec2: Any) -> Iterator[Finding]:  # noqa:
     yield Finding("subnets", "ok", f"{', '.join(sorted(free))} in {next(iter(vpcs.values()))}.")
 
 
-def _check_role(role: str, iam: Any) -> Iterator[Finding]:  # noqa: ANN401
+def _check_role(role: str, iam: Any) -> Iterator[Finding]:
     name = role.rpartition("/")[2]
     found = iam.get_role(RoleName=name)["Role"]
     trusted = [
@@ -183,7 +183,7 @@ def _check_role(role: str, iam: Any) -> Iterator[Finding]:  # noqa: ANN401
     yield Finding("role", "ok", f"{found['Arn']} trusts SageMaker.")
 
 
-def _check_prefix(job: JobDescription, uri: str, s3: Any) -> Iterator[Finding]:  # noqa: ANN401
+def _check_prefix(job: JobDescription, uri: str, s3: Any) -> Iterator[Finding]:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
     if found.get("KeyCount", 0) == 0 and uri in job.channels.values():
@@ -199,5 +199,5 @@ def _check_prefix(job: JobDescription, uri: str, s3: Any) -> Iterator[Finding]: 
         yield Finding(uri, "ok", "can be listed.")
 
 
-def _as_list(value: Any) -> list[str]:  # noqa: ANN401 - IAM writes one as a text and several as a list
+def _as_list(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value)

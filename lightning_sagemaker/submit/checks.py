@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lightning_sagemaker.submit.description import JobDescription
 
 
-def check(job: JobDescription, session: Any = None, *, simulate_first: bool = False) -> list[Finding]:  # noqa: ANN401
+def check(job: JobDescription, session: Any = None, *, simulate_first: bool = False) -> list[Finding]:
     """Check a job; nothing is changed and nothing is sent.
 
     Args:
@@ -27,7 +27,7 @@ def check(job: JobDescription, session: Any = None, *, simulate_first: bool = Fa
         fix = "HINT: pip install 'lightning-sagemaker[submit]'."
         findings.append(Finding("AWS", "unknown", "nothing is asked of AWS, without boto3.", fix))
     else:
-        from lightning_sagemaker.submit import aws_checks  # noqa: PLC0415 - imports botocore, of an extra
+        from lightning_sagemaker.submit import aws_checks
 
         findings += aws_checks.check(job, session)
     if simulate_first and not any(finding.level == "fail" for finding in findings):
@@ -35,7 +35,7 @@ def check(job: JobDescription, session: Any = None, *, simulate_first: bool = Fa
     return findings
 
 
-def _check_image(job: JobDescription, session: Any) -> Finding:  # noqa: ANN401
+def _check_image(job: JobDescription, session: Any) -> Finding:
     """The SDK that is to send the job is there, and knows the image."""
     try:
         sdk.require(job)

@@ -135,7 +135,7 @@ def run(given: argparse.Namespace) -> int:
     if given.dry_run:
         return 0
     name = sdk.start(job, session)
-    from lightning_sagemaker.submit.follow import console_link, follow  # noqa: PLC0415 - nothing to follow before
+    from lightning_sagemaker.submit.follow import console_link, follow
 
     sys.stdout.write(f"{name}\n{console_link(name, session.region_name)}\n")
     return follow(name, session) if given.wait else 0

@@ -27,7 +27,7 @@ def console_link(name: str, region: str) -> str:
     return f"https://{region}.console.{domain}/sagemaker/home?region={region}#/jobs/{name}"
 
 
-def follow(name: str, session: Any, *, every: float = _EVERY, out: TextIO = sys.stdout) -> int:  # noqa: ANN401
+def follow(name: str, session: Any, *, every: float = _EVERY, out: TextIO = sys.stdout) -> int:
     """Print a job's log and state until it ends, or until Ctrl-C: the job goes on then, and a line says so.
 
     Args:
@@ -47,7 +47,7 @@ def follow(name: str, session: Any, *, every: float = _EVERY, out: TextIO = sys.
         return _INTERRUPTED
 
 
-def _follow(name: str, session: Any, every: float, out: TextIO) -> int:  # noqa: ANN401
+def _follow(name: str, session: Any, every: float, out: TextIO) -> int:
     client, logs = session.client("sagemaker"), session.client("logs")
     streams, last = _Streams(name, logs), ""
     values: dict[str, str] = {}
@@ -90,7 +90,7 @@ def _ending(job: dict[str, Any]) -> str:
 class _Streams:
     """Log streams of a job, one for each host; new ones appear while it runs."""
 
-    def __init__(self, name: str, logs: Any) -> None:  # noqa: ANN401
+    def __init__(self, name: str, logs: Any) -> None:
         self._name = name
         self._logs = logs
         self._tokens: dict[str, str | None] = {}

@@ -49,9 +49,9 @@ def image_uri(job: JobDescription, region: str) -> str:
     if job.image is not None:
         return job.image
     if job.sdk == "v2":
-        from sagemaker import image_uris  # noqa: PLC0415 - an extra
+        from sagemaker import image_uris
     else:
-        from sagemaker.core import image_uris  # noqa: PLC0415 - the same
+        from sagemaker.core import image_uris
 
     versions: dict[str, Any] = image_uris.config_for_framework("pytorch")["training"]["versions"]
     if job.torch_version not in versions:
@@ -71,7 +71,7 @@ def image_uri(job: JobDescription, region: str) -> str:
     return uri
 
 
-def start(job: JobDescription, session: Any) -> str:  # noqa: ANN401 - a boto3.Session
+def start(job: JobDescription, session: Any) -> str:
     """Send a job; it runs on its own then.
 
     Args:
@@ -89,21 +89,21 @@ def start(job: JobDescription, session: Any) -> str:  # noqa: ANN401 - a boto3.S
     if session is None:
         raise ImportError("boto3 is not installed. HINT: pip install 'lightning-sagemaker[submit]'.")
     if job.sdk == "v2":
-        from lightning_sagemaker.submit import v2 as line  # noqa: PLC0415 - imports the SDK
+        from lightning_sagemaker.submit import v2 as line
     else:
-        from lightning_sagemaker.submit import v3 as line  # type: ignore[no-redef] # noqa: PLC0415 - the same
+        from lightning_sagemaker.submit import v3 as line  # type: ignore[no-redef]
 
     return line.start(job, image_uri(job, session.region_name), session)
 
 
-def session(region: str | None) -> Any:  # noqa: ANN401 - a boto3.Session
+def session(region: str | None) -> Any:
     """Session of boto3, or ``None`` where it is not installed.
 
     Args:
         region: AWS region; by default that of the AWS configuration.
     """
     try:
-        import boto3  # noqa: PLC0415 - an extra
+        import boto3
     except ImportError:
         return None
     return boto3.Session(region_name=region)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lightning_sagemaker.submit.description import JobDescription
 
 
-def start(job: JobDescription, image_uri: str, session: Any) -> str:  # noqa: ANN401 - a boto3.Session
+def start(job: JobDescription, image_uri: str, session: Any) -> str:
     """Send a job.
 
     Args:

@@ -41,7 +41,7 @@ class ProcessGroupSMDDP(dist.ProcessGroup):
         log: Where it is written down.
     """
 
-    def __init__(self, backend: Any, rank: int, size: int, limits: Limits, log: CallLog | None) -> None:  # noqa: ANN401
+    def __init__(self, backend: Any, rank: int, size: int, limits: Limits, log: CallLog | None) -> None:
         # The other constructor, with a store, makes an object that C++ cannot call back.
         super().__init__(rank, size)  # type: ignore[call-arg]
         self._backend = backend
@@ -179,7 +179,7 @@ def _reduce_op(option: object) -> object:
 
 
 def _allowed(method: str) -> Callable[..., dist.Work]:
-    def collective(self: ProcessGroupSMDDP, *arguments: Any, **keywords: Any) -> dist.Work:  # noqa: ANN401
+    def collective(self: ProcessGroupSMDDP, *arguments: Any, **keywords: Any) -> dist.Work:
         return self.call(method, arguments, keywords)
 
     return collective

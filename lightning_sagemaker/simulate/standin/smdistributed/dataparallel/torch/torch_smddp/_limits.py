@@ -118,7 +118,7 @@ class Limits:
                 raise unsupported("sparse tensors", name)
 
 
-def reduce_op_name(op: Any) -> str:  # noqa: ANN401 - torch has two types for it
+def reduce_op_name(op: Any) -> str:
     """Return the name of a `ReduceOp`, or of one of its constants."""
     # A constant on the left equals nothing.
     op = op if isinstance(op, ReduceOp) else ReduceOp(op)

@@ -91,9 +91,9 @@ def _guard_creation() -> None:
         rank: int,
         ranks: list[int],
         backend: str,
-        *arguments: Any,  # noqa: ANN401
-        **keywords: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        *arguments: Any,
+        **keywords: Any,
+    ) -> Any:
         names = {part.rpartition(":")[2] for part in str(backend).lower().split(",")}
         if not ranks and NAME in names and len(names) > 1:
             raise unsupported(f"init_process_group({str(backend)!r})", "no second backend beside it")
