@@ -11,7 +11,7 @@ from dataclasses import replace
 from lightning_sagemaker.job import FOREIGN_RANK, SageMakerJob, lightning_local_rank
 
 # Set in each rank, for the processes that it starts: its process id, and a digest of what a launcher has told it.
-RANK_PROCESS = "LIGHTNING_SAGEMAKERRANK_PROCESS"
+RANK_PROCESS = "LIGHTNING_SAGEMAKER_RANK_PROCESS"
 _OF_LAUNCHERS = (
     *("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
     *("TORCHELASTIC_RESTART_COUNT", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_NAMESPACE"),

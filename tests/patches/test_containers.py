@@ -56,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, 
         if sdk not in done:
             python = Path(sys.prefix, "sdk", sdk, "bin", "python")
             if not python.exists():
-                require(f"no environment with SageMaker's SDK {sdk}; scripts/setup.sh makes them")
+                require(f"no environment with SageMaker's SDK {sdk}; `make .venv/.sdk` makes them")
             folder = tmp_path_factory.mktemp(sdk)
             aws = {"ACCESS_KEY_ID": "none", "SECRET_ACCESS_KEY": "none", "DEFAULT_REGION": "us-east-1"}
             environ = {f"AWS_{name}": value for name, value in aws.items()} | {"AWS_EC2_METADATA_DISABLED": "true"}
