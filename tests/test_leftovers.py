@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-CONFTEST = "from tests.leftovers import *\n"
+# Background jobs of a shell ignore SIGINT, and so do the processes that they start.
+CONFTEST = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom tests.leftovers import *\n"
 # What a test may start: a child that ignores the usual signals, and an orphan in a session of its own.
 TESTS = """
 import pathlib, subprocess, sys, time

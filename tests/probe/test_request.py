@@ -79,5 +79,5 @@ def test_a_dry_run_and_a_job_that_a_check_refuses_send_nothing(aws: Aws, tmp_pat
     refused = probe(aws, "v3", tmp_path, "--instance-type", "ml.g5.12xlarge", "--subnet", "subnet-1")
     assert refused.returncode == 1
     assert "Not sent: a check has failed." in refused.stderr
-    assert "fail  VPC" in refused.stdout
+    assert "fail     VPC" in refused.stdout
     assert len(aws.requests()) == before

@@ -54,7 +54,7 @@ REFUSED: list[tuple[tuple[object, ...], int, str]] = [
     ((*P4D, "--subnet", "subnet-1", "--yes"), 1, "a VPC without security groups"),
     (P4D, 1, "Not sent: nobody to ask. HINT: --yes."),
     ((*P4D, "--suites", "trainings", "--yes"), 2, "suite 'trainings': expected one of"),
-    ((*P4D, "--sdk", "v3", "--yes"), 2, "The job is described for SDK v3, and SDK v2 is installed. HINT:"),
+    ((*P4D, "--sdk", "v3", "--yes"), 1, "The job is described for SDK v3, and SDK v2 is installed. HINT:"),
     ((*P4D, "--dry-run"), 0, "1 job(s), at most 8 instance-hours of ml.p4d.24xlarge"),
 ]
 

@@ -211,8 +211,9 @@ def test_waiting_follows_the_job_to_its_end(aws: Aws, script: Path, sdk: str) ->
 def test_a_job_for_the_other_sdk_is_refused_by_name(aws: Aws, script: Path, sdk: str) -> None:
     other = "v3" if sdk == "v2" else "v2"
     (run,) = aws.submit(sdk, (script, *COMMON, "--instance-type", "ml.g5.xlarge", "--sdk", other))
-    assert run.code == 2
-    assert f"The job is described for SDK {other}, and SDK {sdk} is installed. HINT:" in run.err
+    assert run.code == 1
+    assert f"The job is described for SDK {other}, and SDK {sdk} is installed. HINT:" in run.out
+    assert "Not sent: a check has failed" in run.err
 
 
 VPC = """
