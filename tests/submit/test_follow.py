@@ -79,6 +79,7 @@ def follow() -> Callable[[list[Any], dict[str, list[str]]], subprocess.Completed
 # Ctrl-C, as soon as the job trains.
 INTERRUPTED = f"""
 import os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
 {FOLLOW}"""
 
