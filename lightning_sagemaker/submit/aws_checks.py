@@ -47,7 +47,8 @@ def check(job: JobDescription, session: Any) -> list[Finding]:
         job: The job.
         session: Session of boto3.
     """
-    regions = session.get_available_regions("sagemaker")
+    partitions = session.get_available_partitions()  # China and GovCloud are none of the default one
+    regions = [region for one in partitions for region in session.get_available_regions("sagemaker", one)]
     if session.region_name not in regions:
         what = f"{session.region_name} is none that boto3 knows" if session.region_name else "none is configured"
         near = ", ".join(difflib.get_close_matches(session.region_name or "", regions, 2)) or "one such as us-east-1"

@@ -153,6 +153,13 @@ def test_a_good_job_passes_and_says_who_sends_which_image(aws: Aws, script: Path
     assert "/pytorch-training:" in line(run, "image")
 
 
+@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1"])
+def test_regions_of_other_partitions_are_known(aws: Aws, script: Path, region: str) -> None:
+    run = check(aws, script, "--region", region)
+    assert not [one for one in run.out.splitlines() if one[9:].startswith("region")]
+    assert region in line(run, "identity")
+
+
 def test_what_is_unknown_counts_as_failed_where_asked(aws: Aws, script: Path) -> None:
     own = ("--strategy", "the-script-registers-this-one")
     plain, strict = aws.submit("v2", (script, *JOB, *own), (script, *JOB, *own, "--strict"))
