@@ -4,7 +4,7 @@ python -m benchmarks on-sagemaker submit --instance-type ml.p4d.24xlarge --role 
 python -m benchmarks on-sagemaker gather build/benchmarks/jobs.json --wait
 
 Each job runs `benchmarks/job.py`: all launches of all arms in turn, so that arms are compared on the same instances.
-All jobs have the same image, the last with SMDDP. `submit` needs SageMaker's SDK and boto3, `gather` boto3 and what
+All jobs have the same image, the last with SMDDP. `submit` needs the extra `submit`, `gather` boto3 and what
 the reports need.
 """
 
@@ -30,13 +30,11 @@ from lightning_sagemaker.instances import instance
 from lightning_sagemaker.metrics import VARIABLE as METRICS
 from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES
-from lightning_sagemaker.submit import check, describe, sdk
-from lightning_sagemaker.submit.description import SMDDP_VERSION
+from lightning_sagemaker.submit import TrainingJob, check, start
+from lightning_sagemaker.submit.images import SMDDP_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from lightning_sagemaker.submit import JobDescription
 
 HERE = Path(__file__).resolve().parent
 IN_JOB = ("__init__.py", "environment.py", "job.py", "models.py", "plan.py", "samples.py", "steps.py", "workers/*.py")
@@ -123,7 +121,7 @@ def make_source(folder: Path) -> Path:
     return entry
 
 
-def describe_all(given: argparse.Namespace, entry: Path) -> Iterator[JobDescription]:
+def describe_all(given: argparse.Namespace, entry: Path) -> Iterator[TrainingJob]:
     """All jobs, small ones first: what is wrong with all shows at the lowest price.
 
     Raises:
@@ -131,27 +129,26 @@ def describe_all(given: argparse.Namespace, entry: Path) -> Iterator[JobDescript
     """
     for count in sorted(set(given.instance_counts)):
         for launcher in dict.fromkeys(given.launchers):
-            yield describe(
+            yield TrainingJob(
                 entry,
                 name=f"benchmark-{count}-{launcher}",
                 instance_type=given.instance_type,
                 instance_count=count,
                 launcher=launcher,
-                torch_version=SMDDP_VERSION,
+                torch=SMDDP_VERSION,
                 image=given.image,
-                sdk=given.sdk or sdk.installed() or "v3",
-                arguments=[
-                    *("--suites", given.suites, "--launches", str(given.launches), "--scale", given.scale),
-                    *("--device", given.device, "--limit", f"{given.limit:g}"),
-                ],
-                requirements=[*given.requirements, *_lightning(given.requirements)],
+                arguments=(
+                    *("--device", given.device, "--launches", str(given.launches), "--limit", f"{given.limit:g}"),
+                    *("--scale", given.scale, "--suites", given.suites),
+                ),
+                requirements=(*given.requirements, *_lightning(given.requirements)),
                 # Lines of metrics are work that the plugin would do in one arm only; and an arm `smddp` that goes on
                 # without SMDDP, as a user's training does, would be NCCL under another name.
-                environment={METRICS: "0", ON_MISSING: "error"},
+                env={METRICS: "0", ON_MISSING: "error"},
                 role=given.role,
-                output_s3_uri=given.output_s3_uri,
+                output_uri=given.output_uri,
                 subnets=given.subnets,
-                security_group_ids=given.security_group_ids,
+                security_groups=given.security_groups,
                 max_run=given.max_run,
             )
 
@@ -166,7 +163,7 @@ def _lightning(requirements: Sequence[str]) -> list[str]:
         return [ANY_LIGHTNING]
 
 
-def check_smddp(job: JobDescription) -> Finding:
+def check_smddp(job: TrainingJob) -> Finding:
     """Whether the arm `smddp` would be what it is called; `submit` cannot know, since the arm sets the strategy."""
     if job.instance_type in INSTANCE_TYPES:
         return Finding("arm smddp", "ok", f"SMDDP supports {job.instance_type}.")
@@ -178,15 +175,15 @@ def check_smddp(job: JobDescription) -> Finding:
     )
 
 
-def in_words(job: JobDescription, suites: Sequence[str], given: argparse.Namespace) -> str:
+def in_words(job: TrainingJob, suites: Sequence[str], given: argparse.Namespace) -> str:
     """How many launches a job makes; how long they take is not known."""
-    known = instance(job.instance_type)
-    world = World(job.instance_count, known.gpus if known else 1, LAUNCHERS[job.launcher], given.device == "gpu")
+    known = instance(job.launched.instance_type)
+    world = World(job.instance_count, known.gpus if known else 1, LAUNCHERS[str(job.launcher)], given.device == "gpu")
     count = len(launches(suites, world, full=given.scale == "full", count=given.launches))
     return f"{job.name}: {count} launches in at most {job.max_run / 3600:g} h"
 
 
-def hours(jobs: Sequence[JobDescription]) -> str:
+def hours(jobs: Sequence[TrainingJob]) -> str:
     """The upper bound of what is spent."""
     total = sum(job.instance_count * job.max_run for job in jobs) / 3600
     return (
@@ -216,7 +213,7 @@ def submit(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         jobs = list(describe_all(given, make_source(Path(folder))))
         told = [in_words(job, suites, given) for job in jobs]
-        session, failed = sdk.session(given.region), False
+        session, failed = _session(given.region), False
         for job, line in zip(jobs, told, strict=True):
             findings = [*check(job, session), check_smddp(job)]
             failed |= any(finding.level == "fail" for finding in findings)
@@ -227,17 +224,12 @@ def submit(given: argparse.Namespace) -> int:
             return FAILED
         if given.dry_run:
             return 0
-        if session is None:
-            raise ImportError("boto3 is not installed. HINT: pip install 'lightning-sagemaker[submit]'.")
-        for job in jobs:  # before anything is sent
-            sdk.require(job)
-            sdk.image_uri(job, session.region_name)
         if not confirmed(given):
             return FAILED
         return send(given, jobs, session)
 
 
-def send(given: argparse.Namespace, jobs: Sequence[JobDescription], session: Any) -> int:  # noqa: ANN401 - boto3's
+def send(given: argparse.Namespace, jobs: Sequence[TrainingJob], session: Any) -> int:  # noqa: ANN401 - boto3's
     """Send the jobs; the file says at every moment which are."""
     file = Jobs(
         region=session.region_name,
@@ -248,13 +240,13 @@ def send(given: argparse.Namespace, jobs: Sequence[JobDescription], session: Any
         device=given.device,
         git_hash=environment.git_hash(),
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        jobs=[Sent(job.instance_count, job.launcher) for job in jobs],
+        jobs=[Sent(job.instance_count, str(job.launcher)) for job in jobs],
     )
     for number, (job, entry) in enumerate(zip(jobs, file.jobs, strict=True)):
         left = f"{len(jobs) - number} of {len(jobs)} jobs are not sent"
         try:
-            name = entry.name = sdk.start(job, session)
-        except Exception as error:  # noqa: BLE001 - whatever an SDK raises: those that run already must be named
+            name = entry.name = start(job, session)
+        except Exception as error:  # noqa: BLE001 - whatever it is: those that run already must be named
             file.write(given.jobs)
             sys.stderr.write(f"{left}: {job.name}: {type(error).__name__}: {error}\n{given.jobs}\n")
             return FAILED
@@ -280,10 +272,15 @@ def gather(given: argparse.Namespace) -> int:
     from benchmarks.gathering import gather  # noqa: PLC0415 - needs what reports need
 
     file = Jobs.read(given.jobs)
-    session = sdk.session(file.region)
-    if session is None:
-        raise ImportError("boto3 is not installed. HINT: pip install boto3.")
-    return gather(file, session, given.output, wait=given.wait, every=given.every)
+    return gather(file, _session(file.region), given.output, wait=given.wait, every=given.every)
+
+
+def _session(region: str | None) -> Any:  # noqa: ANN401 - boto3's
+    try:
+        import boto3  # noqa: PLC0415 - `--help` needs none
+    except ImportError:
+        raise ImportError("boto3 is not installed. HINT: pip install 'lightning-sagemaker[submit]'.") from None
+    return boto3.Session(region_name=region)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -304,15 +301,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", choices=DEVICES, default="gpu", help="of each process (default: %(default)s)")
     add("--limit", type=float, default=LIMIT, metavar="SECONDS", help="for one launch (default: %(default)g)")
     add("--role", help="execution role: ARN or name (default: the SDK's)")
-    add("--output-uri", dest="output_s3_uri", required=True, metavar="S3URI", help="where jobs write to")
-    add("--sdk", choices=("v2", "v3"), help="SageMaker Python SDK (default: the one that is installed)")
+    add("--output-uri", required=True, metavar="S3URI", help="where jobs write to")
     add("--image", metavar="URI", help=f"(default: AWS's PyTorch training image {SMDDP_VERSION})")
     add(
         "--requirement", dest="requirements", action="append", default=[], metavar="LINE", help="or a wheel; repeatable"
     )
     add("--region", help="AWS region (default: that of your AWS configuration)")
     add("--subnet", dest="subnets", action="append", default=[], metavar="ID", help="repeatable")
-    add("--security-group", dest="security_group_ids", action="append", default=[], metavar="ID", help="repeatable")
+    add("--security-group", dest="security_groups", action="append", default=[], metavar="ID", help="repeatable")
     add("--max-run", type=int, default=14_400, metavar="SECONDS", help="of each job (default: %(default)s)")
     add("--jobs", type=Path, default=Path("build/benchmarks/jobs.json"), metavar="FILE", help="(default: %(default)s)")
     add("--one-at-a-time", action="store_true", help="each job when the one before it has completed")

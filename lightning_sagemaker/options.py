@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -29,6 +30,27 @@ def pairs(texts: Sequence[str], usage: str) -> dict[str, str]:
             raise ValueError(f"{option} is {text!r}, expected a name, =, and a value. HINT: {usage}")
         found[name] = value
     return found
+
+
+def variables(texts: Sequence[str], usage: str) -> dict[str, str]:
+    """Read ``NAME=VALUE`` texts, and ``NAME`` alone: a value of this process, which then stands in no command line.
+
+    Args:
+        texts: Values of a repeatable option.
+        usage: The option and what it takes, for the error.
+
+    Raises:
+        ValueError: A variable that stands alone is not set.
+    """
+    return pairs([text if "=" in text else f"{text}={_of_this_process(text, usage)}" for text in texts], usage)
+
+
+def _of_this_process(name: str, usage: str) -> str:
+    value = os.environ.get(name)
+    if value is None:
+        option = usage.split(maxsplit=1)[0]
+        raise ValueError(f"{option} is {name!r}, which is no variable of this environment. HINT: {usage}")
+    return value
 
 
 def channels(texts: Sequence[str], usage: str) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lightning_sagemaker.options import channels, pairs
+from lightning_sagemaker.launch_modes import MODES
+from lightning_sagemaker.options import channels, variables
 from lightning_sagemaker.simulate.run import simulate
 from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, Simulation
 
@@ -34,20 +35,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("script", type=Path, help="training script; its folder is the job's source folder")
-    parser.add_argument("--hosts", type=int, default=1, help="number of hosts (default: 1)")
+    parser.add_argument("--hosts", "--instance-count", type=int, default=1, help="number of hosts (default: 1)")
     parser.add_argument("--processes-per-host", type=int, default=1, help="processes on each host (default: 1)")
-    parser.add_argument(
+    launcher = parser.add_mutually_exclusive_group()
+    launcher.add_argument("--launcher", choices=MODES, help="what starts the processes (default: none)")
+    launcher.add_argument(
         "--distribution",
         default="none",
         metavar="NAME",
-        help=f"one of {', '.join(DISTRIBUTIONS['v2'])} (default: none)",
+        help=f"the same in the words of SDK v2: {', '.join(DISTRIBUTIONS['v2'])}",
     )
     parser.add_argument("--sdk", default="v2", metavar="v2|v3", help="SageMaker Python SDK (default: v2)")
     parser.add_argument(
         "--leader", type=int, metavar="N", help="v2 with a distribution: host that leads (default: last)"
     )
     parser.add_argument(
-        "--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the job; repeatable"
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="variable of the job, its value from here for NAME alone; repeatable",
     )
     parser.add_argument(
         "--channel",
@@ -88,10 +95,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments=tuple(arguments.rest),
         hosts=arguments.hosts,
         processes_per_host=arguments.processes_per_host,
-        distribution=arguments.distribution,
+        distribution=MODES[arguments.launcher].distribution if arguments.launcher else arguments.distribution,
         sdk=arguments.sdk,
         leader=arguments.leader,
-        environment=pairs(arguments.env, "--env NAME=VALUE"),
+        environment=variables(arguments.env, "--env NAME=VALUE"),
         channels={name: Path(path) for name, path in paths.items()},
         sharded=sharded,
         instance_type=arguments.instance_type,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.job.channels import SHARDED
+from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,13 +27,8 @@ ADDRESS = "127.0.0.1"
 LOG_LEVEL = 20
 _PORTS = range(20000, 32768)  # below those that Linux and macOS give to outgoing connections
 
-_DISTRIBUTION_FLAGS = {
-    "smdistributed": "sagemaker_distributed_dataparallel_enabled",
-    # What the SDK still sends for the class HuggingFace; for the class PyTorch it sends the line above.
-    "pytorchddp": "sagemaker_pytorch_ddp_enabled",
-    "torch_distributed": "sagemaker_torch_distributed_enabled",
-    "mpi": "sagemaker_mpi_enabled",
-}
+# What the SDK still sends for the class HuggingFace; for the class PyTorch it sends that of smdistributed.
+_PYTORCHDDP = "sagemaker_pytorch_ddp_enabled"
 
 
 @dataclass(frozen=True)
@@ -102,16 +98,16 @@ def framework_parameters(job: Simulation) -> dict[str, Any]:
     """The hyperparameters by which SDK v2 tells the toolkit how to launch."""
     if job.sdk == "v3" or job.distribution == "none":
         return {}
-    parameters: dict[str, Any] = {_DISTRIBUTION_FLAGS[job.distribution]: True}
     options = " ".join(job.mpi_options)
-    if job.distribution == "mpi":
-        parameters["sagemaker_mpi_custom_mpi_options"] = options
-    else:
+    smddprun = flags("smddprun", options)
+    parameters: dict[str, Any] = {
+        "pytorchddp": {_PYTORCHDDP: True, **{name: smddprun[name] for name in smddprun if name.endswith("options")}},
+        **{mode.distribution: flags(launcher, options) for launcher, mode in MODES.items()},
+    }[job.distribution]
+    if job.distribution != "mpi":
         parameters["sagemaker_instance_type"] = job.instance_type
-    if job.distribution in ("smdistributed", "pytorchddp"):
-        parameters["sagemaker_distributed_dataparallel_custom_mpi_options"] = options
     # All of the toolkit's launchers read this one; here it stands for the GPUs that a laptop lacks.
-    parameters["sagemaker_mpi_num_of_processes_per_host"] = job.processes_per_host
+    parameters[PROCESSES] = job.processes_per_host
     return parameters
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.arguments import launcher_line
 from lightning_sagemaker.simulate import drivers, mpi, toolkit, worker_environment
 from lightning_sagemaker.simulate.worker_environment import STANDIN
 
@@ -84,10 +85,10 @@ def make(
     notes = [] if devices else ["ranks run on the CPU (fewer GPUs than ranks on this machine)"]
     if job.has_smddp:
         notes.append("the image has SMDDP: a stand-in with its documented limits, not AWS's library. HINT: --no-smddp")
-    if job.inexpressible:
+    if job.carried.by_entry_script:
         notes.append(
-            f"{shlex.join(job.inexpressible)}: passed on, but no hyperparameter can express it, so a SageMaker job "
-            "would not have it. HINT: --name value, each name once",
+            "the arguments arrive by the entry script that `lightning-sagemaker submit` adds; a job of an estimator of"
+            f" your own has hyperparameters only: {shlex.join(launcher_line(job.hyperparameters)) or 'none'}"
         )
     for name in job.sharded:
         empty = [host for host in job.host_names if not any((cluster.base(host) / "input/data" / name).iterdir())]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.simulate.arguments import parse_arguments
+from lightning_sagemaker.arguments import Carried, carry
+from lightning_sagemaker.launch_modes import MODES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +43,8 @@ class Simulation:
 
     Args:
         script: The training script, a ``.py`` file. Its folder is the job's source folder.
-        arguments: The script's arguments. They arrive as given; those of the form ``--name value`` are also the job's
-            hyperparameters (``hyperparameters.json``, ``SM_HPS``, ``SM_HP_NAME``).
+        arguments: The script's arguments. They arrive as given; what hyperparameters can carry is also in
+            ``hyperparameters.json``, ``SM_HPS`` and ``SM_HP_NAME``.
         hosts: Number of simulated hosts: ``algo-1`` to ``algo-N``.
         processes_per_host: World size divided by hosts; also the number of GPUs that a host claims (``SM_NUM_GPUS``).
         distribution: ``none``, ``torch_distributed``, ``smdistributed``, ``pytorchddp`` or ``mpi`` (SDK v2); ``none``,
@@ -86,7 +87,7 @@ class Simulation:
         _check_options(self)
         _check_script(self)
         _check_files(self)
-        _check_hyperparameters(self)
+        _ = self.carried  # checks the arguments
 
     @property
     def host_names(self) -> list[str]:
@@ -143,14 +144,14 @@ class Simulation:
         return wanted
 
     @property
-    def hyperparameters(self) -> dict[str, object]:
-        """The arguments that a job can express: a number where the text survives the round trip, else a string."""
-        return dict(parse_arguments(self.arguments)[0])
+    def carried(self) -> Carried:
+        """How a job carries the arguments to the script."""
+        return carry(self.arguments)
 
     @property
-    def inexpressible(self) -> list[str]:
-        """The arguments that no hyperparameter can express (flags, positional ones, repeated names)."""
-        return parse_arguments(self.arguments)[1]
+    def hyperparameters(self) -> dict[str, float | str]:
+        """The arguments that hyperparameters carry."""
+        return dict(self.carried.hyperparameters)
 
 
 def _check_launch(job: Simulation) -> None:
@@ -159,7 +160,8 @@ def _check_launch(job: Simulation) -> None:
     legal = DISTRIBUTIONS[job.sdk]
     if job.distribution not in legal:
         other = [sdk for sdk, names in DISTRIBUTIONS.items() if job.distribution in names]
-        hint = f"{job.distribution!r} exists with --sdk {other[0]}." if other else "--distribution none."
+        word = f"--launcher {job.distribution}." if job.distribution in MODES else "--distribution none."
+        hint = f"{job.distribution!r} exists with --sdk {other[0]}." if other else word
         raise SimulationError(
             f"distribution is {job.distribution!r}, expected with SDK {job.sdk} one of: {', '.join(legal)}."
             f" HINT: {hint}",
@@ -240,12 +242,3 @@ def _check_files(job: Simulation) -> None:
             raise SimulationError(
                 f"channel {name!r} is {str(path)!r}, which does not exist. HINT: --channel NAME=PATH."
             )
-
-
-def _check_hyperparameters(job: Simulation) -> None:
-    broken = [name for name, value in job.hyperparameters.items() if "'" in f"{name}{value}"]
-    if job.sdk == "v3" and broken:
-        raise SimulationError(
-            f"argument --{broken[0]} has an apostrophe in its value; SDK v3 writes hyperparameters into a shell file "
-            "between apostrophes without escaping them, so a real job would not start. HINT: take the apostrophe out.",
-        )

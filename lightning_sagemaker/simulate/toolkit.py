@@ -11,6 +11,7 @@ import multiprocessing
 import os
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.arguments import launcher_line
 from lightning_sagemaker.simulate.container import (
     ADDRESS,
     GROUP,
@@ -133,11 +134,6 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
     resources = resource_config(cluster, host)
     distribution_groups = [] if job.distribution == "none" else [GROUP]
     channels = {name: str(base / "input/data" / name) for name in job.channels}
-    arguments = [
-        text
-        for name, value in sorted(job.hyperparameters.items())
-        for text in (f"--{name}" if len(name) > 1 else f"-{name}", str(value))
-    ]
     shared = {
         "current_host": host,
         "current_instance_group": GROUP,
@@ -186,7 +182,7 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
         "framework_params": framework_parameters(job),
         "hps": job.hyperparameters,
         "training_env": training_env,
-        "user_args": arguments,
+        "user_args": launcher_line(job.hyperparameters),
         **{f"channel_{name}": path for name, path in channels.items()},
         **{f"hp_{name}": value for name, value in job.hyperparameters.items()},
     }

@@ -1,16 +1,18 @@
-"""Training jobs: described, checked before money is spent, and sent with SageMaker's Python SDK v3 or v2.
+"""Training jobs: described, checked before money is spent, and sent to SageMaker as one request.
 
 Example::
 
-    job = describe("train.py", instance_type="ml.p4d.24xlarge", instance_count=4, strategy="smddp", sdk="v2")
-    print(job)
-    print(check(job))
-    name = start(job, boto3.Session())
+    job = TrainingJob("train.py", instance_type="ml.p4d.24xlarge", instance_count=4, strategy="ddp")
+    session = boto3.Session()
+    for finding in check(job, session):
+        print(finding)
+    name = start(job, session)
 """
 
 from lightning_sagemaker.submit.checks import check
-from lightning_sagemaker.submit.choices import describe
-from lightning_sagemaker.submit.description import JobDescription
-from lightning_sagemaker.submit.sdk import start
+from lightning_sagemaker.submit.choices import complete
+from lightning_sagemaker.submit.request import Resolved, request
+from lightning_sagemaker.submit.sending import start
+from lightning_sagemaker.submit.training_job import Channel, InstanceGroup, TrainingJob
 
-__all__ = ["JobDescription", "check", "describe", "start"]
+__all__ = ["Channel", "InstanceGroup", "Resolved", "TrainingJob", "check", "complete", "request", "start"]

@@ -5,112 +5,110 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    SSOError,
-)
-
 from lightning_sagemaker.findings import Finding
+from lightning_sagemaker.instances import Instance
 from lightning_sagemaker.settings import RESUME
+from lightning_sagemaker.submit.asking import asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from lightning_sagemaker.submit.description import JobDescription
+    from lightning_sagemaker.submit.training_job import TrainingJob
 
-_WHO = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure")
-_LOG_IN = "HINT: `aws configure` or `aws sso login`, or AWS_PROFILE; `aws sts get-caller-identity` shows who you are."
-_LIMITS = {  # names of the API's own types
-    "retries": "MaximumRetryAttempts",
-    "instance_count": "TrainingInstanceCount",
-    "volume_gb": "VolumeSizeInGB",
-    "max_run": "MaxRuntimeInSeconds",
-    "max_wait": "MaxWaitTimeInSeconds",
-}
-_DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
-_ABSENT = (
-    *("404", "NoSuchBucket", "NoSuchEntity", "InvalidGroup.NotFound", "InvalidGroupId.Malformed"),
-    *("InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed"),
-)
 _ALL = "-1"  # of protocols
 _HERE = "between them: security groups must allow all traffic from and to themselves (EFA needs both directions)"
 
 
-def check(job: JobDescription, session: Any) -> list[Finding]:
-    """All checks that ask AWS; each asks to read only.
+def check_region(session: Any) -> Finding | None:
+    """What is wrong with the region, if anything is.
 
     Args:
-        job: The job.
         session: Session of boto3.
     """
     partitions = session.get_available_partitions()  # China and GovCloud are none of the default one
     regions = [region for one in partitions for region in session.get_available_regions("sagemaker", one)]
-    if session.region_name not in regions:
-        what = f"{session.region_name} is none that boto3 knows" if session.region_name else "none is configured"
-        near = ", ".join(difflib.get_close_matches(session.region_name or "", regions, 2)) or "one such as us-east-1"
-        return [Finding("region", "fail", f"{what}.", f"HINT: --region or AWS_DEFAULT_REGION, with {near}.")]
-    found = [*_check_limits(job, session.client("sagemaker").meta.service_model)]
-    found += _asked("identity", "sts:GetCallerIdentity", lambda: _check_identity(session))
-    if found[-1].level == "fail":
-        return found  # nobody would be answered
-    if job.subnets and job.security_group_ids:
+    if session.region_name in regions:
+        return None
+    what = f"{session.region_name} is none that boto3 knows" if session.region_name else "none is configured"
+    near = ", ".join(difflib.get_close_matches(session.region_name or "", regions, 2)) or "one such as us-east-1"
+    return Finding("region", "fail", f"{what}.", f"HINT: --region or AWS_DEFAULT_REGION, with {near}.")
+
+
+def check_identity(session: Any) -> Finding:
+    """Who asks.
+
+    Args:
+        session: Session of boto3, with a region.
+    """
+    return asked("identity", "sts:GetCallerIdentity", lambda: _check_identity(session))[0]
+
+
+def check(job: TrainingJob, session: Any) -> list[Finding]:
+    """All checks that ask AWS; each asks to read only.
+
+    Args:
+        job: The job.
+        session: Session of boto3, with a region.
+    """
+    found = []
+    if job.subnets and job.security_groups:
         ec2 = session.client("ec2")
-        found += _asked("security groups", "ec2:DescribeSecurityGroups", lambda: _check_groups(job, ec2))
-        found += _asked("subnets", "ec2:DescribeSubnets", lambda: _check_subnets(job, ec2))
-    if job.role is not None:
-        found += _asked("role", "iam:GetRole", lambda: _check_role(str(job.role), session.client("iam")))
-    uris = {*job.channels.values(), *filter(None, (job.checkpoint_s3_uri, job.output_s3_uri))}
+        found += asked("security groups", "ec2:DescribeSecurityGroups", lambda: _check_groups(job, ec2))
+        found += asked("subnets", "ec2:DescribeSubnets", lambda: _check_subnets(job, ec2))
+    uris = {*(channel.uri for channel in job.inputs.values()), *filter(None, (job.checkpoint_uri, job.output_uri))}
     for uri in sorted(uris):
-        found += _asked(uri, "s3:ListBucket", lambda uri=uri: _check_prefix(job, uri, session.client("s3")))  # type: ignore[misc]
+        found += asked(uri, "s3:ListBucket", lambda uri=uri: _check_prefix(job, uri, session.client("s3")))  # type: ignore[misc]
+    found += asked("quota", "servicequotas:ListServiceQuotas", lambda: _check_quota(job, session))
     return found
 
 
-def _asked(name: str, action: str, ask: Callable[[], Iterator[Finding]]) -> list[Finding]:
+def described(job: TrainingJob, session: Any) -> Instance | None:
+    """What EC2 says of the job's instance type; ``None`` where it may not be asked, or does not know it.
+
+    Args:
+        job: The job.
+        session: Session of boto3, with a region.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    kind = job.launched.instance_type.removeprefix("ml.")
     try:
-        return list(ask())
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in _ABSENT:
-            text = error.response["Error"].get("Message", code)
-            return [Finding(name, "fail", f"not found: {text}", "HINT: check the name, and the region.")]
-        if code in _WHO:
-            return [Finding(name, "fail", f"AWS refuses these credentials ({code}): {error}", _LOG_IN)]
-        if code in _DENIED:
-            fix = f"HINT: allow {action} to check it."
-            return [Finding(name, "unknown", f"not checked: {action} is denied ({code}).", fix)]
-        return [Finding(name, "unknown", f"not checked: {error}", "HINT: try again.")]
-    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
-        return [Finding(name, "fail", f"there are no AWS credentials: {error}.", _LOG_IN)]
-    except BotoCoreError as error:
-        return [Finding(name, "unknown", f"not checked: {error}", "HINT: check region and network.")]
+        (found,) = session.client("ec2").describe_instance_types(InstanceTypes=[kind])["InstanceTypes"]
+    except (BotoCoreError, ClientError, ValueError):
+        return None
+    gpus = sum(gpu["Count"] for gpu in found.get("GpuInfo", {}).get("Gpus", ()))
+    return Instance(gpus, efa=found["NetworkInfo"]["EfaSupported"], rdma=False)
 
 
 def _check_identity(session: Any) -> Iterator[Finding]:
     found = session.client("sts").get_caller_identity()
-    yield Finding("identity", "ok", f"{found['Arn']}, {session.region_name}.")
+    who = found["Arn"].rpartition(":")[2]  # an ARN's account would be masked, and the reader wants to see it
+    yield Finding("identity", "ok", f"{who} of account {found['Account']}, {session.region_name}.")
 
 
-def _check_limits(job: JobDescription, api: Any) -> Iterator[Finding]:
-    """What the API takes, by botocore's model of it, without asking anybody."""
-    known = api.shape_for("TrainingInstanceType").enum
-    if job.instance_type not in known:
-        near = difflib.get_close_matches(job.instance_type, known, 3)
-        fix = f"HINT: {' or '.join(near)}? " if near else "HINT: "
-        what = f"{job.instance_type} is none that boto3 knows for training."
-        yield Finding("instance type", "fail", what, f"{fix}A type newer than this boto3 needs a newer one.")
-    for name, shape in _LIMITS.items():
-        value, limits = getattr(job, name), api.shape_for(shape).metadata
-        if value is not None and not limits.get("min", value) <= value <= limits.get("max", value):
-            told = f"{limits.get('min', '')} to {limits.get('max', '')}"
-            yield Finding(name, "fail", f"{value}, but SageMaker takes {told}.", f"HINT: --{name.replace('_', '-')}.")
+def _check_quota(job: TrainingJob, session: Any) -> Iterator[Finding]:
+    """Instances that this account may use at once: an account begins with none of the large ones."""
+    use = "spot training job usage" if job.spot else "training job usage"
+    wanted: dict[str, int] = {}
+    for group in job.groups.values():
+        wanted[group.instance_type] = wanted.get(group.instance_type, 0) + group.instance_count
+    pages = session.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
+    quotas = {one["QuotaName"]: int(one["Value"]) for page in pages for one in page["Quotas"]}
+    for kind, count in wanted.items():
+        quota = quotas.get(f"{kind} for {use}")
+        if quota is None:
+            yield Finding(
+                "quota", "unknown", f"Service Quotas has none for {kind} for {use}.", "HINT: look in the console."
+            )
+        elif quota < count:
+            what = f"this account may use {quota} {kind} for {use} at once, not {count}."
+            yield Finding("quota", "fail", what, "HINT: ask for more in Service Quotas, which takes a day or more.")
+        else:
+            yield Finding("quota", "ok", f"{count} of {quota} {kind} for {use}.")
 
 
-def _check_groups(job: JobDescription, ec2: Any) -> Iterator[Finding]:
-    groups = ec2.describe_security_groups(GroupIds=list(job.security_group_ids))["SecurityGroups"]
+def _check_groups(job: TrainingJob, ec2: Any) -> Iterator[Finding]:
+    groups = ec2.describe_security_groups(GroupIds=list(job.security_groups))["SecurityGroups"]
     ids = {group["GroupId"] for group in groups}
     wrong = []
     for direction, key in (("inbound", "IpPermissions"), ("outbound", "IpPermissionsEgress")):
@@ -118,7 +116,7 @@ def _check_groups(job: JobDescription, ec2: Any) -> Iterator[Finding]:
         if not any(_allows(rule, ids, outbound=direction == "outbound") for group in groups for rule in group[key]):
             wrong.append(direction)
     names = ", ".join(sorted(ids))
-    if not wrong or job.instance_count == 1:
+    if not wrong or job.launched.instance_count == 1:
         yield Finding("security groups", "ok", f"{names}: all traffic {_HERE.partition(':')[0]}.")
         return
     yield Finding(
@@ -145,9 +143,9 @@ def _allows(rule: dict[str, Any], ids: set[str], *, outbound: bool) -> bool:
     return "0.0.0.0/0" in ranges and outbound
 
 
-def _check_subnets(job: JobDescription, ec2: Any) -> Iterator[Finding]:
+def _check_subnets(job: TrainingJob, ec2: Any) -> Iterator[Finding]:
     subnets = ec2.describe_subnets(SubnetIds=list(job.subnets))["Subnets"]
-    groups = ec2.describe_security_groups(GroupIds=list(job.security_group_ids))["SecurityGroups"]
+    groups = ec2.describe_security_groups(GroupIds=list(job.security_groups))["SecurityGroups"]
     vpcs = {subnet["SubnetId"]: subnet["VpcId"] for subnet in subnets}
     vpcs |= {group["GroupId"]: group["VpcId"] for group in groups}
     if len(set(vpcs.values())) > 1:
@@ -155,41 +153,24 @@ def _check_subnets(job: JobDescription, ec2: Any) -> Iterator[Finding]:
         yield Finding("subnets", "fail", f"they lie in different VPCs: {told}.", "HINT: choose those of one VPC.")
         return
     free = {subnet["SubnetId"]: subnet["AvailableIpAddressCount"] for subnet in subnets}
-    if sum(free.values()) < job.instance_count:
+    if sum(free.values()) < job.launched.instance_count:
         told = ", ".join(f"{name} has {count}" for name, count in sorted(free.items()))
         yield Finding(
-            "subnets", "fail", f"{job.instance_count} hosts need an address each: {told} free.", "HINT: another."
+            "subnets",
+            "fail",
+            f"{job.launched.instance_count} hosts need an address each: {told} free.",
+            "HINT: another.",
         )
         return
     yield Finding("subnets", "ok", f"{', '.join(sorted(free))} in {next(iter(vpcs.values()))}.")
 
 
-def _check_role(role: str, iam: Any) -> Iterator[Finding]:
-    name = role.rpartition("/")[2]
-    found = iam.get_role(RoleName=name)["Role"]
-    trusted = [
-        service
-        for statement in found["AssumeRolePolicyDocument"].get("Statement", ())
-        if statement.get("Effect") == "Allow"
-        for service in _as_list(statement.get("Principal", {}).get("Service", ()))
-    ]
-    if "sagemaker.amazonaws.com" not in trusted:
-        yield Finding(
-            "role",
-            "fail",
-            f"{found['Arn']} does not trust sagemaker.amazonaws.com, but {', '.join(trusted) or 'no service'}.",
-            "HINT: add it to the role's trust policy.",
-        )
-        return
-    yield Finding("role", "ok", f"{found['Arn']} trusts SageMaker.")
-
-
-def _check_prefix(job: JobDescription, uri: str, s3: Any) -> Iterator[Finding]:
+def _check_prefix(job: TrainingJob, uri: str, s3: Any) -> Iterator[Finding]:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
-    if found.get("KeyCount", 0) == 0 and uri in job.channels.values():
+    if found.get("KeyCount", 0) == 0 and uri in {channel.uri for channel in job.inputs.values()}:
         yield Finding(uri, "fail", "nothing lies under this channel's prefix.", "HINT: check the prefix.")
-    elif found.get("KeyCount", 0) and uri == job.checkpoint_s3_uri and RESUME in job.environment:
+    elif found.get("KeyCount", 0) and uri == job.checkpoint_uri and RESUME in job.env:
         yield Finding(
             uri,
             "warn",
@@ -198,7 +179,3 @@ def _check_prefix(job: JobDescription, uri: str, s3: Any) -> Iterator[Finding]:
         )
     else:
         yield Finding(uri, "ok", "can be listed.")
-
-
-def _as_list(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)

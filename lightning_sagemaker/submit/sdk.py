@@ -1,109 +1,67 @@
-"""The SageMaker Python SDK that is installed, and what both of its lines do alike."""
+"""What is asked of the SageMaker Python SDK, v2 or v3, whichever is installed: defaults of this account and region."""
 
 from __future__ import annotations
 
-import importlib.metadata
-from typing import TYPE_CHECKING, Any
+import importlib
+import os
+import sys
+from contextlib import redirect_stdout, suppress
+from typing import Any
 
-if TYPE_CHECKING:
-    from lightning_sagemaker.submit.description import SDK, JobDescription
-
-
-def installed() -> SDK | None:
-    """Line of the SDK that is installed; ``None`` if none is."""
-    for name in ("sagemaker", "sagemaker-train"):
-        try:
-            major = int(importlib.metadata.version(name).partition(".")[0])
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return "v3" if name == "sagemaker-train" or major >= 3 else "v2"  # noqa: PLR2004
-    return None
+_IMAGES = ("sagemaker.image_uris", "sagemaker.core.image_uris")
+_SESSION = ("sagemaker.session", "sagemaker.core.helper.session_helper")
 
 
-def require(job: JobDescription) -> None:
-    """Check that the job's SDK is the one that is installed.
+def registry(region: str) -> str:
+    """Address of AWS's registry of training images in a region.
 
     Raises:
-        ImportError: It is not.
+        ImportError: No SDK is installed.
+        ValueError: AWS has none there, as far as the SDK knows.
     """
-    found = installed()
-    if found != job.sdk:
-        what = f"SDK {found} is installed" if found else "no SageMaker SDK is installed"
-        range_ = "sagemaker>=3" if job.sdk == "v3" else "sagemaker<3"
-        raise ImportError(
-            f"The job is described for SDK {job.sdk}, and {what}. HINT: pip install '{range_}'"
-            + (f", or --sdk {found}." if found else ".")
-        )
+    image_uris = _module(_IMAGES, "image's registry", "--image with a URI, or pip install sagemaker.")
+    known = {"version": "2.5.1", "py_version": "py311", "instance_type": "ml.p4d.24xlarge"}  # by both lines
+    uri: str = image_uris.retrieve("pytorch", region, image_scope="training", **known)
+    return uri.partition("/")[0]
 
 
-def image_uri(job: JobDescription, region: str) -> str:
-    """Image of a job: its own, or AWS's PyTorch training image of its version.
+def execution_role(session: Any) -> str:
+    """ARN of the role of this notebook or user.
 
     Args:
-        job: The job.
-        region: AWS region whose registry holds it.
-
-    Raises:
-        ValueError: AWS has no such image, as far as the SDK knows.
-    """
-    if job.image is not None:
-        return job.image
-    if job.sdk == "v2":
-        from sagemaker import image_uris
-    else:
-        from sagemaker.core import image_uris
-
-    versions: dict[str, Any] = image_uris.config_for_framework("pytorch")["training"]["versions"]
-    if job.torch_version not in versions:
-        newest = sorted(versions, key=lambda version: [int(part) for part in version.split(".")])[-6:]
-        raise ValueError(
-            f"The SDK knows no PyTorch training image {job.torch_version!r}; its newest are {', '.join(newest)}."
-            " HINT: --torch with one of these, or --image with a URI."
-        )
-    uri: str = image_uris.retrieve(
-        "pytorch",
-        region,
-        version=job.torch_version,
-        py_version=versions[job.torch_version]["py_versions"][-1],
-        instance_type=job.instance_type,
-        image_scope="training",
-    )
-    return uri
-
-
-def start(job: JobDescription, session: Any) -> str:
-    """Send a job; it runs on its own then.
-
-    Args:
-        job: The job.
         session: Session of boto3.
 
-    Returns:
-        The job's name.
-
     Raises:
-        ImportError: The job's SDK is not installed.
-        ValueError: AWS has no such image.
+        ImportError: No SDK is installed.
+        ValueError: There is no such role.
     """
-    require(job)
-    if session is None:
-        raise ImportError("boto3 is not installed. HINT: pip install 'lightning-sagemaker[submit]'.")
-    if job.sdk == "v2":
-        from lightning_sagemaker.submit import v2 as line
-    else:
-        from lightning_sagemaker.submit import v3 as line  # type: ignore[no-redef]
-
-    return line.start(job, image_uri(job, session.region_name), session)
+    helper = _module(_SESSION, "role", "--role, or pip install sagemaker.")
+    role: str = helper.get_execution_role(helper.Session(boto_session=session))
+    return role
 
 
-def session(region: str | None) -> Any:
-    """Session of boto3, or ``None`` where it is not installed.
+def bucket(session: Any, account: str, *, create: bool) -> str:
+    """Name of the SDK's default bucket.
 
     Args:
-        region: AWS region; by default that of the AWS configuration.
+        session: Session of boto3.
+        account: Number of the AWS account.
+        create: Whether to make the bucket where it is absent, as the SDK does.
+
+    Raises:
+        ImportError: No SDK is installed.
     """
-    try:
-        import boto3
-    except ImportError:
-        return None
-    return boto3.Session(region_name=region)
+    kind = _module(_SESSION, "bucket", "--output-uri, or pip install sagemaker.").Session
+    # A configuration file of the SDK may name another one; asking for it by its public method would make it.
+    name = getattr(kind(boto_session=session), "_default_bucket_name_override", None)
+    name = name or f"sagemaker-{session.region_name}-{account}"
+    return str(kind(boto_session=session, default_bucket=name).default_bucket()) if create else name
+
+
+def _module(names: tuple[str, ...], what: str, fix: str) -> Any:
+    os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")  # of the command's user, who writes no code with it
+    for name in names:  # v2's, v3's
+        # The SDK's logger of its configuration takes the standard output for its own.
+        with suppress(ImportError), redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
+    raise ImportError(f"No SageMaker Python SDK is installed to ask for the default {what}. HINT: {fix}")

@@ -1,125 +1,167 @@
-"""The source folder: what is read from it, and the copy that is sent."""
+"""The source folder: what of it is sent, and the archive that the training toolkit unpacks in the job."""
 
 from __future__ import annotations
 
-import ast
-import importlib.metadata
-import re
-import shutil
+import io
+import os
+import tarfile
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.folders import walk
+from lightning_sagemaker.arguments import ENTRY, ENTRY_ARGUMENTS, carry
+from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-# What no job needs; `shutil.ignore_patterns` understands these.
-IGNORED = (
-    *(".git", ".venv", "venv", ".env", "__pycache__", "*.pyc", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
-    *(".DS_Store", ".ipynb_checkpoints", "lightning_logs", "node_modules"),
+    from lightning_sagemaker.submit.training_job import TrainingJob
+
+IGNORE_FILES = (".gitignore", ".sagemakerignore")  # the later one wins; `!name` sends a file after all
+# What no job needs, in the words of .gitignore.
+NEEDLESS = (
+    *(".git/", "__pycache__/", "*.pyc", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", ".ipynb_checkpoints/"),
+    *(
+        ".env*",
+        ".DS_Store",
+        "node_modules/",
+        ".idea/",
+        ".vscode/",
+        ".venv*/",
+        "venv/",
+        ".conda/",
+        "*.egg-info/",
+        "*.ckpt",
+    ),
+    # At the top only: further down such a name may be a package's.
+    *("/lightning_logs/", "/wandb/", "/mlruns/", "/outputs/", "/multirun/", "/tb_logs/", "/checkpoints/"),
+    *(ENTRY, ENTRY_ARGUMENTS),
 )
-_needless = shutil.ignore_patterns(*IGNORED)
-REQUIREMENTS = "requirements.txt"
-OURS = "lightning-sagemaker"
-_LIGHTNING = ("lightning", "pytorch-lightning")
-_ANY_LIGHTNING = "lightning>=2.2,!=2.6.2,!=2.6.3"
+# What nobody wants to send, with the names of their makers: each is named where it is found.
+CREDENTIALS = (
+    *(".aws/", ".ssh/", ".netrc", ".git-credentials", ".gnupg/", ".docker/", ".kaggle/", ".pypirc"),
+    *(".config/gcloud/", ".azure/", ".huggingface/token", "id_rsa*", "id_ed25519*", "credentials.json"),
+)
+LARGE = 100_000_000  # bytes; a file of this size is data, which every host would fetch at the price of all
 
 
-def files(folder: Path) -> Iterator[Path]:
-    """All files that would be sent."""
-    return walk(folder, lambda path: bool(_needless(str(path.parent), [path.name])))
+@dataclass(frozen=True)
+class Source:
+    """What of a folder is sent, and what is not.
 
-
-def logged_names(folder: Path) -> list[str]:
-    """Names that the scripts in a folder give to ``self.log("name", ...)``, as far as they are constants.
-
-    Lightning adds ``_step`` and ``_epoch`` where both are logged, so both stand for such a name.
+    Attributes:
+        files: Files and links, relative to the folder, with their sizes in bytes.
+        credentials: Files that hold secrets, which are left out.
+        large: Files that are left out since they are large, with their sizes.
+        links: Links that are left out: they lead out of the folder, or nowhere.
     """
-    names: set[str] = set()
-    for path in files(folder):
-        if path.suffix == ".py" and path.is_file():  # and no pipe
-            try:
-                tree = ast.parse(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, SyntaxError):  # the checks name a script that does not parse
+
+    files: dict[str, int]
+    credentials: list[str]
+    large: dict[str, int]
+    links: list[str]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(self.files.values())
+
+
+def read(folder: Path) -> Source:
+    """Decide what of a folder is sent.
+
+    Args:
+        folder: The source folder; ``.gitignore`` and ``.sagemakerignore`` in it say what is left out.
+
+    Raises:
+        ImportError: ``pathspec``, which understands these files, is not installed.
+    """
+    asked = [line for name in IGNORE_FILES for line in _lines(folder / name)]
+    ignored, secret = _spec([*NEEDLESS, *CREDENTIALS, *asked]), _spec(CREDENTIALS)
+    found = Source({}, [], {}, [])
+    for path in _walk(folder, ignored, secret, found.credentials):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            if not path.exists() or not path.resolve().is_relative_to(folder.resolve()):
+                found.links.append(name)
                 continue
-            for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-                if isinstance(call.func, ast.Attribute):
-                    names.update(_names(call, call.func.attr))
-    return sorted(names)
+            found.files[name] = 0
+        elif path.is_file():  # and no pipe or socket
+            size = path.stat().st_size
+            (found.large if size > LARGE and not _kept(asked, name) else found.files)[name] = size
+    return found
 
 
-def _names(call: ast.Call, method: str) -> Iterator[str]:
-    if method not in ("log", "log_dict") or not call.args:
-        return
-    first = call.args[0]
-    keys: Iterable[ast.expr | None] = [first] if method == "log" else first.keys if isinstance(first, ast.Dict) else []
-    both = {
-        keyword.arg
-        for keyword in call.keywords
-        if keyword.arg in ("on_step", "on_epoch") and getattr(keyword.value, "value", None) is True
-    }
-    for key in keys:
-        if isinstance(key, ast.Constant) and isinstance(key.value, str):
-            yield key.value
-            if len(both) == 2:  # noqa: PLR2004 - on_step and on_epoch
-                yield f"{key.value}_epoch"
+def _walk(folder: Path, ignored: Any, secret: Any, credentials: list[str]) -> Iterator[Path]:
+    """Files and links that are not ignored; links are not followed."""
+    for here, folders, files in os.walk(folder):
+        kept = []
+        for name in sorted([*folders, *files]):
+            path = Path(here, name)
+            is_folder = name in folders and not path.is_symlink()
+            text = path.relative_to(folder).as_posix() + "/" * is_folder
+            if ignored.match_file(text):
+                if secret.match_file(text):
+                    credentials.append(text)
+            elif is_folder:
+                kept.append(name)
+            else:
+                yield path
+        folders[:] = kept
 
 
-def needed(folder: Path, further: Sequence[str]) -> list[str]:
-    """Lines that the job's requirements need beyond those that the folder has.
-
-    This package and Lightning, in the versions that are installed here, unless the folder or ``further`` names them.
-
-    Args:
-        folder: Source folder.
-        further: Lines that the user adds; a path of a wheel stands for that wheel, which is sent along.
-    """
-    path = folder / REQUIREMENTS
-    own = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    lines = [f"./{Path(line).name}" if Path(line).suffix == ".whl" else line for line in further]
-    named = {_name(line) for line in [*own, *lines]}
-    if not named & {*_LIGHTNING}:
-        lines.append(next((f"{name}=={version}" for name in _LIGHTNING if (version := _version(name))), _ANY_LIGHTNING))
-    if OURS not in named:
-        version = _version(OURS)
-        lines.append(f"{OURS}=={version}" if version else OURS)
-    return lines
+def python_files(folder: Path) -> Iterator[Path]:
+    """The scripts that are sent."""
+    return (folder / name for name in read(folder).files if name.endswith(".py"))
 
 
-def stage(folder: Path, target: Path, lines: Sequence[str], wheels: Sequence[str]) -> None:
-    """Make the copy that is sent; the user's folder stays as it is.
+def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) -> None:
+    """Write the archive that is sent; the user's folder stays as it is.
 
     Args:
-        folder: Source folder.
-        target: Where the copy shall be; it must not exist.
-        lines: Lines for the end of its ``requirements.txt``.
-        wheels: Wheels that lie beside it then.
+        job: The job.
+        source: What of its folder is sent.
+        target: The archive.
+        wheels: Wheels that lie beside ``requirements.txt``, which names them.
     """
-    shutil.copytree(folder, target, ignore=_ignore)
-    for wheel in wheels:
-        shutil.copy(wheel, target)
-    path = target / REQUIREMENTS
-    own = path.read_text(encoding="utf-8") if path.is_file() else ""
-    path.write_text("\n".join([own.rstrip("\n"), *lines]).lstrip("\n") + "\n", encoding="utf-8")
+    carried = carry(job.arguments)
+    with tarfile.open(target, "w:gz") as tar, tempfile.TemporaryDirectory() as folder:
+        for name in source.files:
+            if name != REQUIREMENTS:
+                tar.add(job.folder / name, name, recursive=False)
+        for wheel in wheels:
+            tar.add(wheel, wheel.name)
+        if carried.by_entry_script:
+            carried.write(Path(folder), job.entry)
+            for name in (ENTRY, ENTRY_ARGUMENTS):
+                tar.add(Path(folder, name), name)
+        own = job.folder / REQUIREMENTS
+        lines = [own.read_text(encoding="utf-8").rstrip("\n")] if own.is_file() else []
+        _add_text(tar, REQUIREMENTS, "\n".join([*lines, *needed(job, wheels)]).lstrip("\n") + "\n")
 
 
-def _ignore(folder: str, names: list[str]) -> set[str]:
-    """Which names in a folder are left out: what no job needs, and links back to a folder in which they lie."""
-    here = Path(folder).absolute()
-    links = (here / name for name in names if (here / name).is_symlink() and (here / name).is_dir())
-    return _needless(folder, names) | {link.name for link in links if any(map(link.samefile, (here, *here.parents)))}
+def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
+    content = text.encode()
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
 
 
-def _name(line: str) -> str:
-    """Distribution that a line of requirements names, as PEP 503 writes it."""
-    text = Path(line).name.partition("-")[0] if line.endswith(".whl") else line.split("#", 1)[0].strip()
-    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
-    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
-def _version(name: str) -> str | None:
+def _kept(asked: list[str], name: str) -> bool:
+    """Whether an ignore file says that a file is sent after all."""
+    return _spec([name, *asked]).match_file(name) is False
+
+
+def _spec(lines: Sequence[str]) -> Any:
     try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+        from pathspec import GitIgnoreSpec
+    except ImportError:
+        raise ImportError(
+            "pathspec is not installed, which reads .gitignore. HINT: pip install 'lightning-sagemaker[submit]'."
+        ) from None
+    return GitIgnoreSpec.from_lines(lines)

@@ -23,49 +23,40 @@ if TYPE_CHECKING:
 from benchmarks.on_sagemaker import LAUNCHERS
 from benchmarks.samples import read
 
-# How it is started there, the SDK, `submit`'s launcher, and suites.
-CASES = [("smdistributed", "v2", "smddprun", "collectives")]
+# How it is started there, `submit`'s launcher, and suites.
+CASES = [("smdistributed", "smddprun", "collectives")]
 if os.environ.get("LIGHTNING_SAGEMAKER_FULL") == "1":
-    CASES += [
-        ("smdistributed", "v3", "smddprun", "collectives"),
-        ("smdistributed", "v2", "smddprun", "training"),
-        ("torch_distributed", "v2", "torchrun", "collectives"),
-        ("v3-torchrun", "v3", "torchrun", "training,collectives"),
-    ]
+    CASES += [("smdistributed", "smddprun", "training"), ("torch_distributed", "torchrun", "training,collectives")]
 
 
 def without_requirements(sources: Path) -> None:
     """Leave out what pip would look up on every host, and find installed: test_submitted.py lets it."""
-    archive = sources / "sourcedir.tar.gz"
     code = sources / "code"
-    if archive.exists():
-        shutil.unpack_archive(archive, code)
-        (code / "requirements.txt").unlink()
-        shutil.make_archive(str(sources / "sourcedir"), "gztar", code)
-    else:
-        (code / "requirements.txt").write_text("")
+    shutil.unpack_archive(sources / "sourcedir.tar.gz", code)
+    (code / "requirements.txt").unlink()
+    shutil.make_archive(str(sources / "sourcedir"), "gztar", code)
 
 
 @pytest.mark.timeout(900)  # many trainings, one after the other
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[3]} by {case[1]} as {case[0]}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[2]} as {case[0]}")
 def test_what_was_sent_measures_on_the_hosts_and_its_samples_make_the_report(
     make_cluster: Callable[..., Cluster],
     aws: Aws,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    case: tuple[str, str, str, str],
+    case: tuple[str, str, str],
 ) -> None:
-    mode, sdk, launcher, suites = case
+    mode, launcher, suites = case
     monkeypatch.setitem(MODES, mode, replace(MODES[mode], smddp=True))  # the one image of all jobs has it
     file, before = tmp_path / "jobs.json", len(aws.requests())
     tiny = ("--launches", "1", "--scale", "quick", "--device", "cpu")
     asked = (*P4D, "--instance-counts", "2", "--launchers", launcher, "--suites", suites, *tiny)
-    (run,) = submit(aws, sdk, (*asked, "--jobs", file, "--yes"))
+    (run,) = submit(aws, (*asked, "--jobs", file, "--yes"))
     assert run.code == 0, run.out + run.err
     (request,) = aws.requests()[before:]
     sources = aws.download_sources(request, tmp_path / "sources")
     without_requirements(sources)
-    names = ("algo-2", "algo-1") if MODES[mode].sdk == "v2" else ("algo-1", "algo-2")
+    names = ("algo-2", "algo-1")
     cluster = make_cluster(*names)
     job = SubmittedJob(cluster, mode, request, sources, processes=1).start()
     assert set(job.wait(600).values()) == {0}, job.text

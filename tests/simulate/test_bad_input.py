@@ -81,11 +81,9 @@ def test_a_name_that_the_toolkit_refuses(script: Callable[..., Path]) -> None:
     Simulation(path, sdk="v3")
 
 
-def test_an_apostrophe_that_breaks_v3s_environment_file(script: Callable[..., Path]) -> None:
-    path = script("")
-    with pytest.raises(SimulationError, match="apostrophe"):
-        Simulation(path, ("--name", "it's"), sdk="v3")
-    Simulation(path, ("--name", "it's"))
+def test_a_launcher_s_name_as_a_distribution_is_told_apart(script: Callable[..., Path]) -> None:
+    with pytest.raises(SimulationError, match=r"distribution is 'torchrun'.*HINT: --launcher torchrun"):
+        Simulation(script(""), distribution="torchrun")
 
 
 def test_a_folder_that_is_not_empty(script: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.server
+import io
 import json
 import os
 import socket
@@ -12,11 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+import unittest.mock
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+
+from lightning_sagemaker.cli import main
 
 from ..simulate.helpers import require  # noqa: TID252 - importmode=importlib
 
@@ -48,7 +52,7 @@ class Run(NamedTuple):
 class Aws:
     """A moto server, and what it has received."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, quotas: str) -> None:
         self._recording = folder / "requests.jsonl"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -60,6 +64,7 @@ class Aws:
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAGEMAKER"))}
         self.environ = plain | {
             "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL_SERVICE_QUOTAS": quotas,
             "AWS_ACCESS_KEY_ID": "stand-in",
             "AWS_SECRET_ACCESS_KEY": "stand-in",
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -110,6 +115,23 @@ class Aws:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return [Run(*run) for run in json.loads(done.stdout.splitlines()[-1])]
+
+    def run(self, *commands: tuple[object, ...], **environ: str) -> list[Run]:
+        """Run `lightning-sagemaker submit` several times in this process, where no SDK is installed."""
+        found = []
+        for command in commands:
+            out, err = io.StringIO(), io.StringIO()
+            with (
+                unittest.mock.patch.dict(os.environ, self.environ | environ, clear=True),
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+            ):
+                try:
+                    code = main(["submit", *map(str, command)])
+                except SystemExit as end:
+                    code = int(end.code or 0)
+            found.append(Run(code, out.getvalue(), err.getvalue()))
+        return found
 
     def authorize(self, after: int | None) -> None:
         """Let moto check permissions, after so many requests; ``None``: no more."""
@@ -185,10 +207,33 @@ def serving(answers: type[JsonAnswers], **attributes: Any) -> Iterator[str]:
         server.shutdown()
 
 
+class Quotas(JsonAnswers):
+    """Service Quotas, which moto has for VPCs only: what is in the second page counts too."""
+
+    pages = (
+        {"Quotas": [{"QuotaName": "ml.g5.xlarge for training job usage", "Value": 4.0}], "NextToken": "2"},
+        {
+            "Quotas": [
+                {"QuotaName": "ml.p4d.24xlarge for training job usage", "Value": 8.0},
+                {"QuotaName": "ml.p4d.24xlarge for spot training job usage", "Value": 4.0},
+            ]
+        },
+    )
+
+    def answer(self, operation: str, body: dict[str, Any]) -> tuple[int, Any]:
+        assert (operation, body["ServiceCode"]) == ("ListServiceQuotas", "sagemaker")
+        return 200, self.pages["NextToken" in body]
+
+
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
-    """AWS as moto plays it, with a bucket and a role."""
-    aws = Aws(tmp_path_factory.mktemp("aws"))
+    """AWS as moto plays it, with a bucket, a role and quotas."""
+    with serving(Quotas) as quotas:
+        yield from _aws(tmp_path_factory.mktemp("aws"), quotas)
+
+
+def _aws(folder: Path, quotas: str) -> Iterator[Aws]:
+    aws = Aws(folder, quotas)
     try:
         trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})

@@ -45,10 +45,10 @@ sys.exit(main(["gather", *sys.argv[2:]]))
 """
 
 
-def submit(aws: Aws, sdk: str, *commands: tuple[object, ...]) -> list[Run]:
-    """Run `submit` once for each list of arguments, with nobody to ask."""
+def submit(aws: Aws, *commands: tuple[object, ...]) -> list[Run]:
+    """Run `submit` once for each list of arguments, with nobody to ask, where SDK v2 is installed."""
     given = json.dumps([[*COMMON, *map(str, command)] for command in commands])
-    done = _run(sdk_python(sdk), ("-c", _SUBMIT, given), aws.environ)
+    done = _run(sdk_python("v2"), ("-c", _SUBMIT, given), aws.environ)
     assert done.code == 0, done.out + done.err
     return [Run(*run) for run in json.loads(done.out.splitlines()[-1])]
 

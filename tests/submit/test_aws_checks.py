@@ -7,18 +7,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .aws import BUCKET, ROLE, Aws, Run
-from .test_sdks import OPEN, VPC
+from .aws import BUCKET, ROLE, SDKS, Aws, Run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("aws")
-JOB = ("--instance-type", "ml.p4d.24xlarge", "--instance-count", "2", "--sdk", "v2", "--dry-run")
+JOB = (
+    *("--instance-type", "ml.p4d.24xlarge", "--instance-count", "2", "--dry-run"),
+    *("--image", "mine:1", "--role", ROLE, "--output-uri", f"s3://{BUCKET}/out"),
+)
+VPC = """
+ec2 = boto3.client("ec2")
+vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
+group = ec2.create_security_group(GroupName="training", Description="training", VpcId=vpc)["GroupId"]
+itself = [{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}]
+result = [subnet, group]
+"""
+OPEN = "ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=itself)\n"
 
 
 def check(aws: Aws, script: Path, *arguments: str, **environ: str) -> Run:
-    return aws.submit("v2", (script, *JOB, *arguments), **environ)[0]
+    return aws.run((script, *JOB, *arguments), **environ)[0]
 
 
 def line(run: Run, name: str) -> str:
@@ -75,7 +86,7 @@ def test_a_role_that_sagemaker_may_not_take_fails(aws: Aws, script: Path) -> Non
     run = check(aws, script, "--role", "Other")
     assert run.code == 1
     assert "does not trust sagemaker.amazonaws.com, but ec2.amazonaws.com" in line(run, "role")
-    assert line(check(aws, script, "--role", ROLE), "role").startswith("ok")
+    assert line(check(aws, script), "role").startswith("ok")
 
 
 def test_an_empty_channel_fails_and_a_used_checkpoint_folder_of_a_spot_job_warns(aws: Aws, script: Path) -> None:
@@ -113,26 +124,46 @@ def test_what_may_not_be_asked_is_unknown_with_the_permission_that_is_missing(aw
         ("security groups", "ec2:DescribeSecurityGroups"),
         ("role", "iam:GetRole"),
         (f"s3://{BUCKET}/out", "s3:ListBucket"),
+        ("outputs", ""),
     ):
+        if not action:
+            assert line(run, name).startswith("ok")
+            continue
         assert line(run, name).startswith("unknown")
         assert f"not checked: {action} is denied" in line(run, name)
 
 
-# Options, variables (one without a value is taken away), the check, and what it says.
+# Options, variables, the check, and what it says.
 WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str, str]] = {
-    "a type with a typo": (("--instance-type", "ml.p4d.24xlarg"), {}, "instance type", "HINT: ml.p4d.24xlarge"),
+    "a type with a typo": (
+        ("--instance-type", "ml.p4d.24xlarg"),
+        {},
+        "ResourceConfig.InstanceType",
+        "HINT: ml.p4d.24xlarge",
+    ),
     "no such region": (("--region", "eu-west-9"), {}, "region", "eu-west-9 is none that boto3 knows"),
     "no region": ((), {"AWS_DEFAULT_REGION": ""}, "region", "none is configured"),
     "no credentials": (
         (),
         {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/nowhere"},
         "identity",
-        "there are no AWS credentials",
+        "AWS cannot be told who asks",
     ),
-    "too many retries": (("--retries", "99"), {}, "retries", "99, but SageMaker takes 1 to 30"),
-    "no such image": (("--torch", "9.9.9"), {}, "image", "'9.9.9'; its newest are"),
+    "too many retries": (("--retries", "99"), {}, "RetryStrategy.MaximumRetryAttempts", "SageMaker takes 1 to 30"),
     "a strategy with a typo": (("--strategy", "dpp"), {}, "strategy", "Lightning has no strategy 'dpp'. HINT: "),
-    "another SDK than is installed": (("--sdk", "v3"), {}, "SDK", "SDK v2 is installed. HINT: pip install"),
+    "more than the quota": (
+        ("--instance-count", "9"),
+        {},
+        "quota",
+        "this account may use 8 ml.p4d.24xlarge for training",
+    ),
+    "more spot instances than the quota": (
+        ("--instance-count", "5", "--spot", "--checkpoint-uri", f"s3://{BUCKET}/c"),
+        {},
+        "quota",
+        "this account may use 4 ml.p4d.24xlarge for spot training job usage at once, not 5",
+    ),
+    "too many processes": (("--processes-per-host", "16"), {}, "world", "16 processes on each ml.p4d.24xlarge"),
 }
 
 
@@ -145,12 +176,53 @@ def test_a_job_that_cannot_be_sent_fails_in_the_dry_run(aws: Aws, script: Path, 
     assert text in failed[0]
 
 
-def test_a_good_job_passes_and_says_who_sends_which_image(aws: Aws, script: Path) -> None:
-    run = check(aws, script, "--role", ROLE)
+def test_the_sdk_s_defaults_are_asked_for_and_what_it_lacks_fails(aws: Aws, script: Path) -> None:
+    plain = ("--instance-type", "ml.p4d.24xlarge", "--dry-run")
+    (absent,) = aws.run((script, *plain))  # no SDK here
+    for name, fix in (("image", "--image with a URI"), ("role", "--role"), ("outputs", "--output-uri")):
+        assert line(absent, name).startswith("fail")
+        assert f"HINT: {fix}, or pip install sagemaker." in line(absent, name)
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_image_role_and_bucket_are_the_sdk_s_whichever_is_installed(aws: Aws, script: Path, sdk: str) -> None:
+    plain = ("--instance-type", "ml.p4d.24xlarge", "--role", ROLE, "--dry-run", "--json")
+    before = [bucket["Name"] for bucket in aws.python("result = boto3.client('s3').list_buckets()['Buckets']")]
+    newest, with_smddp, wrong, single = aws.submit(
+        sdk,
+        (script, *plain),
+        (script, *plain, "--strategy", "smddp", "--instance-count", "2"),
+        (script, *plain, "--torch", "9.9.9"),
+        (script, "--instance-type", "ml.c5.xlarge", "--dry-run", "--json", "--region", "cn-north-1"),
+    )
+    assert json.loads(newest.out)["AlgorithmSpecification"]["TrainingImage"] == (
+        "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.13-cu133-amzn2023-sagemaker"
+    )
+    assert json.loads(newest.out)["OutputDataConfig"]["S3OutputPath"] == "s3://sagemaker-us-east-1-123456789012"
+    assert "/pytorch-training:2.5.1-gpu-py311" in json.loads(with_smddp.out)["AlgorithmSpecification"]["TrainingImage"]
+    assert "AWS publishes no PyTorch training image '9.9.9'" in wrong.err
+    assert json.loads(single.out)["AlgorithmSpecification"]["TrainingImage"] == (
+        "727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/pytorch:2.13-cpu-amzn2023-sagemaker"
+    )
+    after = [bucket["Name"] for bucket in aws.python("result = boto3.client('s3').list_buckets()['Buckets']")]
+    assert after == before  # a dry run makes no bucket
+
+
+def test_an_instance_type_that_the_table_lacks_is_known_from_ec2(aws: Aws, script: Path) -> None:
+    run = check(aws, script, "--instance-type", "ml.g7e.12xlarge", "--instance-count", "1", "--launcher", "torchrun")
+    assert line(run, "instance type").startswith("ok")
+    assert "ml.g7e.12xlarge: 2 GPU(s)" in line(run, "instance type")
+
+
+def test_a_good_job_passes_and_says_who_sends_what(aws: Aws, script: Path) -> None:
+    (run,) = aws.run((script, *JOB, "--json"))
     assert run.code == 0, run.out + run.err
-    assert line(run, "identity").startswith("ok       identity")
-    assert "arn:aws:" in line(run, "identity")
-    assert "/pytorch-training:" in line(run, "image")
+    assert json.loads(run.out)["RoleArn"] == ROLE
+    told = {text[9:].split("  ")[0]: text for text in run.err.splitlines()}
+    assert "of account 123456789012, us-east-1" in told["identity"]
+    assert "2 of 8 ml.p4d.24xlarge for training job usage" in told["quota"]
+    assert [name for name, text in told.items() if text.startswith(("fail", "warn"))] == []
+    assert "train.py" in run.err.partition("kB")[2]  # the list of files
 
 
 @pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1"])
@@ -162,15 +234,7 @@ def test_regions_of_other_partitions_are_known(aws: Aws, script: Path, region: s
 
 def test_what_is_unknown_counts_as_failed_where_asked(aws: Aws, script: Path) -> None:
     own = ("--strategy", "the-script-registers-this-one")
-    plain, strict = aws.submit("v2", (script, *JOB, *own), (script, *JOB, *own, "--strict"))
+    plain, strict = aws.run((script, *JOB, *own), (script, *JOB, *own, "--strict"))
     assert (plain.code, strict.code) == (0, 1)
     assert line(strict, "strategy").startswith("unknown")
     assert "Not sent: a check has failed or could not be made" in strict.err
-
-
-def test_a_profile_that_does_not_exist_is_one_line(aws: Aws, script: Path) -> None:
-    run = check(aws, script, AWS_PROFILE="nope")
-    assert run.code == 2
-    (line,) = run.err.splitlines()
-    assert line.startswith("lightning-sagemaker submit: error: ProfileNotFound: The config profile (nope) could not be")
-    assert "HINT: `aws configure list-profiles`" in line

@@ -7,9 +7,10 @@ import psutil
 import pytest
 
 from lightning_sagemaker.instances import instance
+from lightning_sagemaker.submit import TrainingJob, complete, source, source_checks
 from lightning_sagemaker.submit import check as check_all
-from lightning_sagemaker.submit import describe
-from lightning_sagemaker.submit.local_checks import KNOWN, check, simulate
+from lightning_sagemaker.submit.local_checks import KNOWN, check
+from lightning_sagemaker.submit.simulation import simulate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
 GOOD: dict[str, Any] = {"instance_type": "ml.p4d.24xlarge", "instance_count": 2}
 
 
+def job(script: Path, **changes: Any) -> TrainingJob:
+    return complete(TrainingJob(script, **GOOD | changes))
+
+
 def findings(script: Path, **changes: Any) -> dict[str, Finding]:
-    return {finding.name: finding for finding in check(describe(script, **GOOD | changes))}
+    made = job(script, **changes)
+    return {finding.name: finding for finding in [*source_checks.check(made), *check(made)]}
 
 
 def test_a_good_job_passes_every_check(script: Path) -> None:
@@ -34,20 +40,19 @@ def test_a_good_job_passes_every_check(script: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "name", "level", "text"),
     [
-        ({"instance_type": "ml.new.huge"}, "instance type", "warn", "not in the table"),
+        ({"instance_type": "ml.new.huge"}, "instance type", "unknown", "not in the table"),
         ({"instance_type": "ml.g5.xlarge"}, "instance type", "warn", "has no EFA"),
         ({"processes_per_host": 16}, "world", "fail", "16 processes on each ml.p4d.24xlarge, which has 8"),
         ({"launcher": "none"}, "launcher", "warn", "Lightning starts the processes"),
-        ({"strategy": "smddp"}, "launcher", "warn", "SDK v3 has no launcher for SMDDP"),
         ({"strategy": "dpp"}, "strategy", "fail", "no strategy 'dpp'"),
         ({"strategy": "mine"}, "strategy", "unknown", "no strategy 'mine'"),
-        ({"strategy": "smddp", "sdk": "v2", "torch_version": "2.8.0"}, "SMDDP", "fail", "image 2.8.0 has no SMDDP"),
-        ({"strategy": "smddp", "sdk": "v2", "instance_type": "ml.p5.48xlarge"}, "SMDDP", "fail", "is not supported"),
-        ({"strategy": "smddp", "sdk": "v2", "instance_count": 1}, "SMDDP", "fail", "brings nothing on one instance"),
+        ({"strategy": "smddp", "torch": "2.8.0"}, "SMDDP", "fail", "image 2.8.0 has no SMDDP"),
+        ({"strategy": "smddp", "instance_type": "ml.p5.48xlarge"}, "SMDDP", "fail", "is not supported"),
+        ({"strategy": "smddp", "instance_count": 1}, "SMDDP", "fail", "brings nothing on one instance"),
         ({"strategy": "smddp", "launcher": "torchrun"}, "SMDDP", "fail", "run under smddprun, not torchrun"),
         ({"strategy": "smddp_fsdp", "launcher": "mpirun"}, "SMDDP", "fail", "run under torchrun, not mpirun"),
         (
-            {"channels": {"train": "s3://bucket/data", "rest": "s3://bucket/rest"}, "sharded": ["train"]},
+            {"channels": {"train": "s3://bucket/data:sharded", "rest": "s3://bucket/rest"}},
             "channels",
             "warn",
             "Input channel(s) train are ShardedByS3Key: each of the 2 hosts",
@@ -64,7 +69,7 @@ def test_what_is_wrong_is_found(script: Path, changes: dict[str, Any], name: str
 
 
 def test_on_one_host_a_sharded_channel_has_all_files(script: Path) -> None:
-    changes = {"instance_count": 1, "channels": {"train": "s3://bucket/data"}, "sharded": ["train"]}
+    changes = {"instance_count": 1, "channels": {"train": "s3://bucket/data:sharded"}}
     assert findings(script, **changes)["channels"].level == "ok"
 
 
@@ -75,12 +80,53 @@ def test_a_script_that_does_not_parse_fails_with_its_line(script: Path) -> None:
     assert f"{script}, line 2" in finding.what
 
 
-def test_a_large_source_folder_warns_with_its_largest_file(script: Path) -> None:
-    with (script.parent / "data.bin").open("wb") as file:
-        file.truncate(600_000_000)
+def test_what_is_large_or_secret_or_leads_elsewhere_is_named(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "LARGE", 1000)
+    folder = script.parent
+    (folder / "data.bin").write_bytes(b"x" * 2000)
+    (folder / ".netrc").touch()
+    (folder / "latest").symlink_to("gone")
+    found = findings(script)
+    assert (found["large files"].level, found["links"].level, found["credentials"].level) == ("warn", "warn", "fail")
+    assert "data.bin (0 MB)" in found["large files"].what
+    assert "left out: latest." in found["links"].what
+    assert "left out: .netrc." in found["credentials"].what
+    assert findings(script, source_dir=folder)["credentials"].level == "warn"
+    assert found["source folder"].what == "1 files, 0.0 MB."
+
+
+def test_a_large_source_folder_warns_with_its_largest_file(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_checks, "_MUCH", 1000)
+    (script.parent / "weights.bin").write_bytes(b"x" * 2000)
     finding = findings(script)["source folder"]
     assert finding.level == "warn"
-    assert "the largest is data.bin with 600 MB" in finding.what
+    assert "the largest is weights.bin" in finding.what
+
+
+def test_a_script_that_the_ignore_files_leave_out_fails(script: Path) -> None:
+    (script.parent / ".gitignore").write_text("*.py\n")
+    finding = findings(script)["script"]
+    assert (finding.level, "train.py is left out" in finding.what) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "torch", "level"),
+    [
+        ("torch==2.1", None, "fail"),
+        ("numpy\ntorch>=2.0,<2.9  # old", None, "fail"),
+        ("torch>=2.0", None, "ok"),
+        ("torch", None, "ok"),
+        ("torchmetrics==1.0", None, "ok"),
+        ("torch==2.8.0", "2.8", "ok"),
+        ("torch @ file:///x.whl", None, "ok"),
+        ("torch ==", None, "ok"),  # pip says it
+    ],
+)
+def test_requirements_that_replace_the_image_s_torch_fail(
+    script: Path, lines: str, torch: str | None, level: str
+) -> None:
+    (script.parent / "requirements.txt").write_text(lines)
+    assert findings(script, torch=torch)["requirements"].level == level
 
 
 SCRIPT = """
@@ -94,32 +140,38 @@ assert trainer.world_size == 2
 
 def test_the_simulation_runs_one_batch_on_two_hosts_and_shows_what_fails(script: Path) -> None:
     script.write_text(SCRIPT)
-    assert simulate(describe(script, **GOOD)).level == "ok"
+    assert simulate(job(script), {}).level == "ok"
     script.write_text("raise KeyError('the column is missing')\n")
-    finding = simulate(describe(script, **GOOD))
+    finding = simulate(job(script), {})
     assert finding.level == "fail"
     assert "KeyError: 'the column is missing'" in finding.what
 
 
-def test_the_simulation_is_the_last_check_and_left_out_where_another_one_fails(script: Path) -> None:
-    script.write_text("raise SystemExit('it ran')\n")
-    last = check_all(describe(script, **GOOD), simulate_first=True)[-1]
-    assert (last.name, last.level) == ("simulation", "fail")
-    assert "it ran" in last.what
-    failing = check_all(describe(script, **GOOD, spot=True), simulate_first=True)
-    assert "simulation" not in [finding.name for finding in failing]
+def test_a_script_that_reads_a_channel_is_run_with_local_files_or_not_at_all(script: Path, tmp_path: Path) -> None:
+    script.write_text("import os\nassert os.listdir(os.environ['SM_CHANNEL_TRAIN']) == ['a.csv']\n")
+    made = job(script, channels={"train": "s3://bucket/data"}, launcher="none", instance_count=1)
+    finding = simulate(made, {})
+    assert (finding.level, "channel train lies in S3 only" in finding.what) == ("unknown", True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").touch()
+    assert simulate(made, {"train": tmp_path / "data"}).level == "ok"
+
+
+def test_values_of_variables_are_in_no_command_line(script: Path) -> None:
+    script.write_text(
+        "import os, pathlib\n"
+        "lines = [path.read_bytes() for path in pathlib.Path('/proc').glob('[0-9]*/cmdline')]\n"
+        "assert os.environ['WANDB_API_KEY'] == 'the' + 'value'\n"
+        "assert not any(b'the' b'value' in line for line in lines)\n"
+    )
+    finding = simulate(job(script, env={"WANDB_API_KEY": "thevalue"}, launcher="none", instance_count=1), {})
+    assert finding.level == "ok", finding.what
 
 
 def test_without_boto3_what_aws_would_say_is_unknown(script: Path) -> None:
-    (finding,) = [one for one in check_all(describe(script, **GOOD)) if one.name == "AWS"]
+    (finding,) = [one for one in check_all(job(script)) if one.name == "AWS"]
     assert finding.level == "unknown"
     assert "submit" in finding.fix
-
-
-def test_an_image_of_one_s_own_is_known_to_nobody_here(script: Path) -> None:
-    (finding,) = [one for one in check_all(describe(script, **GOOD, image="mine:latest")) if one.name == "image"]
-    assert finding.level == "warn"
-    assert "unknown to these checks" in finding.what
 
 
 def test_the_known_strategies_are_those_of_lightning_s_registries() -> None:
@@ -131,7 +183,7 @@ def test_the_known_strategies_are_those_of_lightning_s_registries() -> None:
 def test_a_script_that_hangs_fails_the_simulation_and_leaves_no_process(script: Path) -> None:
     seen = script.parent / "seen"
     script.write_text(f"import os, time\nopen({str(seen)!r}, 'a').write(f'{{os.getpid()}} ')\ntime.sleep(600)\n")
-    finding = simulate(describe(script, **GOOD), timeout=15)
+    finding = simulate(job(script), {}, timeout=15)
     assert finding.level == "fail"
     assert "did not end one batch within 15 s" in finding.what
     pids = [int(pid) for pid in seen.read_text().split()]

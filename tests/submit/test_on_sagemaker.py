@@ -6,7 +6,6 @@ import argparse
 import ast
 import contextlib
 import json
-import os
 import random
 import shutil
 from dataclasses import asdict
@@ -27,25 +26,24 @@ from benchmarks.gathering import State
 from benchmarks.on_sagemaker import Jobs, Sent
 from benchmarks.plan import World, plan
 from benchmarks.samples import SCHEMA, Launch
-from lightning_sagemaker.submit import sdk
 
 pytestmark = pytest.mark.xdist_group("aws")
 
-V2 = tuple[Path, list[Run], list[dict[str, Any]]]
+Submitted = tuple[Path, list[Run], list[dict[str, Any]]]
 SMALL = ("--launches", "2", "--scale", "quick", "--device", "cpu", "--max-run", "1800")
 
 
 @pytest.fixture(scope="module")
-def v2(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> V2:
+def submitted(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
     """Folder, runs of `submit` (the refused ones first), and what was sent: in one process, as imports are slow."""
-    folder = tmp_path_factory.mktemp("v2")
+    folder = tmp_path_factory.mktemp("jobs")
     (folder / "existing.json").write_text("{}")
     before = len(aws.requests())
     one = ("--instance-counts", 2, "--launchers", "smddprun", "--jobs")
     refused = ((*one, folder / "none.json", *arguments) for arguments, _, _ in REFUSED)
     existing = (*P4D, *one, folder / "existing.json", "--yes")
     sent = (*P4D, *SMALL, "--instance-counts", "2", "1", "--jobs", folder / "jobs.json", "--yes")
-    runs = submit(aws, "v2", *refused, existing, sent)
+    runs = submit(aws, *refused, existing, sent)
     return folder, runs, aws.requests()[before:]
 
 
@@ -54,13 +52,12 @@ REFUSED: list[tuple[tuple[object, ...], int, str]] = [
     ((*P4D, "--subnet", "subnet-1", "--yes"), 1, "a VPC without security groups"),
     (P4D, 1, "Not sent: nobody to ask. HINT: --yes."),
     ((*P4D, "--suites", "trainings", "--yes"), 2, "suite 'trainings': expected one of"),
-    ((*P4D, "--sdk", "v3", "--yes"), 1, "The job is described for SDK v3, and SDK v2 is installed. HINT:"),
     ((*P4D, "--dry-run"), 0, "1 job(s), at most 8 instance-hours of ml.p4d.24xlarge"),
 ]
 
 
-def test_nothing_is_sent_where_a_check_fails_or_nobody_agrees(v2: V2) -> None:
-    folder, runs, _ = v2
+def test_nothing_is_sent_where_a_check_fails_or_nobody_agrees(submitted: Submitted) -> None:
+    folder, runs, _ = submitted
     for run, (arguments, code, told) in zip(runs, REFUSED, strict=False):
         assert (run.code, told in run.out + run.err) == (code, True), (arguments, run)
         assert "AWS_" not in run.out + run.err
@@ -70,8 +67,10 @@ def test_nothing_is_sent_where_a_check_fails_or_nobody_agrees(v2: V2) -> None:
     assert ((folder / "none.json").exists(), (folder / "existing.json").read_text()) == (False, "{}")
 
 
-def test_v2_sends_a_job_for_each_number_of_instances_and_launcher_small_ones_first(aws: Aws, v2: V2) -> None:
-    folder, (*_, run), made = v2  # all that was sent, so nothing by the others
+def test_a_job_is_sent_for_each_number_of_instances_and_launcher_small_ones_first(
+    aws: Aws, submitted: Submitted
+) -> None:
+    folder, (*_, run), made = submitted  # all that was sent, so nothing by the others
     assert run.code == 0, run.out + run.err
     assert "4 job(s), at most 3 instance-hours of ml.p4d.24xlarge" in run.out
     sent = Jobs.read(folder / "jobs.json")
@@ -95,10 +94,10 @@ def test_v2_sends_a_job_for_each_number_of_instances_and_launcher_small_ones_fir
         assert {name for name, value in given.items() if name.endswith("_enabled") and value} == {flags[launcher]}
         assert {name: value for name, value in given.items() if not name.startswith("sagemaker_")} == {
             "suites": "training,collectives",
-            "launches": "2",
+            "launches": 2,
             "scale": "quick",
             "device": "cpu",
-            "limit": "1800",
+            "limit": 1800,
         }
     images = {request["AlgorithmSpecification"]["TrainingImage"] for request in made}
     assert len(images) == 1, "what is compared should differ in its launcher only"
@@ -111,8 +110,10 @@ def assert_complete(aws: Aws, uri: str, folder: Path) -> None:
     (archive,) = aws.download(uri, folder)
     source = folder / "source"
     shutil.unpack_archive(archive, source)
-    assert {path.name for path in source.iterdir()} == {"benchmark.py", "benchmarks", "requirements.txt"}
+    (wheel,) = source.glob("lightning_sagemaker-*.whl")
+    assert {path.name for path in source.iterdir()} == {"benchmark.py", "benchmarks", "requirements.txt", wheel.name}
     lines = (source / "requirements.txt").read_text().splitlines()
+    assert lines.pop(0) == f"./{wheel.name}"
     assert lines[0].startswith("lightning>=2.2,"), "this SDK's environment has none"
     assert lines[1].partition("==")[0] == "lightning-sagemaker"  # with its version where it is installed
     assert not (source / "benchmarks" / "report.py").exists()
@@ -125,21 +126,6 @@ def assert_complete(aws: Aws, uri: str, folder: Path) -> None:
                 assert node.module in packages, f"{path.name} imports it"
                 if node.module in ("benchmarks", "benchmarks.workers"):
                     assert {f"{node.module}.{name.name}" for name in node.names} <= packages, path.name
-
-
-@pytest.mark.skipif(os.environ.get("LIGHTNING_SAGEMAKER_FULL") != "1", reason="LIGHTNING_SAGEMAKER_FULL=1 runs it")
-def test_v3_sends_torchruns_driver_and_leaves_smddprun_to_the_toolkit(aws: Aws, tmp_path: Path) -> None:
-    file, before = tmp_path / "jobs.json", len(aws.requests())
-    (run,) = submit(aws, "v3", (*P4D, *SMALL, "--instance-counts", "2", "--jobs", file, "--yes"))
-    assert run.code == 0, run.out + run.err
-    by_torchrun, by_smddprun = aws.requests()[before:]
-    assert by_torchrun["AlgorithmSpecification"]["ContainerEntrypoint"]
-    given = by_torchrun["HyperParameters"]
-    assert (given["suites"], given["scale"], json.loads(given["launches"])) == ("training,collectives", "quick", "2")
-    given = {name: json.loads(value) for name, value in by_smddprun["HyperParameters"].items()}
-    assert given["sagemaker_distributed_dataparallel_enabled"] is True
-    assert (given["sagemaker_program"], given["scale"], given["launches"]) == ("benchmark.py", "quick", "2")
-    assert by_smddprun["OutputDataConfig"]["S3OutputPath"] == f"s3://{BUCKET}/benchmarks"
 
 
 def three_jobs(file: Path, *, one_at_a_time: bool) -> tuple[argparse.Namespace, Any, Any]:
@@ -166,7 +152,7 @@ def test_jobs_that_were_sent_are_named_where_the_next_one_is_refused(
             raise RuntimeError("ResourceLimitExceeded: 1 instance")
         return f"{job.name}-sent"
 
-    monkeypatch.setattr(sdk, "start", start)
+    monkeypatch.setattr(on_sagemaker, "start", start)
     file = tmp_path / "jobs.json"
     assert on_sagemaker.send(*three_jobs(file, one_at_a_time=False)) == 1
     assert [job.name for job in Jobs.read(file).jobs] == ["job-1-sent", None, None]
@@ -185,7 +171,7 @@ def test_one_at_a_time_ends_with_the_first_job_that_is_not_completed(
             assert every == 0.1
             return [State("Completed") if name == "job-1" else State("Failed", "no SMDDP") for name in names]
 
-    monkeypatch.setattr(sdk, "start", lambda job, _session: job.name)
+    monkeypatch.setattr(on_sagemaker, "start", lambda job, _session: job.name)
     monkeypatch.setattr(gathering, "Service", Service)
     file = tmp_path / "jobs.json"
     assert on_sagemaker.send(*three_jobs(file, one_at_a_time=True)) == 1

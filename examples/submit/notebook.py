@@ -1,7 +1,7 @@
-"""From a notebook, with SageMaker's SDK v3: describe a job, check it, send it, follow it.
+"""From a notebook: describe a job, check it, send it, follow it.
 
 Cells begin with `# %%`: editors and `jupytext` open this file as a notebook. Run it where `examples` lies, after
-pip install "lightning-sagemaker[submit]"
+pip install "lightning-sagemaker[submit]" sagemaker
 """
 
 # %% Where it runs: your role and bucket
@@ -9,7 +9,7 @@ import os
 
 import boto3
 
-from lightning_sagemaker.submit import check, describe, start
+from lightning_sagemaker.submit import TrainingJob, check, start
 from lightning_sagemaker.submit.follow import follow
 
 role = os.environ["TRAINING_ROLE"]
@@ -17,16 +17,15 @@ bucket = os.environ["TRAINING_BUCKET"]
 session = boto3.Session()
 
 # %% The job: two hosts of eight GPUs on spot instances; nothing is sent yet
-job = describe(
+job = TrainingJob(
     "examples/digits/train.py",
-    sdk="v3",
     instance_type="ml.p4d.24xlarge",
     instance_count=2,
     strategy="ddp",
     arguments=["--epochs", "30"],
     role=role,
-    output_s3_uri=f"s3://{bucket}/digits",
-    checkpoint_s3_uri=f"s3://{bucket}/digits/checkpoints",
+    output_uri=f"s3://{bucket}/digits",
+    checkpoint_uri=f"s3://{bucket}/digits/checkpoints",
     spot=True,
     max_run=3600,
     metrics=["val_accuracy"],

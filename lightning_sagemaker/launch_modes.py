@@ -1,0 +1,55 @@
+"""How a SageMaker job can start a script's processes: one row for each launcher, with every name that it has."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class LaunchMode(NamedTuple):
+    """A launcher and its names.
+
+    Attributes:
+        distribution: In SDK v2's ``distribution={...}``, as ``simulate --distribution`` takes it.
+        flag: Hyperparameter by which SDK v2 asks the training toolkit for it (``sagemaker/estimator.py``).
+        v2: Value of SDK v2's ``distribution=``.
+        v3: Class of SDK v3's ``distributed=``; SDK v3 starts no ``smddprun``.
+    """
+
+    distribution: str
+    flag: str | None = None
+    v2: dict[str, Any] | None = None
+    v3: str | None = None
+
+    @property
+    def options(self) -> str | None:
+        """Hyperparameter with further options of mpirun."""
+        return self.flag.replace("_enabled", "_custom_mpi_options") if self.flag and self.distribution in _MPI else None
+
+
+_MPI = ("smdistributed", "mpi")
+MODES = {
+    "torchrun": LaunchMode(
+        "torch_distributed", "sagemaker_torch_distributed_enabled", {"torch_distributed": {"enabled": True}}, "Torchrun"
+    ),
+    "smddprun": LaunchMode(
+        "smdistributed",
+        "sagemaker_distributed_dataparallel_enabled",
+        {"smdistributed": {"dataparallel": {"enabled": True}}},
+    ),
+    "mpirun": LaunchMode("mpi", "sagemaker_mpi_enabled", {"mpi": {"enabled": True}}, "MPI"),
+    "none": LaunchMode("none"),
+}
+# All of the toolkit's launchers read it (its `runner.py`).
+PROCESSES = "sagemaker_mpi_num_of_processes_per_host"
+
+
+def flags(launcher: str, mpi_options: str = "") -> dict[str, object]:
+    """Hyperparameters by which the training toolkit knows the launcher.
+
+    Args:
+        launcher: Key of `MODES`.
+        mpi_options: Further options of mpirun.
+    """
+    mode = MODES[launcher]
+    found: dict[str, object] = {mode.flag: True} if mode.flag else {}
+    return found | ({mode.options: mpi_options} if mode.options else {})

@@ -1,0 +1,76 @@
+"""What the API takes, by botocore's own model of it: nobody is asked."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.findings import Finding
+from lightning_sagemaker.submit.request import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def check(request: dict[str, Any], service_model: Any) -> Iterator[Finding]:
+    """Everything in a request that SageMaker would refuse.
+
+    Args:
+        request: Arguments of ``create_training_job``.
+        service_model: boto3's model of SageMaker.
+    """
+    from botocore.validate import ParamValidator
+
+    shape = service_model.operation_model("CreateTrainingJob").input_shape
+    report = ParamValidator().validate(request, shape).generate_report()
+    # Names and types; all limits, and patterns and words, which botocore leaves to the service, are measured below.
+    lines = [line for line in report.splitlines() if not line.startswith(("Invalid length", "Invalid range"))]
+    fix = "HINT: --set, or a boto3 that knows the name: pip install -U boto3."
+    found = [*(Finding("request", "fail", line, fix) for line in lines), *_wrong(request, shape, "")]
+    yield from found
+    if not found:
+        yield Finding("request", "ok", "within the limits of the API, by boto3's model.")
+
+
+def _wrong(value: Any, shape: Any, path: str) -> Iterator[Finding]:
+    if shape.type_name == "structure" and isinstance(value, dict):
+        for name, member in shape.members.items():
+            if name in value:
+                yield from _wrong(value[name], member, f"{path}.{name}" if path else name)
+    elif shape.type_name == "list" and isinstance(value, list):
+        yield from _beyond(len(value), shape, path, " elements")
+        for number, one in enumerate(value):
+            yield from _wrong(one, shape.member, f"{path}[{number}]")
+    elif shape.type_name == "map" and isinstance(value, dict):
+        yield from _beyond(len(value), shape, path, " entries")
+        for name, one in value.items():
+            yield from _wrong(name, shape.key, f"{path} (name)")
+            yield from _wrong(one, shape.value, f"{path}.{name}")
+    elif shape.type_name == "string" and isinstance(value, str) and UNKNOWN not in value:
+        yield from _wrong_text(value, shape, path)
+    elif isinstance(value, int):
+        yield from _beyond(value, shape, path, "")
+
+
+def _wrong_text(value: str, shape: Any, path: str) -> Iterator[Finding]:
+    yield from _beyond(len(value), shape, path, " characters")
+    if shape.enum and value not in shape.enum:
+        near = difflib.get_close_matches(value, shape.enum, 3)
+        fix = f"HINT: {' or '.join(near)}? " if near else "HINT: "
+        what = f"{value} is none that boto3 knows."
+        yield Finding(path, "fail", what, f"{fix}A word newer than this boto3 needs a newer one: pip install -U boto3.")
+    pattern = shape.metadata.get("pattern")
+    try:
+        fits = pattern is None or re.fullmatch(pattern, value, re.DOTALL)
+    except re.error:  # Java's own syntax
+        return
+    if not fits:
+        yield Finding(path, "fail", f"{value!r} does not fit the API's pattern {pattern}.", "HINT: name it otherwise.")
+
+
+def _beyond(number: int, shape: Any, path: str, unit: str) -> Iterator[Finding]:
+    limits = shape.metadata
+    if not limits.get("min", number) <= number <= limits.get("max", number):
+        told = " to ".join(str(limits[name]) for name in ("min", "max") if name in limits)
+        yield Finding(path, "fail", f"{number}{unit}, but SageMaker takes {told}.", "HINT: within these limits.")

@@ -1,0 +1,79 @@
+"""AWS's PyTorch training images: which versions there are, and their tags."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+SMDDP_VERSION = "2.5.1"  # the last with SMDDP
+
+
+class Image(NamedTuple):
+    """Where an image lies in AWS's registry.
+
+    Attributes:
+        repository: Name of the repository.
+        gpu: Tag of the image for GPUs.
+        cpu: Tag of the image without.
+    """
+
+    repository: str
+    gpu: str
+    cpu: str
+
+
+# From aws/deep-learning-containers, docs/src/data, branch main, 21 August 2026: what is published for SageMaker. Newest
+# first. The tables of the SageMaker SDKs end earlier: v2's with 2.8.0, v3's with 2.10.0.
+_IMAGES = {
+    "2.13.0": Image("pytorch", "2.13-cu133-amzn2023-sagemaker", "2.13-cpu-amzn2023-sagemaker"),
+    "2.12.1": Image("pytorch", "2.12-cu130-amzn2023-sagemaker", "2.12-cpu-amzn2023-sagemaker"),
+    "2.11.0": Image("pytorch", "2.11-cu130-amzn2023-sagemaker", "2.11-cpu-amzn2023-sagemaker"),
+    "2.10.0": Image("pytorch-training", "2.10.0-gpu-py313", "2.10.0-cpu-py313"),
+    **{
+        version: Image("pytorch-training", f"{version}-gpu-{python}", f"{version}-cpu-{python}")
+        for version, python in (
+            *(("2.9.0", "py312"), ("2.8.0", "py312"), ("2.7.1", "py312"), ("2.6.0", "py312"), ("2.5.1", "py311")),
+            *(("2.4.0", "py311"), ("2.3.0", "py311"), ("2.2.0", "py310"), ("2.1.0", "py310")),
+        )
+    },
+}
+NEWEST_VERSION = next(iter(_IMAGES))
+
+
+def full_version(torch: str) -> str:
+    """A version as the table writes it: ``2.13`` is ``2.13.0``.
+
+    Raises:
+        ValueError: There is no such image.
+    """
+    for version in _IMAGES:
+        if torch in (version, version.rpartition(".")[0]):
+            return version
+    raise ValueError(
+        f"AWS publishes no PyTorch training image {torch!r}, as far as is known here (August 2026); there are"
+        f" {', '.join(_IMAGES)}. HINT: --torch with one of these, or --image with a URI."
+    )
+
+
+def repository_and_tag(torch: str, instance_type: str) -> str:
+    """``repository:tag`` of the image for a version and an instance type.
+
+    Args:
+        torch: Version of torch.
+        instance_type: For example ``ml.p4d.24xlarge``.
+
+    Raises:
+        ValueError: There is no such image.
+    """
+    image = _IMAGES[full_version(torch)]
+    with_gpu = re.match(r"ml\.[gp][a-z]*\d", instance_type) is not None  # families of EC2 with NVIDIA GPUs
+    return f"{image.repository}:{image.gpu if with_gpu else image.cpu}"
+
+
+def has_mpi4py(torch: str) -> bool:
+    """Whether an image for GPUs has ``mpi4py``, with which both of the toolkit's MPI launchers start Python.
+
+    Those for CUDA since 2.11 lack it (their ``uv.lock``).
+    """
+    major, minor = (int(part) for part in torch.split(".")[:2])
+    return (major, minor) < (2, 11)

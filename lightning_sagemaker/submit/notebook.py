@@ -1,0 +1,191 @@
+"""A job as a notebook would send it: the same, as code for SageMaker's SDK v2 or v3."""
+
+from __future__ import annotations
+
+from pprint import pformat
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning_sagemaker import metrics
+from lightning_sagemaker.arguments import carry
+from lightning_sagemaker.launch_modes import MODES
+from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from lightning_sagemaker.submit.training_job import Channel, TrainingJob
+
+
+def notebook(job: TrainingJob, sdk: Literal["v2", "v3"], image: str) -> str:
+    """Code that sends a job.
+
+    Args:
+        job: The job; what it leaves out has been chosen.
+        sdk: Line of SageMaker's SDK.
+        image: URI of its image.
+
+    Raises:
+        ValueError: The SDK cannot express the job.
+    """
+    carried = carry(job.arguments)
+    if not carried.in_pairs:
+        raise ValueError(
+            f"The script's arguments are {list(job.arguments)}; the hyperparameters of an estimator become options of"
+            " several letters with one value each. HINT: without --as-notebook, `submit` sends any arguments."
+        )
+    if job.set or job.instance_groups:
+        raise ValueError("`set` and `instance_groups` are not put into code. HINT: leave them out, and add them there.")
+    lines = [f"#     {line}" for line in needed(job, [])]
+    head = [f"# {job.folder}/{REQUIREMENTS} needs these lines, if it has none for them:", *lines]
+    return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, image, dict(carried.hyperparameters))]) + "\n"
+
+
+def _v2(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[str]:
+    distribution = MODES[str(job.launcher)].v2
+    if job.processes_per_host is not None:
+        if job.launcher != "mpirun":
+            raise ValueError(
+                f"`processes_per_host` is {job.processes_per_host}; SDK v2 drops it, without a word, for every launcher"
+                " but mpirun. HINT: leave it out, or --launcher mpirun."
+            )
+        distribution = {"mpi": {"enabled": True, "processes_per_host": job.processes_per_host}}
+    arguments = {
+        "entry_point": job.entry,
+        "source_dir": str(job.folder),
+        "image_uri": image,
+        "role": "sagemaker.get_execution_role()" if job.role is None else repr(job.role),
+        "instance_type": job.instance_type,
+        "instance_count": job.instance_count,
+        "volume_size": job.volume_gb,
+        "distribution": distribution,
+        "hyperparameters": hyperparameters or None,
+        "environment": dict(job.env),
+        "metric_definitions": [{"Name": name, "Regex": metrics.pattern(name)} for name in job.metrics],
+        "base_job_name": job.name,
+        "checkpoint_s3_uri": job.checkpoint_uri,
+        "output_path": job.output_uri,
+        "code_location": job.output_uri,
+        "subnets": [*job.subnets] or None,
+        "security_group_ids": [*job.security_groups] or None,
+        "use_spot_instances": job.spot or None,
+        "max_run": job.max_run,
+        "max_wait": job.max_wait,
+        "max_retry_attempts": job.retries,
+        "keep_alive_period_in_seconds": job.keep_alive,
+        "training_plan": job.training_plan,
+        "tags": [{"Key": key, "Value": value} for key, value in job.tags.items()] or None,
+        "enable_network_isolation": job.network_isolation or None,
+        "encrypt_inter_container_traffic": job.encrypt_traffic or None,
+        "output_kms_key": job.output_kms_key,
+        "volume_kms_key": job.volume_kms_key,
+        "disable_profiler": True,
+    }
+    channels = {
+        name: _call(
+            "TrainingInput", {"s3_data": one.uri, "distribution": one.distribution, "input_mode": one.input_mode}
+        )
+        for name, one in job.inputs.items()
+    }
+    fit = ["{", *(f"    {name!r}: {text}," for name, text in channels.items()), "}"]
+    return [
+        "import sagemaker",
+        "from sagemaker.inputs import TrainingInput",
+        "from sagemaker.pytorch import PyTorch",
+        "",
+        f"estimator = {_call('PyTorch', arguments, {'role'})}",
+        f"estimator.fit({chr(10).join(fit) if channels else 'None'}, wait=False)",
+        "print(estimator.latest_training_job.name)",
+    ]
+
+
+def _v3(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[str]:
+    mode = MODES[str(job.launcher)]
+    if mode.v3 is None and job.launcher != "none":
+        raise ValueError(f"SDK v3 starts no {job.launcher}. HINT: --as-notebook v2, or let `submit` send the job.")
+    options: dict[str, Any] = {"process_count_per_node": job.processes_per_host}
+    if mode.v3 == "MPI":
+        # The driver's own `-np` counts one host only, so that mpirun leaves the others idle; a later one wins.
+        if job.processes_per_host is None:
+            raise ValueError("SDK v3's mpirun needs the number of all processes. HINT: --processes-per-host.")
+        options["mpi_additional_options"] = ["-np", str(job.processes_per_host * job.instance_count)]
+    compute = {
+        "instance_type": job.instance_type,
+        "instance_count": job.instance_count,
+        "volume_size_in_gb": job.volume_gb,
+        "enable_managed_spot_training": job.spot or None,
+        "keep_alive_period_in_seconds": job.keep_alive,
+        "volume_kms_key_id": job.volume_kms_key,
+        "training_plan_arn": job.training_plan,
+    }
+    network = {
+        "subnets": [*job.subnets] or None,
+        "security_group_ids": [*job.security_groups] or None,
+        "enable_network_isolation": job.network_isolation or None,
+        "enable_inter_container_traffic_encryption": job.encrypt_traffic or None,
+    }
+    stopping = {"max_runtime_in_seconds": job.max_run, "max_wait_time_in_seconds": job.max_wait}
+    output = {"s3_output_path": job.output_uri, "kms_key_id": job.output_kms_key}
+    arguments = {
+        "training_image": image,
+        "source_code": _call(
+            "SourceCode",
+            {"source_dir": str(job.folder), "entry_script": job.entry, "requirements": REQUIREMENTS},
+        ),
+        "distributed": _call(mode.v3, options) if mode.v3 else None,
+        "compute": _call("Compute", compute),
+        "networking": _call("Networking", network) if any(network.values()) else None,
+        "stopping_condition": _call("StoppingCondition", stopping),
+        "output_data_config": _call("OutputDataConfig", output) if any(output.values()) else None,
+        "checkpoint_config": _call("CheckpointConfig", {"s3_uri": job.checkpoint_uri}) if job.checkpoint_uri else None,
+        "hyperparameters": hyperparameters or None,
+        "environment": dict(job.env),
+        "base_job_name": job.name,
+        "role": job.role,
+        "tags": [{"key": key, "value": value} for key, value in job.tags.items()] or None,
+        "sagemaker_session": _call("Session", {"default_bucket": _bucket(job)}) if job.output_uri else None,
+    }
+    raw = {
+        *("source_code", "distributed", "compute", "networking", "stopping_condition", "output_data_config"),
+        *("checkpoint_config", "sagemaker_session"),
+    }
+    definitions = [_call("MetricDefinition", {"name": name, "regex": metrics.pattern(name)}) for name in job.metrics]
+    channels = [_channel(name, one) for name, one in job.inputs.items()]
+    retry = f"trainer.with_retry_strategy(RetryStrategy(maximum_retry_attempts={job.retries}))"
+    return [
+        "from sagemaker.core.helper.session_helper import Session",
+        "from sagemaker.core.shapes import Channel, CheckpointConfig, DataSource, OutputDataConfig, S3DataSource",
+        "from sagemaker.train import ModelTrainer",
+        "from sagemaker.train.configs import (",
+        "    Compute, MetricDefinition, Networking, RetryStrategy, SourceCode, StoppingCondition",
+        ")",
+        "from sagemaker.train.distributed import MPI, Torchrun",
+        "",
+        f"trainer = {_call('ModelTrainer', arguments, raw)}",
+        f"trainer.with_metric_definitions([{', '.join(definitions)}])",
+        *([retry] if job.retries is not None else []),
+        f"trainer.train(input_data_config=[{', '.join(channels)}], wait=False, logs=False)",
+        "print(trainer._latest_training_job.training_job_name)",
+    ]
+
+
+def _bucket(job: TrainingJob) -> str:
+    return str(job.output_uri).removeprefix("s3://").partition("/")[0]
+
+
+def _channel(name: str, channel: Channel) -> str:
+    place = {"s3_data_type": "S3Prefix", "s3_uri": channel.uri, "s3_data_distribution_type": channel.distribution}
+    source = _call("DataSource", {"s3_data_source": _call("S3DataSource", place)}, {"s3_data_source"})
+    given = {"channel_name": name, "data_source": source, "input_mode": channel.input_mode}
+    return _call("Channel", given, {"data_source"})
+
+
+def _call(name: str, arguments: dict[str, Any], code: Collection[str] = ()) -> str:
+    """A call with the arguments that are given, a line each; those in ``code`` are code already."""
+    given = {key: value for key, value in arguments.items() if value is not None}
+    lines = [
+        f"{key}={value if key in code else pformat(value, sort_dicts=False, width=100)},"
+        for key, value in given.items()
+    ]
+    if not lines:
+        return f"{name}()"
+    return "\n".join([f"{name}(", *("    " + line.replace("\n", "\n    ") for line in lines), ")"])

@@ -1,0 +1,105 @@
+"""The job's requirements: the user's, Lightning, and this package in the version that is installed here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.options import one_line
+
+if TYPE_CHECKING:
+    from lightning_sagemaker.submit.training_job import TrainingJob
+
+REQUIREMENTS = "requirements.txt"
+_OURS = "lightning-sagemaker"
+_LIGHTNING = ("lightning", "pytorch-lightning")
+ANY_LIGHTNING = "lightning>=2.2,!=2.6.2,!=2.6.3"
+
+
+def needed(job: TrainingJob, wheels: list[Path]) -> list[str]:
+    """Lines that the job's requirements need beyond those that the folder has.
+
+    Lightning, in the version that is installed here, and this package, unless the user names them.
+
+    Args:
+        job: The job.
+        wheels: Wheels that are sent along.
+    """
+    given = [line for line in job.requirements if not line.endswith(".whl")]
+    named = {name_of(line) for line in [*own_lines(job.folder), *given]} | {name_of(wheel.name) for wheel in wheels}
+    lines = [*(f"./{wheel.name}" for wheel in wheels), *given]
+    if not named & {*_LIGHTNING}:
+        lines.append(next((f"{name}=={version}" for name in _LIGHTNING if (version := _version(name))), ANY_LIGHTNING))
+    if _OURS not in named:
+        version = _version(_OURS)
+        lines.append(f"{_OURS}=={version}" if version else _OURS)
+    return lines
+
+
+def wheels(job: TrainingJob, folder: Path) -> list[Path]:
+    """Wheels that are sent: the user's, and one of this package, where no index has the version that is installed.
+
+    Args:
+        job: The job.
+        folder: Where a wheel is built.
+
+    Raises:
+        OSError: It cannot be built.
+    """
+    given = [Path(line) for line in job.requirements if line.endswith(".whl")]
+    lines = [*own_lines(job.folder), *job.requirements]
+    source = None if _OURS in {name_of(line) for line in lines} else local_source()
+    return [*given, *([_built(source, folder)] if source is not None else [])]
+
+
+def local_source() -> Path | None:
+    """Folder or wheel from which this package was installed; ``None`` if an index has it.
+
+    pip notes it in ``direct_url.json`` (PEP 610); without any metadata the package is imported from its repository.
+    """
+    try:
+        text = importlib.metadata.distribution(_OURS).read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return Path(__file__).parents[2]
+    url = str(json.loads(text)["url"]) if text else ""
+    return Path(url.removeprefix("file://")) if url.startswith("file://") else None
+
+
+def own_lines(folder: Path) -> list[str]:
+    """Lines of the folder's own file."""
+    path = folder / REQUIREMENTS
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def name_of(line: str) -> str:
+    """Distribution that a line of requirements names, as PEP 503 writes it."""
+    text = Path(line).name.partition("-")[0] if line.endswith(".whl") else line.split("#", 1)[0].strip()
+    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
+    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
+
+
+def _built(source: Path, folder: Path) -> Path:
+    if source.suffix == ".whl":
+        return source
+    isolated = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []  # without, pip fetches it
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    done = subprocess.run([*command, *isolated], capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    if done.returncode != 0:
+        raise OSError(
+            f"No wheel of lightning-sagemaker could be built from {source}: {one_line(done.stderr)[-500:]}. HINT: build"
+            " one and name it with --requirement, or install the package from an index."
+        )
+    return next(folder.glob("lightning_sagemaker-*.whl"))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,104 @@
+"""What is wrong with the script and its folder before money is spent on them."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.findings import Finding
+from lightning_sagemaker.submit import requirements
+from lightning_sagemaker.submit.images import full_version
+from lightning_sagemaker.submit.source import IGNORE_FILES, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from lightning_sagemaker.findings import Level
+    from lightning_sagemaker.submit.source import Source
+    from lightning_sagemaker.submit.training_job import TrainingJob
+
+_MUCH = 500_000_000  # bytes of a source folder: every host fetches it at the price of the whole cluster
+_SHOWN = 30  # files in the list
+
+
+def check(job: TrainingJob) -> Iterator[Finding]:
+    """All checks that read the source folder."""
+    source = read(job.folder)
+    yield _check_script(job, source)
+    yield _check_size(source)
+    if source.credentials:
+        level: Level = "fail" if job.source_dir is None else "warn"
+        what = f"the folder holds credentials, which are left out: {_some(source.credentials)}."
+        fix = f"HINT: --source-dir says that the rest shall be sent; `!NAME` in {IGNORE_FILES[-1]} sends one of them."
+        yield Finding("credentials", level, what, fix)
+    if source.large:
+        told = [f"{name} ({size / 1e6:.0f} MB)" for name, size in source.large.items()]
+        fix = f"HINT: put data into a channel (--channel NAME=s3://...). `!NAME` in {IGNORE_FILES[-1]} sends it."
+        yield Finding("large files", "warn", f"they are left out: {_some(told)}.", fix)
+    if source.links:
+        what = f"they lead out of the folder or nowhere, and are left out: {_some(source.links)}."
+        yield Finding("links", "warn", what, "HINT: nothing, or copy what they lead to into the folder.")
+    yield from _check_requirements(job)
+
+
+def listing(job: TrainingJob) -> str:
+    """The files that are sent, with their sizes, largest first."""
+    source = read(job.folder)
+    order = sorted(source.files.items(), key=lambda item: (-item[1], item[0]))
+    lines = [f"{size / 1e3:10.1f} kB  {name}" for name, size in order[:_SHOWN]]
+    if len(order) > _SHOWN:
+        rest = sum(size for _, size in order[_SHOWN:])
+        lines.append(f"{rest / 1e3:10.1f} kB  in {len(order) - _SHOWN} more files")
+    return "\n".join([f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB", *lines]) + "\n"
+
+
+def _check_script(job: TrainingJob, source: Source) -> Finding:
+    if job.entry not in source.files:
+        what = f"{job.entry} is left out of what is sent, by {' or '.join(IGNORE_FILES)} or for what it is."
+        return Finding("script", "fail", what, f"HINT: `!{job.entry}` in {IGNORE_FILES[-1]} sends it.")
+    path = job.path
+    try:
+        ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        where = f"{path}, line {line}" if line else str(path)
+        return Finding("script", "fail", f"the script does not parse ({where}): {error}.", "HINT: mend it.")
+    return Finding("script", "ok", f"{job.entry} parses.")
+
+
+def _check_size(source: Source) -> Finding:
+    told = f"{len(source.files)} files, {source.size / 1e6:.1f} MB"
+    if source.size <= _MUCH:
+        return Finding("source folder", "ok", f"{told}.")
+    largest = max(source.files, key=source.files.__getitem__)
+    return Finding(
+        "source folder",
+        "warn",
+        f"{told}, which every host fetches while all are paid for; the largest is {largest} with"
+        f" {source.files[largest] / 1e6:.0f} MB.",
+        "HINT: put data into a channel (--channel NAME=s3://...), or give --source-dir a smaller folder.",
+    )
+
+
+def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
+    """Another torch than the image's, which would replace a build that fits its CUDA, EFA and SMDDP."""
+    from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
+
+    for line in [*requirements.own_lines(job.folder), *job.requirements]:
+        if requirements.name_of(line) != "torch" or job.image is not None:
+            continue
+        try:
+            version = full_version(str(job.torch))
+            fits = Requirement(line.split("#", 1)[0]).specifier.contains(version)
+        except (InvalidRequirement, ValueError):
+            continue  # pip names the one, the check of the image the other
+        if not fits:
+            what = f"{line.strip()!r} replaces torch {version} of the image, which is built for its CUDA and network."
+            yield Finding("requirements", "fail", what, "HINT: take it out, or choose the image with --torch.")
+            return
+    yield Finding("requirements", "ok", "torch stays the image's.")
+
+
+def _some(names: Iterable[str], most: int = 5) -> str:
+    given = list(names)
+    return ", ".join(given[:most]) + (f" and {len(given) - most} more" if len(given) > most else "")

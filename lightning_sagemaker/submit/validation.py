@@ -1,0 +1,133 @@
+"""What no training job can be: refused when it is described, before anything is read or asked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.arguments import carry
+from lightning_sagemaker.launch_modes import MODES
+
+if TYPE_CHECKING:
+    from lightning_sagemaker.submit.training_job import TrainingJob
+
+_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,42}")  # a time follows; 63 characters in all
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Characters that the training toolkit takes in the name of an entry point, and channel names of the API reference.
+_SCRIPT = re.compile(r"(?:[A-Za-z0-9._][A-Za-z0-9._+-]*/)*[A-Za-z0-9._][A-Za-z0-9._+-]*\.py")
+_CHANNEL = re.compile(r"[A-Za-z0-9.\-_]{1,64}")
+_S3 = re.compile(r"s3://[^/]+(/.*)?")
+_COUNTS = ("instance_count", "processes_per_host", "volume_gb", "max_run", "max_wait", "retries", "keep_alive")
+
+
+def validate(job: TrainingJob) -> None:
+    """Refuse what cannot run.
+
+    Raises:
+        FileNotFoundError: There is no such script, or no such wheel.
+        ValueError: A value is malformed, or two contradict each other.
+    """
+    _check_folder(job)
+    _check_script(job)
+    _check_machines(job)
+    _check_launcher(job)
+    _check_numbers(job)
+    _check_names(job)
+    _check_places(job)
+    carry(job.arguments)  # refuses what no process can be given
+
+
+def _check_script(job: TrainingJob) -> None:
+    if not _SCRIPT.fullmatch(job.entry):
+        raise ValueError(
+            f"The script is {job.entry!r}; SageMaker's training toolkit starts a .py file whose name has letters,"
+            " digits and . _ + - only. HINT: rename it."
+        )
+    if absent := [line for line in job.requirements if line.endswith(".whl") and not Path(line).is_file()]:
+        raise FileNotFoundError(f"There is no wheel {absent[0]!r}. HINT: build it first.")
+    if broken := [line for line in job.requirements if "\n" in line or "\r" in line]:
+        raise ValueError(f"`requirements` has {broken[0]!r}, with a line break. HINT: --requirement for each line.")
+
+
+def _check_folder(job: TrainingJob) -> None:
+    """The folder holds the script, and is none of which all would be sent: credentials lie in a home folder."""
+    if not job.path.is_file():
+        raise FileNotFoundError(f"There is no script {str(job.path)!r}. HINT: give the path of the training script.")
+    folder = job.folder.resolve()
+    if not job.path.resolve().is_relative_to(folder):
+        raise ValueError(
+            f"The script {str(job.path)!r} is not in the source folder {str(job.folder)!r}. HINT: --source-dir names"
+            " the folder that is sent."
+        )
+    if job.source_dir is None and folder in {Path(place).resolve() for place in (Path.home(), "/", gettempdir())}:
+        raise ValueError(
+            f"The script's folder is {str(folder)!r}, all of which would be sent. HINT: move the script to a folder of"
+            " its own, or say so with --source-dir."
+        )
+
+
+def _check_machines(job: TrainingJob) -> None:
+    if (job.instance_type is None) == (not job.instance_groups):
+        what = "neither an instance type nor instance groups" if not job.instance_groups else "both of them"
+        raise ValueError(f"The job has {what}. HINT: --instance-type ml.p4d.24xlarge.")
+    for group in job.groups.values():
+        kind = group.instance_type
+        if not re.fullmatch(r"ml\.[a-z0-9\-]+\.[a-z0-9]+", kind):
+            raise ValueError(
+                f"Instance type {kind!r}; expected one such as 'ml.p4d.24xlarge'. HINT: SageMaker's types begin with"
+                " 'ml.'."
+            )
+
+
+def _check_launcher(job: TrainingJob) -> None:
+    if job.launcher not in (None, *MODES):
+        raise ValueError(
+            f"Launcher {job.launcher!r}; expected one of {', '.join(MODES)}. HINT: leave it out for the one that"
+            " the strategy needs."
+        )
+    if job.launcher == "none" and job.processes_per_host is not None:
+        raise ValueError(
+            f"`processes_per_host` is {job.processes_per_host}, but without a launcher SageMaker starts one process on"
+            " each host, and Lightning one for each device. HINT: Trainer(devices=...), or --launcher torchrun."
+        )
+    if job.image is None and job.torch is not None and not re.fullmatch(r"\d+(\.\d+){1,2}", job.torch):
+        raise ValueError(f"Version of torch {job.torch!r}; expected one such as 2.13. HINT: --torch, or leave it out.")
+
+
+def _check_numbers(job: TrainingJob) -> None:
+    for name in _COUNTS:
+        number = getattr(job, name)
+        if number is not None and number < 1:
+            raise ValueError(
+                f"`{name}` is {number}; expected a whole number of 1 or more. HINT: --{name.replace('_', '-')} 1."
+            )
+    if job.max_wait is not None and not (job.spot and job.max_wait >= job.max_run):
+        raise ValueError(
+            f"`max_wait` is {job.max_wait} s; expected at least `max_run`, {job.max_run} s, which it includes, and spot"
+            " instances. HINT: --spot, or leave it out."
+        )
+
+
+def _check_names(job: TrainingJob) -> None:
+    if job.name is not None and not _NAME.fullmatch(job.name):
+        raise ValueError(f"Name {job.name!r}; expected at most 43 letters, digits and dashes. HINT: --name.")
+    if wrong := [name for name in job.env if not _VARIABLE.fullmatch(name)]:
+        raise ValueError(
+            f"Environment variable is named {wrong[0]!r}, expected letters, digits and underscores. HINT: --env"
+            " NAME=VALUE."
+        )
+    if wrong := [name for name in job.channels if not _CHANNEL.fullmatch(name)]:
+        raise ValueError(
+            f"Channel is named {wrong[0]!r}, expected up to 64 letters, digits and . - _ HINT: --channel NAME=S3URI."
+        )
+
+
+def _check_places(job: TrainingJob) -> None:
+    uris = filter(None, (job.checkpoint_uri, job.output_uri, *(channel.uri for channel in job.inputs.values())))
+    if wrong := [uri for uri in uris if not _S3.fullmatch(uri)]:
+        raise ValueError(
+            f"{wrong[0]!r} is no S3 URI; expected s3://bucket/prefix. HINT: --channel, --checkpoint-uri and"
+            " --output-uri take places in S3, no local folders."
+        )

@@ -1,0 +1,84 @@
+"""A person's mistakes: one or two lines with the fix, and no traceback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .aws import BUCKET, ROLE, Aws
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.xdist_group("aws")
+TYPE = ("--instance-type", "ml.g5.xlarge")
+GOOD = (*TYPE, "--role", ROLE, "--image", "mine:1", "--output-uri", f"s3://{BUCKET}/out")
+NOBODY = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/nowhere"}
+
+# Options without and with which the job would be good, variables, exit code, and what is said.
+MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
+    ((), {}, 2, "neither an instance type nor instance groups"),
+    (("--bogus",), {}, 2, "unrecognized arguments: --bogus"),
+    ((*GOOD, "--instance-count", "two"), {}, 2, 'key "instance_count"'),
+    ((*GOOD, "--instance-count"), {}, 2, "expected one argument"),
+    ((*GOOD, "--instance-count", "0"), {}, 2, "`instance_count` is 0"),
+    ((*GOOD, "--instance-type", "g5.xlarge"), {}, 2, "types begin with 'ml.'"),
+    ((*GOOD, "--instance-type", "ml.g5.xlarg"), {}, 1, "HINT: ml.g5.xlarge"),
+    ((*GOOD, "--launcher", "slurm"), {}, 2, "slurm"),
+    ((*GOOD, "--launcher", "none", "--processes-per-host", "4"), {}, 2, "without a launcher SageMaker starts one"),
+    ((*GOOD, "--env", "A"), {}, 2, "'A', which is no variable of this environment"),
+    ((*GOOD, "--env", "A B=1"), {}, 2, "Environment variable is named 'A B'"),
+    ((*GOOD, "--env", "=1"), {}, 2, "Environment variable is named ''"),
+    ((*GOOD, "--channel", "train"), {}, 2, "--channel is 'train', expected a name, =, and a value"),
+    ((*GOOD, "--channel", "train=data"), {}, 2, "'data' is no S3 URI"),
+    ((*GOOD, "--channel", "../x=s3://b/c"), {}, 2, "Channel is named '../x'"),
+    ((*GOOD, "--channel", "train=s3://absent-bucket/x"), {}, 1, "not found"),
+    ((*GOOD, "--set", "A"), {}, 2, "--set is 'A', expected a name"),
+    ((*GOOD, "--set", "A=x"), {}, 2, "which is no JSON"),
+    ((*GOOD, "--set", "Nonsense=1"), {}, 1, "Unknown parameter in input"),
+    ((*TYPE, "--role", ROLE, "--torch", "9.9.9"), {}, 1, "AWS publishes no PyTorch training image '9.9.9'"),
+    ((*TYPE, "--role", ROLE, "--torch", "newest"), {}, 2, "Version of torch 'newest'"),
+    ((*TYPE, "--role", ROLE), {}, 1, "--image with a URI, or pip install sagemaker"),
+    ((*TYPE, "--image", "mine"), {}, 1, "--role, or pip install sagemaker"),
+    ((*GOOD, "--role", "Absent"), {}, 1, "not found: Role Absent not found"),
+    ((*GOOD, "--region", "eu-west-9"), {}, 1, "eu-west-9 is none that boto3 knows"),
+    (GOOD, {"AWS_DEFAULT_REGION": ""}, 1, "none is configured"),
+    (GOOD, NOBODY, 1, "AWS cannot be told who asks"),
+    (GOOD, {"AWS_PROFILE": "nope"}, 2, "aws configure list-profiles"),
+    ((*GOOD, "--profile", "nope"), {}, 2, "aws configure list-profiles"),
+    ((*GOOD, "--strict"), {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 1, "not checked"),
+    ((*GOOD, "--strategy", "dpp"), {}, 1, "no strategy 'dpp'. HINT: "),
+    ((*GOOD, "--retries", "99"), {}, 1, "SageMaker takes 1 to 30"),
+    ((*GOOD, "--spot"), {}, 1, "an interruption loses the run"),
+    ((*GOOD, "--max-wait", "5"), {}, 2, "`max_wait` is 5 s"),
+    ((*GOOD, "--subnet", "subnet-1"), {}, 1, "a VPC without security groups"),
+    ((*GOOD, "--name", "no_underscores"), {}, 2, "Name 'no_underscores'"),
+    ((*GOOD, "--requirement", "absent.whl"), {}, 2, "There is no wheel 'absent.whl'"),
+    ((*GOOD, "--source-dir", "tests"), {}, 2, "is not in the source folder"),
+    ((*GOOD, "--config", "absent.yaml"), {}, 2, "absent.yaml"),
+    ((*GOOD, "--config", "pyproject.toml"), {}, 2, "config"),
+    ((*GOOD, "--local-channel", "train", "--simulate-first"), {}, 2, "--local-channel is 'train'"),
+    ((*GOOD, "--as-notebook", "v4"), {}, 2, "v4"),
+    ((*GOOD, "--as-notebook", "v2", "--", "fit"), {}, 2, "The script's arguments are ['fit']"),
+]
+
+
+def test_there_are_forty_of_them() -> None:
+    assert len(MISTAKES) >= 40
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: " ".join(mistake[0])[-40:])
+def test_a_mistake_is_a_line_with_its_fix(
+    aws: Aws, script: Path, mistake: tuple[tuple[str, ...], dict[str, str], int, str]
+) -> None:
+    options, environ, code, text = mistake
+    at = options.index("--") if "--" in options else len(options)
+    before, after = options[:at], options[at:]
+    (run,) = aws.run((script, *before, "--dry-run", *after), **environ)
+    assert run.code == code, run.out + run.err
+    assert text in run.out + run.err
+    assert "HINT: " in run.out + run.err
+    assert "Traceback" not in run.out + run.err
+    assert len(run.err.splitlines()) == 1, run.err
+    assert "--debug" not in run.err

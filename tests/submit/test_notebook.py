@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lightning_sagemaker.submit import TrainingJob, complete
+from lightning_sagemaker.submit.notebook import notebook
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD: dict[str, Any] = {"instance_type": "ml.p4d.24xlarge", "instance_count": 2}
+
+
+def test_the_code_names_the_requirements_and_the_notebook_s_own_role(script: Path) -> None:
+    code = notebook(complete(TrainingJob(script, **GOOD)), "v2", "image")
+    assert f"# {script.parent}/requirements.txt needs these lines" in code
+    assert "#     lightning==" in code
+    assert "role=sagemaker.get_execution_role()" in code
+    compile(code, "notebook", "exec")
+
+
+@pytest.mark.parametrize(
+    ("sdk", "changes", "error"),
+    [
+        ("v2", {"arguments": ("fit",)}, "The script's arguments are ['fit']"),
+        ("v2", {"set": {"A": 1}}, "`set` and `instance_groups` are not put into code"),
+        ("v2", {"processes_per_host": 4}, "SDK v2 drops it, without a word"),
+        ("v3", {"strategy": "smddp"}, "SDK v3 starts no smddprun"),
+        ("v3", {"launcher": "mpirun"}, "SDK v3's mpirun needs the number of all processes"),
+    ],
+)
+def test_what_an_sdk_cannot_express_is_refused(script: Path, sdk: Any, changes: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match="HINT") as raised:
+        notebook(complete(TrainingJob(script, **GOOD, **changes)), sdk, "image")
+    assert error in str(raised.value)
+
+
+def test_arguments_in_another_order_are_put_into_code(script: Path) -> None:
+    code = notebook(complete(TrainingJob(script, **GOOD, arguments=("--lr=0.1", "--epochs", "3"))), "v2", "image")
+    assert "hyperparameters={'lr': 0.1, 'epochs': 3}" in code
