@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.doctor import command as doctor
 from lightning_sagemaker.options import BAD_INPUT, one_line, write
-from lightning_sagemaker.probe import command as probe
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import command as simulate
 from lightning_sagemaker.submit import command as submit
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 # Each adds its subcommand with a default `run`, which takes the parsed arguments and returns the exit code. What
 # follows -- on the command line is in `rest`.
-_COMMANDS = (simulate, doctor, submit, probe)
+_COMMANDS = (simulate, doctor, submit)
 _INTERRUPTED = 130  # as a shell's, 128 and the signal's number
 # Errors of botocore, which no command imports before it needs it, by name: what to do.
 _FIXES = {
