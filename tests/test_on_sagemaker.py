@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -149,7 +150,7 @@ def test_under_torchrun_what_is_broken_fails_by_its_name_and_so_does_the_job(tmp
         "every_hosts_resourceconfig_json_has_the_same_order_of_hosts": "'algo-2', 'algo-1'",
         "checkpointconfig_json_names_the_folder_of_checkpoints_or_is_absent": "/nowhere",
         "the_interface_exists_that_resourceconfig_json_names": "ethwe",
-        "smddps_documented_collectives_work[broadcast]": "hangs for 5 s",
+        "smddps_documented_collectives_work[broadcast]": "hangs",
         "smddp_refuses_what_its_documentation_does_not_list[scatter]": "process with 7: terminate called with ***",
         "smddp_refuses_reductions_other_than_sum[all_reduce_max]": "works",
         "smddp_refuses_further_groups_also_on_gloo[new_group]": "works",
@@ -216,6 +217,7 @@ def _words(call: str) -> tuple[str, ...]:
 
 
 @pytest.mark.xdist_group("aws")
+@pytest.mark.skipif("LIGHTNING_SAGEMAKER_DIST" in os.environ, reason="there are no sources to build the wheel from")
 def test_make_describes_the_job_with_this_trees_wheel(aws: Aws) -> None:
     ready = [f"--old-file=.venv/{name}" for name in (".dev", ".sdk")]
     make = shutil.which("make")

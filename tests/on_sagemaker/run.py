@@ -6,7 +6,9 @@ the script is given goes on to pytest.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import io
 import os
 import sys
 from pathlib import Path
@@ -21,14 +23,21 @@ LONGEST = 1500  # seconds; it takes a few minutes unless much of it hangs, and i
 
 def main() -> int:
     """Run the tests; pytest's exit code."""
-    faulthandler.dump_traceback_later(LONGEST, exit=True)
+    faulthandler.dump_traceback_later(LONGEST, exit=True, file=os.dup(2))  # pytest captures 2 itself
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the image may have plugins that reorder or distribute
     rank, _ = place(find_job())
     report = base_dir(os.environ) / "output" / "data" / f"assumptions-{rank}.xml"
-    # What fails, fails on all ranks: what one saw is told to all. Of the others a line is enough.
-    told = ("-v", "-rs", "--tb=short") if rank == 0 else ("-qq", "--tb=line")
     folder = Path(__file__).resolve().parent
-    return int(pytest.main([str(folder), f"--junitxml={report}", *told, *sys.argv[1:]]))
+    # Without colours, which pytest chooses under mpirun: it gives rank 0 a terminal.
+    given = [str(folder), f"--junitxml={report}", "-v", "-rs", "--tb=short", "--color=no", *sys.argv[1:]]
+    if rank == 0:
+        return int(pytest.main(given))
+    # What fails, fails on all ranks: what one sees is told to all. Of the others only another end is worth a word.
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        code = pytest.main(given)
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        sys.stderr.write(text.getvalue())
+    return int(code)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from operations import INIT, WORKS
+from operations import DOCUMENTED, INIT, WORKS
 from trials import EXIT
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 needs = pytest.mark.needs
 pytestmark = needs("SMDDP")
-DOCUMENTED = ("all_reduce_sum", "all_reduce_sum_int64", "broadcast", "all_gather", "barrier", "reduce")
 
 
 def works(outcomes: dict[str, str]) -> None:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,29 +29,29 @@ _LAST_LINES = 3  # of a process that died
 
 def outcomes(ranks: Ranks, trial: str) -> dict[str, dict[str, str]]:
     """What came of each operation of a trial, and of the end of its processes: by operation, then by rank."""
+    task = Task(
+        trial=trial,
+        attempt=0,
+        operations=TRIALS[trial].operations,
+        rank=ranks.rank,
+        size=ranks.size,
+        local_rank=ranks.job.local_rank,
+        address=ranks.job.main_address,
+        port=ranks.port,
+        job_port=ranks.job.main_port,
+        limit=ranks.limit,
+    )
     found: dict[str, dict[str, str]] = {}
-    left, attempt, why = TRIALS[trial].operations, 0, ""
     while True:
-        task = Task(
-            trial=trial,
-            attempt=attempt,
-            operations=left,
-            rank=ranks.rank,
-            size=ranks.size,
-            local_rank=ranks.job.local_rank,
-            address=ranks.job.main_address,
-            port=ranks.port,
-            job_port=ranks.job.main_port,
-            limit=ranks.limit,
-        )
-        seen = ranks.gather(f"{trial}/{attempt}", lambda task=task: _run(task, _environment(ranks)))  # type: ignore[misc]
-        reached = [name for name in left if any(name in each for each in seen.values())]
-        for name in (INIT, *reached, EXIT) if attempt == 0 else (*reached, EXIT):
+        seen = ranks.gather(f"{trial}/{task.attempt}", partial(_run, task, _environment(ranks)))
+        reached = [name for name in task.operations if any(name in each for each in seen.values())]
+        for name in (*(() if task.attempt else (INIT,)), *reached, EXIT):
             found[name] = {rank: each.get(name, NOT_REACHED) for rank, each in seen.items()}
-        left, attempt = left[len(reached) :], attempt + 1
+        left = task.operations[len(reached) :]
         if not left or not reached:
             why = next((f": {each[INIT]}" for each in seen.values() if each.get(INIT, WORKS) != WORKS), "")
             return found | {name: dict.fromkeys(seen, f"{NOT_REACHED}{why}") for name in left}
+        task = replace(task, attempt=task.attempt + 1, operations=left)
 
 
 def _run(task: Task, environ: dict[str, str]) -> dict[str, str]:
@@ -66,20 +67,12 @@ def _run(task: Task, environ: dict[str, str]) -> dict[str, str]:
             finally:
                 process.kill()  # does nothing to one that has ended
                 process.wait()
-        words = " ".join(output.read_text("utf-8", errors="replace").split("\n")[-_LAST_LINES - 1 :]).strip()
-        end = (
-            f"hangs for {task.limit:g} s"
-            if code is None
-            else WORKS
-            if code == 0
-            else f"ends the process with {code}: {words}"
-        )
-        told = dict(map(json.loads, results.read_text("utf-8").splitlines()))
-        unfinished = [name for name, text in told.items() if text is None]
-        reached_all = told.keys() >= {INIT, *task.operations} and not unfinished
-        return {name: end if text is None else text for name, text in told.items()} | (
-            {EXIT: end} if reached_all else {}
-        )
+        told: dict[str, str | None] = dict(map(json.loads, results.read_text("utf-8").splitlines()))
+        words = " ".join(output.read_text("utf-8", errors="replace").strip().splitlines()[-_LAST_LINES:])
+    end = {None: "hangs", 0: WORKS}.get(code, f"ends the process with {code}: {words}")
+    if told.keys() >= {INIT, *task.operations} and None not in told.values():
+        told[EXIT] = end
+    return {name: outcome or end for name, outcome in told.items()}
 
 
 def _wait(process: subprocess.Popen[bytes], results: Path, limit: float) -> int | None:
