@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: demo check test test-all tables lint types docs lightning oldest python wheel-suite bench bench-full clean
+.PHONY: demo check test test-all tables lint types docs lightning oldest python wheel-suite bench bench-full on-sagemaker clean
 
 PYTHON ?= python3
 WORKERS ?= 3
@@ -57,6 +57,21 @@ bench: .venv/.dev .venv/.bench
 
 bench-full: .venv/.dev .venv/.bench
 	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python --full
+
+# What only real instances can answer, as one job, which costs money: docs/aws-assumptions.md. The wheel is this tree's.
+INSTANCE_TYPE ?= ml.g5.xlarge
+INSTANCE_COUNT ?= 2
+LAUNCHER ?=
+STRATEGY ?=
+SUBMIT ?= --dry-run
+PYTEST_ARGUMENTS ?=
+on-sagemaker: .venv/.dev .venv/.sdk
+	rm -rf build/on-sagemaker
+	.venv/bin/python -m build --no-isolation --wheel --outdir build/on-sagemaker >/dev/null
+	PYTHONPATH=$(CURDIR) .venv/sdk/v2/bin/python -m lightning_sagemaker submit tests/on_sagemaker/run.py \
+	    --instance-type $(INSTANCE_TYPE) --instance-count $(INSTANCE_COUNT) \
+	    $(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(STRATEGY),--strategy $(STRATEGY)) \
+	    --requirement pytest --requirement build/on-sagemaker/*.whl $(SUBMIT) -- $(PYTEST_ARGUMENTS)
 
 # What touches Lightning, with one version of one distribution: make lightning VERSION=2.4.0 DISTRIBUTION=pytorch-lightning
 LIGHTNING := .venv/$(DISTRIBUTION)-$(VERSION)

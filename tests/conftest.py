@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # They have an environment of their own, in which `make test` runs them.
 collect_ignore = [] if importlib.util.find_spec("matplotlib") else ["benchmarks"]
+collect_ignore += ["on_sagemaker"]  # run in a job: test_on_sagemaker.py simulates some
 
 
 # What starts processes that import torch or an SDK, or waits for seconds: not in `make check`. A long drill has a
@@ -55,7 +56,6 @@ TRAINING = (
     "patches/test_fabric.py",
     "patches/test_process_group.py",
     "patches/test_rank_zero.py",
-    "probe",
     "simulate",
     "smddp/test_features.py",
     "smddp/test_log_reduction.py",
@@ -66,6 +66,7 @@ TRAINING = (
     "test_examples.py",
     "test_leftovers.py",
     "test_metrics.py",
+    "test_on_sagemaker.py",
     "test_package.py",
     "variables",
 )
@@ -80,7 +81,6 @@ NIGHTLY = {
     "cluster/test_training.py": r"v3|pytorchddp|smdistributed|four_hosts|world\[none",
     "launch/test_remote.py": r"success.*\[v2",
     "launch/test_second_groups.py": r"\[2-1",
-    "probe/test_simulated.py": "v3|under_torchrun|under_mpirun",
     "simulate/standin/test_training.py": r"\[4\]",
     "simulate/test_real_drivers.py": r"-1\]",
     "simulate/test_real_toolkit.py": r"-1\]",

@@ -23,7 +23,6 @@ AUTOLOAD = f"{PREFIX}AUTOLOAD"
 # Set by us for processes of ours, and by whom, in words.
 OF_COMMANDS = {
     f"{PREFIX}STANDIN_": "of the simulation's stand-in for SMDDP",
-    f"{PREFIX}PROBE_": "of `probe`",
     f"{PREFIX}SIMULATION": "of `simulate`, by which it knows its processes",
     RANK_PROCESS: "of a rank, for the processes that it starts",
 }

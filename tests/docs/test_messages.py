@@ -39,7 +39,6 @@ PASSED_ON = {
     "patches/launched.py": (1, "raises an exit code"),
     "patches/same_checkpoint.py": (1, "Lightning, and the words of `fetch`"),
     "patches/signals.py": (2, "raises exit codes"),
-    "probe/command.py": (3, "its `report` reads a log, and says nothing"),
     "simulate/run.py": (1, "the plan's notes"),
     "smddp/waiting.py": (1, "another rank, in the words of `fail`"),
 }
@@ -48,7 +47,6 @@ UNSEEN = {
     "__init__.py": "Python's own AttributeError for a name that is not there",
     "fabric.py": "the same",
     "smddp/strategies.py:AttributeError": "the same",
-    "probe/operations.py": "words of the probe to itself, which its report shows beside a question",
     "checkpoint/reading.py:EOFError": "caught in the same function",
 }
 

@@ -258,7 +258,6 @@ def test_it_is_found_and_brings_its_fix(  # noqa: PLR0917 - a row of the table
         (TORCHRUN, replace(MACHINE, versions={}), {}, "mpi4py-missing"),
         ({"LIGHTNING_SAGEMAKER_RESUME": "1"}, MACHINE, {}, "nothing-to-resume"),
         ({"LIGHTNING_SAGEMAKER_STANDIN_LOG": "x"}, MACHINE, {}, "setting-unknown"),
-        ({"LIGHTNING_SAGEMAKER_PROBE_SIMULATED": "1"}, MACHINE, {}, "setting-unknown"),
         ({"LIGHTNING_SAGEMAKER_METRICS": "true"}, MACHINE, {}, "setting-malformed"),
         ({"LIGHTNING_SAGEMAKER_AUTOLOAD": "1"}, MACHINE, {}, "autoload-off"),
         ({"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}, MACHINE, {}, "torch-autoload-off"),  # the .pth file loaded it
