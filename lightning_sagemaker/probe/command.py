@@ -152,7 +152,8 @@ def _send(given: argparse.Namespace) -> int:
     if given.dry_run:
         return 0
     name = sdk.start(job, session)
-    from lightning_sagemaker.submit.follow import console_link, follow
+    from lightning_sagemaker.jobs.description import console_link
+    from lightning_sagemaker.jobs.following import follow
 
     sys.stdout.write(f"{name}\n{console_link(name, session.region_name)}\n")
     log = _Log(sys.stdout)

@@ -135,7 +135,8 @@ def run(given: argparse.Namespace) -> int:
     if given.dry_run:
         return 0
     name = sdk.start(job, session)
-    from lightning_sagemaker.submit.follow import console_link, follow
+    from lightning_sagemaker.jobs.description import console_link
+    from lightning_sagemaker.jobs.following import follow
 
     sys.stdout.write(f"{name}\n{console_link(name, session.region_name)}\n")
     return follow(name, session) if given.wait else 0

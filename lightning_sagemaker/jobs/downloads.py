@@ -1,0 +1,203 @@
+"""Fetches what a training job has made: model, output and checkpoints, each file complete or not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.jobs import aws
+from lightning_sagemaker.jobs.archives import unpack
+from lightning_sagemaker.jobs.listing import find
+from lightning_sagemaker.options import printable
+from lightning_sagemaker.temporary_files import complete_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lightning_sagemaker.jobs.description import Job
+
+_ARCHIVE = ".tar.gz"
+_UNIT = 1000
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True, repr=False)
+class Download:
+    """A file that lies here now.
+
+    Attributes:
+        uri: S3 URI that it comes from.
+        path: Where it lies.
+        size: Bytes.
+        fetched: Whether it was fetched now; it was not if a file of its size was there.
+        unpacked: Folder with its content, where it is an archive.
+    """
+
+    uri: str
+    path: Path
+    size: int
+    fetched: bool
+    unpacked: Path | None = None
+
+    def __str__(self) -> str:
+        unpacked = "" if self.unpacked is None else f", unpacked in {self.unpacked}"
+        return printable(f"{_size(self.size)}  {self.path}{unpacked}{'' if self.fetched else '  (was there already)'}")
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class _Object:
+    """An object of S3, and where it shall lie."""
+
+    bucket: str
+    key: str
+    size: int
+    path: Path
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its content shall lie, if it is an archive of the job's."""
+        return self.path.with_name(self.path.name.removesuffix(_ARCHIVE)) if self.path.name.endswith(_ARCHIVE) else None
+
+
+def download(
+    name: str,
+    to: str | Path | None = None,
+    *,
+    model: bool = False,
+    output: bool = False,
+    checkpoints: bool = False,
+    force: bool = False,
+    session: Any = None,
+) -> list[Download]:
+    """Fetch what a training job has made; what is here already, by its size, is not fetched again.
+
+    Args:
+        name: Name of the job, or the beginning of it that no other has.
+        to: Folder for it; by default one with the job's name.
+        model: Whether to fetch the model, which is unpacked into the folder ``model``.
+        output: Whether to fetch what it put into ``/opt/ml/output/data``, into the folder ``output``.
+        checkpoints: Whether to fetch its checkpoints. Without any of the three: model and output, as far as they are
+            there.
+        force: Whether other files that lie there are replaced.
+        session: Session of boto3; by default a new one.
+
+    Raises:
+        FileExistsError: Another file lies there. Nothing is fetched then.
+        ImportError: boto3 is not installed.
+        ValueError: There is no such job, or what is asked for is not there (yet).
+    """
+    asked = {"model": model, "output": output, "checkpoints": checkpoints}
+    return list(downloads(name, to, {kind for kind, wanted in asked.items() if wanted}, force=force, session=session))
+
+
+def downloads(
+    name: str, to: str | Path | None, kinds: set[str], *, force: bool = False, session: Any = None
+) -> Iterator[Download]:
+    """The same, file by file.
+
+    Args:
+        name: See `download`.
+        to: See `download`.
+        kinds: Which of ``model``, ``output`` and ``checkpoints``.
+        force: See `download`.
+        session: See `download`.
+    """
+    session = session or aws.session()
+    job = find(name, session)
+    s3, folder = aws.client(session, "s3"), Path(to or job.name)
+    found = {kind: _find(s3, job, kind, folder) for kind in sorted(kinds or {"model", "output"})}
+    missing = [kind for kind, objects in found.items() if not objects]
+    if missing and (kinds or len(missing) == len(found)):
+        raise ValueError(
+            f"{job.name} has no {' and no '.join(missing)} in S3: it is {job.status} ({job.secondary_status})."
+            " HINT: `lightning-sagemaker jobs show` tells where they come to lie."
+        )
+    objects = [one for several in found.values() for one in several]
+    if not force:
+        _refuse_others(objects)
+    for one in objects:
+        yield _fetch(s3, one, force=force)
+
+
+def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[_Object]:
+    """The objects of one kind; none where it is not there (yet)."""
+    if kind == "checkpoints":
+        return list(_below(s3, job.checkpoints, folder / kind))
+    # Where the job was sent with the compression type NONE, they are no archives.
+    archive, plain = {
+        "model": (job.model, job.model),
+        "output": (f"{job.output}output{_ARCHIVE}" if job.output else None, f"{job.output}data/"),
+    }[kind]
+    if archive is None:
+        return []
+    return list(_archive(s3, archive, folder / f"{kind}{_ARCHIVE}")) or list(_below(s3, plain, folder / kind))
+
+
+def _archive(s3: Any, uri: str, path: Path) -> Iterator[_Object]:
+    bucket, key = _place(uri)
+    if key.endswith(_ARCHIVE):
+        try:
+            yield _Object(bucket, key, s3.head_object(Bucket=bucket, Key=key)["ContentLength"], path)
+        except s3.exceptions.ClientError as error:
+            if not aws.is_missing(error):
+                raise
+
+
+def _below(s3: Any, uri: str | None, folder: Path) -> Iterator[_Object]:
+    if uri is None:
+        return
+    bucket, prefix = _place(uri)
+    prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for one in page.get("Contents", ()):
+            if not one["Key"].endswith("/"):  # which the console makes for a folder
+                yield _Object(bucket, one["Key"], one["Size"], folder / _inside(one["Key"].removeprefix(prefix)))
+
+
+def _place(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _inside(name: str) -> PurePosixPath:
+    """A path below a folder; a key of S3 may be anything."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ValueError(f"The key {name!r} in S3 leads out of its folder. HINT: fetch the others by `aws s3 cp`.")
+    return path
+
+
+def _refuse_others(objects: list[_Object]) -> None:
+    for one in objects:
+        other = one.path if one.path.exists() and not _is_here(one) else one.folder
+        if other is not None and other.exists() and not _is_here(one):
+            raise FileExistsError(
+                f"{other} is there, and is not what the job has made. HINT: --to another folder, or --force."
+            )
+
+
+def _is_here(one: _Object) -> bool:
+    return one.path.is_file() and one.path.stat().st_size == one.size
+
+
+def _fetch(s3: Any, one: _Object, *, force: bool) -> Download:
+    fetched = not _is_here(one)
+    if fetched:
+        one.path.parent.mkdir(parents=True, exist_ok=True)
+        with complete_file(one.path) as file:
+            s3.download_fileobj(one.bucket, one.key, file)
+    folder = one.folder
+    if folder is not None and (fetched or not folder.exists()):
+        unpack(one.path, folder, force=force)
+    return Download(f"s3://{one.bucket}/{one.key}", one.path, one.size, fetched, folder)
+
+
+def _size(number: float) -> str:
+    for unit in _UNITS[:-1]:
+        if number < _UNIT:
+            return f"{number:.4g} {unit}"
+        number /= _UNIT
+    return f"{number:.4g} {_UNITS[-1]}"
