@@ -49,17 +49,13 @@ class Download:
 
 @dataclass(frozen=True)
 class _Object:
-    """An object of S3, and where it shall lie."""
+    """An object of S3, where it shall lie, and where its content shall lie if it is what SageMaker has packed."""
 
     bucket: str
     key: str
     size: int
     path: Path
-
-    @property
-    def folder(self) -> Path | None:
-        """Where its content shall lie, if it is an archive of the job's."""
-        return self.path.with_name(self.path.name.removesuffix(_ARCHIVE)) if self.path.name.endswith(_ARCHIVE) else None
+    folder: Path | None = None
 
 
 def download(
@@ -133,14 +129,15 @@ def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[_Object]:
     }[kind]
     if archive is None:
         return []
-    return list(_archive(s3, archive, folder / f"{kind}{_ARCHIVE}")) or list(_below(s3, plain, folder / kind))
+    return list(_archive(s3, archive, folder / kind)) or list(_below(s3, plain, folder / kind))
 
 
-def _archive(s3: Any, uri: str, path: Path) -> Iterator[_Object]:
+def _archive(s3: Any, uri: str, folder: Path) -> Iterator[_Object]:
     bucket, key = _place(uri)
     if key.endswith(_ARCHIVE):
         try:
-            yield _Object(bucket, key, s3.head_object(Bucket=bucket, Key=key)["ContentLength"], path)
+            size = s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+            yield _Object(bucket, key, size, folder.with_name(f"{folder.name}{_ARCHIVE}"), folder)
         except s3.exceptions.ClientError as error:
             if not aws.is_missing(error):
                 raise
@@ -164,19 +161,19 @@ def _place(uri: str) -> tuple[str, str]:
 
 def _inside(name: str) -> PurePosixPath:
     """A path below a folder; a key of S3 may be anything."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name:
+    path = PurePosixPath(name.lstrip("/"))
+    if ".." in path.parts or "\0" in name:
         raise ValueError(f"The key {name!r} in S3 leads out of its folder. HINT: fetch the others by `aws s3 cp`.")
     return path
 
 
 def _refuse_others(objects: list[_Object]) -> None:
     for one in objects:
-        other = one.path if one.path.exists() and not _is_here(one) else one.folder
-        if other is not None and other.exists() and not _is_here(one):
-            raise FileExistsError(
-                f"{other} is there, and is not what the job has made. HINT: --to another folder, or --force."
-            )
+        for path in () if _is_here(one) else (one.path, one.folder):
+            if path is not None and path.exists():
+                raise FileExistsError(
+                    f"{path} is there, and is not what the job has made. HINT: --to another folder, or --force."
+                )
 
 
 def _is_here(one: _Object) -> bool:
@@ -189,10 +186,9 @@ def _fetch(s3: Any, one: _Object, *, force: bool) -> Download:
         one.path.parent.mkdir(parents=True, exist_ok=True)
         with complete_file(one.path) as file:
             s3.download_fileobj(one.bucket, one.key, file)
-    folder = one.folder
-    if folder is not None and (fetched or not folder.exists()):
-        unpack(one.path, folder, force=force)
-    return Download(f"s3://{one.bucket}/{one.key}", one.path, one.size, fetched, folder)
+    if one.folder is not None and (fetched or not one.folder.exists()):
+        unpack(one.path, one.folder, force=force)
+    return Download(f"s3://{one.bucket}/{one.key}", one.path, one.size, fetched, one.folder)
 
 
 def _size(number: float) -> str:

@@ -75,7 +75,8 @@ def follow(
     try:
         return _Follower(log, out).follow(states(job.name, session, every), tail, min(every, _LATE))
     except KeyboardInterrupt:
-        stop = f"lightning-sagemaker jobs stop {job.name} --region {session.region_name}"
+        profile = "" if session.profile_name == "default" else f" --profile {session.profile_name}"
+        stop = f"lightning-sagemaker jobs stop {job.name} --region {session.region_name}{profile}"
         write(f"Not followed any longer: the job goes on. HINT: `{stop}` ends it.\n", out)
         return _INTERRUPTED
 

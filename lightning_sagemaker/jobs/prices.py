@@ -50,7 +50,7 @@ def _offers(api: Any, kind: str, region: str) -> Iterator[float]:
         for product in map(json.loads, page["PriceList"]):
             # Notebooks and endpoints have prices of their own; training's usage type is such as USE1-Train:ml.m5.large.
             if re.search(rf"(?:^|-)Train:{re.escape(kind)}$", product["product"]["attributes"].get("usagetype", "")):
-                for term in product["terms"].get("OnDemand", {}).values():
+                for term in product.get("terms", {}).get("OnDemand", {}).values():
                     for dimension in term["priceDimensions"].values():
                         if dimension["unit"] == "Hrs" and "USD" in dimension["pricePerUnit"]:
                             yield float(dimension["pricePerUnit"]["USD"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -62,16 +63,19 @@ def test_hosts_that_begin_to_write_later_are_followed_too(world: World, follow: 
 
 
 def test_lines_that_arrive_behind_the_end_are_told(world: World, jobs: Any) -> None:
-    states = world.jobs[NAME] = [running("Training"), running("Training"), described(NAME)]
-    world.streams = {f"{NAME}/algo-1-178": [Written(MS, "begin"), Written(MS, "last words", after=99)]}
-    times, ended = world.times, list[float]()
+    world.jobs[NAME] = [running("Training"), running("Training"), described(NAME)]
+    lines = world.streams[f"{NAME}/algo-1-178"] = [Written(MS, "begin")]
 
-    def later(operation: str) -> int:  # the line arrives a moment after the job has ended
-        ended[:] = ended or [time.monotonic()] * (len(states) == 1)
-        return 99 if ended and time.monotonic() > ended[0] + 0.3 else times(operation)
+    def arrive() -> None:
+        while world.times("DescribeTrainingJob") < 3:  # which told that it has completed
+            time.sleep(0.01)
+        time.sleep(0.3)
+        lines.append(Written(MS + 1, "last words"))
 
-    world.times = later  # type: ignore[method-assign]
-    run = jobs("logs", NAME, "--follow", "--interval", 0.8)
+    late = threading.Thread(target=arrive)
+    late.start()
+    run = jobs("logs", NAME, "--follow", "--interval", 1.5)
+    late.join()
     assert [line for line in run.out.splitlines() if "words" in line] == ["[algo-1] last words"]
 
 
