@@ -72,6 +72,7 @@ class World:
         page: Items in one answer.
         silent: Whether an answer without a token has no lines, as CloudWatch may do.
         asked: Operations with what they were asked.
+        signed: By whom, the last time.
     """
 
     jobs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class World:
     page: int = 2
     silent: bool = False
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    signed: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, *jobs: dict[str, Any]) -> None:
@@ -100,6 +102,7 @@ class Service(JsonAnswers):
     def answer(self, operation: str, body: dict[str, Any]) -> Answer:
         with self.world.lock:  # of several threads
             self.world.asked.append((operation, body))
+            self.world.signed = self.headers["Authorization"]
             if refusals := self.world.refusals.get(operation):
                 return 400, refusals.pop(0)
             return getattr(self, operation)(body)  # type: ignore[no-any-return]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lightning_sagemaker.cli import main
 from lightning_sagemaker.jobs.description import STATUSES
 
+from .conftest import command
 from .service import NOON, NOT_FOUND, THROTTLED, World, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("jobs")
 
@@ -129,3 +133,28 @@ def test_nothing_of_it_needs_sagemakers_sdk(world: World, jobs: Any) -> None:
     modules = jobs("list").modules
     assert "boto3" in modules
     assert not {"sagemaker", "torch", "lightning"} & set(modules)
+
+
+def test_where_boto3_is_not_installed_a_line_says_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    assert main(["jobs", "list"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    fix = "HINT: pip install 'lightning-sagemaker[submit]'."
+    assert line == f"lightning-sagemaker jobs list: error: boto3 is not installed. {fix}"
+
+
+def test_region_and_profile_say_where(world: World, jobs: Any, console: Any, url: str, tmp_path: Path) -> None:
+    world.add(described("digits"))
+    config = tmp_path / "config"
+    config.write_text("[profile other]\naws_access_key_id = of-profile\naws_secret_access_key = of-profile\n")
+    by_profile = console.python(
+        command("show", "digts", "--profile", "other"), tmp_path, url, AWS_CONFIG_FILE=str(config)
+    )
+    assert "There is no training job 'digts' in us-east-1; there are digits." in by_profile.err
+    assert "Credential=of-profile/" in world.signed
+    assert "There is no training job 'digts' in eu-west-1" in jobs("show", "digts", "--region", "eu-west-1").err
+    unknown = console.python(command("list", "--profile", "others"), tmp_path, url, AWS_CONFIG_FILE=str(config))
+    assert unknown.code == 2
+    assert "error: ProfileNotFound: The config profile (others) could not be found. HINT: `aws configure" in unknown.err
