@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.jobs.description import STATUSES
-from lightning_sagemaker.jobs.downloads import downloads
+from lightning_sagemaker.jobs.downloads import size, transfers
 from lightning_sagemaker.jobs.following import EVERY, follow
 from lightning_sagemaker.jobs.listing import find, job, jobs
 from lightning_sagemaker.jobs.log import Log
@@ -143,8 +143,12 @@ def _stop(given: argparse.Namespace, session: Any) -> int:
 
 def _download(given: argparse.Namespace, session: Any) -> int:
     kinds = {kind for kind in _KINDS if getattr(given, kind)}
-    for one in downloads(given.name, given.to, kinds, force=given.force, session=session):
-        _print(one)
+    found = transfers(given.name, given.to, kinds, force=given.force, session=session)
+    missing = [one.size for one in found if not one.is_here]
+    _print(f"to fetch: {len(missing)} of {len(found)} file(s), {size(sum(missing))}")
+    for one in found:
+        _print(one.run(force=given.force))
+        sys.stdout.flush()
     return 0
 
 

@@ -42,20 +42,50 @@ class Download:
 
     def __str__(self) -> str:
         unpacked = "" if self.unpacked is None else f", unpacked in {self.unpacked}"
-        return printable(f"{_size(self.size)}  {self.path}{unpacked}{'' if self.fetched else '  (was there already)'}")
+        return printable(f"{size(self.size)}  {self.path}{unpacked}{'' if self.fetched else '  (was there already)'}")
 
     __repr__ = __str__
 
 
 @dataclass(frozen=True)
-class _Object:
-    """An object of S3, where it shall lie, and where its content shall lie if it is what SageMaker has packed."""
+class Transfer:
+    """An object of S3 that shall lie here.
 
+    Attributes:
+        s3: Client of S3.
+        bucket: Its bucket.
+        key: Its key.
+        size: Bytes.
+        path: Where it shall lie.
+        folder: Where its content shall lie, if it is what SageMaker has packed.
+    """
+
+    s3: Any
     bucket: str
     key: str
     size: int
     path: Path
     folder: Path | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether a file of its size lies there."""
+        return self.path.is_file() and self.path.stat().st_size == self.size
+
+    def run(self, *, force: bool) -> Download:
+        """Fetch it, unless it is here, and unpack it.
+
+        Args:
+            force: Whether what else lies there is replaced.
+        """
+        fetched = not self.is_here
+        if fetched:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with complete_file(self.path) as file:
+                self.s3.download_fileobj(self.bucket, self.key, file)
+        if self.folder is not None and (fetched or not self.folder.exists()):
+            unpack(self.path, self.folder, force=force)
+        return Download(f"s3://{self.bucket}/{self.key}", self.path, self.size, fetched, self.folder)
 
 
 def download(
@@ -86,13 +116,14 @@ def download(
         ValueError: There is no such job, or what is asked for is not there (yet).
     """
     asked = {"model": model, "output": output, "checkpoints": checkpoints}
-    return list(downloads(name, to, {kind for kind, wanted in asked.items() if wanted}, force=force, session=session))
+    found = transfers(name, to, {kind for kind, wanted in asked.items() if wanted}, force=force, session=session)
+    return [one.run(force=force) for one in found]
 
 
-def downloads(
+def transfers(
     name: str, to: str | Path | None, kinds: set[str], *, force: bool = False, session: Any = None
-) -> Iterator[Download]:
-    """The same, file by file.
+) -> list[Transfer]:
+    """What `download` does, each by its ``run``: nothing is done before all of it is known and allowed.
 
     Args:
         name: See `download`.
@@ -111,15 +142,14 @@ def downloads(
             f"{job.name} has no {' and no '.join(missing)} in S3: it is {job.status} ({job.secondary_status})."
             " HINT: `lightning-sagemaker jobs show` tells where they come to lie."
         )
-    objects = [one for several in found.values() for one in several]
+    wanted = [one for several in found.values() for one in several]
     if not force:
-        _refuse_others(objects)
-    for one in objects:
-        yield _fetch(s3, one, force=force)
+        _refuse_others(wanted)
+    return wanted
 
 
-def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[_Object]:
-    """The objects of one kind; none where it is not there (yet)."""
+def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[Transfer]:
+    """What is there of one kind; nothing where it is not there (yet)."""
     if kind == "checkpoints":
         return list(_below(s3, job.checkpoints, folder / kind))
     # Where the job was sent with the compression type NONE, they are no archives.
@@ -132,18 +162,18 @@ def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[_Object]:
     return list(_archive(s3, archive, folder / kind)) or list(_below(s3, plain, folder / kind))
 
 
-def _archive(s3: Any, uri: str, folder: Path) -> Iterator[_Object]:
+def _archive(s3: Any, uri: str, folder: Path) -> Iterator[Transfer]:
     bucket, key = _place(uri)
     if key.endswith(_ARCHIVE):
         try:
-            size = s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
-            yield _Object(bucket, key, size, folder.with_name(f"{folder.name}{_ARCHIVE}"), folder)
+            length = s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+            yield Transfer(s3, bucket, key, length, folder.with_name(f"{folder.name}{_ARCHIVE}"), folder)
         except s3.exceptions.ClientError as error:
             if not aws.is_missing(error):
                 raise
 
 
-def _below(s3: Any, uri: str | None, folder: Path) -> Iterator[_Object]:
+def _below(s3: Any, uri: str | None, folder: Path) -> Iterator[Transfer]:
     if uri is None:
         return
     bucket, prefix = _place(uri)
@@ -151,7 +181,7 @@ def _below(s3: Any, uri: str | None, folder: Path) -> Iterator[_Object]:
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for one in page.get("Contents", ()):
             if not one["Key"].endswith("/"):  # which the console makes for a folder
-                yield _Object(bucket, one["Key"], one["Size"], folder / _inside(one["Key"].removeprefix(prefix)))
+                yield Transfer(s3, bucket, one["Key"], one["Size"], folder / _inside(one["Key"].removeprefix(prefix)))
 
 
 def _place(uri: str) -> tuple[str, str]:
@@ -167,31 +197,17 @@ def _inside(name: str) -> PurePosixPath:
     return path
 
 
-def _refuse_others(objects: list[_Object]) -> None:
-    for one in objects:
-        for path in () if _is_here(one) else (one.path, one.folder):
+def _refuse_others(wanted: list[Transfer]) -> None:
+    for one in wanted:
+        for path in () if one.is_here else (one.path, one.folder):
             if path is not None and path.exists():
                 raise FileExistsError(
                     f"{path} is there, and is not what the job has made. HINT: --to another folder, or --force."
                 )
 
 
-def _is_here(one: _Object) -> bool:
-    return one.path.is_file() and one.path.stat().st_size == one.size
-
-
-def _fetch(s3: Any, one: _Object, *, force: bool) -> Download:
-    fetched = not _is_here(one)
-    if fetched:
-        one.path.parent.mkdir(parents=True, exist_ok=True)
-        with complete_file(one.path) as file:
-            s3.download_fileobj(one.bucket, one.key, file)
-    if one.folder is not None and (fetched or not one.folder.exists()):
-        unpack(one.path, one.folder, force=force)
-    return Download(f"s3://{one.bucket}/{one.key}", one.path, one.size, fetched, one.folder)
-
-
-def _size(number: float) -> str:
+def size(number: float) -> str:
+    """A number of bytes, as a person reads it."""
     for unit in _UNITS[:-1]:
         if number < _UNIT:
             return f"{number:.4g} {unit}"

@@ -13,6 +13,7 @@ from lightning_sagemaker.jobs.description import Job, failure, read
 from lightning_sagemaker.jobs.listing import find
 from lightning_sagemaker.jobs.log import Line, Log
 from lightning_sagemaker.options import one_line, printable, write
+from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -119,7 +120,7 @@ class _Follower:
                     self._values |= dict(_VALUES.findall(line.text))
         except ClientError as error:  # the state can be followed all the same
             self._unreadable = True
-            write(f"The log cannot be read: {one_line(str(error))}\n", self._out)
+            write(f"The log cannot be read: {redact(one_line(str(error)))}\n", self._out)
 
 
 def _ending(job: Job) -> str:

@@ -144,6 +144,7 @@ def test_the_state_is_followed_where_the_log_may_not_be_read(world: World, follo
     assert run.code == 0
     assert [line for line in run.out.splitlines() if "The log cannot be read: " in line] == run.out.splitlines()[:1]
     assert world.times("DescribeLogStreams") == 1
+    assert "123456789012" not in run.out
 
 
 def test_what_a_job_prints_does_nothing_to_the_terminal(world: World, follow: Any) -> None:

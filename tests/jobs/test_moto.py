@@ -65,5 +65,5 @@ def test_a_job_is_listed_shown_read_followed_and_fetched(aws: Aws, console: Cons
     assert out("logs", NAME, "--tail", 7) == lines[-7:]
     assert out("logs", NAME, "--follow", "--tail", 3)[:3] == lines[-3:]
     assert out("stop", NAME) == [f"{NAME}: not stopped, it has ended already: Completed"]
-    assert out("download", NAME) == [f"{len(MODEL)} B  {NAME}/model.tar.gz, unpacked in {NAME}/model"]
+    assert out("download", NAME)[1:] == [f"{len(MODEL)} B  {NAME}/model.tar.gz, unpacked in {NAME}/model"]
     assert (tmp_path / NAME / "model" / "model.ckpt").read_text() == "weights"
