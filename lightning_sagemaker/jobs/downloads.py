@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ class Download:
         uri: S3 URI that it comes from.
         path: Where it lies.
         size: Bytes.
-        fetched: Whether it was fetched now; it was not if a file of its size was there.
+        fetched: Whether it was fetched now; it was not if it was here already.
         unpacked: Folder with its content, where it is an archive.
     """
 
@@ -56,6 +57,7 @@ class Transfer:
         bucket: Its bucket.
         key: Its key.
         size: Bytes.
+        modified: When it was written, in seconds of the epoch.
         path: Where it shall lie.
         folder: Where its content shall lie, if it is what SageMaker has packed.
     """
@@ -64,13 +66,17 @@ class Transfer:
     bucket: str
     key: str
     size: int
+    modified: float
     path: Path
     folder: Path | None = None
 
     @property
     def is_here(self) -> bool:
-        """Whether a file of its size lies there."""
-        return self.path.is_file() and self.path.stat().st_size == self.size
+        """Whether it lies there: a file of its size, which is not older. A newer checkpoint has the old one's size."""
+        if not self.path.is_file():
+            return False
+        status = self.path.stat()
+        return status.st_size == self.size and status.st_mtime >= self.modified
 
     def run(self, *, force: bool) -> Download:
         """Fetch it, unless it is here, and unpack it.
@@ -83,6 +89,7 @@ class Transfer:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with complete_file(self.path) as file:
                 self.s3.download_fileobj(self.bucket, self.key, file)
+            os.utime(self.path, (self.modified, self.modified))  # by S3's clock, which this machine's may not follow
         if self.folder is not None and (fetched or not self.folder.exists()):
             unpack(self.path, self.folder, force=force)
         return Download(f"s3://{self.bucket}/{self.key}", self.path, self.size, fetched, self.folder)
@@ -98,7 +105,7 @@ def download(
     force: bool = False,
     session: Any = None,
 ) -> list[Download]:
-    """Fetch what a training job has made; what is here already, by its size, is not fetched again.
+    """Fetch what a training job has made; what is here already, by size and time, is not fetched again.
 
     Args:
         name: Name of the job, or the beginning of it that no other has.
@@ -111,7 +118,7 @@ def download(
         session: Session of boto3; by default a new one.
 
     Raises:
-        FileExistsError: Another file lies there. Nothing is fetched then.
+        FileExistsError: Another file lies there, or an older one. Nothing is fetched then.
         ImportError: boto3 is not installed.
         ValueError: There is no such job, or what is asked for is not there (yet).
     """
@@ -166,11 +173,13 @@ def _archive(s3: Any, uri: str, folder: Path) -> Iterator[Transfer]:
     bucket, key = _place(uri)
     if key.endswith(_ARCHIVE):
         try:
-            length = s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
-            yield Transfer(s3, bucket, key, length, folder.with_name(f"{folder.name}{_ARCHIVE}"), folder)
+            found = s3.head_object(Bucket=bucket, Key=key)
         except s3.exceptions.ClientError as error:
-            if not aws.is_missing(error):
-                raise
+            if aws.is_missing(error):
+                return
+            raise
+        path, modified = folder.with_name(f"{folder.name}{_ARCHIVE}"), found["LastModified"].timestamp()
+        yield Transfer(s3, bucket, key, found["ContentLength"], modified, path, folder)
 
 
 def _below(s3: Any, uri: str | None, folder: Path) -> Iterator[Transfer]:
@@ -181,7 +190,8 @@ def _below(s3: Any, uri: str | None, folder: Path) -> Iterator[Transfer]:
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for one in page.get("Contents", ()):
             if not one["Key"].endswith("/"):  # which the console makes for a folder
-                yield Transfer(s3, bucket, one["Key"], one["Size"], folder / _inside(one["Key"].removeprefix(prefix)))
+                path = folder / _inside(one["Key"].removeprefix(prefix))
+                yield Transfer(s3, bucket, one["Key"], one["Size"], one["LastModified"].timestamp(), path)
 
 
 def _place(uri: str) -> tuple[str, str]:
@@ -202,7 +212,8 @@ def _refuse_others(wanted: list[Transfer]) -> None:
         for path in () if one.is_here else (one.path, one.folder):
             if path is not None and path.exists():
                 raise FileExistsError(
-                    f"{path} is there, and is not what the job has made. HINT: --to another folder, or --force."
+                    f"{path} is there, and is not what the job has made, or is older."
+                    " HINT: --to another folder, or --force."
                 )
 
 

@@ -152,6 +152,19 @@ def test_checkpoints_come_with_their_folders_and_without_their_neighbours(place:
     assert f"4 B  {place.folder}/here/checkpoints/last.ckpt\n" in run.out
 
 
+def test_an_older_checkpoint_of_the_same_size_does_not_pass_for_the_newer_one(place: Place) -> None:
+    place.put(**{"checkpoints/last.ckpt": b"epoch 1"})
+    assert place.fetch("--checkpoints").code == 0
+    assert place.fetch("--checkpoints").out.startswith("to fetch: 0 of 1 file(s)")
+    time.sleep(1.1)  # S3 tells whole seconds
+    place.put(**{"checkpoints/last.ckpt": b"epoch 2"})
+    run = place.fetch("--checkpoints")
+    assert run.code == 2
+    assert f"{place.name}/checkpoints/last.ckpt is there, and is not what the job has made, or is older." in run.err
+    assert place.fetch("--checkpoints", "--force").code == 0
+    assert place.files() == {"checkpoints/last.ckpt": "epoch 2"}
+
+
 @pytest.mark.nightly
 def test_more_checkpoints_than_one_answer_lists_are_all_fetched(place: Place) -> None:
     place.put(**{f"checkpoints/{number}": b"" for number in range(1001)})
@@ -174,7 +187,10 @@ def test_another_file_that_lies_there_stays_and_nothing_is_fetched(place: Place,
     path.write_text("of the user's")
     run = place.fetch("--model", "--checkpoints")
     assert (run.code, run.out) == (2, "")
-    assert f"error: {place.name}/{other} is there, and is not what the job has made. HINT: --to another" in run.err
+    assert (
+        f"error: {place.name}/{other} is there, and is not what the job has made, or is older. HINT: --to another"
+        in run.err
+    )
     assert [path for path in place.folder.rglob("*") if path.is_file()] == [path]
     assert place.fetch("--model", "--checkpoints", "--force").code == 0
     assert place.files() == {
@@ -252,7 +268,7 @@ def test_a_python_that_cannot_refuse_paths_unpacks_nothing(tmp_path: Path, monke
 # --- S3 that moto does not play ------------------------------------------------------------------------------------
 
 LISTING = """<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated>
-<Contents><Key>{key}</Key><Size>4</Size></Contents></ListBucketResult>"""
+<Contents><Key>{key}</Key><Size>4</Size><LastModified>2026-12-01T09:30:00Z</LastModified></Contents></ListBucketResult>"""
 
 
 class Bucket(Service):
@@ -265,6 +281,7 @@ class Bucket(Service):
         self.send_response(200)
         self.send_header("Content-Length", str(len(MODEL)))
         self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Tue, 01 Dec 2026 09:30:00 GMT")
         self.end_headers()
 
     def do_GET(self) -> None:  # noqa: N802 - the same
