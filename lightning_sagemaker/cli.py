@@ -7,9 +7,10 @@ import importlib.metadata
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.doctor import command as doctor
+from lightning_sagemaker.jobs import command as jobs
 from lightning_sagemaker.options import BAD_INPUT, one_line, write
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import command as simulate
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Each adds its subcommand with a default `run`, which takes the parsed arguments and returns the exit code. What
 # follows -- on the command line is in `rest`.
-_COMMANDS = (simulate, doctor, submit)
+_COMMANDS = (simulate, doctor, submit, jobs)
 _INTERRUPTED = 130  # as a shell's, 128 and the signal's number
 # Errors of botocore, which no command imports before it needs it, by name: what to do.
 _FIXES = {
@@ -49,17 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="lightning-sagemaker", description="PyTorch Lightning on Amazon SageMaker.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Subcommand)
     for command in _COMMANDS:
         command.add_parser(subparsers)
-    for subparser in subparsers.choices.values():
-        subparser.add_argument("--debug", action="store_true", help="show where an error comes from")
-        subparser.set_defaults(parser=subparser)
     given = list(sys.argv[1:] if argv is None else argv)
     # What follows -- belongs to the user's script; argparse would take a second -- out of it.
     end = given.index("--") if "--" in given else len(given)
     own, rest = given[:end], given[end + 1 :]
-    arguments, unknown = parser.parse_known_args(own, argparse.Namespace(rest=rest))
+    arguments, unknown = parser.parse_known_args(own, argparse.Namespace(rest=rest, debug=False))
     if getattr(arguments, "reads_options_itself", False):
         arguments.options = unknown
     elif unknown:
@@ -67,6 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"unrecognized arguments: {shlex.join(unknown)}. HINT: what belongs to a script goes after --"
         )
     return _run(arguments)
+
+
+class _Subcommand(argparse.ArgumentParser):
+    """Parser of a subcommand, and of a subcommand's own: argparse makes those of the same class."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Without a default, which a subcommand's own would put in the place of what was given before it.
+        self.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error comes from"
+        )
+        self.set_defaults(parser=self)
 
 
 def _version() -> str:

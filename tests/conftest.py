@@ -48,6 +48,7 @@ TRAINING = (
     "distributed/test_wait_for_ranks.py",
     "docs/test_pages.py",
     "doctor/test_command.py",
+    "jobs",
     "launch",
     "locking/test_fork.py",
     "locking/test_identity.py",

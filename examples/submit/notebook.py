@@ -9,8 +9,8 @@ import os
 
 import boto3
 
+from lightning_sagemaker.jobs import follow
 from lightning_sagemaker.submit import TrainingJob, check, start
-from lightning_sagemaker.submit.follow import follow
 
 role = os.environ["TRAINING_ROLE"]
 bucket = os.environ["TRAINING_BUCKET"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.findings import Finding
 from lightning_sagemaker.instances import Instance
+from lightning_sagemaker.jobs.prices import prices
 from lightning_sagemaker.settings import RESUME
 from lightning_sagemaker.submit.asking import asked
 
@@ -58,6 +59,7 @@ def check(job: TrainingJob, session: Any) -> list[Finding]:
     uris = {*(channel.uri for channel in job.inputs.values()), *filter(None, (job.checkpoint_uri, job.output_uri))}
     for uri in sorted(uris):
         found += asked(uri, "s3:ListBucket", lambda uri=uri: _check_prefix(job, uri, session.client("s3")))  # type: ignore[misc]
+    found += [_check_cost(job, session)]
     found += asked("quota", "servicequotas:ListServiceQuotas", lambda: _check_quota(job, session))
     return found
 
@@ -84,6 +86,18 @@ def _check_identity(session: Any) -> Iterator[Finding]:
     found = session.client("sts").get_caller_identity()
     who = found["Arn"].rpartition(":")[2]  # an ARN's account would be masked, and the reader wants to see it
     yield Finding("identity", "ok", f"{who} of account {found['Account']}, {session.region_name}.")
+
+
+def _check_cost(job: TrainingJob, session: Any) -> Finding:
+    """What the job costs at most, by the price list: its longest training time on all its hosts."""
+    hours = job.max_run / 3600
+    known, missing = prices({group.instance_type for group in job.groups.values()}, session)
+    if missing:
+        fix = f"HINT: each host is billed for at most {hours:g} h (--max-run)."
+        return Finding("cost", "unknown", f"the price is unknown: {missing}.", fix)
+    total = sum(known[group.instance_type] * group.instance_count for group in job.groups.values()) * hours
+    told = f"at most {total:,.2f} USD: {hours:g} h (--max-run) at the on-demand price"
+    return Finding("cost", "ok", f"{told}, of which spot instances cost a part." if job.spot else f"{told}.")
 
 
 def _check_quota(job: TrainingJob, session: Any) -> Iterator[Finding]:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.findings import table
+from lightning_sagemaker.jobs import aws
+from lightning_sagemaker.jobs.description import console_link
+from lightning_sagemaker.jobs.following import follow
 from lightning_sagemaker.options import pairs
 from lightning_sagemaker.submit import parser, source_checks
 from lightning_sagemaker.submit.checks import examine
@@ -49,9 +52,7 @@ def run(given: argparse.Namespace) -> int:
         The exit code.
     """
     options, job = read(given.parser.prog, given.options, given.rest)
-    import boto3
-
-    session = boto3.Session(profile_name=options.profile, region_name=options.region)
+    session = aws.session(options.region, options.profile)
     whole = complete(job)
     if options.as_notebook is not None:
         from lightning_sagemaker.submit.notebook import notebook
@@ -79,8 +80,6 @@ def run(given: argparse.Namespace) -> int:
     if options.dry_run:
         return 0
     send(whole, resolved, session)
-    from lightning_sagemaker.submit.follow import console_link, follow
-
     sys.stdout.write(f"{resolved.name}\n{console_link(resolved.name, session.region_name)}\n")
     return follow(resolved.name, session) if options.wait else 0
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 import lightning_sagemaker
+import lightning_sagemaker.jobs
 import lightning_sagemaker.submit
 from lightning_sagemaker import cli
 from lightning_sagemaker.doctor.settings import SETTINGS
@@ -41,6 +42,7 @@ NOT_RUN = (
     ("docs/fsdp.md", 'trainer = Trainer(strategy="smddp_fsdp")', _GPU),
     ("docs/fsdp.md", "trainer = Trainer(strategy=SMDDPFSDPStrategy(", _GPU),
     ("docs/heterogeneous.md", "estimator = PyTorch(", _SDK),
+    ("docs/jobs.md", "print(jobs(", "needs boto3, and jobs; tests/jobs runs it where both are"),
     ("docs/quick-start.md", "estimator = PyTorch(", _SDK),
     ("docs/quick-start.md", "subprocess.run(", "the doctor imports everything once more; tests/doctor runs it"),
     ("docs/quick-start.md", "trainer = ModelTrainer(", _SDK),
@@ -244,7 +246,8 @@ def test_settings_are_those_of_the_package() -> None:
 def test_public_names_are_listed() -> None:
     page = PAGES["docs/api.md"].read_text(encoding="utf-8")
     documented = {name.rpartition(".")[2] for name in re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)}
-    assert {*lightning_sagemaker.__all__, *lightning_sagemaker.submit.__all__} <= documented
+    for module in (lightning_sagemaker, lightning_sagemaker.jobs, lightning_sagemaker.submit):
+        assert {*module.__all__} <= documented
 
 
 def _part(parts: tuple[str, ...]) -> str:

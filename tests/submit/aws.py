@@ -65,6 +65,7 @@ class Aws:
         self.environ = plain | {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ENDPOINT_URL_SERVICE_QUOTAS": quotas,
+            "AWS_ENDPOINT_URL_PRICING": quotas,
             "AWS_ACCESS_KEY_ID": "stand-in",
             "AWS_SECRET_ACCESS_KEY": "stand-in",
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -207,8 +208,18 @@ def serving(answers: type[JsonAnswers], **attributes: Any) -> Iterator[str]:
         server.shutdown()
 
 
+def _price(kind: str) -> str:
+    dimension = {"unit": "Hrs", "pricePerUnit": {"USD": "2.5"}}
+    return json.dumps(
+        {
+            "product": {"attributes": {"usagetype": f"USE1-Train:{kind}"}},
+            "terms": {"OnDemand": {"one": {"priceDimensions": {"one": dimension}}}},
+        }
+    )
+
+
 class Quotas(JsonAnswers):
-    """Service Quotas, which moto has for VPCs only: what is in the second page counts too."""
+    """Service Quotas, which moto has for VPCs only, and prices: what is in the second page counts too."""
 
     pages = (
         {"Quotas": [{"QuotaName": "ml.g5.xlarge for training job usage", "Value": 4.0}], "NextToken": "2"},
@@ -221,6 +232,9 @@ class Quotas(JsonAnswers):
     )
 
     def answer(self, operation: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if operation == "GetProducts":
+            wanted = {one["Field"]: one["Value"] for one in body["Filters"]}
+            return 200, {"FormatVersion": "aws_v1", "PriceList": [_price(wanted["instanceName"])]}
         assert (operation, body["ServiceCode"]) == ("ListServiceQuotas", "sagemaker")
         return 200, self.pages["NextToken" in body]
 

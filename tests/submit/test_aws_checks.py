@@ -221,6 +221,7 @@ def test_a_good_job_passes_and_says_who_sends_what(aws: Aws, script: Path) -> No
     told = {text[9:].split("  ")[0]: text for text in run.err.splitlines()}
     assert "of account 123456789012, us-east-1" in told["identity"]
     assert "2 of 8 ml.p4d.24xlarge for training job usage" in told["quota"]
+    assert "at most 120.00 USD: 24 h (--max-run)" in told["cost"]
     assert [name for name, text in told.items() if text.startswith(("fail", "warn"))] == []
     assert "train.py" in run.err.partition("kB")[2]  # the list of files
 

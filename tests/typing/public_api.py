@@ -25,6 +25,8 @@ from lightning_sagemaker import (
     scale_learning_rate,
 )
 from lightning_sagemaker.checkpoint import checkpoint_folder
+from lightning_sagemaker.jobs import Download, Job, Line, Stop, download, follow, jobs, logs, stop
+from lightning_sagemaker.jobs import job as job_of_the_account
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,3 +120,15 @@ def _count() -> dict[str, int]:
 
 
 _DETECT: Callable[[], SageMakerJob | None] = SageMakerJob.detect
+
+
+def life_of_jobs() -> None:
+    assert_type(jobs(limit=None, status="Failed")[0], Job)
+    found = job_of_the_account("digits")
+    assert_type(found.cost, float | None)
+    assert_type(found.instances[0].count, int)
+    assert_type(logs("digits", host="algo-1", tail=20)[0], Line)
+    assert_type(follow("digits"), int)
+    assert_type(stop("digits", "speech", wait=True), list[Stop])
+    assert_type(download("digits", "here", model=True), list[Download])
+    job_of_the_account(7)  # type: ignore[arg-type]

@@ -1,0 +1,19 @@
+"""The life of training jobs: which there are, what they do and cost, their logs, their end, and what they made.
+
+Example::
+
+    print(jobs(limit=5))
+    print(job("digits-2026-12-01"))
+    print(logs("digits-2026-12-01", tail=20))
+    stop("digits-2026-12-01")
+    download("digits-2026-12-01", model=True)
+"""
+
+from lightning_sagemaker.jobs.description import Job
+from lightning_sagemaker.jobs.downloads import Download, download
+from lightning_sagemaker.jobs.following import follow
+from lightning_sagemaker.jobs.listing import Jobs, job, jobs
+from lightning_sagemaker.jobs.log import Line, Lines, logs
+from lightning_sagemaker.jobs.stopping import Stop, stop
+
+__all__ = ["Download", "Job", "Jobs", "Line", "Lines", "Stop", "download", "follow", "job", "jobs", "logs", "stop"]

@@ -1,0 +1,51 @@
+"""boto3, where it is installed, with patience where AWS throttles; and which of its errors mean "not there"."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Of SageMaker's own calls few are allowed in a second; botocore waits longer from one to the next, 20 s at most.
+_RETRIES = {"mode": "standard", "total_max_attempts": 10}
+_MISSING = ("404", "NoSuchKey", "ResourceNotFound", "ResourceNotFoundException")
+
+
+def session(region: str | None = None, profile: str | None = None) -> Any:
+    """Session of boto3.
+
+    Args:
+        region: AWS region; by default that of the AWS configuration.
+        profile: Profile of the AWS configuration; by default the one that it names.
+
+    Raises:
+        ImportError: boto3 is not installed.
+    """
+    try:
+        import boto3
+    except ImportError as error:
+        raise ImportError("boto3 is not installed. HINT: pip install 'lightning-sagemaker[submit]'.") from error
+    return boto3.Session(region_name=region, profile_name=profile)
+
+
+def client(session: Any, service: str, region: str | None = None) -> Any:
+    """Client of a service, which repeats what was throttled and what the network lost.
+
+    Args:
+        session: Session of boto3.
+        service: Name that boto3 has for the service.
+        region: AWS region; by default the session's.
+    """
+    from botocore.config import Config
+
+    return session.client(service, region_name=region, config=Config(retries=_RETRIES))
+
+
+def is_missing(error: Any) -> bool:
+    """Whether an error of botocore says that something is not there: SageMaker has a code of its own for that.
+
+    Args:
+        error: A ``ClientError``.
+    """
+    found = error.response.get("Error", {})
+    code, message = str(found.get("Code", "")), str(found.get("Message", ""))
+    return code in _MISSING or (code == "ValidationException" and bool(re.search(r"(?i)not found|not find", message)))

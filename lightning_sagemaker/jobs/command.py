@@ -1,0 +1,173 @@
+"""``lightning-sagemaker jobs``: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.jobs import aws
+from lightning_sagemaker.jobs.description import STATUSES
+from lightning_sagemaker.jobs.downloads import size, transfers
+from lightning_sagemaker.jobs.following import EVERY, follow
+from lightning_sagemaker.jobs.listing import find, job, jobs
+from lightning_sagemaker.jobs.log import Log
+from lightning_sagemaker.jobs.stopping import stop
+from lightning_sagemaker.options import write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_KINDS = ("model", "output", "checkpoints")
+_EPILOG = """\
+a NAME may be the beginning of a job's name that no other has.
+exit code: 0, with `logs --follow` 1 for a job that has not completed, 2 for bad input, 130 after Ctrl-C
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand, with its own.
+
+    Args:
+        subparsers: Where subcommands are added.
+    """
+    parser = subparsers.add_parser(
+        "jobs",
+        help="list, show, follow, stop training jobs, and fetch what they made",
+        description="The life of training jobs, of those that `submit` has sent and of any other.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    add = _add(actions, "list", _list, "which jobs there are, the newest first")
+    add("--limit", type=int, default=20, metavar="N", help="(default: %(default)s)")
+    add("--all", action="store_true", help="without a limit")
+    add("--status", choices=STATUSES, metavar="STATUS", help=f"one of {', '.join(STATUSES)}")
+    add("--name-contains", metavar="TEXT", help="only names with this text in them")
+    add("--json", action="store_true", help="for programs")
+
+    add = _add(actions, "show", _show, "state, failure reason, hosts, cost so far, places and metrics of a job")
+    add("name", metavar="NAME")
+    add("--json", action="store_true", help="for programs")
+
+    add = _add(actions, "logs", _logs, "what a job's hosts have written")
+    add("name", metavar="NAME")
+    add("--follow", action="store_true", help="go on until the job ends; Ctrl-C leaves the job running")
+    add("--host", metavar="HOST", help="only this one, for example algo-1")
+    add("--tail", type=int, metavar="N", help="only the last lines")
+    add("--since", type=_moment, metavar="TIME", help="30m, 2h, 1d ago, or a time such as 2026-12-01T09:30 (UTC)")
+    _add_interval(add)
+
+    add = _add(actions, "stop", _stop, "stop jobs")
+    add("names", metavar="NAME", nargs="+")
+    add("--wait", action="store_true", help="until they have ended")
+    _add_interval(add)
+
+    add = _add(actions, "download", _download, "fetch what a job has made")
+    add("name", metavar="NAME")
+    add("--to", type=Path, metavar="FOLDER", help="(default: one with the job's name)")
+    for kind in _KINDS:
+        add(f"--{kind}", action="store_true", help=f"its {kind} (default: model and output)")
+    add("--force", action="store_true", help="replace other files that are there")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Do what the arguments say.
+
+    Args:
+        given: Parsed arguments of `add_parser`.
+
+    Returns:
+        The exit code.
+    """
+    code: int = given.action(given, aws.session(given.region, given.profile))
+    return code
+
+
+def _add(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    action: Callable[[argparse.Namespace, Any], int],
+    text: str,
+) -> Callable[..., object]:
+    parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("--region", help="AWS region (default: that of your AWS configuration)")
+    parser.add_argument("--profile", help="profile of your AWS configuration")
+    parser.set_defaults(run=run, action=action)
+    return parser.add_argument
+
+
+def _add_interval(add: Callable[..., object]) -> None:
+    add("--interval", type=float, default=EVERY, metavar="SECONDS", help="between two questions (default: %(default)s)")
+
+
+def _list(given: argparse.Namespace, session: Any) -> int:
+    found = jobs(
+        limit=None if given.all else given.limit,
+        status=given.status,
+        name_contains=given.name_contains,
+        session=session,
+    )
+    return _print(_as_json([dataclasses.asdict(one) for one in found]) if given.json else str(found))
+
+
+def _show(given: argparse.Namespace, session: Any) -> int:
+    found = job(given.name, session=session)
+    return _print(_as_json(dataclasses.asdict(found) | {"cost": found.cost}) if given.json else str(found))
+
+
+def _logs(given: argparse.Namespace, session: Any) -> int:
+    chosen = {"host": given.host, "since": given.since}
+    if given.follow:
+        return follow(given.name, session, tail=given.tail, every=given.interval, **chosen)
+    found = find(given.name, session)
+    log, number = Log(found, session, **chosen), 0
+    lines = log.new() if given.tail is None else log.last(given.tail)
+    for number, line in enumerate(lines, 1):  # noqa: B007 - how many there were is told below
+        _print(log.text(line))
+    if not number:
+        sys.stderr.write(f"No line yet: {found.name} is {found.status} ({found.secondary_status}).\n")
+    return 0
+
+
+def _stop(given: argparse.Namespace, session: Any) -> int:
+    return _print(*stop(*given.names, wait=given.wait, every=given.interval, session=session))
+
+
+def _download(given: argparse.Namespace, session: Any) -> int:
+    kinds = {kind for kind in _KINDS if getattr(given, kind)}
+    found = transfers(given.name, given.to, kinds, force=given.force, session=session)
+    missing = [one.size for one in found if not one.is_here]
+    _print(f"to fetch: {len(missing)} of {len(found)} file(s), {size(sum(missing))}")
+    for one in found:
+        _print(one.run(force=given.force))
+        sys.stdout.flush()
+    return 0
+
+
+def _moment(text: str) -> datetime:
+    """A moment: so long ago, or a time, which is UTC's unless it says otherwise."""
+    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if ago:
+        return datetime.now(timezone.utc) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected such as 30m, 2h, 1d or 2026-12-01T09:30") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, indent=2, default=datetime.isoformat)
+
+
+def _print(*things: object) -> int:
+    write("".join(f"{thing}\n" for thing in things), sys.stdout)
+    return 0

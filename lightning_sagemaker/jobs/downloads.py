@@ -1,0 +1,226 @@
+"""Fetches what a training job has made: model, output and checkpoints, each file complete or not there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.jobs import aws
+from lightning_sagemaker.jobs.archives import unpack
+from lightning_sagemaker.jobs.listing import find
+from lightning_sagemaker.options import printable
+from lightning_sagemaker.temporary_files import complete_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lightning_sagemaker.jobs.description import Job
+
+_ARCHIVE = ".tar.gz"
+_UNIT = 1000
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True, repr=False)
+class Download:
+    """A file that lies here now.
+
+    Attributes:
+        uri: S3 URI that it comes from.
+        path: Where it lies.
+        size: Bytes.
+        fetched: Whether it was fetched now; it was not if it was here already.
+        unpacked: Folder with its content, where it is an archive.
+    """
+
+    uri: str
+    path: Path
+    size: int
+    fetched: bool
+    unpacked: Path | None = None
+
+    def __str__(self) -> str:
+        unpacked = "" if self.unpacked is None else f", unpacked in {self.unpacked}"
+        return printable(f"{size(self.size)}  {self.path}{unpacked}{'' if self.fetched else '  (was there already)'}")
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """An object of S3 that shall lie here.
+
+    Attributes:
+        s3: Client of S3.
+        bucket: Its bucket.
+        key: Its key.
+        size: Bytes.
+        modified: When it was written, in seconds of the epoch.
+        path: Where it shall lie.
+        folder: Where its content shall lie, if it is what SageMaker has packed.
+    """
+
+    s3: Any
+    bucket: str
+    key: str
+    size: int
+    modified: float
+    path: Path
+    folder: Path | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it lies there: a file of its size, which is not older. A newer checkpoint has the old one's size."""
+        if not self.path.is_file():
+            return False
+        status = self.path.stat()
+        return status.st_size == self.size and status.st_mtime >= self.modified
+
+    def run(self, *, force: bool) -> Download:
+        """Fetch it, unless it is here, and unpack it.
+
+        Args:
+            force: Whether what else lies there is replaced.
+        """
+        fetched = not self.is_here
+        if fetched:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with complete_file(self.path) as file:
+                self.s3.download_fileobj(self.bucket, self.key, file)
+            os.utime(self.path, (self.modified, self.modified))  # by S3's clock, which this machine's may not follow
+        if self.folder is not None and (fetched or not self.folder.exists()):
+            unpack(self.path, self.folder, force=force)
+        return Download(f"s3://{self.bucket}/{self.key}", self.path, self.size, fetched, self.folder)
+
+
+def download(
+    name: str,
+    to: str | Path | None = None,
+    *,
+    model: bool = False,
+    output: bool = False,
+    checkpoints: bool = False,
+    force: bool = False,
+    session: Any = None,
+) -> list[Download]:
+    """Fetch what a training job has made; what is here already, by size and time, is not fetched again.
+
+    Args:
+        name: Name of the job, or the beginning of it that no other has.
+        to: Folder for it; by default one with the job's name.
+        model: Whether to fetch the model, which is unpacked into the folder ``model``.
+        output: Whether to fetch what it put into ``/opt/ml/output/data``, into the folder ``output``.
+        checkpoints: Whether to fetch its checkpoints. Without any of the three: model and output, as far as they are
+            there.
+        force: Whether other files that lie there are replaced.
+        session: Session of boto3; by default a new one.
+
+    Raises:
+        FileExistsError: Another file lies there, or an older one. Nothing is fetched then.
+        ImportError: boto3 is not installed.
+        ValueError: There is no such job, or what is asked for is not there (yet).
+    """
+    asked = {"model": model, "output": output, "checkpoints": checkpoints}
+    found = transfers(name, to, {kind for kind, wanted in asked.items() if wanted}, force=force, session=session)
+    return [one.run(force=force) for one in found]
+
+
+def transfers(
+    name: str, to: str | Path | None, kinds: set[str], *, force: bool = False, session: Any = None
+) -> list[Transfer]:
+    """What `download` does, each by its ``run``: nothing is done before all of it is known and allowed.
+
+    Args:
+        name: See `download`.
+        to: See `download`.
+        kinds: Which of ``model``, ``output`` and ``checkpoints``.
+        force: See `download`.
+        session: See `download`.
+    """
+    session = session or aws.session()
+    job = find(name, session)
+    s3, folder = aws.client(session, "s3"), Path(to or job.name)
+    found = {kind: _find(s3, job, kind, folder) for kind in sorted(kinds or {"model", "output"})}
+    missing = [kind for kind, objects in found.items() if not objects]
+    if missing and (kinds or len(missing) == len(found)):
+        raise ValueError(
+            f"{job.name} has no {' and no '.join(missing)} in S3: it is {job.status} ({job.secondary_status})."
+            " HINT: `lightning-sagemaker jobs show` tells where they come to lie."
+        )
+    wanted = [one for several in found.values() for one in several]
+    if not force:
+        _refuse_others(wanted)
+    return wanted
+
+
+def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[Transfer]:
+    """What is there of one kind; nothing where it is not there (yet)."""
+    if kind == "checkpoints":
+        return list(_below(s3, job.checkpoints, folder / kind))
+    # Where the job was sent with the compression type NONE, they are no archives.
+    archive, plain = {
+        "model": (job.model, job.model),
+        "output": (f"{job.output}output{_ARCHIVE}" if job.output else None, f"{job.output}data/"),
+    }[kind]
+    if archive is None:
+        return []
+    return list(_archive(s3, archive, folder / kind)) or list(_below(s3, plain, folder / kind))
+
+
+def _archive(s3: Any, uri: str, folder: Path) -> Iterator[Transfer]:
+    bucket, key = _place(uri)
+    if key.endswith(_ARCHIVE):
+        try:
+            found = s3.head_object(Bucket=bucket, Key=key)
+        except s3.exceptions.ClientError as error:
+            if aws.is_missing(error):
+                return
+            raise
+        path, modified = folder.with_name(f"{folder.name}{_ARCHIVE}"), found["LastModified"].timestamp()
+        yield Transfer(s3, bucket, key, found["ContentLength"], modified, path, folder)
+
+
+def _below(s3: Any, uri: str | None, folder: Path) -> Iterator[Transfer]:
+    if uri is None:
+        return
+    bucket, prefix = _place(uri)
+    prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for one in page.get("Contents", ()):
+            if not one["Key"].endswith("/"):  # which the console makes for a folder
+                path = folder / _inside(one["Key"].removeprefix(prefix))
+                yield Transfer(s3, bucket, one["Key"], one["Size"], one["LastModified"].timestamp(), path)
+
+
+def _place(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _inside(name: str) -> PurePosixPath:
+    """A path below a folder; a key of S3 may be anything."""
+    path = PurePosixPath(name.lstrip("/"))
+    if ".." in path.parts or "\0" in name:
+        raise ValueError(f"The key {name!r} in S3 leads out of its folder. HINT: fetch the others by `aws s3 cp`.")
+    return path
+
+
+def _refuse_others(wanted: list[Transfer]) -> None:
+    for one in wanted:
+        for path in () if one.is_here else (one.path, one.folder):
+            if path is not None and path.exists():
+                raise FileExistsError(
+                    f"{path} is there, and is not what the job has made, or is older."
+                    " HINT: --to another folder, or --force."
+                )
+
+
+def size(number: float) -> str:
+    """A number of bytes, as a person reads it."""
+    for unit in _UNITS[:-1]:
+        if number < _UNIT:
+            return f"{number:.4g} {unit}"
+        number /= _UNIT
+    return f"{number:.4g} {_UNITS[-1]}"

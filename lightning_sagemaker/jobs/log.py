@@ -1,0 +1,192 @@
+"""The log of a training job, of all its hosts, from CloudWatch."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.jobs import aws
+from lightning_sagemaker.jobs.description import LOG_GROUP
+from lightning_sagemaker.jobs.listing import find
+from lightning_sagemaker.options import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lightning_sagemaker.jobs.description import Job
+
+_PAGE = 10_000  # lines in one answer, at most
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a job's log.
+
+    Attributes:
+        time: When it was written.
+        host: Name of the host in the job, for example ``algo-1``.
+        text: The line.
+    """
+
+    time: datetime
+    host: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"[{self.host}] {printable(self.text)}"
+
+
+class Lines(list[Line]):
+    """Lines of a log; they print as a log, in a notebook too."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+    __repr__ = __str__
+
+
+def logs(
+    name: str, *, host: str | None = None, tail: int | None = None, since: datetime | None = None, session: Any = None
+) -> Lines:
+    """What a training job has written so far, of all hosts, by time.
+
+    Args:
+        name: Name of the job, or the beginning of it that no other has.
+        host: Only what this host has written, for example ``algo-1``.
+        tail: Only so many lines, the last ones.
+        since: Only what was written then or later.
+        session: Session of boto3; by default a new one.
+
+    Raises:
+        ImportError: boto3 is not installed.
+        ValueError: There is no such job, or no such host in it.
+    """
+    session = session or aws.session()
+    log = Log(find(name, session), session, host=host, since=since)
+    return Lines(log.new() if tail is None else log.last(tail))
+
+
+class Log:
+    """The log of a job while it is written: streams, one for each start of each host, appear as time goes by.
+
+    Args:
+        job: The job.
+        session: Session of boto3.
+        host: Only this host's lines.
+        since: Only lines of this time or later.
+
+    Raises:
+        ValueError: The job has no such host.
+    """
+
+    def __init__(self, job: Job, session: Any, *, host: str | None = None, since: datetime | None = None) -> None:
+        if host is not None and host not in {f"algo-{number}" for number in range(1, job.hosts + 1)}:
+            raise ValueError(f"Host {host!r} is none of {job.name}; expected algo-1 to algo-{job.hosts}.")
+        self._name = job.name
+        self._several = job.hosts > 1 and host is None
+        self._client = aws.client(session, "logs")
+        self._host = host
+        self._since = since
+        self._streams: dict[str, _Stream] = {}
+
+    def new(self) -> Iterator[Line]:
+        """What has been written since the last call, by time; to be read to its end."""
+        self._look_for_streams()
+        return heapq.merge(*(stream.new() for stream in self._streams.values()), key=_time)
+
+    def last(self, count: int) -> list[Line]:
+        """The last lines; `new` goes on behind them.
+
+        Args:
+            count: How many at most.
+
+        Raises:
+            ValueError: The number is below 1.
+        """
+        if count < 1:
+            raise ValueError(f"`tail` is {count}; expected a number of lines, 1 or more.")
+        self._look_for_streams()
+        return sorted((line for stream in self._streams.values() for line in stream.last(count)), key=_time)[-count:]
+
+    def text(self, line: Line) -> str:
+        """A line as it is printed: with its host where there are several."""
+        return str(line) if self._several else printable(line.text)
+
+    def _look_for_streams(self) -> None:
+        pages = self._client.get_paginator("describe_log_streams").paginate(
+            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._name}/"
+        )
+        try:
+            found = [one["logStreamName"] for page in pages for one in page["logStreams"]]
+        except self._client.exceptions.ResourceNotFoundException:  # the account's first job has written nothing yet
+            return
+        for name in found:
+            host = name.partition("/")[2].rpartition("-")[0]  # digits/algo-1-1700000000
+            if name not in self._streams and self._host in (None, host):
+                self._streams[name] = _Stream(self._client, name, host, self._since)
+
+
+class _Stream:
+    """One log stream, read from where the last answer ended."""
+
+    def __init__(self, client: Any, name: str, host: str, since: datetime | None) -> None:
+        self._client = client
+        self._name = name
+        self._host = host
+        self._from = None if since is None else int(since.timestamp() * 1000)
+        self._behind = self._from  # milliseconds; what is known was written before
+        self._token: str | None = None
+
+    def new(self) -> Iterator[Line]:
+        """What was written behind what is known. An answer may be empty before the end: only its token tells."""
+        while True:
+            try:
+                found = self._ask(startFromHead=True, token=self._token)
+            except self._client.exceptions.InvalidParameterException:
+                if self._token is None:
+                    raise
+                # It expires after 24 hours, in which a host may be silent.
+                self._token, self._from = None, self._behind
+                continue
+            before, self._token = self._token, found["nextForwardToken"]
+            yield from self._lines(found)
+            if self._token == before:
+                return
+
+    def last(self, count: int) -> list[Line]:
+        """The last lines."""
+        lines: list[Line] = []
+        token = None
+        while len(lines) < count:
+            found = self._ask(startFromHead=False, token=token, limit=min(count, _PAGE))
+            self._token = self._token or found["nextForwardToken"]
+            lines = [*self._lines(found), *lines]
+            if found["nextBackwardToken"] == token:
+                break
+            token = found["nextBackwardToken"]
+        return lines
+
+    def _ask(self, *, token: str | None, **what: Any) -> dict[str, Any]:
+        given = {"startTime": self._from, "nextToken": token}
+        answer: dict[str, Any] = self._client.get_log_events(
+            logGroupName=LOG_GROUP,
+            logStreamName=self._name,
+            **what,
+            **{key: value for key, value in given.items() if value is not None},
+        )
+        return answer
+
+    def _lines(self, found: dict[str, Any]) -> list[Line]:
+        events = found["events"]
+        if events:
+            self._behind = max(self._behind or 0, events[-1]["timestamp"] + 1)
+        return [
+            Line(datetime.fromtimestamp(event["timestamp"] / 1000, timezone.utc), self._host, event["message"])
+            for event in events
+        ]
+
+
+def _time(line: Line) -> datetime:
+    return line.time

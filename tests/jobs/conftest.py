@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from ..submit.aws import ROOT, sdk_python, serving  # noqa: TID252 - importmode=importlib
+from ..submit.aws import aws as aws  # noqa: PLC0414, TID252 - a fixture
+from .service import REGION, Service, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class Run(NamedTuple):
+    """How a piece of Python ended."""
+
+    code: int
+    out: str
+    err: str
+    modules: list[str]
+
+
+class Console:
+    """A process that has boto3, and runs one command line after the other."""
+
+    def __init__(self) -> None:
+        program = ROOT / "tests" / "jobs" / "console.py"
+        self.process = subprocess.Popen(
+            [sdk_python("v2"), program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ("")
+        )
+
+    def python(self, program: str, folder: Path, url: str, **variables: str) -> Run:
+        """Run a program in a folder, with AWS at this address, and further variables."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        asked = {"program": program, "folder": str(folder), "environ": environ(url) | variables}
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return Run(**json.loads(self.process.stdout.readline()))
+
+
+def environ(url: str) -> dict[str, str]:
+    """Variables with which boto3 finds AWS there."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "stand-in",
+        "AWS_SECRET_ACCESS_KEY": "stand-in",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def command(*arguments: object) -> str:
+    """A program that runs the command line."""
+    given = ["jobs", *map(str, arguments)]
+    return f"import sys\nfrom lightning_sagemaker.cli import main\nsys.exit(main({given!r}))"
+
+
+@pytest.fixture(scope="session")
+def console() -> Iterator[Console]:
+    """The process, for all tests of a worker."""
+    console = Console()
+    yield console
+    console.process.kill()
+    console.process.communicate()
+
+
+@pytest.fixture
+def world() -> World:
+    """What the services know."""
+    return World()
+
+
+@pytest.fixture
+def url(world: World) -> Iterator[str]:
+    """Where they answer."""
+    with serving(Service, world=world) as url:
+        yield url
+
+
+@pytest.fixture
+def jobs(console: Console, url: str, tmp_path: Path) -> Callable[..., Run]:
+    """Run `lightning-sagemaker jobs`."""
+    return lambda *arguments: console.python(command(*arguments), tmp_path, url)
+
+
+@pytest.fixture
+def python(console: Console, url: str, tmp_path: Path) -> Callable[[str], Any]:
+    """What a program leaves in `result`."""
+
+    def python(program: str) -> Any:
+        run = console.python(f"import json\n{program}\nprint(json.dumps(result, default=str))", tmp_path, url)
+        assert run.code == 0, run.err
+        return json.loads(run.out)
+
+    return python
