@@ -26,9 +26,10 @@ _MODULES = {
     f"{package}.{module}": functions
     for packages, module, *functions in (
         (_FABRIC, "utilities.rank_zero", "rank_zero.patch_rank_zero"),
-        (_PYTORCH, "trainer.trainer", "arguments.patch_trainer"),
+        (_PYTORCH, "trainer.trainer", "arguments.patch_trainer", "export.patch_trainer"),
         (_FABRIC, "connector", "environment.patch_connector"),
         (_PYTORCH, "trainer.connectors.accelerator_connector", "environment.patch_connector"),
+        (_PYTORCH, "trainer.connectors.callback_connector", "metrics.patch_callback_connector"),
         (_PYTORCH, "trainer.connectors.logger_connector.logger_connector", "metrics.patch_logger_connector"),
         (_PYTORCH, "trainer.connectors.logger_connector.result", "results.patch_result"),
         (_PYTORCH, "trainer.connectors.data_connector", "preparation.patch_data_connector"),

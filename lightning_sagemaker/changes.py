@@ -42,6 +42,7 @@ class Change:
         patches: Functions in :mod:`lightning_sagemaker.patches` that do it, as ``module.function``.
         variable: Another variable that switches it.
         opt_in: Whether that variable switches it on; else 0 switches it off.
+        values: Values of that variable that switch it on.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Change:
     patches: tuple[str, ...] = ()
     variable: str = ""
     opt_in: bool = False
+    values: tuple[str, ...] = ("1",)
 
     @property
     def when(self) -> str:
@@ -250,13 +252,38 @@ CHANGES = (
     Change(
         "metric_lines",
         "metrics go to loggers only",
-        "rank 0 prints them where the job page finds them",
+        "rank 0 prints them, and the progress of a training, where the job page finds them: each 30 s"
+        " (LIGHTNING_SAGEMAKER_PROGRESS) and when an epoch, a validation or a test ends",
         "always",
         "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets",
         "lightning_sagemaker metrics: ...",
         ("metrics.patch_logger_connector",),
         "LIGHTNING_SAGEMAKER_METRICS",
         opt_in=True,
+    ),
+    Change(
+        "progress_bar",
+        "the progress bar that a Trainer makes by itself fills the log, or with rich installed is silent until the end",
+        "it draws nothing, as the lines of metrics tell the progress; one that the script asks for draws, and the lines"
+        " leave progress to it",
+        "job",
+        "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets, unless LIGHTNING_SAGEMAKER_PROGRESS=0",
+        "lightning_sagemaker metrics: ...",
+        ("metrics.patch_callback_connector", "arguments.patch_trainer"),
+        "LIGHTNING_SAGEMAKER_METRICS",
+        opt_in=True,
+    ),
+    Change(
+        "export",
+        "the model is in the folder that SageMaker uploads only if the script puts it there",
+        "when a `fit` has ended, rank 0 copies its best or last checkpoint there, with `hparams.yaml`",
+        "job",
+        "with LIGHTNING_SAGEMAKER_EXPORT=best or last",
+        "The ... checkpoint ... is in the job's model",
+        ("export.patch_trainer",),
+        "LIGHTNING_SAGEMAKER_EXPORT",
+        opt_in=True,
+        values=("best", "last"),
     ),
     Change(
         "shards",

@@ -1,4 +1,4 @@
-"""Temporary files: a file has its name once it is complete, and what a killed process left is known by its name."""
+"""Temporary files and folders: they have their name once complete; what a killed process left is known by its name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import stat
 import threading
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_SUFFIX = ".part"
+_SUFFIX, _FOLDER = ".part", ".parts"
 
 
 @contextmanager
@@ -56,28 +57,64 @@ def complete_file(path: Path, *, replaces: bool = True) -> Iterator[IO[bytes]]:
             os.close(folder)
 
 
-def name(path: Path) -> Path:
+@contextmanager
+def complete_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder that has its name only once it is complete.
+
+    Args:
+        path: Where it shall be; what is there is replaced at the end of the body, and stays if the body fails.
+
+    Yields:
+        The temporary folder, empty.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    remove_left(path.parent)
+    unfinished, before = (name(path.with_name(f"{path.name}{what}"), _FOLDER) for what in ("", " before"))
+    try:
+        unfinished.mkdir()
+        yield unfinished
+        with suppress(FileNotFoundError):
+            path.rename(before)  # a folder with something in it cannot be replaced at once
+        unfinished.rename(path)
+    finally:
+        for left in (unfinished, before):
+            _remove(left)
+
+
+def name(path: Path, suffix: str = _SUFFIX) -> Path:
     """A name in the same folder that no other thread, process, container or host uses, however long the file's is."""
     pid, here = os.getpid(), _short(f"{threading.get_ident()} {path.name}")
-    return path.with_name(f".{here}.{_container()}.{pid}.{processes.start_of(pid)}{_SUFFIX}")
+    return path.with_name(f".{here}.{_container()}.{pid}.{processes.start_of(pid)}{suffix}")
 
 
 def remove_left(folder: Path) -> None:
-    """Remove the temporary files of this container and user whose process has ended.
+    """Remove the temporary files and folders of this container and user whose process has ended.
 
     Those of another container may be at work: hosts and jobs share folders (FSx, EFS), and process ids tell nothing
     about another container's processes. So may those of another user, whose processes can be hidden from this one.
     """
-    for path in folder.glob(f".*{_SUFFIX}"):
-        named = re.fullmatch(rf"\.[0-9a-f]{{12}}\.{_container()}\.(\d{{1,10}})\.([^.]+)\{_SUFFIX}", path.name)
+    for path in folder.glob(f".*{_SUFFIX}*"):
+        named = re.fullmatch(
+            rf"\.[0-9a-f]{{12}}\.{_container()}\.(\d{{1,10}})\.([^.]+)(\{_SUFFIX}|\{_FOLDER})", path.name
+        )
         with suppress(OSError):
-            if named and _is_mine(path) and processes.has_ended(int(named[1]), named[2]):
-                path.unlink()
+            if named and _is_mine(path, named[3]) and processes.has_ended(int(named[1]), named[2]):
+                _remove(path)
 
 
-def _is_mine(path: Path) -> bool:
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_mine(path: Path, suffix: str) -> bool:
     status = path.lstat()
-    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+    is_kind = stat.S_ISDIR if suffix == _FOLDER else stat.S_ISREG
+    return is_kind(status.st_mode) and status.st_uid == os.geteuid()
 
 
 @functools.cache

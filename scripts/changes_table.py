@@ -16,7 +16,8 @@ def row(change: Change) -> str:
     """One line of the table."""
     switch = ""
     if change.variable:
-        switch = f"`{change.variable}=1` switches it on" if change.opt_in else f"`{change.variable}=0` too"
+        on = " or ".join(f"`{change.variable}={value}`" for value in change.values)
+        switch = f"{on} switches it on" if change.opt_in else f"`{change.variable}=0` too"
     line = f"`{change.line}`" if change.line else "none: nothing that a user sees"
     return f"| `{change.name}` | {change.stock} | {change.ours} | {change.when} | {line} | {switch} |"
 

@@ -184,7 +184,8 @@ def _off(change: Change, situation: Situation) -> str:
         return f"only {change.when}"
     value = environ.get(change.variable, "")
     if change.opt_in:
-        return "" if is_on(change.variable, environ) else f"{change.variable} is not set"
+        asked = value.strip() in change.values or is_on(change.variable, environ)
+        return "" if asked else f"{change.variable} is not set"
     return f"{change.variable}={value}" if value.strip() in ("0", "0.0") else ""
 
 

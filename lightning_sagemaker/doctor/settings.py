@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.changes import VARIABLE as DISABLE
 from lightning_sagemaker.changes import disabled
+from lightning_sagemaker.checkpoint.export import VARIABLE as EXPORT
+from lightning_sagemaker.checkpoint.export import asked_for
 from lightning_sagemaker.environment import RANK_PROCESS
 from lightning_sagemaker.locking.directory import base_folder
+from lightning_sagemaker.metrics import INTERVAL, SECONDS
+from lightning_sagemaker.metrics import VARIABLE as METRICS
 from lightning_sagemaker.settings import RESUME, seconds, switch
 from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
 from lightning_sagemaker.smddp.policy import read_policy
@@ -69,13 +73,14 @@ SETTINGS = (
         "warn",  # it stays on
     ),
     Setting(DISABLE, "none", "changes of Lightning's behaviour that are left out", disabled, "warn"),  # all stay on
+    Setting(EXPORT, "none", "best, last: the checkpoint that rank 0 copies into the job's model", asked_for),
     _seconds("HEARTBEAT", 300, "seconds of silence after which the job ends"),
     Setting(f"{PREFIX}LOCK_DIR", "in shared memory, or TMPDIR", "folder of lock files", base_folder),
     Setting(
-        f"{PREFIX}METRICS",
+        METRICS,
         "0",
-        "1: rank 0 prints logged metrics where the job page finds them",
-        lambda environ: switch(f"{PREFIX}METRICS", environ),
+        "1: rank 0 prints progress and logged metrics where the job page finds them",
+        lambda environ: switch(METRICS, environ),
     ),
     Setting(
         ON_MISSING,
@@ -83,6 +88,7 @@ SETTINGS = (
         'what strategy="smddp" does where SMDDP cannot be used',
         lambda environ: read_policy(None, environ),
     ),
+    _seconds(INTERVAL.removeprefix(PREFIX), SECONDS, "seconds between two lines of progress, with METRICS"),
     _seconds("REACHABILITY", 120, "seconds of no answer after which the job ends"),
     Setting(
         RESUME,

@@ -75,7 +75,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
         )
 
         trainer = connector.trainer
-        if str(getattr(state_fn, "value", state_fn)) == "fit" and is_asked_for() and not _is_trial(trainer):
+        if str(getattr(state_fn, "value", state_fn)) == "fit" and is_asked_for() and not is_trial(trainer):
             begin(trainer)
             # `trainer.ckpt_path = ...` is the user's choice too.
             if ckpt_path is None and not connector._user_managed:
@@ -139,6 +139,6 @@ def patch_atomic_save(module: ModuleType) -> None:
     replace_everywhere(save, _atomic_save)
 
 
-def _is_trial(trainer: Any) -> bool:
+def is_trial(trainer: Any) -> bool:
     """Whether a fit leaves nothing behind: a smoke test, or one in which a Tuner only looks for a value."""
     return bool(trainer.fast_dev_run) or any(getattr(callback, "_early_exit", False) for callback in trainer.callbacks)

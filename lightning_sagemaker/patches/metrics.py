@@ -1,27 +1,31 @@
-"""Lines of metrics for every Trainer, where ``LIGHTNING_SAGEMAKER_METRICS=1`` asks for them."""
+"""Lines of progress and metrics for every Trainer, where ``LIGHTNING_SAGEMAKER_METRICS=1`` asks for them."""
 
 from __future__ import annotations
 
 import functools
+import math
+import os
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.metrics import VARIABLE, MetricLines
-from lightning_sagemaker.patches import first_time
-from lightning_sagemaker.settings import switch
+from lightning_sagemaker.job import is_training_job
+from lightning_sagemaker.metrics import INTERVAL, SECONDS, VARIABLE
+from lightning_sagemaker.metrics.lines import MetricLines, Place
+from lightning_sagemaker.patches import arguments, first_time
+from lightning_sagemaker.settings import seconds, switch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 _LINES = "_lightning_sagemaker_lines"
-# The last things that Lightning does with an epoch's metrics: its hooks have run, and all ranks have computed them.
-_ENDS = ("update_train_epoch_metrics", "log_eval_end_metrics")
 
 
 def patch_logger_connector(module: ModuleType) -> None:
-    """Print a Trainer's metrics on rank 0 at the end of each epoch, where the variable asks for it.
+    """Print a Trainer's progress and metrics on rank 0, where the variable asks for it.
 
-    Only what Lightning has computed is read. To ask ``trainer.callback_metrics`` would compute what is not yet, by
-    reductions on this rank alone.
+    Only what Lightning has computed is read, after it has: when a batch ends, and when its hooks at the end of an epoch
+    have run and all ranks have computed its metrics. To ask ``trainer.callback_metrics`` would compute what is not
+    computed yet, by reductions on this rank alone.
 
     Args:
         module: ``*.trainer.connectors.logger_connector.logger_connector`` of either distribution.
@@ -33,21 +37,125 @@ def patch_logger_connector(module: ModuleType) -> None:
 
     @functools.wraps(on_trainer_init)
     def on_trainer_init_with_lines(connector: Any, *args: Any, **kwargs: Any) -> None:
-        setattr(connector, _LINES, MetricLines() if switch(VARIABLE) else None)
+        setattr(connector, _LINES, MetricLines(seconds(INTERVAL, SECONDS)) if switch(VARIABLE) else None)
         on_trainer_init(connector, *args, **kwargs)
 
     connector_class.on_trainer_init = on_trainer_init_with_lines
-    for name in _ENDS:
-        setattr(connector_class, name, _then_print(getattr(connector_class, name)))
+    for name, tell in (
+        ("reset_metrics", _begin),
+        ("update_train_step_metrics", _after_batch),
+        ("update_train_epoch_metrics", _after_epoch),
+        ("update_eval_step_metrics", _during_evaluation),
+        ("log_eval_end_metrics", _after_evaluation),
+        ("teardown", _end),
+    ):
+        setattr(connector_class, name, _then(getattr(connector_class, name), tell))
 
 
-def _then_print(update: Any) -> Any:
+def patch_callback_connector(module: ModuleType) -> None:
+    """Let the progress bar that a Trainer makes by itself draw nothing where lines tell its progress.
+
+    It stays where it is, for scripts that look for it; Lightning's own word for a bar that is off is a refresh rate of
+    0, which its searches for a learning rate do not switch on again.
+
+    Args:
+        module: ``*.trainer.connectors.callback_connector`` of either distribution.
+    """
+    connector_class = module._CallbackConnector
+    if not is_training_job(os.environ) or not first_time(connector_class):
+        return
+    configure = connector_class._configure_progress_bar
+
+    @functools.wraps(configure)
+    def _configure_progress_bar(connector: Any, *args: Any, **kwargs: Any) -> None:
+        callbacks = connector.trainer.callbacks
+        chosen = len(callbacks)
+        configure(connector, *args, **kwargs)
+        if switch(VARIABLE) and seconds(INTERVAL, SECONDS) and not _asks_for_bar():
+            callbacks[chosen:] = [type(bar)(refresh_rate=0) for bar in callbacks[chosen:]]
+
+    connector_class._configure_progress_bar = _configure_progress_bar
+
+
+def _asks_for_bar() -> bool:
+    """Whether the script, or a variable of Lightning's, wants the bar that a Trainer makes."""
+    return arguments.given().get("enable_progress_bar") is not None or "PL_TRAINER_ENABLE_PROGRESS_BAR" in os.environ
+
+
+def _then(update: Any, tell: Callable[[Any, MetricLines], None]) -> Any:
     @functools.wraps(update)
-    def update_and_print(connector: Any, *args: Any, **kwargs: Any) -> Any:
+    def update_and_tell(connector: Any, *args: Any, **kwargs: Any) -> Any:
         result = update(connector, *args, **kwargs)
-        lines, trainer = getattr(connector, _LINES, None), connector.trainer
-        if lines is not None and trainer.is_global_zero and not trainer.sanity_checking:
-            lines.write(connector._callback_metrics, trainer.current_epoch, trainer.global_step)
+        lines = getattr(connector, _LINES, None)
+        if lines is not None:
+            tell(connector, lines)
         return result
 
-    return update_and_print
+    return update_and_tell
+
+
+def _begin(connector: Any, lines: MetricLines) -> None:
+    if connector.trainer.is_global_zero:
+        lines.begin()
+
+
+def _after_batch(connector: Any, lines: MetricLines) -> None:
+    if lines.is_due(trained=True):
+        lines.after_batch(connector._callback_metrics, _place(connector.trainer))
+
+
+def _after_epoch(connector: Any, lines: MetricLines) -> None:
+    if connector.trainer.is_global_zero:
+        lines.after_epoch(connector._callback_metrics, _place(connector.trainer))
+
+
+def _during_evaluation(connector: Any, lines: MetricLines) -> None:
+    if lines.is_due(trained=False):
+        trainer = connector.trainer
+        loop = trainer._evaluation_loop
+        batch, batches = loop.batch_progress.current.ready, sum(loop.max_batches)
+        of = f" of {batches}" if batch <= batches < math.inf else ""
+        lines.during_evaluation(_place(trainer), f"{trainer.state.stage.value}: batch {batch}{of}")
+
+
+def _after_evaluation(connector: Any, lines: MetricLines) -> None:
+    trainer = connector.trainer
+    if trainer.is_global_zero and not trainer.sanity_checking:
+        lines.after_evaluation(connector._callback_metrics, _place(trainer))
+
+
+def _end(_connector: Any, lines: MetricLines) -> None:
+    lines.end()
+
+
+def _place(trainer: Any) -> Place:
+    bar = trainer.progress_bar_callback
+    place = Place(
+        trainer.current_epoch,
+        trainer.global_step,
+        has_bar=bar is not None and getattr(bar, "is_enabled", True),
+    )
+    return place._replace(steps=_steps(trainer), share=_share(trainer)) if trainer.state.fn == "fit" else place
+
+
+def _steps(trainer: Any) -> int | None:
+    """Optimizer steps of a fit as Lightning estimates them, if they end."""
+    if not trainer.lightning_module.automatic_optimization:
+        return None  # each optimizer's steps count, and only the script knows how many there are to a batch
+    try:
+        steps = trainer.estimated_stepping_batches
+    except Exception:  # noqa: BLE001 - `MisconfigurationException`, where accumulation changes between epochs
+        return None
+    return int(steps) if 0 < steps < math.inf else None
+
+
+def _share(trainer: Any) -> float | None:
+    """Part of a fit that is done, by the limit that will end it, if there is one."""
+    shares = []
+    if trainer.max_steps != -1:
+        shares.append(trainer.global_step / trainer.max_steps)
+    epochs, batches = trainer.max_epochs, trainer.num_training_batches
+    if epochs not in (None, -1) and batches < math.inf:
+        batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        shares.append((trainer.current_epoch + batch / batches) / epochs)
+    return max(shares, default=None)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import metrics as metric_lines
+from lightning_sagemaker.checkpoint.export import VARIABLE as EXPORT
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.settings import RESUME
 from lightning_sagemaker.smddp.names import sharding_of
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import Launcher, TrainingJob
 
 _METRICS = 40  # metric definitions that a job may have (API reference, AlgorithmSpecification)
-EXPORT = "LIGHTNING_SAGEMAKER_EXPORT"
 
 
 def complete(job: TrainingJob) -> TrainingJob:

@@ -47,9 +47,15 @@ ARMS: dict[str, dict[str, str]] = {
     "plugin": {},
     "metrics": {"LIGHTNING_SAGEMAKER_METRICS": "1"},
     "resume": {"LIGHTNING_SAGEMAKER_RESUME": "1"},
+    "export": {"LIGHTNING_SAGEMAKER_EXPORT": "best"},
     "off": {"LIGHTNING_SAGEMAKER_DISABLE": ",".join(c.name for c in CHANGES if c.name != "environment")},
 }
-_ON_REQUEST = {"metric_lines": "metrics", "resume": "resume"}  # rows that only one arm asks for
+_ON_REQUEST = {
+    "metric_lines": "metrics",
+    "progress_bar": "metrics",
+    "resume": "resume",
+    "export": "export",
+}  # rows that only one arm asks for
 ANY = "<any>"  # an allowed value that the test does not know; it has to differ from stock's all the same
 
 

@@ -102,5 +102,7 @@ def test_a_file_of_the_user_s_that_ends_alike_stays(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / f".0123456789ab.{container}.1.1.part").mkdir()  # no file of ours
     (tmp_path / f".0123456789ab.{container}.1.2.part").symlink_to(names[0])
+    (tmp_path / f".0123456789ab.{container}.1.1.parts").touch()  # no folder of ours
+    (tmp_path / f".0123456789ab.{container}.1.2.parts").symlink_to(tmp_path)
     temporary_files.remove_left(tmp_path)
-    assert len(list(tmp_path.iterdir())) == len(names) + 2
+    assert len(list(tmp_path.iterdir())) == len(names) + 4

@@ -39,6 +39,9 @@ PASSED_ON = {
     "patches/launched.py": (1, "raises an exit code"),
     "patches/same_checkpoint.py": (1, "Lightning, and the words of `fetch`"),
     "patches/signals.py": (2, "raises exit codes"),
+    "submit/command.py": (1, "jsonargparse, or botocore"),
+    "submit/parser.py": (1, "argparse"),
+    "submit/sending.py": (1, "a check"),
     "simulate/run.py": (1, "the plan's notes"),
     "smddp/waiting.py": (1, "another rank, in the words of `fail`"),
 }

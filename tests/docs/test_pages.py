@@ -46,7 +46,7 @@ NOT_RUN = (
     ("docs/quick-start.md", "estimator = PyTorch(", _SDK),
     ("docs/quick-start.md", "subprocess.run(", "the doctor imports everything once more; tests/doctor runs it"),
     ("docs/quick-start.md", "trainer = ModelTrainer(", _SDK),
-    ("docs/submit.md", "job = describe(", _SDK),
+    ("docs/submit.md", "job = TrainingJob(", _SDK),
 )
 # What a page's reader has already.
 _TRAINER = """

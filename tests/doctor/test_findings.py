@@ -299,3 +299,19 @@ def test_hosts_of_a_malformed_job_are_told_where_they_can_be_read(in_job: Examin
     job = report.as_json()["sections"]["job"]
     assert job["hosts"]["value"] == HOSTS
     assert job["launcher"]["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "state"),
+    [
+        ({}, {"resume": "off", "metric_lines": "off", "progress_bar": "off", "export": "off"}),
+        ({"LIGHTNING_SAGEMAKER_EXPORT": "best"}, {"export": "on"}),
+        ({"LIGHTNING_SAGEMAKER_EXPORT": "last", "LIGHTNING_SAGEMAKER_DISABLE": "export"}, {"export": "off"}),
+        ({"LIGHTNING_SAGEMAKER_METRICS": "yes"}, {"metric_lines": "on", "progress_bar": "on", "resume": "off"}),
+    ],
+)
+def test_changes_that_are_asked_for_are_on_where_their_variable_says_so(
+    in_job: Examine, environ: dict[str, str], state: dict[str, str]
+) -> None:
+    facts = {fact.name: fact.value for section in in_job({**TORCHRUN, **environ}).sections for fact in section.facts}
+    assert {name: facts[name] for name in state} == state

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from contextlib import redirect_stdout
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter, Callback, LambdaCallback, Timer
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback, LambdaCallback, Timer, TQDMProgressBar
 
 from tests.beside_stock.model import Model, fitted, loader, trainer, weights
 from tests.beside_stock.registry import situation
@@ -20,6 +21,25 @@ def list_of_callbacks(_start: int) -> Any:
     return {
         "callbacks": [type(callback).__name__ for callback in vars(t)["callbacks"]],
         "first": t.checkpoint_callback is not None,
+    }
+
+
+@situation(allowed={"progress_bar": {"by itself": ["TQDMProgressBar", False]}})
+def progress_bars(_start: int) -> Any:
+    """The bar that a Trainer makes by itself, also where the script looks for it, and bars that a script asks for."""
+
+    def fit(**arguments: Any) -> Any:
+        t = trainer(**({"enable_progress_bar": None} | arguments))
+        with redirect_stdout(io.StringIO()) as drawn:
+            t.fit(Model(), loader())
+        bar = t.progress_bar_callback
+        return [type(bar).__name__, "it/s" in drawn.getvalue()]
+
+    return {
+        "by itself": fit(),
+        "asked for": fit(enable_progress_bar=True),
+        "a callback": fit(enable_progress_bar=True, callbacks=[TQDMProgressBar(leave=True)]),
+        "refused": fit(enable_progress_bar=False),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from lightning.pytorch.tuner.tuning import Tuner
 
 from tests.beside_stock.model import Model, fitted, loader, raised, trainer, weights
-from tests.beside_stock.registry import WITH_RESUME, situation
+from tests.beside_stock.registry import ANY, WITH_RESUME, situation
 
 from .folders import MOVED, plain
 
@@ -95,6 +96,22 @@ def best_on_two_processes(_start: int) -> Any:
     t, m = trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(monitor="val")]), Model()
     t.fit(m, loader(), loader(8))
     return fitted(m, t) | {"tested": t.test(m, loader(8), ckpt_path="best", verbose=False)}
+
+
+@situation(
+    "two",
+    arms=("plugin", "export"),
+    allowed={"export": {"files in job": ["model/best.ckpt", "model/own.txt"], "content of job/model/best.ckpt": ANY}},
+)
+def own_file_beside_the_model(_start: int) -> Any:
+    """A script that puts something into the folder of the model itself, before and after its fits."""
+    model = Path(os.environ["SM_MODEL_DIR"])
+    t, m = trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(monitor="val")]), Model()
+    (model / "own.txt").write_text("before")
+    t.fit(m, loader(), loader(8))
+    t.test(m, loader(8), ckpt_path="best", verbose=False)
+    (model / "own.txt").write_text("after")
+    return fitted(m, t)
 
 
 @situation("two")

@@ -1,0 +1,12 @@
+"""Progress and metrics as lines of a job's log, where a person reads them and SageMaker's metric definitions find them.
+
+Switched on by ``LIGHTNING_SAGEMAKER_METRICS=1``, which ``lightning-sagemaker submit`` sets.
+"""
+
+from lightning_sagemaker.metrics.form import BEGIN, line, pattern
+
+__all__ = ["BEGIN", "INTERVAL", "SECONDS", "VARIABLE", "line", "pattern"]
+
+VARIABLE = "LIGHTNING_SAGEMAKER_METRICS"
+INTERVAL = "LIGHTNING_SAGEMAKER_PROGRESS"  # seconds between two lines within an epoch
+SECONDS = 30.0  # where it is not set

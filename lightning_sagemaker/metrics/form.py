@@ -1,0 +1,28 @@
+"""The form of a line, and the regular expression that finds a value in it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BEGIN = "lightning_sagemaker metrics:"
+_NUMBER = r"([+-]?(?:[0-9.]+(?:e[+-]?[0-9]+)?|inf|nan))"
+
+
+def line(values: Mapping[str, float], note: str = "") -> str:
+    """One line with these values.
+
+    Args:
+        values: Numbers by name.
+        note: What a person would like to know, too; no metric definition finds it.
+    """
+    text = " ".join([BEGIN, *(f"{name}={value:.8g};" for name, value in values.items())])
+    return f"{text} ({note})" if note else text
+
+
+def pattern(name: str) -> str:
+    """Regular expression that finds a metric's value in such lines."""
+    return f"{BEGIN}(?:.*;)? {re.escape(name)}={_NUMBER};"

@@ -1,0 +1,158 @@
+"""Lines of one Trainer: when one is due, and what it says."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from lightning_sagemaker.metrics.form import line
+from lightning_sagemaker.metrics.pace import Pace, Position, duration
+from lightning_sagemaker.metrics.values import Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Place(NamedTuple):
+    """Where a Trainer is.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+        step: Optimizer steps.
+        steps: Optimizer steps at the end of the training; ``None`` where that is not known.
+        share: Part of the training that is done, from 0 to 1; ``None`` where its end is not known.
+        has_bar: Whether a progress bar shows all this.
+    """
+
+    epoch: int
+    step: int
+    steps: int | None = None
+    share: float | None = None
+    has_bar: bool = False
+
+
+class _Line(NamedTuple):
+    head: Mapping[str, float]
+    values: Values
+    note: str
+    always: bool  # also where no metric has changed
+
+
+class MetricLines:
+    """Prints how a Trainer gets on, and what has changed of its metrics since the line before.
+
+    Args:
+        interval: Seconds between two lines within an epoch; 0 for none.
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval = interval or math.inf
+        self._clock = clock
+        self._printed: dict[str, float] = {}
+        self._waiting: deque[_Line] = deque()
+        self._pace: Pace | None = None
+        self._begins = False
+        self._trained = self._due = math.inf
+
+    def begin(self) -> None:
+        """Begin a run of the Trainer on the rank that prints; on others nothing is ever due."""
+        self._printed, self._pace, self._begins = {}, None, True
+        self._due = self._clock() + self._interval
+
+    def is_due(self, *, trained: bool) -> bool:
+        """Whether there is anything to do after a batch; this alone runs at each.
+
+        Args:
+            trained: Whether it was one of training.
+        """
+        now = self._clock()
+        if trained:
+            self._trained = now
+        return now >= self._due or bool(self._waiting) or (trained and self._begins)
+
+    def after_batch(self, metrics: Mapping[str, object], place: Place) -> None:
+        """Print a line within an epoch, where its time has come.
+
+        Args:
+            metrics: Values by name.
+            place: Where the Trainer is.
+        """
+        self._print_arrived()
+        if self._pace is None:  # the first batch, with what takes its time once, is no measure of the others
+            self._begins = False
+            self._pace = Pace(Position(self._trained, place.step, place.share))
+            self._due = self._trained + self._interval
+        elif self._trained >= self._due:
+            self.after_epoch(metrics, place)
+
+    def after_epoch(self, metrics: Mapping[str, object], place: Place) -> None:
+        """Print a line when an epoch of training ends.
+
+        Args:
+            metrics: Values by name.
+            place: Where the Trainer is.
+        """
+        notes, head = [], {}
+        if not place.has_bar:
+            rate, left = None, None
+            if self._pace is not None:
+                rate, left = self._pace.measure(Position(self._clock(), place.step, place.share))
+            if rate is not None:
+                head["steps_per_second"] = float(f"{rate:.4g}")
+            notes = [f"of {place.steps} steps"] if place.steps is not None and place.steps >= place.step else []
+            notes += [] if left is None else [f"{duration(left)} left"]
+        self._add(metrics, place, head, ", ".join(notes), always=not place.has_bar)
+
+    def during_evaluation(self, place: Place, note: str) -> None:
+        """Print a line within a validation or a test, where its time has come and no bar is there.
+
+        Args:
+            place: Where the Trainer is.
+            note: How far the validation is, in words.
+        """
+        self._print_arrived()
+        if self._clock() >= self._due:
+            self._add({}, place, {}, note, always=not place.has_bar)
+
+    def after_evaluation(self, metrics: Mapping[str, object], place: Place) -> None:
+        """Print what a validation or a test has found.
+
+        Args:
+            metrics: Values by name.
+            place: Where the Trainer is.
+        """
+        if self._pace is not None:
+            now = self._clock()
+            self._pace.leave_out(now - self._trained)
+            self._trained = now
+        self._add(metrics, place, {}, "", always=False)
+
+    def end(self) -> None:
+        """Print what is left when a run of the Trainer ends, also by an error."""
+        with suppress(RuntimeError):  # the device has failed, which whoever used it says
+            while self._waiting:
+                self._print(self._waiting.popleft())
+
+    def _add(
+        self, metrics: Mapping[str, object], place: Place, head: Mapping[str, float], note: str, *, always: bool
+    ) -> None:
+        self._due = self._clock() + self._interval
+        head = {"epoch": place.epoch, "step": place.step, **head}
+        self._waiting.append(_Line(head, Values(metrics), note, always))
+        self._print_arrived()
+
+    def _print_arrived(self) -> None:
+        while self._waiting and self._waiting[0].values.are_there():
+            self._print(self._waiting.popleft())
+
+    def _print(self, found: _Line) -> None:
+        changed = {name: value for name, value in found.values.read().items() if self._printed.get(name) != value}
+        self._printed |= changed
+        if changed or found.always:
+            sys.stdout.write(line({**found.head, **changed}, found.note) + "\n")
+            sys.stdout.flush()

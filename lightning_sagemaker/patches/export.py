@@ -1,0 +1,67 @@
+"""The model arrives: the end of ``fit``, at which rank 0 copies a checkpoint. In SageMaker training jobs."""
+
+from __future__ import annotations
+
+import functools
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.checkpoint.export import asked_for, export
+from lightning_sagemaker.job import is_training_job
+from lightning_sagemaker.patches import first_time
+from lightning_sagemaker.patches.checkpoints import is_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from lightning_sagemaker.checkpoint.export import Which
+
+
+def patch_trainer(module: ModuleType) -> None:
+    """Copy a checkpoint when a ``fit`` has ended, after all callbacks and loggers, where that is asked for.
+
+    Args:
+        module: ``*.trainer.trainer`` of either distribution.
+    """
+    trainer_class = module.Trainer
+    if not is_training_job(os.environ) or not first_time(trainer_class, "export"):
+        return
+    initialize, run = trainer_class.__init__, trainer_class._run
+
+    @functools.wraps(initialize)
+    def __init__(trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        asked_for()  # a bad value is an error here, and not when the training is over
+        initialize(trainer, *args, **kwargs)
+
+    @functools.wraps(run)
+    def _run(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+        result, which = run(trainer, *args, **kwargs), asked_for()
+        if which and trainer.state.fn == "fit" and trainer.is_global_zero and not is_trial(trainer):
+            saving = import_module(module.__name__.replace("trainer.trainer", "core.saving"))
+            export(which, _chosen(trainer, which), _hparams_writer(trainer, saving))
+        return result
+
+    trainer_class.__init__, trainer_class._run = __init__, _run
+
+
+def _chosen(trainer: Any, which: Which) -> str:
+    """Path of the best checkpoint, by the first ``ModelCheckpoint`` that has a metric to tell; or of the newest."""
+    callbacks = [callback for callback in trainer.checkpoint_callbacks if hasattr(callback, "best_model_path")]
+    if which == "best":
+        callbacks.sort(key=lambda callback: callback.monitor is None)
+        paths = [callback.best_model_path for callback in callbacks]
+    else:
+        callbacks.sort(key=lambda callback: callback._last_global_step_saved, reverse=True)
+        paths = [callback._last_checkpoint_saved for callback in callbacks]
+        # Of an earlier start of the job, where this one had nothing left to train.
+        paths += [path for callback in callbacks for path in (callback.last_model_path, callback.best_model_path)]
+    return next((str(path) for path in paths if path), "")
+
+
+def _hparams_writer(trainer: Any, saving: ModuleType) -> Callable[[str], None] | None:
+    holders = (trainer.datamodule, trainer.lightning_module)
+    found = {name: value for holder in holders for name, value in dict(getattr(holder, "hparams_initial", {})).items()}
+    found.pop("_class_path", None)  # LightningCLI's own
+    return (lambda path: saving.save_hparams_to_yaml(path, found)) if found else None
