@@ -191,6 +191,7 @@ endef
 .venv/.sdk: constraints.txt | .venv/.pip
 	for line in v2 v3; do [ -x .venv/sdk/$$line/bin/pip ] || $(PYTHON) -m venv .venv/sdk/$$line; done
 	.venv/sdk/v2/bin/pip install -q 'sagemaker==2.257.7' 'moto[server]==5.2.5'
+	for line in v2 v3; do .venv/sdk/$$line/bin/pip $(INSTALL) 'jsonargparse[signatures]' pathspec; done
 	.venv/sdk/v3/bin/pip install -q 'sagemaker-core==2.27.0' 'graphene>=3,<4' nest_asyncio jinja2
 	.venv/sdk/v3/bin/pip install -q --no-deps 'sagemaker-train==1.27.0' 'sagemaker==3.27.0'
 	touch $@

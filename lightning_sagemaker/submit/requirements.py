@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 REQUIREMENTS = "requirements.txt"
-_OURS = "lightning-sagemaker"
+OURS = "lightning-sagemaker"
 _LIGHTNING = ("lightning", "pytorch-lightning")
 ANY_LIGHTNING = "lightning>=2.2,!=2.6.2,!=2.6.3"
 
@@ -36,9 +36,9 @@ def needed(job: TrainingJob, wheels: list[Path]) -> list[str]:
     lines = [*(f"./{wheel.name}" for wheel in wheels), *given]
     if not named & {*_LIGHTNING}:
         lines.append(next((f"{name}=={version}" for name in _LIGHTNING if (version := _version(name))), ANY_LIGHTNING))
-    if _OURS not in named:
-        version = _version(_OURS)
-        lines.append(f"{_OURS}=={version}" if version else _OURS)
+    if OURS not in named:
+        version = _version(OURS)
+        lines.append(f"{OURS}=={version}" if version else OURS)
     return lines
 
 
@@ -53,9 +53,14 @@ def wheels(job: TrainingJob, folder: Path) -> list[Path]:
         OSError: It cannot be built.
     """
     given = [Path(line) for line in job.requirements if line.endswith(".whl")]
-    lines = [*own_lines(job.folder), *job.requirements]
-    source = None if _OURS in {name_of(line) for line in lines} else local_source()
+    source = own_source(job)
     return [*given, *([_built(source, folder)] if source is not None else [])]
+
+
+def own_source(job: TrainingJob) -> Path | None:
+    """From what a wheel of this package is made for a job; ``None`` if an index has it, or the user names it."""
+    named = {name_of(line) for line in [*own_lines(job.folder), *job.requirements]}
+    return None if OURS in named else local_source()
 
 
 def local_source() -> Path | None:
@@ -64,7 +69,7 @@ def local_source() -> Path | None:
     pip notes it in ``direct_url.json`` (PEP 610); without any metadata the package is imported from its repository.
     """
     try:
-        text = importlib.metadata.distribution(_OURS).read_text("direct_url.json")
+        text = importlib.metadata.distribution(OURS).read_text("direct_url.json")
     except importlib.metadata.PackageNotFoundError:
         return Path(__file__).parents[2]
     url = str(json.loads(text)["url"]) if text else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.findings import Finding
@@ -42,14 +43,25 @@ def check(job: TrainingJob) -> Iterator[Finding]:
 
 
 def listing(job: TrainingJob) -> str:
-    """The files that are sent, with their sizes, largest first."""
+    """The files that are sent, with their sizes, largest first, and what the requirements get in addition."""
     source = read(job.folder)
     order = sorted(source.files.items(), key=lambda item: (-item[1], item[0]))
     lines = [f"{size / 1e3:10.1f} kB  {name}" for name, size in order[:_SHOWN]]
     if len(order) > _SHOWN:
         rest = sum(size for _, size in order[_SHOWN:])
         lines.append(f"{rest / 1e3:10.1f} kB  in {len(order) - _SHOWN} more files")
-    return "\n".join([f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB", *lines]) + "\n"
+    given = [Path(line) for line in job.requirements if line.endswith(".whl")]
+    place = requirements.own_source(job)
+    named = {f"./{path.name}" for path in given} | ({requirements.OURS} if place else set())
+    more = [line for line in requirements.needed(job, given) if not named & {line, requirements.name_of(line)}]
+    own = [f"a wheel of {place}"] if place else []
+    return "\n".join(
+        [
+            f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB",
+            *lines,
+            f"{requirements.REQUIREMENTS} gets: {', '.join([*map(str, given), *own, *more])}\n",
+        ]
+    )
 
 
 def _check_script(job: TrainingJob, source: Source) -> Finding:

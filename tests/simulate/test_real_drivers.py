@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 PROCESSES = 2
 TYPE = "ml.p4d.24xlarge"
-ARGUMENTS = ("--epochs", "2", "--flag", "true", "--learning-rate", "0.1", "--name", "a b")
+ARGUMENTS = ("--epochs", "2", "--flag", "true", "--learning-rate", "0.1", "--name", "a-b")
 # As the SDK sends them: text as it is, everything else as JSON.
-HYPERPARAMETERS = {"epochs": "2", "flag": "true", "learning-rate": "0.1", "name": "a b"}
+HYPERPARAMETERS = {"epochs": "2", "flag": "true", "learning-rate": "0.1", "name": "a-b"}
 START = "chmod +x /opt/ml/input/data/sm_drivers/sm_train.sh && /opt/ml/input/data/sm_drivers/sm_train.sh"
 
 # variable: why a simulated worker's may differ from the real one's.

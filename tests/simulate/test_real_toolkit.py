@@ -26,8 +26,8 @@ NAMES = {"algo-1": "127.0.0.1", "algo-2": "127.0.0.2"}
 PROCESSES = 2
 TYPE = "ml.p4d.24xlarge"
 # As a user would pass them: numbers, text, a name with a dash, a value with a blank, a truth value.
-ARGUMENTS = ("--epochs", "2", "--flag", "true", "--learning-rate", "0.1", "--name", "a b")
-HYPERPARAMETERS: dict[str, Any] = {"epochs": 2, "flag": "true", "learning-rate": 0.1, "name": "a b"}
+ARGUMENTS = ("--epochs", "2", "--flag", "true", "--learning-rate", "0.1", "--name", "a-b")
+HYPERPARAMETERS: dict[str, Any] = {"epochs": 2, "flag": "true", "learning-rate": 0.1, "name": "a-b"}
 
 MODE = {"TrainingInputMode": "File", "RecordWrapperType": "None"}
 CHANNELS = {  # as SageMaker writes them
