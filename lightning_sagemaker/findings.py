@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from lightning_sagemaker.redaction import redact
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 Level = Literal["fail", "unknown", "warn", "ok"]
 LEVELS: tuple[Level, ...] = ("fail", "unknown", "warn", "ok")
+_COLOURS = {"fail": "\033[31m", "unknown": "\033[35m", "warn": "\033[33m", "ok": "\033[32m"}
+_LEVEL = re.compile(rf"^(?:{'|'.join(LEVELS)})\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,19 @@ def finding(name: str, level: Level, text: str, fix: str = "") -> Finding:
     return Finding(name, level, what.strip(), f"HINT: {own}" if hint else fix)
 
 
-def table(findings: Sequence[Finding]) -> str:
-    """Findings as lines of a terminal, level and name in columns, without secrets."""
+def table(findings: Sequence[Finding], stream: TextIO | None = None) -> str:
+    """Findings as lines, level and name in columns, without secrets.
+
+    Args:
+        findings: All of them.
+        stream: Where they go: on a terminal the levels have colours, unless ``NO_COLOR`` is set (no-color.org).
+    """
+    coloured = stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
     width = max(len(finding.name) for finding in findings)
-    lines = "".join(
-        f"{finding.level:<7}  {finding.name:<{width}}  {finding.what} {finding.fix}".rstrip() + "\n"
-        for finding in findings
+    lines = redact(
+        "".join(
+            f"{finding.level:<7}  {finding.name:<{width}}  {finding.what} {finding.fix}".rstrip() + "\n"
+            for finding in findings
+        )
     )
-    return redact(lines)
+    return re.sub(_LEVEL, lambda found: f"{_COLOURS[found[0]]}{found[0]}\033[0m", lines) if coloured else lines

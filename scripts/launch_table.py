@@ -1,4 +1,4 @@
-"""The launch-mode table in README.md, made from what tests/launch saw.
+"""The launch-mode table in docs/launch-modes.md, made from what tests/launch saw.
 
 `--write` puts it there, after `make test-all`, which trains in all modes; `--check` compares those that were seen.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "launch-modes.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "launch-modes.md"
 BEGIN, END = "<!-- launch modes: begin, made by scripts/launch_table.py -->", "<!-- launch modes: end -->"
 
 
@@ -45,12 +45,12 @@ def main() -> None:
     if not RESULTS.exists():
         sys.exit(f"{RESULTS} is missing. HINT: run `make test` first: tests/launch writes it.")
     made = table(json.loads(RESULTS.read_text()))
-    before, _, rest = README.read_text().partition(BEGIN)
+    before, _, rest = PAGE.read_text().partition(BEGIN)
     rows, _, after = rest.partition(END)
     if arguments.write:
-        README.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}")
+        PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}")
     elif not set(made.splitlines()) <= set(rows.splitlines()):
-        sys.exit("The launch-mode table in README.md is not what the tests saw. HINT: scripts/launch_table.py --write")
+        sys.exit(f"The launch-mode table in {PAGE} is not what the tests saw. HINT: scripts/launch_table.py --write")
 
 
 if __name__ == "__main__":

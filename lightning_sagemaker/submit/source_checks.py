@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.findings import Finding
+from lightning_sagemaker.options import printable
+from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.submit import requirements
 from lightning_sagemaker.submit.images import full_version
 from lightning_sagemaker.submit.source import IGNORE_FILES, read
@@ -46,7 +48,7 @@ def listing(job: TrainingJob) -> str:
     """The files that are sent, with their sizes, largest first, and what the requirements get in addition."""
     source = read(job.folder)
     order = sorted(source.files.items(), key=lambda item: (-item[1], item[0]))
-    lines = [f"{size / 1e3:10.1f} kB  {name}" for name, size in order[:_SHOWN]]
+    lines = [f"{size / 1e3:10.1f} kB  {printable(name)}" for name, size in order[:_SHOWN]]
     if len(order) > _SHOWN:
         rest = sum(size for _, size in order[_SHOWN:])
         lines.append(f"{rest / 1e3:10.1f} kB  in {len(order) - _SHOWN} more files")
@@ -59,7 +61,7 @@ def listing(job: TrainingJob) -> str:
         [
             f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB",
             *lines,
-            f"{requirements.REQUIREMENTS} gets: {', '.join([*map(str, given), *own, *more])}\n",
+            redact(f"{requirements.REQUIREMENTS} gets: {', '.join([*map(str, given), *own, *more])}\n"),
         ]
     )
 
@@ -112,5 +114,5 @@ def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
 
 
 def _some(names: Iterable[str], most: int = 5) -> str:
-    given = list(names)
+    given = [printable(name) for name in names]
     return ", ".join(given[:most]) + (f" and {len(given) - most} more" if len(given) > most else "")

@@ -59,7 +59,7 @@ _WORK = """
 download_tokenizer = lambda: "path"
 build_index_if_missing = build_if_missing = lambda: None
 """
-GIVEN = {"README.md": _TRAINER + _WORK, "docs/checkpoints.md": _TRAINER, "docs/locking.md": _WORK}
+GIVEN = {"docs/checkpoints.md": _TRAINER, "docs/locking.md": _WORK}
 
 
 class Block(NamedTuple):

@@ -1,7 +1,7 @@
 """Real trainings in every launch mode, through Trainer and Fabric of both distributions.
 
 One job a mode runs all four, one after the other in one process group, and each mode begins with another one. What the
-jobs saw goes to build/launch-modes.json, from which scripts/launch_table.py makes the table in README.md.
+jobs saw goes to build/launch-modes.json, from which scripts/launch_table.py makes the table in docs/launch-modes.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LEFT_BY_LIGHTNINGS_LAUNCHER = {"LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE
 # What torch needs for the rendezvous: Lightning writes it wherever the launcher has not.
 LEFT_BY_LIGHTNINGS_RENDEZVOUS = {"MASTER_ADDR", "MASTER_PORT"}
 
-SHOWN = ("strategy", "environment", "world_size", "num_nodes", "devices")  # in README's table
+SHOWN = ("strategy", "environment", "world_size", "num_nodes", "devices")  # in the page's table
 
 
 @dataclass(frozen=True)

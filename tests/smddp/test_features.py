@@ -1,4 +1,4 @@
-"""The table of features in README.md is what examples/smddp/features.py prints."""
+"""The table of features in docs/smddp.md is what examples/smddp/features.py prints."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def readme_table() -> dict[str, dict[str, str]]:
+def page_table() -> dict[str, dict[str, str]]:
     """Cells by column and feature."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "smddp.md").read_text(encoding="utf-8")
     table = text.partition("| feature | stock")[2].partition("```")[0]
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines() if line[:2] == "| "]
     return {"stock": {row[0]: row[1] for row in rows}, "smddp": {row[0]: row[2] for row in rows}}
 
 
 @pytest.mark.parametrize("strategy", ["stock", "smddp"])
-def test_readme_tells_what_works(strategy: str) -> None:
+def test_the_page_tells_what_works(strategy: str) -> None:
     command = [
         *(str(Path(sys.executable).with_name("lightning-sagemaker")), "simulate", "--hosts", "2"),
         *("--distribution", "smdistributed"),
@@ -31,6 +31,6 @@ def test_readme_tells_what_works(strategy: str) -> None:
     job = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert job.returncode == 0, job.stdout + job.stderr
     found = dict(re.findall(r"FEATURE (.*) \| (.*)", job.stdout))
-    told = readme_table()[strategy]
+    told = page_table()[strategy]
     assert found.keys() == told.keys()
     assert all(found[feature].startswith(cell.strip("`")) for feature, cell in told.items()), (found, told)
