@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.submit import requirements, resolving
+from lightning_sagemaker.submit import requirements
 from lightning_sagemaker.submit.checks import examine
 from lightning_sagemaker.submit.choices import complete
 from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, request
@@ -51,7 +51,9 @@ def send(job: TrainingJob, resolved: Resolved, session: Any) -> None:
         raise ValueError(
             "The request is not complete: see the checks of image, role and outputs. HINT: --dry-run shows it."
         )
-    resolving.make_bucket(job, session)
+    from lightning_sagemaker.submit.resolving import make_bucket  # needs botocore
+
+    make_bucket(job, session)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, ARCHIVE)
         archive(job, read(job.folder), target, requirements.wheels(job, Path(folder)))
