@@ -26,14 +26,14 @@ check: lint types tables .venv/.dev
 
 # What a release must pass.
 test: tables .venv/.dev .venv/.sdk .venv/.bench
-	$(QUICK_IMPORTS) on .venv
+	$(QUICK_IMPORTS) on .venv $(SDKS)
 	.venv/bin/python $(PYTEST) -m "not nightly"
 	.venv/bin/python scripts/launch_table.py --check
 	PYTHONPATH=. .venv/bench/bin/python -m pytest -m "not nightly" tests/benchmarks
 
 # Also the long drills, and the cases that differ from others in numbers only.
 test-all: .venv/.dev .venv/.sdk .venv/.bench
-	$(QUICK_IMPORTS) off .venv
+	$(QUICK_IMPORTS) off .venv $(SDKS)
 	export LIGHTNING_SAGEMAKER_FULL=1
 	.venv/bin/python $(PYTEST)
 	.venv/bin/python scripts/launch_table.py --check
@@ -127,15 +127,18 @@ clean:
 # tests/quick_imports.py says what it is; in a target that measures, or that proves it all, it is off.
 define QUICK_IMPORTS
 quick_imports() {
-    purelib="$$("$$2/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-    rm -f "$$purelib"/quick_imports.*
-    if [ "$$1" = on ]; then
-        cp tests/quick_imports.py "$$purelib"
-        echo 'import quick_imports' >"$$purelib/quick_imports.pth"
-    fi
+    for environment in "$${@:2}"; do
+        purelib="$$("$$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+        rm -f "$$purelib"/quick_imports.*
+        if [ "$$1" = on ]; then
+            cp tests/quick_imports.py "$$purelib"
+            echo 'import quick_imports' >"$$purelib/quick_imports.pth"
+        fi
+    done
 }
 quick_imports
 endef
+SDKS := .venv/sdk/v2 .venv/sdk/v3
 
 define DEBIAN
 debian() {
