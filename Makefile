@@ -8,6 +8,7 @@ SHELL := bash
 
 PYTHON ?= python3
 WORKERS ?= 3
+MAKEFLAGS += --jobs=3  # environments are set up beside each other
 VERSION ?= 2.2.5
 DISTRIBUTION ?= lightning
 PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
