@@ -8,6 +8,7 @@ SHELL := bash
 
 PYTHON ?= python3
 WORKERS ?= 3
+MAKEFLAGS += --jobs=3  # environments are set up beside each other
 VERSION ?= 2.2.5
 DISTRIBUTION ?= lightning
 PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
@@ -21,16 +22,19 @@ demo: .venv/.demo
 
 # While you work: no training, two minutes.
 check: lint types tables .venv/.dev
+	$(QUICK_IMPORTS) on .venv
 	.venv/bin/python $(PYTEST) -m "not training and not nightly"
 
 # What a release must pass.
 test: tables .venv/.dev .venv/.sdk .venv/.bench
+	$(QUICK_IMPORTS) on .venv $(SDKS)
 	.venv/bin/python $(PYTEST) -m "not nightly"
 	.venv/bin/python scripts/launch_table.py --check
 	PYTHONPATH=. .venv/bench/bin/python -m pytest -m "not nightly" tests/benchmarks
 
 # Also the long drills, and the cases that differ from others in numbers only.
 test-all: .venv/.dev .venv/.sdk .venv/.bench
+	$(QUICK_IMPORTS) off .venv $(SDKS)
 	export LIGHTNING_SAGEMAKER_FULL=1
 	.venv/bin/python $(PYTEST)
 	.venv/bin/python scripts/launch_table.py --check
@@ -53,9 +57,11 @@ docs: .venv/.docs
 	.venv/docs/bin/python -m sphinx --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
 
 bench: .venv/.dev .venv/.bench
+	$(QUICK_IMPORTS) off .venv
 	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python
 
 bench-full: .venv/.dev .venv/.bench
+	$(QUICK_IMPORTS) off .venv
 	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python --full
 
 # What only real instances can answer, as one job, which costs money: docs/aws-assumptions.md. The wheel is this tree's.
@@ -76,6 +82,7 @@ on-sagemaker: .venv/.dev .venv/.sdk
 # What touches Lightning, with one version of one distribution: make lightning VERSION=2.4.0 DISTRIBUTION=pytorch-lightning
 LIGHTNING := .venv/$(DISTRIBUTION)-$(VERSION)
 lightning: $(LIGHTNING)/.ready
+	$(QUICK_IMPORTS) on $(LIGHTNING)
 	$(LIGHTNING)/bin/python $(PYTEST) -m "not nightly" tests/test_autoload.py tests/patches tests/test_environment.py \
 	    tests/launch/test_launch_modes.py tests/checkpoint tests/locking/test_node_lock.py tests/metrics/test_jobs.py tests/smddp/test_log_reduction.py \
 	    tests/smddp/test_strategies.py tests/smddp/test_training.py tests/distributed/test_shutdown.py tests/distributed/test_sigterm.py
@@ -132,6 +139,22 @@ clean:
 	rm -rf .venv build dist
 
 # Set-up.
+
+# tests/quick_imports.py says what it is; in a target that measures, or that proves it all, it is off.
+define QUICK_IMPORTS
+quick_imports() {
+    for environment in "$${@:2}"; do
+        purelib="$$("$$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+        rm -f "$$purelib"/quick_imports.*
+        if [ "$$1" = on ]; then
+            cp tests/quick_imports.py "$$purelib"
+            echo 'import quick_imports' >"$$purelib/quick_imports.pth"
+        fi
+    done
+}
+quick_imports
+endef
+SDKS := .venv/sdk/v2 .venv/sdk/v3
 
 define DEBIAN
 debian() {

@@ -72,23 +72,28 @@ TRAINING = (
     "test_package.py",
     "variables",
 )
+# Where it is not the only one.
+_OTHER_DISTRIBUTION = "pytorch_lightning|lightning_fabric" if importlib.util.find_spec("lightning") else "(?!)"
 # What repeats, with another launcher or more processes, what its neighbours show: `make test-all` only. By file, parts
 # of names as regular expressions; some tests have the marker `nightly` of their own.
 NIGHTLY = {
+    "checkpoint/test_trainer.py": _OTHER_DISTRIBUTION,
     "cluster/test_faults.py": "lost_packets|come_late|killed_rank.*mpi|pulled_cable.*mpi|peer_ports",
-    "cluster/test_glue.py": "v3",
+    "cluster/test_glue.py": r"v3|\[none",
     "cluster/test_on_sagemaker.py": "",
-    "cluster/test_own_disks.py": "large_checkpoint|pytorch_lightning",
+    "cluster/test_own_disks.py": f"large_checkpoint|{_OTHER_DISTRIBUTION}",
     "cluster/test_submitted.py": "v3",
     "cluster/test_training.py": r"v3|pytorchddp|smdistributed|four_hosts|world\[none",
+    "launch/test_notebook.py": "two_hosts",
     "launch/test_remote.py": r"success.*\[v2",
     "launch/test_second_groups.py": r"\[2-1",
+    "launch/test_shards.py": r"\[none",
     "metrics/test_jobs.py": "smddp|none",
     "simulate/standin/test_training.py": r"\[4\]",
     "simulate/test_real_drivers.py": r"-1\]",
     "simulate/test_real_toolkit.py": r"-1\]",
-    "smddp/test_log_reduction.py": r"-4[-\]]|pytorch_lightning",
-    "smddp/test_training.py": r"-4[-\]]|pytorch_lightning|lightning_fabric",
+    "smddp/test_log_reduction.py": rf"-4[-\]]|{_OTHER_DISTRIBUTION}",
+    "smddp/test_training.py": rf"-4[-\]]|{_OTHER_DISTRIBUTION}",
     "submit/test_examples.py": "",
     "submit/test_on_sagemaker.py": "v2_sends_a_job_for_each",
     "test_autoload.py": r"every_order.*\[import (lightning-|lightning, pyt|pytorch_lightning, lightning_f|torch, pyt)",

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,17 @@ _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  #
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 RUN = f"t{(os.getppid() if _WORKER else os.getpid()) % 100000}x"  # how names of this run's networks begin
 PREFIX = f"{RUN}{_WORKER.removeprefix('gw')}x"  # ... and of this worker's
+_TEMPORARY = Path(tempfile.gettempdir(), RUN)  # for jobs that fail or are killed, which keep their files
 
 
 def pytest_configure() -> None:
-    """Adopt orphans; let SIGTERM end a run as Ctrl-C does, which runs the fixtures' ends."""
+    """Adopt orphans; put temporary files apart; let SIGTERM end a run as Ctrl-C does, which runs the fixtures' ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     if not _WORKER:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # for `tmp_path`, which may be kept
+        tempfile.tempdir = os.environ["TMPDIR"] = str(_TEMPORARY)
+        _TEMPORARY.mkdir(exist_ok=True)
         owner = os.getpid()
 
         def interrupt(number: int, _frame: object) -> None:
@@ -71,6 +76,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     for namespace in sorted(Path("/run/netns").glob(f"{RUN}*")):
         names.append(f"network {namespace.name}")
         subprocess.run(["/usr/sbin/ip", "netns", "del", namespace.name], check=False)
+    shutil.rmtree(_TEMPORARY, ignore_errors=True)
     if interrupted:
         shutil.rmtree(session.config._tmp_path_factory.getbasetemp(), ignore_errors=True)  # type: ignore[attr-defined]
     elif names:

@@ -16,12 +16,13 @@ import pytest
 CONFTEST = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom tests.leftovers import *\n"
 # What a test may start: a child that ignores the usual signals, and an orphan in a session of its own.
 TESTS = """
-import pathlib, subprocess, sys, time
+import pathlib, subprocess, sys, tempfile, time
 import pytest
 
 SLEEP = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 
 def start(folder):
+    tempfile.mkdtemp()  # as a job that is killed, which keeps its files
     subprocess.Popen([sys.executable, "-c", SLEEP, str(folder)])
     subprocess.run(["sh", "-c", f"setsid {sys.executable} -c '{SLEEP}' {folder} >/dev/null 2>&1 &"], check=True)
     (folder / "started").touch()
@@ -91,6 +92,7 @@ def test_a_run_that_is_ended_leaves_no_process_and_no_folder(
     assert ended.returncode == pytest.ExitCode.INTERRUPTED, output
     assert started(run) == []
     assert [path for path in tmp_path.glob("temporary/*/*") if not path.is_symlink()] == []
+    assert [path.name.partition("-")[0] for path in tmp_path.glob("temporary/*")] == ["pytest"]
     assert (tmp_path / "finished").exists() == (test == "test_waits"), output
 
 

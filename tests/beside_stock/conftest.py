@@ -8,20 +8,30 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from tests.beside_stock.records import Launch
-from tests.beside_stock.registry import load
+from tests.beside_stock.registry import STOCK, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.beside_stock.registry import Situation
+
 
 @pytest.fixture(scope="session")
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Launch]]:
-    """Launches a job in an arm, once, and removes in the end what it has left."""
+def launch(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str, str], Launch]]:
+    """Launches a job in an arm, once, with the situations that tests ask for; removes in the end what it has left."""
     done: dict[tuple[str, str], Launch] = {}
+    asked = {
+        (cast("Situation", item.callspec.params["situation"]).name, arm)
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "launch" in item.fixturenames
+        for arm in (STOCK, item.callspec.params["arm"])
+    }
 
     def launch(job: str, arm: str) -> Launch:
         if (job, arm) not in done:
-            wanted = [s for s in load().values() if s.job == job and (arm == "stock" or arm in s.arms)]
+            wanted = [s for s in load().values() if s.job == job and (s.name, arm) in asked]
             done[job, arm] = Launch(job, arm, wanted, tmp_path_factory.mktemp(f"{job}-{arm}"))
         return done[job, arm]
 

@@ -8,6 +8,8 @@ stack. Under torchrun it is as after a restart of the processes: with one more o
 from __future__ import annotations
 
 import argparse
+import atexit
+import ctypes
 import faulthandler
 import gc
 import json
@@ -19,6 +21,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path[0] = str(ROOT)  # instead of this folder: modules here have the names that they have in the tests
+
+
+def _leave_imported_modules() -> None:
+    """Do not take apart what was imported before the fork: it is most of a situation's time, and copies all its memory.
+
+    What a script may have left in them, as its process groups, ends with the interpreter all the same.
+    """
+    left = {
+        name: sys.modules.pop(name)
+        for name in list(sys.modules)
+        if name.partition(".")[0] in _LARGE and name != "torch.distributed.distributed_c10d"
+    }
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(left))
+
+
+_LARGE = ("lightning", "numpy", "sympy", "torch", "torchmetrics")
+atexit.register(_leave_imported_modules)  # before anyone else's, so that it is the last that runs
 
 from tests.beside_stock.own_disks import have_own_disk  # noqa: E402
 from tests.beside_stock.registry import Situation, load  # noqa: E402

@@ -71,6 +71,7 @@ class Situation:
         exit_code: With which the script ends in stock.
         starts: How often the script is started.
         new_disk: Whether a later start finds the job's checkpoint folder only, as in a new container.
+        nightly: Whether it starts interpreters for what another one shows, with other numbers or through Fabric.
     """
 
     run: Callable[[int], Any]
@@ -80,6 +81,7 @@ class Situation:
     exit_code: int
     starts: int
     new_disk: bool
+    nightly: bool
 
     @property
     def name(self) -> str:
@@ -105,6 +107,7 @@ def situation(
     exit_code: int = 0,
     starts: int = 1,
     new_disk: bool = False,
+    nightly: bool = False,
 ) -> Callable[[Callable[[int], Any]], Callable[[int], Any]]:
     """Register a situation; see :class:`Situation`."""
     rows = {change.name for change in CHANGES}
@@ -113,7 +116,7 @@ def situation(
 
     def register(run: Callable[[int], Any]) -> Callable[[int], Any]:
         assert run.__name__ not in SITUATIONS, run.__name__
-        SITUATIONS[run.__name__] = Situation(run, job, arms, allowed or {}, exit_code, starts, new_disk)
+        SITUATIONS[run.__name__] = Situation(run, job, arms, allowed or {}, exit_code, starts, new_disk, nightly)
         return run
 
     return register

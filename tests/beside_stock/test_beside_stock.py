@@ -23,7 +23,7 @@ CASES = [
         id=f"{situation.name}-{arm}",
         marks=[
             pytest.mark.xdist_group(f"beside-stock-{situation.job}"),
-            *([] if arm in ("plugin", "resume") else [pytest.mark.nightly]),
+            *([pytest.mark.nightly] if situation.nightly or arm not in ("plugin", "resume") else []),
             *(
                 [pytest.mark.skipif(not can_have_own_disks(), reason="mounts need root")]
                 if situation.job == "disks"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("ranks that load checkpoints")  # what they saw is shared by all tests
 PROGRAM = Path(__file__).with_name("ranks.py")
 Seen = dict[str, list[object]]
 

@@ -97,7 +97,7 @@ def own_torchruns_side_by_side(_start: int) -> Any:
     return _run(_TRAINER, (*command, "a", "b"), (*command, "b", "a"))
 
 
-@situation(arms=ONCE)
+@situation(arms=ONCE, nightly=True)
 def own_mpiruns_side_by_side(_start: int) -> Any:
     """The ranks of each meet at a port of its own, whatever MASTER_PORT is."""
     command = (*_MPIRUN, sys.executable, "-m", "mpi4py", "train.py", 1)
@@ -116,7 +116,7 @@ def own_torchrun_on_two_hosts(_start: int) -> Any:
     return _run(_TRAINER + _AT_ONCE, (*_TORCHRUN, *where, "train.py", 2, "a", "a"))
 
 
-@situation("hosts", arms=ONCE)
+@situation("hosts", arms=ONCE, nightly=True)
 def fabric_run_on_two_hosts(_start: int) -> Any:
     where = _hosts("--num-nodes", "--node-rank", "--main-address", "--main-port")
     return _run(_FABRIC + _AT_ONCE, (*_FABRIC_RUN, *where, "train.py"))

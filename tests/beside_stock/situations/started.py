@@ -120,7 +120,7 @@ def forked_ranks(_start: int) -> Any:
     return [_fit("ddp_notebook", pauses=True), _fit("ddp_fork_find_unused_parameters_true"), _test_on_one_device()]
 
 
-@situation(arms=ONCE)
+@situation(arms=ONCE, nightly=True)
 def spawned_ranks_of_fabric(_start: int) -> Any:
     return _launch("ddp_spawn")
 
@@ -130,7 +130,7 @@ def forked_ranks_of_fabric(_start: int) -> Any:
     return [_launch("ddp_notebook"), _launch("ddp_fork")]
 
 
-@situation("hosts", arms=ONCE)
+@situation("hosts", arms=ONCE, nightly=True)
 def spawned_ranks_on_two_hosts(_start: int) -> Any:
     return _fit("ddp_spawn", 2)
 
@@ -141,7 +141,7 @@ def forked_ranks_on_two_hosts(_start: int) -> Any:
     return [_fit("ddp_notebook", 2, pauses=True), _fit("ddp_fork", 2), _test_on_one_device()]
 
 
-@situation("hosts", arms=ONCE)
+@situation("hosts", arms=ONCE, nightly=True)
 def spawned_ranks_of_fabric_on_two_hosts(_start: int) -> Any:
     return _launch("ddp_spawn", 2)
 
