@@ -44,6 +44,7 @@ test-all: .venv/.dev .venv/.sdk .venv/.bench
 tables: .venv/.dev
 	.venv/bin/python scripts/changes_table.py --check
 	.venv/bin/python scripts/variables_table.py --check
+	.venv/bin/python scripts/settings_table.py --check
 
 lint: .venv/.dev
 	.venv/bin/ruff check

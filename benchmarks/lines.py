@@ -22,7 +22,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_sagemaker.metrics import INTERVAL, VARIABLE
+from lightning_sagemaker.settings import METRICS, PROGRESS
 
 PAIRS, STEPS, CALLS, RESAMPLES = 100, 400, 200_000, 4999
 WARM_UP = 20  # steps
@@ -54,7 +54,7 @@ class Model(LightningModule):
 
 def trainer(*, lines: bool) -> Trainer:
     """A Trainer that prints a line each 30 s, the default, or none."""
-    os.environ[VARIABLE], os.environ[INTERVAL] = str(int(lines)), "30"
+    os.environ[METRICS], os.environ[PROGRESS] = str(int(lines)), "30"
     quiet: dict[str, Any] = dict.fromkeys(
         ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
     )

@@ -27,8 +27,7 @@ from benchmarks.job import DEVICES, LIMIT, SCALES, launches
 from benchmarks.plan import World
 from lightning_sagemaker.findings import Finding, table
 from lightning_sagemaker.instances import instance
-from lightning_sagemaker.metrics import VARIABLE as METRICS
-from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
+from lightning_sagemaker.settings import METRICS, ON_MISSING
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES
 from lightning_sagemaker.submit import TrainingJob, check, start
 from lightning_sagemaker.submit.images import SMDDP_VERSION

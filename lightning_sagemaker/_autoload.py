@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-_SWITCH = "LIGHTNING_SAGEMAKER_AUTOLOAD"
+_SWITCH = "LIGHTNING_SAGEMAKER_AUTOLOAD"  # as in `settings`, which is imported only where it is set
 _FABRIC = ("lightning.fabric", "lightning_fabric")
 _PYTORCH = ("lightning.pytorch", "pytorch_lightning")
 # Modules of Lightning, torch and SageMaker's SDK; the functions in `patches` that each is given to once it is executed.
@@ -108,7 +108,7 @@ def _is_switched_off() -> bool:
     from lightning_sagemaker.settings import switch
 
     try:
-        return not switch(_SWITCH, default=True)
+        return not switch(_SWITCH)
     except ValueError as error:  # no reason to train without hosts and ranks
         import logging
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lightning_sagemaker.messages import log
+from lightning_sagemaker.settings import DISABLE, EXPORT, HEARTBEAT, METRICS, REACHABILITY, RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VARIABLE = "LIGHTNING_SAGEMAKER_DISABLE"
 _said: set[str] = set()
 
 
@@ -148,7 +148,7 @@ CHANGES = (
         "",
         "... gets no answer from ...",
         ("process_group.patch_init_dist_connection", "process_group.patch_static_rendezvous"),
-        "LIGHTNING_SAGEMAKER_REACHABILITY",
+        REACHABILITY,
     ),
     Change(
         "group_keys",
@@ -168,7 +168,7 @@ CHANGES = (
         "",
         "... has gone silent ...",
         ("process_group.patch_init_dist_connection", "process_group.patch_signal_connector"),
-        "LIGHTNING_SAGEMAKER_HEARTBEAT",
+        HEARTBEAT,
     ),
     Change(
         "sigterm",
@@ -221,7 +221,7 @@ CHANGES = (
         "with LIGHTNING_SAGEMAKER_RESUME=1, which `submit --spot` sets",
         "training continues from ...",
         ("checkpoints.patch_model_checkpoint", "checkpoints.patch_checkpoint_connector"),
-        "LIGHTNING_SAGEMAKER_RESUME",
+        RESUME,
         opt_in=True,
     ),
     Change(
@@ -258,7 +258,7 @@ CHANGES = (
         "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets",
         "lightning_sagemaker metrics: ...",
         ("metrics.patch_logger_connector",),
-        "LIGHTNING_SAGEMAKER_METRICS",
+        METRICS,
         opt_in=True,
     ),
     Change(
@@ -270,7 +270,7 @@ CHANGES = (
         "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets, unless LIGHTNING_SAGEMAKER_PROGRESS=0",
         "lightning_sagemaker metrics: ...",
         ("metrics.patch_callback_connector", "arguments.patch_trainer"),
-        "LIGHTNING_SAGEMAKER_METRICS",
+        METRICS,
         opt_in=True,
     ),
     Change(
@@ -281,7 +281,7 @@ CHANGES = (
         "with LIGHTNING_SAGEMAKER_EXPORT=best or last",
         "The ... checkpoint ... is in the job's model",
         ("export.patch_trainer",),
-        "LIGHTNING_SAGEMAKER_EXPORT",
+        EXPORT,
         opt_in=True,
         values=("best", "last"),
     ),
@@ -306,12 +306,12 @@ def disabled(environ: Mapping[str, str] | None = None) -> frozenset[str]:
     Raises:
         ValueError: It lists a name of no change.
     """
-    text = (os.environ if environ is None else environ).get(VARIABLE, "")
+    text = (os.environ if environ is None else environ).get(DISABLE, "")
     found = frozenset(name.strip() for name in text.split(",") if name.strip())
     known = [change.name for change in CHANGES]
     if unknown := sorted(found.difference(known)):
         raise ValueError(
-            f"Environment variable `{VARIABLE}`={text!r} lists {', '.join(unknown)}; expected names of changes."
+            f"Environment variable `{DISABLE}`={text!r} lists {', '.join(unknown)}; expected names of changes."
             f" HINT: this version knows {', '.join(known)}; separate them by commas."
         )
     return found

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightning_sagemaker import _autoload, changes
-from lightning_sagemaker.changes import CHANGES, VARIABLE, disabled, is_on, is_patch_on
+from lightning_sagemaker.changes import CHANGES, disabled, is_on, is_patch_on
+from lightning_sagemaker.settings import DISABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,20 +62,20 @@ def test_every_row_says_what_stock_does_what_we_do_and_when() -> None:
     ],
 )
 def test_the_variable_is_a_list(text: str, expected: Sequence[str]) -> None:
-    assert disabled({VARIABLE: text}) == frozenset(expected)
+    assert disabled({DISABLE: text}) == frozenset(expected)
     assert disabled({}) == frozenset()
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_names() -> None:
     with pytest.raises(ValueError, match=r"'sigterm,sigterms' lists sigterms") as caught:
-        disabled({VARIABLE: "sigterm,sigterms"})
+        disabled({DISABLE: "sigterm,sigterms"})
     assert all(name in str(caught.value) for name in NAMES)
 
 
 def test_an_unknown_name_switches_nothing_off_and_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(VARIABLE, "sigterm,an unknown one")
+    monkeypatch.setenv(DISABLE, "sigterm,an unknown one")
     monkeypatch.setattr(changes, "_said", set())
     monkeypatch.setattr(logging.getLogger("lightning_sagemaker"), "propagate", True)
     assert all(is_on(name) for name in NAMES)
@@ -84,9 +85,9 @@ def test_an_unknown_name_switches_nothing_off_and_is_said_once(
 def test_a_patch_is_on_while_one_of_its_rows_is(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = next(patch for patch in sorted(PATCHES) if sum(patch in change.patches for change in CHANGES) > 1)
     rows = [change.name for change in CHANGES if shared in change.patches]
-    monkeypatch.setenv(VARIABLE, ",".join(rows[1:]))
+    monkeypatch.setenv(DISABLE, ",".join(rows[1:]))
     assert is_patch_on(shared)
-    monkeypatch.setenv(VARIABLE, ",".join(rows))
+    monkeypatch.setenv(DISABLE, ",".join(rows))
     assert not is_patch_on(shared)
 
 

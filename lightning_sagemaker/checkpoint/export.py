@@ -8,19 +8,19 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast
 
 from lightning_sagemaker.checkpoint.contents import local
 from lightning_sagemaker.checkpoint.reading import read
 from lightning_sagemaker.job import base_dir
 from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.settings import EXPORT, word
 from lightning_sagemaker.temporary_files import complete_file, complete_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-VARIABLE = "LIGHTNING_SAGEMAKER_EXPORT"
 Which = Literal["best", "last"]
 _HPARAMS = "hparams.yaml"  # Lightning's name: `load_from_checkpoint(..., hparams_file=...)`
 
@@ -34,13 +34,7 @@ def asked_for(environ: Mapping[str, str] | None = None) -> Which | None:
     Raises:
         ValueError: It is neither ``best`` nor ``last``.
     """
-    value = (os.environ if environ is None else environ).get(VARIABLE, "").strip()
-    if value and value not in get_args(Which):
-        raise ValueError(
-            f"Environment variable `{VARIABLE}`={value!r}; expected best or last. HINT: leave it out to put nothing"
-            " into the folder of the job's model."
-        )
-    return cast("Which", value) if value else None
+    return cast("Which | None", word(EXPORT, environ))
 
 
 def export(which: Which, found: str, save_hparams: Callable[[str], None] | None) -> None:
@@ -73,7 +67,7 @@ def _said(what: str, folder: Path) -> Iterator[None]:
         log.error(
             "%s is not in the job's model, %s: %s. HINT: %s asks for it. The training has ended well, and its"
             " checkpoints are where they were.",
-            *(what, folder, error, VARIABLE),
+            *(what, folder, error, EXPORT),
         )
 
 

@@ -8,12 +8,11 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.messages import log
+from lightning_sagemaker.settings import REACHABILITY
 
 if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
 
-VARIABLE = "LIGHTNING_SAGEMAKER_REACHABILITY"
-DEFAULT_LIMIT = 120.0  # seconds of no answer at all after which the job ends
 PATIENCE = 1.5  # seconds: Linux sends the second SYN after 1 s, so one lost packet is no silence
 FIRST_LINE = 3.0  # seconds of silence, two attempts, before it is said
 
@@ -71,4 +70,4 @@ def blocked(job: SageMakerJob, there: str, address: str, seconds: float, tried: 
 
 def warn_blocked(text: str, limit: float) -> None:
     """Say that a host does not answer, while there is still time."""
-    log.warning("%s The job ends after %.0f s of this (%s).", text, limit, VARIABLE)
+    log.warning("%s The job ends after %.0f s of this (%s).", text, limit, REACHABILITY)

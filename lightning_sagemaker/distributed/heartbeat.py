@@ -28,7 +28,7 @@ from lightning_sagemaker.distributed.peers import Hosts, Siblings
 from lightning_sagemaker.distributed.shutdown import at_exit
 from lightning_sagemaker.distributed.store import PrefixStore, end_of_group, own_connection, write
 from lightning_sagemaker.messages import log
-from lightning_sagemaker.settings import seconds
+from lightning_sagemaker.settings import HEARTBEAT, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
 
-VARIABLE = "LIGHTNING_SAGEMAKER_HEARTBEAT"
-_DEFAULT_LIMIT = 300.0  # seconds of silence after which the job ends
 _INTERVAL = 5.0  # seconds between two looks, and shares of the limit where that is short: a tenth, ...
 _STOPPED = 20.0  # seconds after which a stopped process is named, ... a third,
 _SILENT = 40.0  # seconds after which a silent host is named; with two intervals, under 60 s. ... half
@@ -67,7 +65,7 @@ def start(job: SageMakerJob) -> None:
         ValueError: The setting is malformed.
     """
     global _current  # noqa: PLW0603 - there is one default process group
-    limit = seconds(VARIABLE, _DEFAULT_LIMIT)
+    limit = seconds(HEARTBEAT)
     if _current is not None:
         _current.stop()
         _current = None
@@ -188,7 +186,7 @@ class Heartbeat:
             self._warn_once(
                 "missing",
                 f"Rank {missing[0]} on {here} has not reported in the {now:.0f} s since the process group was made: it"
-                f" was killed, or {VARIABLE} is 0 for it alone. It is not watched.",
+                f" was killed, or {HEARTBEAT} is 0 for it alone. It is not watched.",
             )
         if sibling is None or not sibling.is_stopped():
             self._stopped_since = None
@@ -213,7 +211,7 @@ class Heartbeat:
         """Say it once where the silence is longer than a threshold; end the job where it is longer than the limit."""
         text = f"{what} for {silence:.0f} s ({step}). The others wait for it in their next collective."
         if silence >= threshold:
-            self._warn_once(what, f"{text} The job ends after {self._limit:.0f} s of this ({VARIABLE}; 0: never).")
+            self._warn_once(what, f"{text} The job ends after {self._limit:.0f} s of this ({HEARTBEAT}; 0: never).")
         if silence >= self._limit:
             self._end(text)
 

@@ -10,13 +10,13 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.distributed.connection import DEFAULT_LIMIT, VARIABLE
 from lightning_sagemaker.distributed.interface import address_in_network, check_interfaces
 from lightning_sagemaker.distributed.main_address import wait_for_main_address
 from lightning_sagemaker.distributed.peer_connections import check_peer_connections
 from lightning_sagemaker.distributed.store import PrefixStore, Store, TCPStore, prefixed
 from lightning_sagemaker.distributed.wait_for_ranks import wait_for_ranks
 from lightning_sagemaker.job import SageMakerJob
+from lightning_sagemaker.settings import REACHABILITY
 from lightning_sagemaker.settings import seconds as setting
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def limit_of(job: SageMakerJob) -> float:
     Raises:
         ValueError: The setting is malformed.
     """
-    return setting(VARIABLE, DEFAULT_LIMIT) if job.num_nodes > 1 else 0.0
+    return setting(REACHABILITY) if job.num_nodes > 1 else 0.0
 
 
 def open_store(job: SageMakerJob, timeout: timedelta, limit: float) -> TCPStore:

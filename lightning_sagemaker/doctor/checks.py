@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.doctor import network_checks
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SHARED_MEMORY, TORCH
-from lightning_sagemaker.doctor.settings import AUTOLOAD, OF_COMMANDS, PREFIX, SETTINGS, is_on
+from lightning_sagemaker.doctor.settings import LEVELS, OF_COMMANDS, is_on, problem
 from lightning_sagemaker.findings import Finding, finding
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.job.channels import dropped_rows
-from lightning_sagemaker.settings import RESUME
+from lightning_sagemaker.settings import AUTOLOAD, ON_MISSING, PREFIX, RESUME, SETTINGS
 from lightning_sagemaker.smddp.names import sharding_of
-from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
 from lightning_sagemaker.smddp.probe import advice, request_all_gather
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def plugin(situation: Situation) -> Iterator[Finding]:
     if machine.hooked is not False:
         return
     by_entry_point = bool(machine.imports[TORCH].get("autoloads"))
-    if not is_on(AUTOLOAD, environ, default=True):
+    if not is_on(AUTOLOAD, environ):
         yield finding(
             "autoload-off",
             "warn",
@@ -197,14 +196,13 @@ def channels(situation: Situation) -> Iterator[Finding]:
 
 def settings(situation: Situation) -> Iterator[Finding]:
     """Our settings can be read."""
-    known = {setting.variable: setting for setting in SETTINGS}
     for name, value in sorted(situation.environ.items()):
-        setting = known.get(name)
-        if setting and value and (problem := setting.problem(situation.environ)):
+        setting = SETTINGS.get(name)
+        if setting and value and (text := problem(name, situation.environ)):
             fix = f"HINT: leave {name} out for the default, {setting.default}."
-            yield finding("setting-malformed", setting.level, problem, fix)
+            yield finding("setting-malformed", LEVELS.get(name, "fail"), text, fix)
         elif setting is None and name.startswith(PREFIX) and not name.startswith(tuple(OF_COMMANDS)):
-            similar = difflib.get_close_matches(name, known, 1) or sorted(known)
+            similar = difflib.get_close_matches(name, SETTINGS, 1) or sorted(SETTINGS)
             yield finding("setting-unknown", "warn", f"{name} is no setting of this version.", f"HINT: {similar[0]}?")
 
 

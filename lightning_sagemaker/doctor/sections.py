@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import CHANGES, disabled
-from lightning_sagemaker.changes import VARIABLE as DISABLE
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SMDDP, TORCH
 from lightning_sagemaker.doctor.masking import related
 from lightning_sagemaker.doctor.report import Fact
-from lightning_sagemaker.doctor.settings import AUTOLOAD, OF_COMMANDS, PREFIX, SETTINGS, is_on
+from lightning_sagemaker.doctor.settings import OF_COMMANDS, is_on
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.redaction import is_credential
-from lightning_sagemaker.smddp.policy import VARIABLE as ON_MISSING
+from lightning_sagemaker.settings import AUTOLOAD, DISABLE, ON_MISSING, PREFIX, SETTINGS
 from lightning_sagemaker.smddp.probe import INSTANCE_TYPES, OPTIMIZE_ALL_GATHER
 
 if TYPE_CHECKING:
@@ -147,15 +146,14 @@ def _made(answer: Mapping[str, Any]) -> Mapping[str, Value] | str:
 def settings(situation: Situation) -> Iterator[Fact]:
     """Settings of this package."""
     environ = situation.environ
-    for setting in SETTINGS:
-        value = environ.get(setting.variable) or None
-        yield Fact(setting.variable, value or setting.default, f"{'set' if value else 'default'}; {setting.meaning}")
-    known = {setting.variable for setting in SETTINGS}
+    for setting in SETTINGS.values():
+        value = environ.get(setting.name) or None
+        yield Fact(setting.name, value or setting.default, f"{'set' if value else 'default'}; {setting.meaning}")
     for name in sorted(environ):
         whose = next((whose for prefix, whose in OF_COMMANDS.items() if name.startswith(prefix)), None)
         if whose is not None:
             yield Fact(name, environ[name], whose)
-        elif name.startswith(PREFIX) and name not in known:
+        elif name.startswith(PREFIX) and name not in SETTINGS:
             yield Fact(name, None, "set, but this version does not know it")
 
 
@@ -169,7 +167,7 @@ def changes(situation: Situation) -> Iterator[Fact]:
 def _off(change: Change, situation: Situation) -> str:
     """Why a change is off in this process; empty where it is on."""
     environ, found = situation.environ, situation.job
-    if not is_on(AUTOLOAD, environ, default=True):
+    if not is_on(AUTOLOAD, environ):
         return f"{AUTOLOAD}={environ[AUTOLOAD]}"
     try:
         if change.name in disabled(environ):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.locking import mounts
 from lightning_sagemaker.locking.identity import run_stem
+from lightning_sagemaker.settings import LOCK_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_VARIABLE = "LIGHTNING_SAGEMAKER_LOCK_DIR"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the private part is below
-ELSEWHERE = f"HINT: set {_VARIABLE} to a folder on the host's own disk, the same for all processes of a host."
+ELSEWHERE = f"HINT: set {LOCK_DIR} to a folder on the host's own disk, the same for all processes of a host."
 
 
 def lock_directory() -> Path:
@@ -52,8 +52,8 @@ def base_folder(environ: Mapping[str, str]) -> Path:
     Raises:
         OSError: It does not exist, is a file, or lies on a network file system.
     """
-    source = next((name for name in (_VARIABLE, "TMPDIR") if environ.get(name)), None)
-    if source != _VARIABLE and mounts.kind_of(_MEMORY) == "tmpfs" and os.access(_MEMORY, os.W_OK | os.X_OK):
+    source = next((name for name in (LOCK_DIR, "TMPDIR") if environ.get(name)), None)
+    if source != LOCK_DIR and mounts.kind_of(_MEMORY) == "tmpfs" and os.access(_MEMORY, os.W_OK | os.X_OK):
         return _MEMORY
     base = Path(os.path.realpath(environ[source] if source else "/tmp"))  # noqa: S108
     named = f"The folder for lock files, {base}{f' ({source})' if source else ''},"
@@ -83,7 +83,7 @@ def _make_private(folder: Path) -> None:
         what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else f"of user {found.st_uid} and mode {mode:04o}"
         raise PermissionError(
             f"{folder}, for lock files, is {what}; expected a folder of this process's user, {user}, and mode 0700,"
-            f" since others could take or remove locks. HINT: find out who made it, and remove it, or set {_VARIABLE}."
+            f" since others could take or remove locks. HINT: find out who made it, and remove it, or set {LOCK_DIR}."
         )
 
 
@@ -101,5 +101,5 @@ def write(path: Path, record: object) -> None:
         raise OSError(
             error.errno,
             f"{path}, for the other processes of this host, cannot be written: {error.strerror}. HINT: make room, or"
-            f" set {_VARIABLE}.",
+            f" set {LOCK_DIR}.",
         ) from error

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker import processes
 from lightning_sagemaker.job import base_dir, host_name, is_training_job, job_name, lightning_local_rank, own_job
 from lightning_sagemaker.job.launchers import read_world
+from lightning_sagemaker.settings import RUN_ID
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_RUN_ID = "LIGHTNING_SAGEMAKER_RUN_ID"
 _SHOWN = 40
 
 
@@ -91,13 +91,13 @@ def run_stem() -> str:
     """File name that is the same for the processes that shall see each other, and for no others.
 
     In a SageMaker training job: the job's name, the host, its base folder (simulated hosts share one machine) and this
-    start of the container; whatever world a launcher has made there. Elsewhere: ``LIGHTNING_SAGEMAKER_RUN_ID``, or the
+    start of the container; whatever world a launcher has made there. Elsewhere: ``LIGHTNING_SAGEMAKERRUN_ID``, or the
     process that stands for the run.
 
     Raises:
         RuntimeError: Outside a job, nothing tells which processes belong to one run.
     """
-    chosen = os.environ.get(_RUN_ID, "")
+    chosen = os.environ.get(RUN_ID, "")
     if is_training_job(os.environ):
         base = os.path.realpath(base_dir(os.environ))
         name, host = job_name(os.environ) or "job", host_name(os.environ) or ""

@@ -5,8 +5,4 @@ Switched on by ``LIGHTNING_SAGEMAKER_METRICS=1``, which ``lightning-sagemaker su
 
 from lightning_sagemaker.metrics.form import BEGIN, line, pattern
 
-__all__ = ["BEGIN", "INTERVAL", "SECONDS", "VARIABLE", "line", "pattern"]
-
-VARIABLE = "LIGHTNING_SAGEMAKER_METRICS"
-INTERVAL = "LIGHTNING_SAGEMAKER_PROGRESS"  # seconds between two lines within an epoch
-SECONDS = 30.0  # where it is not set
+__all__ = ["BEGIN", "line", "pattern"]

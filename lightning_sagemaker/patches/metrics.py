@@ -8,10 +8,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.metrics import INTERVAL, SECONDS, VARIABLE
 from lightning_sagemaker.metrics.lines import MetricLines, Place
 from lightning_sagemaker.patches import arguments, first_time
-from lightning_sagemaker.settings import seconds, switch
+from lightning_sagemaker.settings import METRICS, PROGRESS, seconds, switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +36,7 @@ def patch_logger_connector(module: ModuleType) -> None:
 
     @functools.wraps(on_trainer_init)
     def on_trainer_init_with_lines(connector: Any, *args: Any, **kwargs: Any) -> None:
-        setattr(connector, _LINES, MetricLines(seconds(INTERVAL, SECONDS)) if switch(VARIABLE) else None)
+        setattr(connector, _LINES, MetricLines(seconds(PROGRESS)) if switch(METRICS) else None)
         on_trainer_init(connector, *args, **kwargs)
 
     connector_class.on_trainer_init = on_trainer_init_with_lines
@@ -71,7 +70,7 @@ def patch_callback_connector(module: ModuleType) -> None:
         callbacks = connector.trainer.callbacks
         chosen = len(callbacks)
         configure(connector, *args, **kwargs)
-        if switch(VARIABLE) and seconds(INTERVAL, SECONDS) and not _asks_for_bar():
+        if switch(METRICS) and seconds(PROGRESS) and not _asks_for_bar():
             callbacks[chosen:] = [type(bar)(refresh_rate=0) for bar in callbacks[chosen:]]
 
     connector_class._configure_progress_bar = _configure_progress_bar

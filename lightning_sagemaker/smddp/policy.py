@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from lightning_sagemaker.job import SageMakerJob, own_job
 from lightning_sagemaker.messages import log
+from lightning_sagemaker.settings import ON_MISSING, word
 from lightning_sagemaker.smddp.probe import (
     BACKEND,
     OPTIMIZE_ALL_GATHER,
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OnMissing = Literal["native", "error"]
-VARIABLE = "LIGHTNING_SAGEMAKER_ON_MISSING"
 _said: set[str] = set()
 
 
@@ -56,7 +56,7 @@ def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> s
         ) from found.cause
     _say(
         f"SMDDP IS NOT USED: {problem}. Training goes on with NCCL (GPU) or gloo (CPU), with the same results."
-        f" HINT: to make this an error, set on_missing='error' or {VARIABLE}=error.",
+        f" HINT: to make this an error, set on_missing='error' or {ON_MISSING}=error.",
         job,
     )
     return None
@@ -84,11 +84,9 @@ def read_policy(on_missing: OnMissing | None, environ: Mapping[str, str]) -> OnM
     Raises:
         ValueError: It is neither ``"native"`` nor ``"error"``.
     """
-    where, value = "on_missing", on_missing
-    if on_missing is None:
-        where, value = VARIABLE, cast("OnMissing", environ.get(VARIABLE) or "native")
+    value = word(ON_MISSING, environ) if on_missing is None else on_missing
     if value not in get_args(OnMissing):
-        raise ValueError(f"{where}={value!r}; expected one of {get_args(OnMissing)}. HINT: 'native' is the default.")
+        raise ValueError(f"on_missing={value!r}; expected one of {get_args(OnMissing)}. HINT: 'native' is the default.")
     return cast("OnMissing", value)
 
 

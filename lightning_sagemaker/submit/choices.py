@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker import metrics as metric_lines
-from lightning_sagemaker.checkpoint.export import VARIABLE as EXPORT
 from lightning_sagemaker.instances import instance
-from lightning_sagemaker.settings import RESUME
+from lightning_sagemaker.settings import EXPORT, METRICS, RESUME
 from lightning_sagemaker.smddp.names import sharding_of
 from lightning_sagemaker.submit.images import NEWEST_VERSION, SMDDP_VERSION, has_mpi4py
 from lightning_sagemaker.submit.metric_names import logged_names
@@ -59,7 +57,7 @@ def _launcher(job: TrainingJob) -> Launcher:
 
 
 def _variables(job: TrainingJob) -> dict[str, str]:
-    variables = {metric_lines.VARIABLE: "1"}
+    variables = {METRICS: "1"}
     if job.strategy is not None:
         variables["PL_TRAINER_STRATEGY"] = job.strategy
     hosts = job.launched

@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from lightning_sagemaker.checkpoint.export import VARIABLE, asked_for, export
+from lightning_sagemaker.checkpoint.export import asked_for, export
+from lightning_sagemaker.settings import EXPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,14 +189,14 @@ def test_a_process_killed_in_the_middle_leaves_nothing_of_that_name_or_what_was_
 
 @pytest.mark.parametrize(("text", "expected"), [("", None), (" ", None), ("best", "best"), (" last ", "last")])
 def test_the_variable_names_a_checkpoint(text: str, expected: str | None) -> None:
-    assert asked_for({VARIABLE: text}) == expected
+    assert asked_for({EXPORT: text}) == expected
     assert asked_for({}) is None
 
 
 @pytest.mark.parametrize("text", ["1", "Best", "best,last"])
 def test_anything_else_is_an_error_that_names_it(text: str) -> None:
-    with pytest.raises(ValueError, match=rf"^Environment variable `{VARIABLE}`='{text}'; expected best or last\. HINT"):
-        asked_for({VARIABLE: text})
+    with pytest.raises(ValueError, match=rf"^Environment variable `{EXPORT}`='{text}'; expected best or last\. HINT"):
+        asked_for({EXPORT: text})
 
 
 PACKAGE = "lightning.pytorch" if importlib.util.find_spec("lightning") else "pytorch_lightning"

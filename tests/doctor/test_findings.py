@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.distributed import connection, heartbeat
 from lightning_sagemaker.doctor.examination import examine
-from lightning_sagemaker.doctor.settings import SETTINGS
 
 from .conftest import CPU, HOSTS, MACHINE, MPIRUN, TORCH, TORCHRUN, of_kind, with_import
 
@@ -286,12 +284,6 @@ def test_the_worst_stands_first(in_job: Examine) -> None:
 def test_a_misspelt_setting_is_answered_with_the_right_name(in_job: Examine) -> None:
     (finding,) = of_kind(in_job({"LIGHTNING_SAGEMAKER_HARTBEAT": "3"}), "setting-unknown")
     assert finding.fix == "HINT: LIGHTNING_SAGEMAKER_HEARTBEAT?"
-
-
-def test_defaults_are_those_of_the_package() -> None:
-    told = {setting.variable: setting.default for setting in SETTINGS}
-    assert told[heartbeat.VARIABLE] == f"{heartbeat._DEFAULT_LIMIT:g}"
-    assert told[connection.VARIABLE] == f"{connection.DEFAULT_LIMIT:g}"
 
 
 def test_hosts_of_a_malformed_job_are_told_where_they_can_be_read(in_job: Examine) -> None:

@@ -15,7 +15,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgre
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_sagemaker.metrics import BEGIN, INTERVAL, VARIABLE
+from lightning_sagemaker.metrics import BEGIN
+from lightning_sagemaker.settings import METRICS, PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,8 +76,8 @@ def clock() -> Clock:
 @pytest.fixture
 def made(clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Made:
     """Make a Trainer whose lines come each 10 s."""
-    monkeypatch.setenv(VARIABLE, "1")
-    monkeypatch.setenv(INTERVAL, "10")
+    monkeypatch.setenv(METRICS, "1")
+    monkeypatch.setenv(PROGRESS, "10")
 
     def make(**arguments: Any) -> Trainer:
         trainer = Trainer(**(QUIET | {"default_root_dir": tmp_path} | arguments))
@@ -298,10 +299,10 @@ def test_what_was_said_last_arrives_when_a_training_fails(
 def test_a_bad_interval_is_an_error_of_the_trainer_that_names_it(
     monkeypatch: pytest.MonkeyPatch, made: Made, text: str
 ) -> None:
-    monkeypatch.setenv(INTERVAL, text)
-    with pytest.raises(ValueError, match=rf"^Environment variable `{INTERVAL}`='{text}'; expected a number of seconds"):
+    monkeypatch.setenv(PROGRESS, text)
+    with pytest.raises(ValueError, match=rf"^Environment variable `{PROGRESS}`='{text}'; expected a number of seconds"):
         made()
-    monkeypatch.setenv(VARIABLE, "0")
+    monkeypatch.setenv(METRICS, "0")
     Trainer(**QUIET)  # nobody reads it
 
 
@@ -309,12 +310,12 @@ def test_a_bad_interval_is_an_error_of_the_trainer_that_names_it(
 def test_without_the_setting_nothing_is_printed(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], list[str]], text: str
 ) -> None:
-    monkeypatch.setenv(VARIABLE, text)
+    monkeypatch.setenv(METRICS, text)
     Trainer(**QUIET).fit(Model(clock), batches(12), batches(3))
     assert printed() == []
 
 
 def test_a_malformed_setting_is_an_error_of_the_trainer_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "perhaps")
-    with pytest.raises(ValueError, match=rf"^Environment variable `{VARIABLE}`='perhaps'; expected 1"):
+    monkeypatch.setenv(METRICS, "perhaps")
+    with pytest.raises(ValueError, match=rf"^Environment variable `{METRICS}`='perhaps'; expected 1"):
         Trainer(**QUIET)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lightning_sagemaker.settings import ON_MISSING
 from lightning_sagemaker.smddp import policy
 from lightning_sagemaker.smddp.probe import probe
 
@@ -56,7 +57,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
-    for name in ("SMDATAPARALLEL_OPTIMIZE_SDP", policy.VARIABLE):
+    for name in ("SMDATAPARALLEL_OPTIMIZE_SDP", ON_MISSING):
         monkeypatch.setenv(name, "")  # so that what the code under test sets is undone
         monkeypatch.delenv(name)
     return start

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.smddp.policy import VARIABLE, choose_backend
+from lightning_sagemaker.settings import ON_MISSING
+from lightning_sagemaker.smddp.policy import choose_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ def test_error_raises_with_the_reason_and_the_cause(
     library("raise RuntimeError('ml.g5.12xlarge is not supported')")
     job("mpirun")
     if by_variable:
-        monkeypatch.setenv(VARIABLE, "error")
+        monkeypatch.setenv(ON_MISSING, "error")
     with pytest.raises(RuntimeError, match=r"ml\.g5\.12xlarge is not supported.*HINT: ") as raised:
         choose_backend("replicated", None if by_variable else "error")
     assert "ml.g5.12xlarge" in str(raised.value.__cause__)
@@ -56,15 +57,15 @@ def test_an_argument_beats_the_variable(
 ) -> None:
     assert library is not None
     job("mpirun")
-    monkeypatch.setenv(VARIABLE, "error")
+    monkeypatch.setenv(ON_MISSING, "error")
     assert choose_backend("replicated", "native") is None
 
 
 @pytest.mark.parametrize("by_variable", [True, False])
 def test_an_unknown_policy_is_named(monkeypatch: pytest.MonkeyPatch, *, by_variable: bool) -> None:
     if by_variable:
-        monkeypatch.setenv(VARIABLE, "nccl")
-    with pytest.raises(ValueError, match=f"{VARIABLE if by_variable else 'on_missing'}='nccl'.*HINT: "):
+        monkeypatch.setenv(ON_MISSING, "nccl")
+    with pytest.raises(ValueError, match=f"{ON_MISSING if by_variable else 'on_missing'}`?='nccl'.*HINT: "):
         choose_backend("replicated", None if by_variable else "nccl")  # type: ignore[arg-type]
 
 
