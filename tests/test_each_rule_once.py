@@ -48,3 +48,49 @@ def test_a_rule_stands_where_it_is_said_to_and_nowhere_else(rule: str) -> None:
         path.relative_to(PACKAGE).as_posix() for path in files if re.search(pattern, path.read_text(encoding="utf-8"))
     }
     assert found == set(places), f"{rule}: use what is there, or say here why not"
+
+
+# Tables: what gives a second copy away in the whole package, and where it may stand.
+TABLES = {
+    "settings": (
+        r"= \"LIGHTNING_SAGEMAKER_",
+        {
+            "settings.py": "the table (with its prefix)",
+            "_autoload.py": "the off switch, before anything is imported",
+            "chosen_world.py": "a word in a message",
+            "environment.py": "set by a rank for its children; nobody's setting",
+            "job/launchers.py": "the same; and `job` imports nothing",
+            "simulate/processes.py": "a mark of processes; nobody's setting",
+        },
+    ),
+    "launchers' hyperparameters": (
+        r"\bsagemaker_[a-z_]+_enabled",
+        {
+            "launch_modes.py": "the table",
+            "simulate/container.py": "one that SDK v2 sends for the class HuggingFace only",
+        },
+    ),
+    "instance types": (
+        r"\"(?:ml\.)?p4d\.24xlarge\"",
+        {
+            "smddp/probe.py": "those of SMDDP",
+            "simulate/spec.py": "a default",
+            "simulate/toolkit.py": "those to which the toolkit gives variables",
+            "submit/__init__.py": "an example",
+            "submit/sdk.py": "any that both SDKs know",
+        },
+    ),
+    "Lightning's versions": (r"2\.6\.3", {"submit/requirements.py": "as in pyproject.toml"}),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_stands_once(table: str) -> None:
+    pattern, places = TABLES[table]
+    files = {
+        path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8")
+        for path in PACKAGE.rglob("*.py")
+        if "standin" not in path.parts
+    }
+    found = {name for name, text in files.items() if re.search(pattern, text)}
+    assert found == set(places), f"{table}: use what is there, or say here why not"
