@@ -40,11 +40,12 @@ test-all: .venv/.dev .venv/.sdk .venv/.bench
 	.venv/bin/python scripts/launch_table.py --check
 	PYTHONPATH=. .venv/bench/bin/python -m pytest tests/benchmarks
 
-# Pages that are made from the code's own tables.
+# What is made by scripts, of the code's own tables where there are some.
 tables: .venv/.dev
 	.venv/bin/python scripts/changes_table.py --check
 	.venv/bin/python scripts/variables_table.py --check
 	.venv/bin/python scripts/settings_table.py --check
+	.venv/bin/python scripts/pictures.py --check
 
 lint: .venv/.dev
 	.venv/bin/ruff check

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -60,7 +61,7 @@ def run() -> list[str]:
 
 def wrapped(line: str) -> list[str]:
     """A line as a terminal of some columns shows it."""
-    return [line[at : at + COLUMNS] for at in range(0, len(line), COLUMNS)] or [""]
+    return textwrap.wrap(line, COLUMNS, subsequent_indent="    ") or [""]
 
 
 def svg(lines: list[str]) -> str:

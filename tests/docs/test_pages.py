@@ -30,6 +30,7 @@ PACKAGE = Path(lightning_sagemaker.__file__).parent  # also where the wheel is u
 PAGES = {
     path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
+PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+\.svg)\)")
 FENCE = re.compile(r"^(`{3,})([^`\n]*)\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 
 # Blocks that are compiled only: page, a line of the block, why.
@@ -246,6 +247,18 @@ def test_public_names_are_listed() -> None:
     documented = {name.rpartition(".")[2] for name in re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)}
     for module in (lightning_sagemaker, lightning_sagemaker.jobs, lightning_sagemaker.submit):
         assert {*module.__all__} <= documented
+
+
+def test_pictures_are_there_and_have_words_for_those_who_cannot_see_them() -> None:
+    found = [
+        (page, alt, file) for page, path in PAGES.items() for alt, file in PICTURE.findall(path.read_text("utf-8"))
+    ]
+    assert len(found) >= 4
+    for page, alt, file in found:
+        assert alt, page
+        text = (PAGES[page].parent / file).read_text(encoding="utf-8")
+        assert "<title>" in text, file
+        assert "prefers-color-scheme: dark" in text, file
 
 
 def _part(parts: tuple[str, ...]) -> str:
