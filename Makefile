@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: demo check test test-all tables lint types docs lightning oldest python wheel-suite bench bench-full on-sagemaker clean
+.PHONY: demo check test test-all tables lint types docs site lightning oldest python wheel-suite bench bench-full on-sagemaker clean
 
 PYTHON ?= python3
 WORKERS ?= 3
@@ -57,6 +57,12 @@ types: .venv/.dev
 
 docs: .venv/.docs
 	.venv/docs/bin/python -m sphinx --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
+
+# The site in a real browser, at three widths, light and dark; screenshots in build/site.
+site: docs
+	$(DEBIAN)
+	command -v chromium >/dev/null || debian chromium
+	.venv/docs/bin/python -m pytest -q -c /dev/null --noconftest -p no:cacheprovider --rootdir . tests/site
 
 bench: .venv/.dev .venv/.bench
 	$(QUICK_IMPORTS) off .venv

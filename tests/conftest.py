@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # They have an environment of their own, in which `make test` runs them.
 collect_ignore = [] if importlib.util.find_spec("matplotlib") else ["benchmarks"]
+collect_ignore += ["site"]  # in the environment of the pages: make site
 collect_ignore += ["on_sagemaker"]  # run in a job: test_on_sagemaker.py simulates some
 
 
