@@ -28,7 +28,7 @@ from benchmarks.plan import World
 from lightning_sagemaker.findings import Finding, table
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.settings import METRICS, ON_MISSING
-from lightning_sagemaker.smddp.probe import INSTANCE_TYPES
+from lightning_sagemaker.smddp.availability import INSTANCE_TYPES
 from lightning_sagemaker.submit import TrainingJob, check, start
 from lightning_sagemaker.submit.images import SMDDP_VERSION
 

@@ -73,7 +73,7 @@ TABLES = {
     "instance types": (
         r"\"(?:ml\.)?p4d\.24xlarge\"",
         {
-            "smddp/probe.py": "those of SMDDP",
+            "smddp/availability.py": "those of SMDDP",
             "simulate/spec.py": "a default",
             "simulate/toolkit.py": "those to which the toolkit gives variables",
             "submit/__init__.py": "an example",

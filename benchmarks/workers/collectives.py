@@ -18,7 +18,7 @@ from benchmarks.steps import slowest_rank, warm_up_length
 from benchmarks.workers import results
 from benchmarks.workers.clock import Clock
 from lightning_sagemaker import SageMakerEnvironment
-from lightning_sagemaker.smddp.probe import probe
+from lightning_sagemaker.smddp.availability import availability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,7 +142,7 @@ def main() -> None:
     planned, path = results.arguments()
     environment, backend = SageMakerEnvironment(), planned.settings["backend"]
     rank, world_size = environment.job.rank, planned.settings["world_size"]
-    if backend == "smddp" and (problem := probe().problem):
+    if backend == "smddp" and (problem := availability().problem):
         raise RuntimeError(f"no SMDDP here: {problem}. HINT: leave this arm out.")
     device = torch.device("cuda", environment.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":

@@ -12,8 +12,8 @@ from lightning_sagemaker.findings import Finding, finding
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.settings import AUTOLOAD, ON_MISSING, PREFIX, RESUME, SETTINGS
+from lightning_sagemaker.smddp.availability import advice, request_all_gather
 from lightning_sagemaker.smddp.names import sharding_of
-from lightning_sagemaker.smddp.probe import advice, request_all_gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

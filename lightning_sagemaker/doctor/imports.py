@@ -30,9 +30,9 @@ def _torch() -> dict[str, Any]:
 
 
 def _smddp() -> dict[str, Any]:
-    from lightning_sagemaker.smddp.probe import probe
+    from lightning_sagemaker.smddp.availability import availability
 
-    found = probe()
+    found = availability()
     return {"version": found.version, "problem": found.problem}
 
 

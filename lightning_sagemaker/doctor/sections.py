@@ -12,7 +12,7 @@ from lightning_sagemaker.doctor.settings import OF_COMMANDS, is_on
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.redaction import is_credential
 from lightning_sagemaker.settings import AUTOLOAD, DISABLE, ON_MISSING, PREFIX, SETTINGS
-from lightning_sagemaker.smddp.probe import INSTANCE_TYPES, OPTIMIZE_ALL_GATHER
+from lightning_sagemaker.smddp.availability import INSTANCE_TYPES, OPTIMIZE_ALL_GATHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import ReduceOp
 
-from lightning_sagemaker.smddp.probe import BACKEND
+from lightning_sagemaker.smddp.availability import BACKEND
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from lightning_sagemaker.smddp.probe import Sharding
+    from lightning_sagemaker.smddp.availability import Sharding
 
 
 class Named(NamedTuple):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 from lightning_sagemaker.job import SageMakerJob, own_job
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.settings import ON_MISSING, word
-from lightning_sagemaker.smddp.probe import (
+from lightning_sagemaker.smddp.availability import (
     BACKEND,
     OPTIMIZE_ALL_GATHER,
     Sharding,
     advice,
-    probe,
+    availability,
     request_all_gather,
 )
 
@@ -43,7 +43,7 @@ def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> s
     job = own_job()
     if sharding == "sharded":
         request_all_gather(job, os.environ)
-    found = probe()
+    found = availability()
     problem = found.problem or _launcher_problem(job)
     if problem is None:
         for line in advice(job, sharding, os.environ):

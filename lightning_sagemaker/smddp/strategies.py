@@ -18,9 +18,9 @@ from torch import Tensor
 from lightning_sagemaker.distributed.process_group import watched
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.smddp import collectives
+from lightning_sagemaker.smddp.availability import BACKEND, Sharding
 from lightning_sagemaker.smddp.log_reduction import PendingReductions
 from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend
-from lightning_sagemaker.smddp.probe import BACKEND, Sharding
 
 if TYPE_CHECKING:
     from torch.distributed import ReduceOp

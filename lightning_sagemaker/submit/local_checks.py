@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker.findings import Finding, finding
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job.channels import dropped_rows
+from lightning_sagemaker.smddp.availability import INSTANCE_TYPES as SMDDP_TYPES
 from lightning_sagemaker.smddp.names import STRATEGIES, sharding_of
-from lightning_sagemaker.smddp.probe import INSTANCE_TYPES as SMDDP_TYPES
 from lightning_sagemaker.submit.images import SMDDP_VERSION, full_version
 
 if TYPE_CHECKING:

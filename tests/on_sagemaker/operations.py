@@ -139,9 +139,9 @@ def init(process: Process, name: str = INIT) -> None:
         os.environ |= {"MASTER_ADDR": process.task.address, "MASTER_PORT": str(process.task.job_port)}
         options = {}
     elif process.trial.backend == "smddp":
-        from lightning_sagemaker.smddp.probe import probe  # noqa: PLC0415 - imports the library, which may hang
+        from lightning_sagemaker.smddp.availability import availability  # noqa: PLC0415 - imports the library, which may hang
 
-        if found := probe().problem:
+        if found := availability().problem:
             raise RuntimeError(found)
     if process.trial.device_id and "device_id" in inspect.signature(dist.init_process_group).parameters:  # torch 2.3
         options["device_id"] = process.device

@@ -7,7 +7,7 @@ import pytest
 
 from lightning_sagemaker.settings import ON_MISSING
 from lightning_sagemaker.smddp import policy
-from lightning_sagemaker.smddp.probe import probe
+from lightning_sagemaker.smddp.availability import availability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     """Installs an SMDDP library whose torch_smddp is the given code; none is installed before the call."""
 
     def forget() -> None:
-        probe.cache_clear()
+        availability.cache_clear()
         policy._said.clear()
         for name in [name for name in sys.modules if name.split(".")[0] == "smdistributed"]:
             del sys.modules[name]

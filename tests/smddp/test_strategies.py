@@ -32,7 +32,7 @@ TRAINERS = tuple(name for name in PACKAGES if "fabric" not in name)
 NAMES = ("smddp", "smddp_find_unused_parameters_true", "smddp_find_unused_parameters_false", "smddp_fsdp")
 
 every_package = pytest.mark.parametrize("package", PACKAGES)
-pytestmark = pytest.mark.usefixtures("library")  # not installed, and what the probe found is forgotten
+pytestmark = pytest.mark.usefixtures("library")  # not installed, and what was found of it is forgotten
 
 
 def registry(package: str) -> Any:

@@ -28,7 +28,7 @@ Sharding = Literal["replicated", "sharded"]
 
 @dataclass(frozen=True)
 class Availability:
-    """What the probe found.
+    """What a process can know of the library.
 
     Attributes:
         version: Version of the library, ``None`` where it could not be imported.
@@ -42,7 +42,7 @@ class Availability:
 
 
 @functools.cache
-def probe() -> Availability:
+def availability() -> Availability:
     """Import the library, if it is there; the answer is kept for this process."""
     try:
         found = importlib.util.find_spec(_PACKAGE) is not None
@@ -64,7 +64,7 @@ def probe() -> Availability:
 def request_all_gather(job: SageMakerJob | None, environ: MutableMapping[str, str]) -> None:
     """Ask SMDDP for its AllGather, which sharded training needs and mpirun launchers leave off.
 
-    Must come before :func:`probe`: the library reads the variable when it is imported.
+    Must come before :func:`availability`: the library reads the variable when it is imported.
     """
     if job is not None and job.launcher == "mpirun":
         environ.setdefault(OPTIMIZE_ALL_GATHER, "true")
