@@ -22,9 +22,14 @@ def session(region: str | None = None, profile: str | None = None) -> Any:
     """
     try:
         import boto3
+        from botocore.config import Config
+        from botocore.session import Session
     except ImportError as error:
         raise ImportError("boto3 is not installed. HINT: pip install 'lightning-sagemaker[submit]'.") from error
-    return boto3.Session(region_name=region, profile_name=profile)
+    core = Session(profile=profile)
+    # Where the network drops packets (a VPC without a way out), boto3's own limits make five minutes of each question.
+    core.set_default_client_config(Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}))
+    return boto3.Session(botocore_session=core, region_name=region)
 
 
 def client(session: Any, service: str, region: str | None = None) -> Any:

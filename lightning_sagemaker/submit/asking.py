@@ -19,6 +19,7 @@ from lightning_sagemaker.options import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+UNREACHABLE = "HINT: check region and network."  # the fix where AWS gave no answer at all
 _LONGEST = 300  # characters of it
 _WHO = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure")
 _LOG_IN = "HINT: `aws configure` or `aws sso login`, or AWS_PROFILE; `aws sts get-caller-identity` shows who you are."
@@ -53,7 +54,7 @@ def asked(name: str, action: str, ask: Callable[[], Iterator[Finding]]) -> list[
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
         return [Finding(name, "fail", f"AWS cannot be told who asks. {error}.", _LOG_IN)]
     except BotoCoreError as error:
-        return [Finding(name, "unknown", f"not checked: {_short(error)}", "HINT: check region and network.")]
+        return [Finding(name, "unknown", f"not checked: {_short(error)}", UNREACHABLE)]
 
 
 def _short(text: object) -> str:

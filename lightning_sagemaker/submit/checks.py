@@ -39,11 +39,11 @@ def examine(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
         fix = "HINT: pip install 'lightning-sagemaker[submit]'."
         unknown = Finding("AWS", "unknown", "nothing is asked of AWS, without boto3.", fix)
         return nothing, [*found, *local_checks.check(job), unknown]
-    from lightning_sagemaker.submit import api_model, aws_checks, resolving
+    from lightning_sagemaker.submit import api_model, asking, aws_checks, resolving
 
     wrong = aws_checks.check_region(session)
     who = wrong or aws_checks.check_identity(session)
-    if who.level == "fail":  # nobody would be answered
+    if who.level == "fail" or who.fix == asking.UNREACHABLE:  # every other question would wait for nothing
         return nothing, [*found, *local_checks.check(job), who]
     found += local_checks.check(job, aws_checks.described(job, session))
     resolved, more = resolving.resolve(job, session)

@@ -115,7 +115,6 @@ def assert_complete(aws: Aws, uri: str, folder: Path) -> None:
     lines = (source / "requirements.txt").read_text().splitlines()
     assert lines.pop(0) == f"./{wheel.name}"
     assert lines[0].startswith("lightning>=2.2,"), "this SDK's environment has none"
-    assert lines[1].partition("==")[0] == "lightning-sagemaker"  # with its version where it is installed
     assert not (source / "benchmarks" / "report.py").exists()
     sent = {".".join(path.relative_to(source).with_suffix("").parts) for path in source.rglob("*.py")}
     assert {"benchmarks.job", "benchmarks.workers.training", "benchmarks.workers.collectives"} <= sent
