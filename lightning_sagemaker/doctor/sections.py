@@ -10,6 +10,7 @@ from lightning_sagemaker.doctor.masking import related
 from lightning_sagemaker.doctor.report import Fact
 from lightning_sagemaker.doctor.settings import OF_COMMANDS, is_on
 from lightning_sagemaker.job import in_training_job
+from lightning_sagemaker.job.launchers import recognised_by
 from lightning_sagemaker.redaction import is_credential
 from lightning_sagemaker.settings import AUTOLOAD, DISABLE, ON_MISSING, PREFIX, SETTINGS
 from lightning_sagemaker.smddp.availability import INSTANCE_TYPES, OPTIMIZE_ALL_GATHER
@@ -55,21 +56,13 @@ def job(situation: Situation) -> Iterator[Fact]:
     yield _known("name", environ.get("TRAINING_JOB_NAME") or environ.get("SAGEMAKER_JOB_NAME"), "unknown")
     if found:
         yield _known("sdk", found.sdk, "unknown: the image's own entry point")
-        yield Fact("launcher", found.launcher, _LAUNCHERS[found.launcher])
+        yield Fact("launcher", found.launcher, recognised_by(found.launcher))
     else:
         yield Fact("launcher", None, _UNREADABLE)
     yield Fact("hosts", resources.hosts)
     yield Fact("current_host", resources.current_host)
     yield _known("instance_type", resources.instance_type, "unknown")
     yield _known("instance_group", resources.instance_group, "none")
-
-
-_LAUNCHERS = {
-    "torchrun": "TORCHELASTIC_RUN_ID is set",
-    "mpirun": "OMPI_COMM_WORLD_SIZE is set",
-    "custom": "RANK, WORLD_SIZE and LOCAL_RANK are set, but neither torchrun's nor mpirun's mark",
-    "none": "SageMaker started one process on this host",
-}
 
 
 def world(situation: Situation) -> Iterator[Fact]:

@@ -79,6 +79,19 @@ _LAUNCHERS = (
 )
 
 
+def recognised_by(launcher: Launcher) -> str:
+    """By what a launcher is recognised, in words.
+
+    Args:
+        launcher: The launcher.
+    """
+    marks = next((row.marks for row in reversed(_LAUNCHERS) if row.launcher == launcher), ())
+    if not marks:
+        return "SageMaker started one process on this host"
+    *others, last = marks
+    return f"{', '.join(others)} and {last} are set" if others else f"{last} is set"
+
+
 @dataclass(frozen=True)
 class World:
     """Ranks as a launcher gave them.
