@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: demo check test test-all tables lint types docs site lightning oldest python wheel-suite bench bench-full on-sagemaker clean
+.PHONY: demo check test test-all tables lint types docs site lightning oldest python wheel-suite bench bench-full gpu on-sagemaker clean
 
 PYTHON ?= python3
 WORKERS ?= 3
@@ -71,6 +71,16 @@ bench: .venv/.dev .venv/.bench
 bench-full: .venv/.dev .venv/.bench
 	$(QUICK_IMPORTS) off .venv
 	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python --full
+
+# What one GPU can show, in 8 minutes at most; tests skip with their reason what a CPU cannot. PYTHON is used as it is where
+# its torch sees a GPU and it has what tests/gpu imports, as in a container image; otherwise .venv.
+gpu:
+	python="$(PYTHON)"
+	if ! "$$python" -c 'import filelock, lightning, psutil, pytest, pytest_timeout, torch; assert torch.cuda.is_available()' 2>/dev/null; then
+	    $(MAKE) .venv/.dev
+	    python=.venv/bin/python
+	fi
+	PYTHONPATH="$(CURDIR)" timeout 480 "$$python" -m pytest -v tests/gpu
 
 # What only real instances can answer, as one job, which costs money: docs/aws-assumptions.md. The wheel is this tree's.
 INSTANCE_TYPE ?= ml.g5.xlarge
