@@ -4,7 +4,8 @@ One process serves a real store of torch, two others hold the connections of all
 each when it is due; a further connection, somebody else's, asks for a key each 10 ms and takes the time. Nothing
 trains. What is said is what the package says, by its own functions, and what stock torch says: over NCCL each rank asks
 each second whether another one wants traces to be written (``TORCH_NCCL_COORD_CHECK_MILSEC``; over gloo it asks
-nothing). Windows with and without ours follow each other within one world, A B B A, over the same open connections.
+nothing). Windows of stock alone, with ours by rank as it was, and with ours by host follow each other within one world,
+A B C C B A, over the same open connections.
 
 Where the machine cannot say all in time, the share that was reached is reported, and the server's part of a core is
 that of a request times the requests that are due: a bound from above, as a busy server answers several at once.
@@ -29,6 +30,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.distributed.peers import Hosts
+from lightning_sagemaker.distributed.sigterm import interval
 from lightning_sagemaker.distributed.store import Arrival, PrefixStore, TCPStore, read, write, write_first
 
 if TYPE_CHECKING:
@@ -36,9 +38,9 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 CLIENTS, PER_HOST, SENDERS = 2, 8, 2  # client processes; ranks of a host; ranks of a host that send heartbeats
-STOCK_INTERVAL, STOP_INTERVAL, BEAT_INTERVAL = 1.0, 1.0, 5.0  # seconds
+STOCK_INTERVAL, BEAT_INTERVAL = 1.0, 5.0  # seconds
 JOIN_INTERVAL = 0.25  # seconds between two looks while others are missing, once a wait is long
-STOCK, OURS = "stock", "stock and ours"
+STOCK, BY_RANK, BY_HOST = "stock", "and ours by rank", "and ours by host"
 _connection = partial(TCPStore, "127.0.0.1", timeout=timedelta(seconds=120), wait_for_workers=False)
 _context = multiprocessing.get_context("fork")  # torch is imported once
 
@@ -133,24 +135,35 @@ class Ranks:
     def talks(self, arm: str, stopped: Callable[[int, TCPStore], int]) -> list[Talk]:
         """What these ranks say in an arm."""
         found = [Talk([partial(_check, group) for group in self.groups], STOCK_INTERVAL)]
-        if arm == OURS:
-            stops = [partial(stopped, number, store) for number, store in enumerate(self.stops)]
-            found.append(Talk(stops, STOP_INTERVAL))
-            found.append(Talk([beat for host in range(len(self.hosts)) for beat in self._beats(host)], BEAT_INTERVAL))
+        if arm != STOCK:
+            stops = [partial(stopped, number, self.stops[number]) for number in self.asking(arm)]
+            found.append(Talk(stops, interval(self.all_hosts if arm == BY_HOST else 1)))
+            beats = [self._beat(host, sender, arm) for host in range(len(self.hosts)) for sender in range(SENDERS)]
+            found.append(Talk(beats, BEAT_INTERVAL))
         return found
 
-    def _beats(self, host: int) -> list[Callable[[], int]]:
-        found: list[Callable[[], int]] = []
-        for local_rank in range(SENDERS):
-            job: Any = SimpleNamespace(
-                node_rank=self.hosts[host],
-                num_nodes=self.all_hosts,
-                current_host=f"algo-{host + 1}",
-                local_rank=local_rank,
-            )
-            hosts = Hosts(job, PrefixStore("heartbeat/0", self.beats[host * SENDERS + local_rank]))
-            found.append(partial(_beat, hosts))
-        return found
+    def asking(self, arm: str) -> range:
+        """Ranks, counted here, that ask for SIGTERM at the store: the first of each host, or all as it was before."""
+        return range(0, len(self.stops), PER_HOST if arm == BY_HOST else 1)
+
+    def _beat(self, host: int, sender: int, arm: str) -> Callable[[], int]:
+        number, store = self.hosts[host], PrefixStore("heartbeat/0", self.beats[host * SENDERS + sender])
+        job: Any = SimpleNamespace(
+            node_rank=number, num_nodes=self.all_hosts, current_host=f"algo-{number + 1}", local_rank=sender
+        )
+        hosts = Hosts(job, store)
+
+        def beat() -> int:
+            if arm == BY_HOST and sender > 0:
+                hosts.beat("at step 1")
+                return 1
+            hosts.exchange(0.0, "at step 1")
+            if arm == BY_HOST:
+                return 3
+            read(store, f"left/{number}")  # as it was each time, and by each sender
+            return 4
+
+        return beat
 
     def run(self, arm: str, seconds: float) -> list[tuple[int, float]]:
         """Talk for a while; requests that were made, and how many would have been due, of each talk."""
@@ -162,7 +175,7 @@ class Ranks:
 
     def stop(self, arm: str, key: str) -> float:
         """Talk until each rank knows of a stop; the time of this machine's clock."""
-        left = set(range(len(self.stops)))
+        left = set(self.asking(arm))
 
         def ask(number: int, store: TCPStore) -> int:
             if _ask(store, key):
@@ -180,11 +193,6 @@ def _check(group: TCPStore) -> int:
 
 def _ask(store: TCPStore, key: str) -> bool:
     return read(store, key, str) is not None
-
-
-def _beat(hosts: Hosts) -> int:
-    hosts.exchange(0.0, "at step 1")
-    return 4
 
 
 def serve(pipe: Connection) -> None:
@@ -252,12 +260,12 @@ class World:
             "p99, us": 1e6 * latencies[int(0.99 * len(latencies))],
         }
 
-    def stop(self) -> float:
-        """Seconds until all ranks know of a stop that is said a moment after all have begun to ask."""
+    def stop(self, arm: str) -> float:
+        """Seconds until all who ask know of a stop that is said a moment after they have begun."""
         self.stops += 1
         key = f"stop/{self.stops}"
         for client in self.clients:
-            client.send(("stop", OURS, key))
+            client.send(("stop", arm, key))
         time.sleep(2)
         said = time.monotonic()
         write(self.other, key, "algo-1, rank 0")
@@ -278,17 +286,20 @@ def report(hosts: int, seconds: float, rounds: int) -> dict[str, object]:
     joins = [[max(world.of_each(way, f"{way}/{again}")) for way in ("join_stock", "join")] for again in range(rounds)]
     for whose, taken in zip((STOCK, "ours, besides"), zip(*joins, strict=True), strict=True):
         found[f"all joined, {whose}, s"] = round(statistics.median(taken), 2)
-    windows: dict[str, list[dict[str, float]]] = {STOCK: [], OURS: []}
+    arms = (STOCK, BY_RANK, BY_HOST)
+    windows: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
     for again in range(rounds):
-        for arm in (STOCK, OURS) if again % 2 == 0 else (OURS, STOCK):
+        for arm in arms if again % 2 == 0 else reversed(arms):
             windows[arm].append(world.measure(arm, seconds))
     for arm, measured in windows.items():
-        found[arm] = {what: round(statistics.median(one[what] for one in measured), 2) for what in measured[0]}
-    pairs = list(zip(windows[OURS], windows[STOCK], strict=True))
-    found["our part of a core, %"] = round(statistics.median(a["core, %"] - b["core, %"] for a, b in pairs), 2)
-    for what in ("median, us", "p99, us"):
-        found[f"ratio of {what[:-4]}"] = round(statistics.median(a[what] / b[what] for a, b in pairs), 2)
-    found["stop known everywhere, s"] = round(max(world.stop() for _ in range(rounds)), 2)
+        medians = {what: statistics.median(one[what] for one in measured) for what in measured[0]}
+        if arm != STOCK:
+            pairs = list(zip(measured, windows[STOCK], strict=True))
+            medians["our part of a core, %"] = statistics.median(a["core, %"] - b["core, %"] for a, b in pairs)
+            medians["ratio of median"] = statistics.median(a["median, us"] / b["median, us"] for a, b in pairs)
+            medians["ratio of p99"] = statistics.median(a["p99, us"] / b["p99, us"] for a, b in pairs)
+            medians["stop known to all who ask, s"] = max(world.stop(arm) for _ in range(rounds))
+        found[arm] = {what: round(value, 2) for what, value in medians.items()}
     return found
 
 
