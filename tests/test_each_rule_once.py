@@ -33,7 +33,10 @@ RULES = {
             "checkpoint/comparison.py": "pieces that were sent, for the limit",
         },
     ),
-    "a key that only the first sets": (r"\bcompare_set\(", {"distributed/store.py": "the store"}),
+    "a key that only the first sets": (
+        r"\bcompare_set\(",
+        {"distributed/store.py": "the store", "distributed/host_store.py": "it is a store"},
+    ),
     "a thread with a limit": (r"\.join\(_?[A-Za-z]*(?:LIMIT|PATIENCE|seconds)\)", {"distributed/background.py": "it"}),
     "a file that appears when it is complete": (r"\bos\.(?:replace|link|rename)\(|\.rename\(", {}),
     "interfaces that a library finds": (r"_SOCKET_IFNAME\"", {"distributed/interface.py": "the rule"}),

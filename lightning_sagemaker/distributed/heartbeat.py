@@ -3,7 +3,7 @@
 Stock torch copes with deaths and not with silence: the others wait in a collective up to its time limit, half an hour,
 and then learn neither who nor when. Here threads beside the training watch each other:
 
-* the first two processes of each host send heartbeats to the store, and look for those of the next host;
+* the first two processes of each host send heartbeats to the store, and the first looks for those of the next host;
 * each process looks whether the next process of its own host is stopped (``/proc``).
 
 Long work in one process - writing a checkpoint, validation, compilation - is no silence: threads go on. So does a
@@ -26,7 +26,14 @@ from lightning_sagemaker import processes
 from lightning_sagemaker.distributed import background, failure_file
 from lightning_sagemaker.distributed.peers import Hosts, Siblings
 from lightning_sagemaker.distributed.shutdown import at_exit
-from lightning_sagemaker.distributed.store import PrefixStore, end_of_group, own_connection, write
+from lightning_sagemaker.distributed.store import (
+    PrefixStore,
+    default_store,
+    end_of_group,
+    own_connection,
+    server_of_group,
+    write,
+)
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.settings import HEARTBEAT, seconds
 
@@ -75,8 +82,9 @@ def start(job: SageMakerJob) -> None:
         return
     prefix = f"heartbeat/{next(_numbers)}"
     try:
-        connection = own_connection(timedelta(seconds=limit))
-        if connection is None:
+        # The others ask a few times and need no connection for that; rank 0's own would keep the server from its end.
+        connection = own_connection(timedelta(seconds=limit)) if sends or rank == 0 else default_store()
+        if connection is None or server_of_group() is None:
             return
         store = PrefixStore(prefix, connection)
         write(store, f"process/{rank}", os.getpid(), processes.start_of(os.getpid()) or "")
@@ -145,8 +153,10 @@ class Heartbeat:
         with suppress(RuntimeError):  # the store has ended, with rank 0 or with the process group: no silence
             while (self._siblings.missing() or self._hosts is not None) and not self._has_ended():
                 self._siblings.look()
-                if self._hosts is not None:
+                if self._hosts is not None and self._job.local_rank == 0:
                     self._hosts.exchange(self._awake, self._step)
+                elif self._hosts is not None:  # in case that the first process cannot, while native code runs in it
+                    self._hosts.beat(self._step)
                 if self._leaving.wait(self._interval):
                     break
             if self._hosts is None:

@@ -96,17 +96,29 @@ class Hosts:
             now: Time by the observer's clock.
             step: At which step this process is, in words.
         """
+        self.beat(step)
+        self._look(now)
+
+    def beat(self, step: str) -> None:
+        """Send this host's heartbeat.
+
+        Args:
+            step: At which step this process is, in words.
+        """
         self._beats += 1
         # Several processes of a host write here: the number of each makes what it writes new.
         beat = (self._job.current_host, step, self._job.local_rank, self._beats)
         write(self._store, f"beat/{self._job.node_rank}", *beat)
+
+    def _look(self, now: float) -> None:
         found = look(self._store, f"beat/{self._next}")
         if found is not None and found != self._found:
             self._found, self.heard = found, now
             # What no rank wrote says nothing of the next host, and is no silence of it.
             if (told := decode(found, str, str, int, int)) is not None:
                 self.next_name, self.next_step = told[:2]
-        self.next_left = read(self._store, f"left/{self._next}") is not None
+        else:  # who sends on has not left
+            self.next_left = read(self._store, f"left/{self._next}") is not None
         self.ended = (read(self._store, "ended", str) or [self.ended])[0]
         self.answered = now
 

@@ -5,9 +5,14 @@ got the signal, and a broadcast before each batch; older versions let each rank 
 of the kind runs in the training: each rank counts the *step boundaries* that it passes, one per batch, and a thread
 beside the training does the rest over the process group's store:
 
-1. A rank that got SIGTERM says so.
-2. Each rank tells how many step boundaries it has passed; from then on it waits at its next one for the decision.
+1. A rank that got SIGTERM says so, to its host; the first process of the host says so to the others.
+2. Each rank tells its host how many step boundaries it has passed; from then on it waits at its next one for the
+   decision. The first process of each host tells the largest number to the others.
 3. Rank 0 takes the largest number plus one: the first step boundary that no rank has passed.
+
+So one process of each host asks the store, and the larger the world the more rarely: issue 23. Those of a host read a
+file of the host's own, which is there once somebody has got SIGTERM. A first process that dies ends the training for
+all, as any rank does, and one that is stopped stops it: nobody has to take over from it.
 
 Nobody who waits at a step boundary is waited for in a collective by a rank that has not reached that boundary, since
 all ranks pass step boundaries and collectives in the same order. So the waits are short, and cannot form a circle.
@@ -18,25 +23,27 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch.distributed as dist
-from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
 from lightning_sagemaker.distributed import background
+from lightning_sagemaker.distributed.host_store import HostStore
+from lightning_sagemaker.distributed.participants import Participants, first_ranks, ranks_of_host
 from lightning_sagemaker.distributed.shutdown import at_exit
 from lightning_sagemaker.distributed.store import (
     Arrival,
     PrefixStore,
-    Store,
     end_of_group,
-    own_connection,
     read,
+    server_of_group,
     write,
     write_first,
 )
@@ -47,8 +54,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lightning_sagemaker.job import SageMakerJob
+
 EXIT_CODE = 128 + 15  # what a shell calls the end by SIGTERM; 0 would be a success to SageMaker
-_INTERVAL = 1.0  # seconds between two looks at the store: one look of 1,000 ranks each is nothing to it
+_INTERVAL = 1.0  # seconds between two looks at the host's file; of a small world, also at the store
+_HOSTS_PER_SECOND = 350  # that ask the store: 0.5 % of a core
+_LONGEST = 3.0  # seconds between two looks at the store; with one at the file on each side, all know of it within 5 s
 _PATIENCE = 60.0  # seconds that a rank may take to answer
 _GOODBYE = 2.0  # seconds that rank 0 waits for the others at its end
 
@@ -69,8 +80,17 @@ class Stop:
     folder: str | None
 
 
-def agreement(rank: int, world_size: int, where: str, folder: Callable[[], Path | None]) -> StopAgreement | None:
+def interval(hosts: int) -> float:
+    """Seconds between two looks of a host at the store of rank 0, the longer the more hosts there are."""
+    return max(_INTERVAL, min(hosts / _HOSTS_PER_SECOND, _LONGEST))
+
+
+def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgreement | None:
     """The agreement between the ranks of the default process group, or of one process with itself; one for each group.
+
+    Args:
+        job: The world of the ranks that agree, seen from this one.
+        folder: Tells where checkpoints will be; called on rank 0 alone.
 
     Returns:
         ``None`` where the group's store is no TCP server.
@@ -78,20 +98,17 @@ def agreement(rank: int, world_size: int, where: str, folder: Callable[[], Path 
     Raises:
         ValueError: There are several processes and no process group.
     """
+    world_size = job.world_size or 1
     group = dist.group.WORLD if world_size > 1 else StopAgreement
     if group not in _made:
-        try:
-            store = own_connection(timedelta(seconds=_PATIENCE)) if world_size > 1 else HashStore()
-        except RuntimeError as error:  # no second connection: the training needs none
-            background.warn_lost(_lost(where), error)
-            # Alone with itself, and not without an agreement: then Lightning would broadcast before each batch, and the
-            # others would not.
-            store = HashStore()
-        if store is None:
+        if world_size > 1 and server_of_group() is None:
             return None
+        where, prefix = f"{job.current_host}, rank {job.rank}", f"sigterm/{next(_numbers)}"
+        ranks, hosts = ranks_of_host(job, prefix, _lost(where)), None
+        if world_size > 1 and job.num_nodes > 1 and job.local_rank == 0:
+            hosts = partial(first_ranks, job, prefix, _lost(where), timedelta(seconds=_PATIENCE))
         has_ended = end_of_group() if world_size > 1 else lambda: False
-        store = PrefixStore(f"sigterm/{next(_numbers)}", store)
-        _made[group] = StopAgreement(store, rank, world_size, where, folder=folder, has_ended=has_ended)
+        _made[group] = StopAgreement(ranks, where, hosts=hosts, folder=folder, has_ended=has_ended)
     return _made[group]
 
 
@@ -99,28 +116,29 @@ class StopAgreement:
     """One rank's part in the agreement.
 
     Args:
-        store: Where the ranks meet; used by this alone.
-        rank: Rank of this process.
-        world_size: Number of processes.
+        ranks: Those of this host.
         where: Host and rank in words.
+        hosts: Connects to the first ranks of all hosts, where this one is such and there are several; called in the
+            thread, as a connection takes 5 s where names cannot be looked up.
         folder: Tells where checkpoints will be; called on rank 0 alone.
         has_ended: Whether the group of these ranks has ended, and perhaps the store with it: nothing is asked then.
     """
 
     def __init__(
         self,
-        store: Store,
-        rank: int,
-        world_size: int,
+        ranks: Participants,
         where: str,
         *,
+        hosts: Callable[[], Participants] | None = None,
         folder: Callable[[], Path | None] = lambda: None,
         has_ended: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.origin = ""  # where SIGTERM arrived first; empty while no rank has got it
-        self._store = store
-        self._rank = rank
-        self._world_size = world_size
+        self.origin = ""  # where SIGTERM arrived first, as far as this host knows; empty while no rank has got it
+        self._ranks = ranks
+        self._connect = hosts
+        self._hosts: Participants | None = None
+        self._connected = threading.Event()
+        self._asks_again = 0.0
         self._where = where
         self._folder = folder
         self._has_ended = has_ended
@@ -173,62 +191,105 @@ class StopAgreement:
     def _watch(self) -> None:
         """Do everything that is not done at a step boundary; runs in the thread."""
         try:
+            if self._connect is not None and not self._has_ended():
+                self._hosts = self._connect()
+            self._connected.set()
             if self._wait_for_origin():
                 self._asked = True
-                write(self._store, f"passed/{self._rank}", self._passed)
-                if self._rank == 0:
-                    self._decide()
-                number, folder = self._wait_for("rank 0", "stop", int, str)
+                ranks = self._ranks
+                write(ranks.store, f"passed/{ranks.number}", self._passed)
+                if ranks.number == 0:
+                    write(ranks.store, "stop", *self._decide())
+                number, folder = self._wait_for(ranks, 0, "stop", int, str)
                 self._stop = Stop(number, folder or None)
                 self._decided.set()
                 while self._next_signal(None):
                     speak()
                     log.info("Another SIGTERM arrived on %s. The job is already ending.", self._where)
-            self._leave_store()
+            self._leave_stores()
         except (RuntimeError, TimeoutError) as error:  # the former of the store, which has ended with rank 0
             self._error = str(error)
             self._decided.set()
         except Exception as error:
             self._error = f"{type(error).__name__}: {error}"
             raise
+        finally:
+            self._connected.set()
 
     def _wait_for_origin(self) -> bool:
         """Wait for SIGTERM on any rank; false where this process or its group ends before."""
-        while (origin := read(self._store, "origin", str)) is None:
+        while not self._look_for_origin():
             told = self._next_signal(_INTERVAL)
             if self._has_ended():
                 return False
             if told:
-                write_first(self._store, "origin", self._where)
+                write_first(self._ranks.store, "origin", self._where)
             if self._leaving:
                 return False
-        (self.origin,) = origin
         return True
 
-    def _leave_store(self) -> None:
-        """Let rank 0, whose process may be the store's, end after the others: they would see a broken connection."""
-        if self._has_ended():
-            return
-        others = Arrival(PrefixStore("left", self._store), self._world_size)
-        others.arrive()
-        if self._rank == 0:
-            with suppress(TimeoutError):
-                Wait(self._where, lambda: "the other ranks to end", limit=_GOODBYE).until(others.outcome)
+    def _look_for_origin(self) -> bool:
+        """Look whether SIGTERM arrived; tell the other hosts what this one knows, and the other way round."""
+        here, hosts, now = read(self._ranks.store, "origin", str), self._hosts, time.monotonic()
+        if hosts is not None and here is not None:
+            write_first(hosts.store, "origin", here[0])
+        elif hosts is not None and now >= self._asks_again:
+            self._asks_again = now + interval(hosts.size) - _INTERVAL / 2  # not a look later
+            if (here := read(hosts.store, "origin", str)) is not None:
+                write_first(self._ranks.store, "origin", here[0])
+        if here is not None:
+            (self.origin,) = here
+        return here is not None
 
-    def _decide(self) -> None:
-        passed = max(self._wait_for(f"rank {rank}", f"passed/{rank}", int)[0] for rank in range(self._world_size))
-        folder = None
+    def _leave_stores(self) -> None:
+        """Let rank 0, whose process may be the store's, end after the others: they would see a broken connection."""
+        ranks = self._ranks
+        if (
+            self.origin
+            and Arrival(ranks.store, ranks.size).arrive() == ranks.size
+            and isinstance(ranks.store, HostStore)
+        ):
+            ranks.store.remove()
+        if self._hosts is None or self._has_ended():
+            return
+        others = Arrival(PrefixStore("left", self._hosts.store), self._hosts.size)
+        others.arrive()
+        if self._hosts.number == 0:
+            with suppress(TimeoutError):
+                Wait(self._where, lambda: "the other hosts to end", limit=_GOODBYE).until(others.outcome)
+
+    def _decide(self) -> tuple[int, str]:
+        """The step boundary at which all stop, and the folder of the checkpoint; on the first rank of each host."""
+        passed = self._largest(self._ranks)
+        if (hosts := self._hosts) is not None:
+            write(hosts.store, f"passed/{hosts.number}", passed)
+            if hosts.number > 0:
+                number, folder = self._wait_for(hosts, 0, "stop", int, str)
+                return number, folder
+            passed = self._largest(hosts)
+        decision = passed + 1, self._checkpoint_folder()
+        if hosts is not None:
+            write(hosts.store, "stop", *decision)
+        return decision
+
+    def _largest(self, participants: Participants) -> int:
+        told = [self._wait_for(participants, number, f"passed/{number}", int) for number in range(participants.size)]
+        return max(int(passed) for (passed,) in told)
+
+    def _checkpoint_folder(self) -> str:
         try:
-            folder = self._folder()
+            return str(self._folder() or "")
         except Exception as error:  # noqa: BLE001 - whatever stands in that file, it is no reason not to stop
             log.warning("The job's checkpoint folder is unknown, so SIGTERM leaves no checkpoint: %s", error)
-        write(self._store, "stop", passed + 1, str(folder or ""))
+            return ""
 
-    def _wait_for(self, who: str, key: str, *kinds: type) -> tuple[Any, ...]:
+    def _wait_for(self, participants: Participants, number: int, key: str, *kinds: type) -> tuple[Any, ...]:
+        who = participants.rank(number)
+
         def look() -> tuple[Any, ...] | None:
             if self._leaving:
                 raise TimeoutError(f"this process ended before {who} answered")
-            return read(self._store, key, *kinds)
+            return read(participants.store, key, *kinds)
 
         return Wait(self._where, lambda: f"an answer of {who}", limit=_PATIENCE).until(look)
 
@@ -244,6 +305,7 @@ class StopAgreement:
             self._leaving = True
             self._signals.put(False)
             if self._thread.is_alive():
+                self._connected.wait(_PATIENCE)  # 5 s where names cannot be looked up
                 self._thread.join(2 * _GOODBYE)
 
 

@@ -39,6 +39,18 @@ def prefixed(store: Store) -> Store:
     return PrefixStore(f"{_PREFIX}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
+def server_of_group() -> TCPStore | None:
+    """The default group's own connection to its TCP server; ``None`` where its store is none.
+
+    Raises:
+        ValueError: There is no process group.
+    """
+    store = dist.distributed_c10d._get_default_store()  # noqa: SLF001
+    while isinstance(store, PrefixStore):
+        store = store.underlying_store
+    return store if isinstance(store, TCPStore) else None
+
+
 def own_connection(timeout: timedelta, *, only_if_there: bool = False) -> Store | None:
     """A second connection to the default group's store; ``None`` where that store is no TCP server.
 
@@ -51,10 +63,7 @@ def own_connection(timeout: timedelta, *, only_if_there: bool = False) -> Store 
         RuntimeError: The server does not answer.
         ValueError: There is no process group.
     """
-    store = dist.distributed_c10d._get_default_store()  # noqa: SLF001
-    while isinstance(store, PrefixStore):
-        store = store.underlying_store
-    if not isinstance(store, TCPStore):
+    if (store := server_of_group()) is None:
         return None
     if only_if_there:
         socket.create_connection((store.host, store.port), timeout.total_seconds()).close()

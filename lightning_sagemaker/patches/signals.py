@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -118,7 +119,15 @@ def _agree(connector: Any) -> None:
     trainer = connector.trainer
     if not dist.is_available() or (trainer.world_size > 1 and not dist.is_initialized()):
         return  # Lightning's own way, as outside of jobs
-    found = agreement(trainer.global_rank, trainer.world_size, _where(trainer), checkpoint_folder)
+    job = replace(
+        trainer._accelerator_connector.cluster_environment.job,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+        num_nodes=trainer.num_nodes,
+        node_rank=trainer.node_rank,
+        local_rank=trainer.local_rank,
+    )
+    found = agreement(job, checkpoint_folder)
     if found is not None:
         _agreements[connector] = found
 

@@ -16,8 +16,9 @@ import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
 from lightning_sagemaker.checkpoint import checkpoint_folder
-from lightning_sagemaker.distributed import heartbeat, sigterm, wire_format
+from lightning_sagemaker.distributed import heartbeat, participants, sigterm, wire_format
 from lightning_sagemaker.distributed.heartbeat import Heartbeat
+from lightning_sagemaker.distributed.participants import Participants
 from lightning_sagemaker.distributed.peers import Hosts, Siblings
 from lightning_sagemaker.distributed.sigterm import StopAgreement
 from lightning_sagemaker.distributed.store import PrefixStore, TCPStore, own_connection, read, write_first
@@ -238,7 +239,7 @@ def test_whatever_stands_at_the_store_only_sigterm_stops_the_training(
 ) -> None:
     monkeypatch.setattr(sigterm, "_INTERVAL", 0.001)
     store = HashStore()
-    ranks = [StopAgreement(store, rank, 2, f"algo-{rank + 1}, rank {rank}") for rank in range(2)]
+    ranks = [StopAgreement(Participants(store, rank, 2), f"algo-{rank + 1}, rank {rank}") for rank in range(2)]
     try:
         for value in STRANGE:
             for key in ("origin", "passed/1", "stop"):
@@ -266,7 +267,7 @@ def test_a_malformed_checkpoint_configuration_does_not_keep_sigterm_from_stoppin
     (config / "checkpointconfig.json").write_text(content)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
     monkeypatch.setenv("TRAINING_JOB_NAME", "digits")
-    alone = StopAgreement(HashStore(), 0, 1, "algo-1, rank 0", folder=checkpoint_folder)
+    alone = StopAgreement(Participants(HashStore(), 0, 1), "algo-1, rank 0", folder=checkpoint_folder)
     alone.request()
     until(alone._decided.is_set, "agreement")
     assert alone.stop_here() == sigterm.Stop(1, None)
@@ -281,7 +282,7 @@ def test_a_sigterm_thread_that_fails_lets_the_training_go_on(
         raise KeyError("a fault of ours")
 
     monkeypatch.setattr(sigterm, "read", fail)
-    alone = StopAgreement(HashStore(), 0, 1, "algo-1, rank 0")
+    alone = StopAgreement(Participants(HashStore(), 0, 1), "algo-1, rank 0")
     alone._thread.join(60)
     assert alone.stop_here() is None
     assert not alone.request()  # then SIGTERM does what it does to any process
@@ -297,7 +298,7 @@ def test_where_no_thread_is_left_the_training_goes_on(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     start().stop()
-    alone = StopAgreement(HashStore(), 0, 1, "algo-1, rank 0")
+    alone = StopAgreement(Participants(HashStore(), 0, 1), "algo-1, rank 0")
     assert alone.stop_here() is None
     assert not alone.request()
     alone._leave()
@@ -314,10 +315,10 @@ def test_where_no_second_connection_is_made_the_training_goes_on(
     server = TCPStore("127.0.0.1", free_port, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=20))
     dist.init_process_group("gloo", store=connect(server), rank=0, world_size=1)
     monkeypatch.setattr(heartbeat, "own_connection", refuse)
-    monkeypatch.setattr(sigterm, "own_connection", refuse)
+    monkeypatch.setattr(participants, "own_connection", refuse)
     try:
         heartbeat.start(make_job(node_rank=0, rank=0, world_size=2))
-        alone = sigterm.agreement(0, 2, "algo-1, rank 0", lambda: None)
+        alone = sigterm.agreement(make_job(node_rank=0, rank=0, world_size=2), lambda: None)
         assert alone is not None
         assert alone.stop_here() is None
         alone._leave()

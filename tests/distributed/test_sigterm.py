@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import random
 import re
@@ -21,6 +22,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined] # missing 
 
 from lightning_sagemaker import processes
 from lightning_sagemaker.distributed import sigterm
+from lightning_sagemaker.distributed.participants import Participants
 from lightning_sagemaker.distributed.sigterm import StopAgreement
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ CASES = [
     Case("none", 1, 2, (SCRIPT,), resumes=FULL, strategy="ddp_notebook"),
 ]
 if FULL:
+    CASES += [Case("torch_distributed", 2, 4, (5,)), Case("mpi", 2, 4, (5,))]
     CASES += [
         Case(distribution, hosts, processes, ranks)
         for distribution in ("torch_distributed", "none", "smdistributed", "mpi")
@@ -193,9 +196,16 @@ def test_sigterm_while_testing_ends_the_job_at_once(start: Callable[..., Job], d
 class Ranks:
     """Many ranks in one process, whose trainings do nothing but meet in a collective after each step boundary."""
 
-    def __init__(self, number: int, batches: int, collectives: set[int], seed: int) -> None:
-        store = HashStore()
-        self.agreements = [StopAgreement(store, rank, number, f"rank {rank}") for rank in range(number)]
+    def __init__(self, number: int, batches: int, collectives: set[int], seed: int, hosts: int = 1) -> None:
+        number, size, between = number * hosts, number, HashStore()
+        self.agreements = []
+        for host, here in enumerate([HashStore() for _ in range(hosts)]):
+            firsts = Participants(between, host, hosts, 0, size)
+            for local_rank in range(size):
+                rank = host * size + local_rank
+                ranks = Participants(here, local_rank, size, host * size)
+                connect = None if hosts == 1 or local_rank else itertools.repeat(firsts).__next__
+                self.agreements.append(StopAgreement(ranks, f"rank {rank}", hosts=connect))
         self.batches = batches
         self.collectives = collectives
         self.random = random.Random(seed)  # noqa: S311 - no secret
@@ -240,11 +250,11 @@ def test_many_ranks_stop_at_the_same_step_boundary_however_the_signals_arrive(
 ) -> None:
     monkeypatch.setattr(sigterm, "_INTERVAL", 0.02)
     chance = random.Random(seed)  # noqa: S311
-    number = chance.choice([1, 2, 4, 7])
+    number, hosts = chance.choice([1, 2, 4, 7]), chance.choice([1, 2, 3])
     # Not each batch has a collective: with accumulated gradients, ranks run ahead of each other.
     collectives = set(chance.sample(range(1, 201), chance.choice([10, 50, 200])))
-    ranks = Ranks(number, 200, collectives, seed)
-    signals = [(chance.randrange(number), chance.randrange(1, 150)) for _ in range(chance.choice([1, 2, 5]))]
+    ranks = Ranks(number, 200, collectives, seed, hosts)
+    signals = [(chance.randrange(number * hosts), chance.randrange(1, 150)) for _ in range(chance.choice([1, 2, 5]))]
     ranks.run(*signals)
     assert len(set(ranks.stopped.values())) == 1, (signals, ranks.stopped)
     (where,) = set(ranks.stopped.values())
@@ -259,7 +269,7 @@ def test_training_without_sigterm_passes_all_step_boundaries() -> None:
 
 
 def test_sigterm_after_the_last_batch_lets_the_training_end_and_the_next_one_not_begin() -> None:
-    alone = StopAgreement(HashStore(), 0, 1, "algo-1, rank 0")
+    alone = StopAgreement(Participants(HashStore(), 0, 1), "algo-1, rank 0")
     assert alone.stop_here() is None
     alone.request()
     alone._decided.wait(10)
@@ -271,7 +281,7 @@ def test_sigterm_after_the_last_batch_lets_the_training_end_and_the_next_one_not
 
 def test_rank_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sigterm, "_PATIENCE", 0.5)
-    lone = StopAgreement(HashStore(), 0, 2, "algo-1, rank 0")
+    lone = StopAgreement(Participants(HashStore(), 0, 2), "algo-1, rank 0")
     lone.request()
     while not lone._asked:
         time.sleep(0.01)
@@ -282,7 +292,7 @@ def test_rank_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_forked_process_is_none_of_the_ranks() -> None:
-    alone = StopAgreement(HashStore(), 0, 1, "algo-1, rank 0")
+    alone = StopAgreement(Participants(HashStore(), 0, 1), "algo-1, rank 0")
     pid = os.fork()
     if pid == 0:
         os._exit(17 if alone.request() else 0)

@@ -1,0 +1,82 @@
+"""Those that agree on something over one store: the ranks of a host, and the first ranks of all hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
+
+from lightning_sagemaker.distributed import background
+from lightning_sagemaker.distributed.host_store import host_store
+from lightning_sagemaker.distributed.store import PrefixStore, Store, default_store, own_connection
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from lightning_sagemaker.job import SageMakerJob
+
+
+@dataclass(frozen=True)
+class Participants:
+    """Those that agree over one store.
+
+    Attributes:
+        store: Where they meet.
+        number: Of this one among them, from 0; that one decides.
+        size: How many they are.
+        first_rank: Rank of number 0.
+        step: Ranks from one to the next.
+    """
+
+    store: Store
+    number: int
+    size: int
+    first_rank: int = 0
+    step: int = 1
+
+    def rank(self, number: int) -> str:
+        """One of them in words."""
+        return f"rank {self.first_rank + number * self.step}"
+
+
+def ranks_of_host(job: SageMakerJob, prefix: str, lost: str) -> Participants:
+    """The ranks of this host; this one alone where the host has no folder for them.
+
+    Args:
+        job: The job, seen from this rank.
+        prefix: One that nothing else has at the store.
+        lost: What is no longer done then, a sentence.
+    """
+    size, local_rank = (job.world_size or 1) // job.num_nodes, job.local_rank
+    if size <= 1:
+        return Participants(HashStore(), 0, 1, job.rank or 0)
+    try:
+        store = host_store(PrefixStore(prefix, default_store()), job.node_rank)
+    except (OSError, RuntimeError) as error:  # the training needs no such folder
+        background.warn_lost(lost, error)
+        return Participants(HashStore(), 0, 1, job.rank or 0)
+    return Participants(store, local_rank, size, (job.rank or 0) - local_rank)
+
+
+def first_ranks(job: SageMakerJob, prefix: str, lost: str, timeout: timedelta) -> Participants:
+    """The first ranks of all hosts, by a connection of their own to the store of rank 0; this one with nobody without.
+
+    Alone with itself, and not without an agreement: then Lightning would broadcast before each batch, and the others
+    would not.
+
+    Args:
+        job: The job, seen from the first rank of a host.
+        prefix: One that nothing else has at the store.
+        lost: What is no longer done where there is no connection, a sentence.
+        timeout: How long each operation may wait.
+    """
+    store = None
+    try:
+        store = own_connection(timeout, only_if_there=True)
+    except (OSError, ValueError):  # a short training has ended before this, and the store or the group with it
+        pass
+    except RuntimeError as error:  # no second connection: the training needs none
+        background.warn_lost(lost, error)
+    ranks = (job.world_size or 1) // job.num_nodes
+    return Participants(PrefixStore(prefix, store or HashStore()), job.node_rank, job.num_nodes, 0, ranks)
