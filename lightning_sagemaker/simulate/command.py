@@ -8,7 +8,8 @@ from pathlib import Path
 from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.options import channels, variables
 from lightning_sagemaker.simulate.run import simulate
-from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, Simulation
+from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, Simulation
+from lightning_sagemaker.simulate.validation import DISTRIBUTIONS, INTERRUPTIONS
 
 _EPILOG = """\
 example:
@@ -63,6 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="NAME=PATH[:sharded]",
         help="input channel, ':sharded' for ShardedByS3Key, where each host gets a part of the files; repeatable",
     )
+    _add_interruption(parser)
     parser.add_argument("--instance-type", default=DEFAULT_INSTANCE_TYPE, help="(default: %(default)s)")
     parser.add_argument(
         "--smddp",
@@ -78,6 +80,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--grace", type=float, default=5.0, metavar="SECONDS", help="between SIGTERM and SIGKILL (default: %(default)s)"
     )
     parser.set_defaults(run=run)
+
+
+def _add_interruption(parser: argparse.ArgumentParser) -> None:
+    spot = parser.add_argument_group("a spot job", "its checkpoints, its interruption and its second start")
+    spot.add_argument(
+        "--checkpoints", type=Path, metavar="PATH", help="folder that stands for the job's place for checkpoints in S3"
+    )
+    spot.add_argument(
+        "--interrupt-after", type=float, metavar="SECONDS", help="take the hosts away after so many seconds"
+    )
+    spot.add_argument(
+        "--interrupt-by",
+        choices=INTERRUPTIONS,
+        default=INTERRUPTIONS[0],
+        help="what the script gets of it: kill, nothing, as in AWS's own images; sigterm, two minutes (default: kill)",
+    )
+    spot.add_argument(
+        "--restart", action="store_true", help="then start again on new hosts, with the checkpoints and nothing else"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -107,5 +128,9 @@ def run(arguments: argparse.Namespace) -> int:
         work_dir=arguments.work_dir,
         keep=arguments.keep,
         grace=arguments.grace,
+        checkpoints=arguments.checkpoints,
+        interrupt_after=arguments.interrupt_after,
+        interrupt_by=arguments.interrupt_by,
+        restart=arguments.restart,
     )
     return simulate(job).exit_code

@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.job.channels import SHARDED
@@ -18,6 +18,7 @@ from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
     from lightning_sagemaker.simulate.spec import Simulation
 
 GROUP = "homogeneousCluster"
@@ -41,6 +42,7 @@ class Cluster:
         root: Folder of this run; each host has its own below it.
         port: Free port that stands for 7777, so that two simulations on one machine do not meet.
         region: AWS region that the job believes in.
+        place: Where the job keeps its checkpoints, if it has a checkpoint configuration.
         mark: Random word in the environment of all processes of this run, and of no other.
     """
 
@@ -49,7 +51,12 @@ class Cluster:
     root: Path
     port: int
     region: str
+    place: CheckpointPlace | None = None
     mark: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    def started_again(self) -> Cluster:
+        """The same job on new hosts."""
+        return replace(self, job=self.job.started_again(), port=free_port(), mark=secrets.token_hex(16))
 
     def base(self, host: str) -> Path:
         """Folder that stands for ``/opt/ml`` on a host."""
@@ -159,7 +166,7 @@ def create(cluster: Cluster, host: str) -> None:
         host: Name of the host.
     """
     job, base = cluster.job, cluster.base(host)
-    for folder in ("input/config", "input/data", "model", "output/data", "checkpoints"):
+    for folder in ("input/config", "input/data", "model", "output/data"):
         (base / folder).mkdir(parents=True)
     cluster.temporary(host).mkdir()
     cluster.source(host).symlink_to(job.script.resolve().parent, target_is_directory=True)
@@ -172,6 +179,10 @@ def create(cluster: Cluster, host: str) -> None:
     _write(config / "resourceconfig.json", resource_config(cluster, host))
     _write(config / "hyperparameters.json", hyperparameters(cluster, host))
     _write(config / "inputdataconfig.json", input_data_config(job))
+    if cluster.place is not None:
+        cluster.place.copy_to(base / "checkpoints")
+        kept = {"S3Uri": f"s3://simulated/{cluster.name}/checkpoints", "LocalPath": str(base / "checkpoints")}
+        _write(config / "checkpointconfig.json", kept)
     if job.sdk == "v3":
         drivers = base / "input/data/sm_drivers"
         drivers.mkdir()

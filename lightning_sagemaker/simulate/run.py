@@ -1,4 +1,4 @@
-"""One simulation from beginning to end: folders, processes, report."""
+"""One simulation from beginning to end: folders, processes, a second start after an interruption, report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.simulate import container, plan
+from lightning_sagemaker.simulate import container, interruption, plan
+from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
 from lightning_sagemaker.simulate.status import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
 
@@ -27,16 +28,19 @@ class Result:
     """How a simulated job ended.
 
     Args:
-        exit_code: The job's exit code: that of the rank that failed first, 128 + n for signal n, 0 for success.
+        exit_code: The job's exit code: that of the rank that failed first, 128 + n for signal n, 0 for success. Of two
+            starts it is that of the second.
         seconds: How long it ran.
         folder: Folder with the hosts' files, or None where it was removed.
         failure: The first failure.
+        starts: How often it was started.
     """
 
     exit_code: int
     seconds: float
     folder: Path | None
     failure: Failure | None
+    starts: int = 1
 
 
 def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = None) -> Result:
@@ -51,18 +55,15 @@ def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = No
         How it ended. The hosts' folders are kept when the job failed, when a folder was named, or on demand.
     """
     console = Console(out or sys.stdout, err or sys.stderr)
-    cluster = _cluster(job)
-    for host in job.host_names:
-        container.create(cluster, host)
-    shape = f"{job.hosts} x {job.processes_per_host}, SDK {job.sdk}, {job.distribution}"
-    console.note(f"{cluster.name}: {shape}, leader {job.leader_host}, folder {cluster.root}")
-    with tempfile.TemporaryDirectory(prefix="sagemaker-ranks-") as pipes:
-        made = plan.make(cluster, Path(pipes))
-        for note in made.notes:
-            console.note(note)
-        code, failure = Supervisor(
-            made, console, mark=cluster.mark, title=cluster.name, hosts=job.hosts, grace=job.grace
-        ).run()
+    cluster, starts = _cluster(job), 1
+    code, failure, interrupted = _start(cluster, console)
+    if interrupted and job.restart:
+        starts = 2
+        for host in job.host_names:  # these machines are gone, with all that was on them
+            shutil.rmtree(cluster.root / host)
+        cluster = cluster.started_again()
+        console.note("the job is started again on new hosts, with its checkpoints and nothing else")
+        code, failure, _ = _start(cluster, console)
 
     seconds = console.elapsed
     folder: Path | None = cluster.root
@@ -77,7 +78,39 @@ def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = No
         # What people paste into reports; the job's own output is theirs, and is shown as it is.
         error = redact("\n".join(failure.error), {**os.environ, **job.environment})
         console.lines([f"  {line}" for line in error.splitlines()], error=True)
-    return Result(code, seconds, folder, failure)
+    return Result(code, seconds, folder, failure, starts)
+
+
+def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure | None, bool]:
+    """Start the job's hosts and stay until they are gone; say whether they were taken away."""
+    job = cluster.job
+    for host in job.host_names:
+        container.create(cluster, host)
+    shape = f"{job.hosts} x {job.processes_per_host}, SDK {job.sdk}, {job.distribution}"
+    console.note(f"{cluster.name}: {shape}, leader {job.leader_host}, folder {cluster.root}")
+    with tempfile.TemporaryDirectory(prefix="sagemaker-ranks-") as pipes:
+        made = plan.make(cluster, Path(pipes))
+        for note in made.notes:
+            console.note(note)
+        supervisor = Supervisor(
+            made,
+            console,
+            mark=cluster.mark,
+            title=cluster.name,
+            hosts=job.hosts,
+            grace=job.grace,
+            interruption=interruption.of(job),
+        )
+        code, failure = supervisor.run()
+    if cluster.place is not None:
+        cluster.place.copy_back()
+        console.note(f"the job's place for checkpoints, {cluster.place.folder}, holds {cluster.place.count} files")
+    if job.interrupt_after is not None and code == 0:
+        console.note(
+            f"the job ended before it was interrupted (--interrupt-after {job.interrupt_after:g}): no restart was"
+            " rehearsed. HINT: fewer seconds, or a longer training."
+        )
+    return code, failure, supervisor.interrupted
 
 
 def _cluster(job: Simulation) -> container.Cluster:
@@ -90,4 +123,5 @@ def _cluster(job: Simulation) -> container.Cluster:
         root = job.work_dir.resolve()
         root.mkdir(parents=True, exist_ok=True)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return container.Cluster(job, name, root, container.free_port(), region)
+    place = CheckpointPlace((job.checkpoints or root / "checkpoints").resolve()) if job.has_checkpoints else None
+    return container.Cluster(job, name, root, container.free_port(), region, place)

@@ -19,6 +19,7 @@ from lightning_sagemaker.simulate.streams import RankStream, Stream, error_text,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lightning_sagemaker.simulate.interruption import Interruption
     from lightning_sagemaker.simulate.plan import Launch, Plan
     from lightning_sagemaker.simulate.status import Console
 
@@ -46,11 +47,26 @@ class Supervisor:
         title: What the status line begins with.
         hosts: How many hosts the job has.
         grace: Seconds between SIGTERM and SIGKILL.
+        interruption: When the hosts are taken away, if they are.
+
+    Attributes:
+        interrupted: Whether the hosts were taken away.
     """
 
-    def __init__(self, plan: Plan, console: Console, *, mark: str, title: str, hosts: int, grace: float) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        console: Console,
+        *,
+        mark: str,
+        title: str,
+        hosts: int,
+        grace: float,
+        interruption: Interruption | None = None,
+    ) -> None:
         self._plan, self._mark, self._console, self._title, self._grace = plan, mark, console, title, grace
-        self._hosts = hosts
+        self._hosts, self._interruption = hosts, interruption
+        self.interrupted = False
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._ranks: list[RankStream] = []
@@ -59,6 +75,7 @@ class Supervisor:
         self._received: list[int] = []
         self._deadline: float | None = None
         self._gone: float | None = None
+        self._started = 0.0
         self._tracebacks: list[Stream] = []
 
     def run(self) -> tuple[int, Failure | None]:
@@ -76,10 +93,13 @@ class Supervisor:
                 self._finish()
         if self._received:
             return 128 + self._received[0], None
+        if self._interruption is not None and self.interrupted:
+            return 128 + self._interruption.number, None
         failure = self._failure()
         return (failure.code if failure else 0), failure
 
     def _start(self) -> None:
+        self._started = time.monotonic()
         for rank in self._plan.ranks:
             for error, suffix in ((False, "out"), (True, "err")):
                 of_rank = RankStream(self._plan.pipes / f"{rank}.{suffix}", rank, error=error)
@@ -108,10 +128,11 @@ class Supervisor:
         """Read once, look after the children once; say whether anything was read."""
         read = self._read(timeout)
         now = time.monotonic()
+        self._interrupt(now)
         for child in self._children:
             if child.ended is None and child.process.poll() is not None:
                 child.ended = now
-            if child.ended is not None and child.process.returncode != 0 and self._failed is None:
+            if child.ended is not None and child.process.returncode != 0 and not (self._failed or self.interrupted):
                 self._failed = child
                 self._end(signal.SIGTERM)
         if self._console.broken and not self._received:
@@ -129,6 +150,14 @@ class Supervisor:
                 self._end(signal.SIGTERM)
         self._show(running)
         return read
+
+    def _interrupt(self, now: float) -> None:
+        what = self._interruption
+        if what is None or now - self._started < what.after or self._deadline is not None:
+            return
+        self.interrupted, self._deadline = True, now + what.patience
+        self._console.note(f"the job is interrupted after {now - self._started:.1f} s, by {what.number.name}")
+        self._end(what.number)
 
     def _show(self, running: int) -> None:
         up = [child.launch for child in self._children if child.ended is None]
