@@ -35,7 +35,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("script", type=Path, help="training script; its folder is the job's source folder")
+    parser.add_argument("script", type=Path, help="training script")
+    parser.add_argument(
+        "--source-dir",
+        type=Path,
+        metavar="PATH",
+        help="source folder, of which each host gets a copy (default: the script's folder)",
+    )
     parser.add_argument("--hosts", "--instance-count", type=int, default=1, help="number of hosts (default: 1)")
     parser.add_argument("--processes-per-host", type=int, default=1, help="processes on each host (default: 1)")
     launcher = parser.add_mutually_exclusive_group()
@@ -132,5 +138,6 @@ def run(arguments: argparse.Namespace) -> int:
         interrupt_after=arguments.interrupt_after,
         interrupt_by=arguments.interrupt_by,
         restart=arguments.restart,
+        source_dir=arguments.source_dir,
     )
     return simulate(job).exit_code

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags
+from lightning_sagemaker.simulate import source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
     from lightning_sagemaker.simulate.spec import Simulation
+    from lightning_sagemaker.source_folder import Source
 
 GROUP = "homogeneousCluster"
 # Every simulated host is this machine, and they meet on its loopback interface.
@@ -42,6 +44,7 @@ class Cluster:
         root: Folder of this run; each host has its own below it.
         port: Free port that stands for 7777, so that two simulations on one machine do not meet.
         region: AWS region that the job believes in.
+        sent: What of the source folder each host gets.
         place: Where the job keeps its checkpoints, if it has a checkpoint configuration.
         mark: Random word in the environment of all processes of this run, and of no other.
     """
@@ -51,6 +54,7 @@ class Cluster:
     root: Path
     port: int
     region: str
+    sent: Source
     place: CheckpointPlace | None = None
     mark: str = field(default_factory=lambda: secrets.token_hex(16))
 
@@ -126,7 +130,7 @@ def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
     values = {
         **job.hyperparameters,
         **framework_parameters(job),
-        "sagemaker_program": job.script.name,
+        "sagemaker_program": job.entry,
         "sagemaker_submit_directory": str(cluster.source(host)),
         "sagemaker_container_log_level": LOG_LEVEL,
         "sagemaker_job_name": cluster.name,
@@ -169,7 +173,7 @@ def create(cluster: Cluster, host: str) -> None:
     for folder in ("input/config", "input/data", "model", "output/data"):
         (base / folder).mkdir(parents=True)
     cluster.temporary(host).mkdir()
-    cluster.source(host).symlink_to(job.script.resolve().parent, target_is_directory=True)
+    source.copy(job, cluster.sent, cluster.source(host))
     for name, path in job.channels.items():
         if name in job.sharded:
             _shard(path.resolve(), base / "input/data" / name, job.host_names.index(host), job.hosts)
@@ -186,7 +190,7 @@ def create(cluster: Cluster, host: str) -> None:
     if job.sdk == "v3":
         drivers = base / "input/data/sm_drivers"
         drivers.mkdir()
-        _write(drivers / "sourcecode.json", {"source_dir": os.curdir, "entry_script": job.script.name})
+        _write(drivers / "sourcecode.json", {"source_dir": os.curdir, "entry_script": job.entry})
         _write(drivers / "distributed.json", distributed_config(job))
 
 

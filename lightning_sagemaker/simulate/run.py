@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.simulate import container, interruption, plan
+from lightning_sagemaker.simulate import container, interruption, plan, source
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
 from lightning_sagemaker.simulate.status import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
@@ -90,7 +90,7 @@ def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure |
     console.note(f"{cluster.name}: {shape}, leader {job.leader_host}, folder {cluster.root}")
     with tempfile.TemporaryDirectory(prefix="sagemaker-ranks-") as pipes:
         made = plan.make(cluster, Path(pipes))
-        for note in made.notes:
+        for note in (*made.notes, *source.notes(job, cluster.sent)):
             console.note(note)
         supervisor = Supervisor(
             made,
@@ -117,6 +117,7 @@ def _cluster(job: Simulation) -> container.Cluster:
     stem = re.sub(r"[^A-Za-z0-9]+", "-", job.script.stem).strip("-")[:24] or "script"
     now = datetime.now(tz=timezone.utc)
     name = f"{stem}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03d}"
+    sent = source.read(job)  # before there is anything of ours, which may lie in that folder
     if job.work_dir is None:
         root = Path(tempfile.mkdtemp(prefix="sagemaker-")).resolve()
     else:
@@ -124,4 +125,4 @@ def _cluster(job: Simulation) -> container.Cluster:
         root.mkdir(parents=True, exist_ok=True)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     place = CheckpointPlace((job.checkpoints or root / "checkpoints").resolve()) if job.has_checkpoints else None
-    return container.Cluster(job, name, root, container.free_port(), region, place)
+    return container.Cluster(job, name, root, container.free_port(), region, sent, place)

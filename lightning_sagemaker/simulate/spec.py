@@ -30,7 +30,7 @@ class Simulation:
     Everything is checked at construction; a wrong description raises `SimulationError`.
 
     Args:
-        script: The training script, a ``.py`` file. Its folder is the job's source folder.
+        script: The training script, a ``.py`` file.
         arguments: The script's arguments. They arrive as given; what hyperparameters can carry is also in
             ``hyperparameters.json``, ``SM_HPS`` and ``SM_HP_NAME``.
         hosts: Number of simulated hosts: ``algo-1`` to ``algo-N``.
@@ -59,6 +59,8 @@ class Simulation:
             whose first process forwards signals).
         restart: Start again after the interruption: the same job on new hosts, with its checkpoints and nothing else,
             led by another host where the launch mode lets it.
+        source_dir: The job's source folder, which holds the script; by default the script's. Each host gets a copy of
+            what `submit` would send of it, and starts the script there.
     """
 
     script: Path
@@ -81,10 +83,21 @@ class Simulation:
     interrupt_after: float | None = None
     interrupt_by: str = "kill"
     restart: bool = False
+    source_dir: Path | None = None
 
     def __post_init__(self) -> None:
         validation.check(self)
         _ = self.carried  # checks the arguments
+
+    @property
+    def folder(self) -> Path:
+        """The source folder."""
+        return (self.script.resolve().parent if self.source_dir is None else self.source_dir).resolve()
+
+    @property
+    def entry(self) -> str:
+        """The script, relative to the source folder."""
+        return self.script.resolve().relative_to(self.folder).as_posix()
 
     @property
     def host_names(self) -> list[str]:

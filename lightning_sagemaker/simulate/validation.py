@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.launch_modes import MODES
+from lightning_sagemaker.source_folder import holds_more
 
 if TYPE_CHECKING:
     from lightning_sagemaker.simulate.spec import Simulation
@@ -105,9 +106,19 @@ def _check_script(job: Simulation) -> None:
             f"script is {job.script.name!r}, expected a .py file. HINT: every launcher of SageMaker but the plain one "
             "starts Python scripts only.",
         )
-    if job.sdk == "v2" and not _ENTRY_POINT.fullmatch(job.script.name):
+    if job.source_dir is not None and not job.script.resolve().is_relative_to(job.folder):
         raise SimulationError(
-            f"script is {job.script.name!r}; SageMaker's toolkit refuses an entry point with other characters than "
+            f"script is {str(job.script)!r}, which is not in the source folder {str(job.source_dir)!r}. HINT:"
+            " --source-dir names a folder that holds the script."
+        )
+    if job.source_dir is None and holds_more(job.folder):
+        raise SimulationError(
+            f"script is in {str(job.folder)!r}, all of which would be the source folder. HINT: move the script to a"
+            " folder of its own, or say so with --source-dir."
+        )
+    if job.sdk == "v2" and not all(map(_ENTRY_POINT.fullmatch, job.entry.split("/"))):
+        raise SimulationError(
+            f"script is {job.entry!r}; SageMaker's toolkit refuses an entry point with other characters than "
             "letters, digits and . _ + -, or with a leading - or +. HINT: rename the script.",
         )
 

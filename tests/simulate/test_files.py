@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.simulate import Simulation, plan
+from lightning_sagemaker.simulate import Simulation, plan, source
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
 from lightning_sagemaker.simulate.container import Cluster, create
 from lightning_sagemaker.simulate.validation import SimulationError
@@ -25,7 +25,7 @@ def made(script: Callable[[str], Path], tmp_path: Path) -> Callable[..., Cluster
 
     def make(*arguments: str, place: CheckpointPlace | None = None, **options: Any) -> Cluster:
         job = Simulation(script("print()"), arguments, **options)
-        cluster = Cluster(job, "job-1", tmp_path / "root", 4321, "us-east-1", place)
+        cluster = Cluster(job, "job-1", tmp_path / "root", 4321, "us-east-1", source.read(job), place)
         for host in job.host_names:
             create(cluster, host)
         return cluster
@@ -134,12 +134,12 @@ def test_a_sharded_channel_that_is_none_is_an_error(made: Callable[..., Cluster]
         made(sharded=("train",))
 
 
-def test_each_host_has_folders_of_its_own_and_the_users_source(made: Callable[..., Cluster], tmp_path: Path) -> None:
+def test_each_host_has_folders_of_its_own_and_the_users_source(made: Callable[..., Cluster]) -> None:
     cluster = made(hosts=2)
     for host in ("algo-1", "algo-2"):
         base = cluster.base(host)
         assert all((base / name).is_dir() for name in ("model", "output/data", "input/data"))
-        assert (base / "code").resolve() == tmp_path / "source"
+        assert (base / "code/train.py").read_text() == "print()"
         assert cluster.temporary(host).is_dir()
 
 
