@@ -81,7 +81,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--mpi-option", action="append", default=[], metavar="OPTION", help="further option of mpirun; repeatable"
     )
     parser.add_argument("--work-dir", type=Path, help="empty folder for the hosts' files (default: a temporary one)")
-    parser.add_argument("--keep", action="store_true", help="keep the temporary folder of a job that succeeded")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder with the hosts' files")
+    parser.add_argument("--verbose", action="store_true", help="show every line of errors of a job that fails")
     parser.add_argument(
         "--grace", type=float, default=5.0, metavar="SECONDS", help="between SIGTERM and SIGKILL (default: %(default)s)"
     )
@@ -133,6 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
         mpi_options=tuple(arguments.mpi_option),
         work_dir=arguments.work_dir,
         keep=arguments.keep,
+        verbose=arguments.verbose,
         grace=arguments.grace,
         checkpoints=arguments.checkpoints,
         interrupt_after=arguments.interrupt_after,

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from lightning_sagemaker.simulate.spec import Simulation
 
 
+_PAGE = 1024  # characters of a failure file that SageMaker shows
+
+
 @dataclass(frozen=True)
 class Result:
     """How a simulated job ended.
@@ -52,7 +55,7 @@ def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = No
         err: Receives what the job prints to its standard error, and this simulation's own lines.
 
     Returns:
-        How it ended. The hosts' folders are kept when the job failed, when a folder was named, or on demand.
+        How it ended. The hosts' folders are kept when a folder was named, or on demand.
     """
     console = Console(out or sys.stdout, err or sys.stderr)
     cluster, starts = _cluster(job), 1
@@ -66,19 +69,38 @@ def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = No
         code, failure, _ = _start(cluster, console)
 
     seconds = console.elapsed
-    folder: Path | None = cluster.root
-    if code == 0 and job.work_dir is None and not job.keep:
-        shutil.rmtree(cluster.root)
-        folder = None
-    kept = f", files kept in {folder}" if folder else ""
+    folder = cluster.root if job.keep or job.work_dir is not None else None
+    kept = f", files kept in {folder}" if folder else ", files removed (--keep keeps them)" if code else ""
     console.note(f"ended after {seconds:.1f} s with exit code {code}{kept}")
+    _tell_results(cluster, failure.host if failure else None, console)
+    if folder is None:
+        shutil.rmtree(cluster.root)
     if failure:
         rank = "" if failure.rank is None else f", rank {failure.rank}"
         console.note(f"the job failed on {failure.host}{rank}, exit code {failure.code}:")
-        # What people paste into reports; the job's own output is theirs, and is shown as it is.
-        error = redact("\n".join(failure.error), {**os.environ, **job.environment})
-        console.lines([f"  {line}" for line in error.splitlines()], error=True)
+        _tell_error(failure.error, job, console)
     return Result(code, seconds, folder, failure, starts)
+
+
+def _tell_results(cluster: container.Cluster, failed: str | None, console: Console) -> None:
+    """What the hosts' folders hold that SageMaker would upload, or show on the job's page."""
+    job = cluster.job
+    for host in job.launcher_hosts:
+        model = cluster.base(host) / "model"
+        if (job.keep or job.work_dir) and model.is_dir() and any(model.iterdir()):
+            console.note(f"{host} wrote a model: {model}")
+    hosts = sorted(job.launcher_hosts, key=lambda host: host != failed)  # the page shows one: that which failed first
+    files = [path for path in (cluster.base(host) / "output/failure" for host in hosts) if path.is_file()]
+    if files:
+        console.note("output/failure, which the job's page shows:")
+        with files[0].open(encoding="utf-8", errors="replace") as file:
+            _tell_error(file.read(_PAGE).strip().splitlines(), job, console)
+
+
+def _tell_error(lines: list[str], job: Simulation, console: Console) -> None:
+    """Show an error without secrets: people paste it into reports. The job's own output is shown as it is."""
+    error = redact("\n".join(lines), {**os.environ, **job.environment})
+    console.lines([f"  {line}" for line in error.splitlines()], error=True)
 
 
 def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure | None, bool]:
@@ -100,6 +122,7 @@ def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure |
             hosts=job.hosts,
             grace=job.grace,
             interruption=interruption.of(job),
+            verbose=job.verbose,
         )
         code, failure = supervisor.run()
     if cluster.place is not None:

@@ -49,6 +49,8 @@ class Simulation:
         mpi_options: Further options of mpirun (``custom_mpi_options`` in v2, ``mpi_additional_options`` in v3).
         work_dir: Folder for the hosts' files, empty or to be made. The default is a temporary folder.
         keep: Keep the temporary folder.
+        verbose: Show every line that a failing job writes to its standard error. By default a traceback is held back
+            until it is known whether the job fails; of one that does, the report has what matters.
         grace: Seconds between SIGTERM and SIGKILL when the job is ended.
         checkpoints: Folder that stands for the job's place for checkpoints in S3; it is made where it is missing. Each
             host begins with a copy of it, and what a host writes or removes below ``/opt/ml/checkpoints`` is written
@@ -78,6 +80,7 @@ class Simulation:
     mpi_options: tuple[str, ...] = ()
     work_dir: Path | None = None
     keep: bool = False
+    verbose: bool = False
     grace: float = 5.0
     checkpoints: Path | None = None
     interrupt_after: float | None = None

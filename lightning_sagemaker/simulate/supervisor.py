@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.simulate import diagnosis, processes
 from lightning_sagemaker.simulate.diagnosis import Failure
-from lightning_sagemaker.simulate.streams import RankStream, Stream, error_text, has_traceback
+from lightning_sagemaker.simulate.errors import HeldErrors, error_text, has_traceback
+from lightning_sagemaker.simulate.streams import RankStream, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,7 @@ class Supervisor:
         hosts: How many hosts the job has.
         grace: Seconds between SIGTERM and SIGKILL.
         interruption: When the hosts are taken away, if they are.
+        verbose: Show every line of a failing job.
 
     Attributes:
         interrupted: Whether the hosts were taken away.
@@ -63,6 +65,7 @@ class Supervisor:
         hosts: int,
         grace: float,
         interruption: Interruption | None = None,
+        verbose: bool = False,
     ) -> None:
         self._plan, self._mark, self._console, self._title, self._grace = plan, mark, console, title, grace
         self._hosts, self._interruption = hosts, interruption
@@ -77,6 +80,7 @@ class Supervisor:
         self._gone: float | None = None
         self._started = 0.0
         self._tracebacks: list[Stream] = []
+        self._errors = HeldErrors(verbose=verbose)
 
     def run(self) -> tuple[int, Failure | None]:
         """Run to the end.
@@ -91,6 +95,14 @@ class Supervisor:
                     self._turn(_TICK)
             finally:
                 self._finish()
+        code, failure = self._result()
+        if code == 0:
+            self._tell_held(ended_well=True)
+        elif self._errors.left_out:
+            self._console.note(f"{self._errors.left_out} lines of errors are left out. HINT: --verbose shows them")
+        return code, failure
+
+    def _result(self) -> tuple[int, Failure | None]:
         if self._received:
             return 128 + self._received[0], None
         if self._interruption is not None and self.interrupted:
@@ -177,9 +189,19 @@ class Supervisor:
             if not stream.open:
                 self._selector.unregister(stream.descriptor)
             self._look(stream, lines)
-            if lines:
-                self._console.lines([f"{stream.label} {line}" for line in lines], error=stream.error)
+            failing = self._failed is not None or self._deadline is not None
+            self._write(stream, self._errors.shown(stream, lines, failing=failing))
+        if self._failed is None and self._deadline is None:
+            self._tell_held()
         return bool(streams)
+
+    def _write(self, stream: Stream, lines: list[str]) -> None:
+        if lines:
+            self._console.lines([f"{stream.label} {line}" for line in lines], error=stream.error)
+
+    def _tell_held(self, *, ended_well: bool = False) -> None:
+        for stream, lines in self._errors.released(ended_well=ended_well):
+            self._write(stream, lines)
 
     def _look(self, stream: Stream, lines: list[str]) -> None:
         if isinstance(stream, RankStream) and stream.host is not None and not stream.error:
