@@ -72,7 +72,7 @@ def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = No
     folder = cluster.root if job.keep or job.work_dir is not None else None
     kept = f", files kept in {folder}" if folder else ", files removed (--keep keeps them)" if code else ""
     console.note(f"ended after {seconds:.1f} s with exit code {code}{kept}")
-    _tell_results(cluster, failure.host if failure else None, console)
+    _tell_results(cluster, failure.host if failure else None, console, kept=folder is not None)
     if folder is None:
         shutil.rmtree(cluster.root)
     if failure:
@@ -82,12 +82,12 @@ def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = No
     return Result(code, seconds, folder, failure, starts)
 
 
-def _tell_results(cluster: container.Cluster, failed: str | None, console: Console) -> None:
+def _tell_results(cluster: container.Cluster, failed: str | None, console: Console, *, kept: bool) -> None:
     """What the hosts' folders hold that SageMaker would upload, or show on the job's page."""
     job = cluster.job
     for host in job.launcher_hosts:
         model = cluster.base(host) / "model"
-        if (job.keep or job.work_dir) and model.is_dir() and any(model.iterdir()):
+        if kept and model.is_dir() and any(model.iterdir()):
             console.note(f"{host} wrote a model: {model}")
     hosts = sorted(job.launcher_hosts, key=lambda host: host != failed)  # the page shows one: that which failed first
     files = [path for path in (cluster.base(host) / "output/failure" for host in hosts) if path.is_file()]

@@ -130,11 +130,11 @@ class Simulation:
 
     def started_again(self) -> Simulation:
         """The job's second start: not interrupted, and led by the next host where the launch mode lets another lead."""
-        leader = self.leader or self.hosts
+        leader = self.leader
         if self.launcher_hosts == self.group_hosts and self.hosts > 1:
-            leader = leader % self.hosts + 1
-            return replace(self, leader=leader, interrupt_after=None, restart=False)
-        return replace(self, interrupt_after=None, restart=False)
+            leader = (self.leader or self.hosts) % self.hosts + 1
+        # The work folder is in use by now, and would not pass the check for an empty one.
+        return replace(self, leader=leader, interrupt_after=None, restart=False, work_dir=None)
 
     @property
     def uses_mpirun(self) -> bool:

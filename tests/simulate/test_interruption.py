@@ -40,7 +40,10 @@ def test_a_job_that_is_killed_starts_again_as_the_same_job_on_new_hosts_with_its
     launcher: str, leaders: list[str], script: Callable[[str], Path], tmp_path: Path
 ) -> None:
     path, kept = script(SCRIPT), tmp_path / "kept"
-    options = ["--hosts", "2", "--launcher", launcher, "--checkpoints", str(kept), "--work-dir", str(tmp_path / "job")]
+    kept = tmp_path / "job/checkpoints" if launcher == "none" else kept  # that of a job without --checkpoints
+    options = ["--hosts", "2", "--launcher", launcher, "--work-dir", str(tmp_path / "job")]
+    if launcher != "none":
+        options += ["--checkpoints", str(kept)]
     done = run_cli(*options, "--interrupt-after", "8", "--restart", str(path))
     assert done.returncode == 0, done.stderr
     told = re.findall(r"job (\S+) found(.*) scratch (\S+)", done.stdout)
