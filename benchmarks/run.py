@@ -53,7 +53,14 @@ def steps(suites: Sequence[str], python: str, samples: Path, *, full: bool, coun
             simulated = ("--hosts", str(hosts), "--processes-per-host", str(processes), "--distribution", distribution)
             # One thread for each process: two that share two cores' worth of threads measure each other.
             environ = ("--env", "OMP_NUM_THREADS=1", "--env", f"{SIMULATED}=1")
-            job = (str(ROOT / "benchmarks" / "job.py"), "--", f"--suites={','.join(named)}", *options)
+            job = (
+                "--source-dir",
+                str(ROOT),
+                str(ROOT / "benchmarks" / "job.py"),
+                "--",
+                f"--suites={','.join(named)}",
+                *options,
+            )
             yield Step(
                 f"{', '.join(named)}: {world}, {distribution}",
                 (python, "-m", "lightning_sagemaker.cli", "simulate", *simulated, *environ, *job),

@@ -9,6 +9,7 @@
 
 from lightning_sagemaker.simulate.diagnosis import Failure
 from lightning_sagemaker.simulate.run import Result, simulate
-from lightning_sagemaker.simulate.spec import DISTRIBUTIONS, Simulation, SimulationError
+from lightning_sagemaker.simulate.spec import Simulation
+from lightning_sagemaker.simulate.validation import DISTRIBUTIONS, SimulationError
 
 __all__ = ["DISTRIBUTIONS", "Failure", "Result", "Simulation", "SimulationError", "simulate"]

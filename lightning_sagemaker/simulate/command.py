@@ -8,7 +8,8 @@ from pathlib import Path
 from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.options import channels, variables
 from lightning_sagemaker.simulate.run import simulate
-from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, Simulation
+from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, Simulation
+from lightning_sagemaker.simulate.validation import DISTRIBUTIONS, INTERRUPTIONS
 
 _EPILOG = """\
 example:
@@ -34,7 +35,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("script", type=Path, help="training script; its folder is the job's source folder")
+    parser.add_argument("script", type=Path, help="training script")
+    parser.add_argument(
+        "--source-dir",
+        type=Path,
+        metavar="PATH",
+        help="source folder, of which each host gets a copy (default: the script's folder)",
+    )
     parser.add_argument("--hosts", "--instance-count", type=int, default=1, help="number of hosts (default: 1)")
     parser.add_argument("--processes-per-host", type=int, default=1, help="processes on each host (default: 1)")
     launcher = parser.add_mutually_exclusive_group()
@@ -63,6 +70,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="NAME=PATH[:sharded]",
         help="input channel, ':sharded' for ShardedByS3Key, where each host gets a part of the files; repeatable",
     )
+    _add_interruption(parser)
     parser.add_argument("--instance-type", default=DEFAULT_INSTANCE_TYPE, help="(default: %(default)s)")
     parser.add_argument(
         "--smddp",
@@ -73,11 +81,31 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--mpi-option", action="append", default=[], metavar="OPTION", help="further option of mpirun; repeatable"
     )
     parser.add_argument("--work-dir", type=Path, help="empty folder for the hosts' files (default: a temporary one)")
-    parser.add_argument("--keep", action="store_true", help="keep the temporary folder of a job that succeeded")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder with the hosts' files")
+    parser.add_argument("--verbose", action="store_true", help="show every line of errors of a job that fails")
     parser.add_argument(
         "--grace", type=float, default=5.0, metavar="SECONDS", help="between SIGTERM and SIGKILL (default: %(default)s)"
     )
     parser.set_defaults(run=run)
+
+
+def _add_interruption(parser: argparse.ArgumentParser) -> None:
+    spot = parser.add_argument_group("a spot job", "its checkpoints, its interruption and its second start")
+    spot.add_argument(
+        "--checkpoints", type=Path, metavar="PATH", help="folder that stands for the job's place for checkpoints in S3"
+    )
+    spot.add_argument(
+        "--interrupt-after", type=float, metavar="SECONDS", help="take the hosts away after so many seconds"
+    )
+    spot.add_argument(
+        "--interrupt-by",
+        choices=INTERRUPTIONS,
+        default=INTERRUPTIONS[0],
+        help="what the script gets of it: kill, nothing, as in AWS's own images; sigterm, two minutes (default: kill)",
+    )
+    spot.add_argument(
+        "--restart", action="store_true", help="then start again on new hosts, with the checkpoints and nothing else"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -106,6 +134,12 @@ def run(arguments: argparse.Namespace) -> int:
         mpi_options=tuple(arguments.mpi_option),
         work_dir=arguments.work_dir,
         keep=arguments.keep,
+        verbose=arguments.verbose,
         grace=arguments.grace,
+        checkpoints=arguments.checkpoints,
+        interrupt_after=arguments.interrupt_after,
+        interrupt_by=arguments.interrupt_by,
+        restart=arguments.restart,
+        source_dir=arguments.source_dir,
     )
     return simulate(job).exit_code

@@ -9,16 +9,19 @@ import secrets
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags
+from lightning_sagemaker.simulate import source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
     from lightning_sagemaker.simulate.spec import Simulation
+    from lightning_sagemaker.source_folder import Source
 
 GROUP = "homogeneousCluster"
 # Every simulated host is this machine, and they meet on its loopback interface.
@@ -41,6 +44,8 @@ class Cluster:
         root: Folder of this run; each host has its own below it.
         port: Free port that stands for 7777, so that two simulations on one machine do not meet.
         region: AWS region that the job believes in.
+        sent: What of the source folder each host gets.
+        place: Where the job keeps its checkpoints, if it has a checkpoint configuration.
         mark: Random word in the environment of all processes of this run, and of no other.
     """
 
@@ -49,7 +54,13 @@ class Cluster:
     root: Path
     port: int
     region: str
+    sent: Source
+    place: CheckpointPlace | None = None
     mark: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    def started_again(self) -> Cluster:
+        """The same job on new hosts."""
+        return replace(self, job=self.job.started_again(), port=free_port(), mark=secrets.token_hex(16))
 
     def base(self, host: str) -> Path:
         """Folder that stands for ``/opt/ml`` on a host."""
@@ -119,7 +130,7 @@ def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
     values = {
         **job.hyperparameters,
         **framework_parameters(job),
-        "sagemaker_program": job.script.name,
+        "sagemaker_program": job.entry,
         "sagemaker_submit_directory": str(cluster.source(host)),
         "sagemaker_container_log_level": LOG_LEVEL,
         "sagemaker_job_name": cluster.name,
@@ -159,10 +170,10 @@ def create(cluster: Cluster, host: str) -> None:
         host: Name of the host.
     """
     job, base = cluster.job, cluster.base(host)
-    for folder in ("input/config", "input/data", "model", "output/data", "checkpoints"):
+    for folder in ("input/config", "input/data", "model", "output/data"):
         (base / folder).mkdir(parents=True)
     cluster.temporary(host).mkdir()
-    cluster.source(host).symlink_to(job.script.resolve().parent, target_is_directory=True)
+    source.copy(job, cluster.sent, cluster.source(host))
     for name, path in job.channels.items():
         if name in job.sharded:
             _shard(path.resolve(), base / "input/data" / name, job.host_names.index(host), job.hosts)
@@ -172,10 +183,14 @@ def create(cluster: Cluster, host: str) -> None:
     _write(config / "resourceconfig.json", resource_config(cluster, host))
     _write(config / "hyperparameters.json", hyperparameters(cluster, host))
     _write(config / "inputdataconfig.json", input_data_config(job))
+    if cluster.place is not None:
+        cluster.place.copy_to(base / "checkpoints")
+        kept = {"S3Uri": f"s3://simulated/{cluster.name}/checkpoints", "LocalPath": str(base / "checkpoints")}
+        _write(config / "checkpointconfig.json", kept)
     if job.sdk == "v3":
         drivers = base / "input/data/sm_drivers"
         drivers.mkdir()
-        _write(drivers / "sourcecode.json", {"source_dir": os.curdir, "entry_script": job.script.name})
+        _write(drivers / "sourcecode.json", {"source_dir": os.curdir, "entry_script": job.entry})
         _write(drivers / "distributed.json", distributed_config(job))
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def python_command(python: str, job: Simulation) -> list[str]:
     """Command of the launcher-less mode, the same on every host."""
-    return [python, job.script.name, *job.arguments]
+    return [python, job.entry, *job.arguments]
 
 
 def torchrun_command(torchrun: list[str], cluster: Cluster, host: str) -> list[str]:
@@ -48,7 +48,7 @@ def torchrun_command(torchrun: list[str], cluster: Cluster, host: str) -> list[s
     if job.hosts > 1:
         command += [f"--master_addr={ADDRESS}", f"--master_port={cluster.port}"]
         command += [f"--node_rank={job.host_names.index(host)}"]
-    return [*command, job.script.name, *job.arguments]
+    return [*command, job.entry, *job.arguments]
 
 
 def worker_environment(cluster: Cluster, host: str, container: Mapping[str, str]) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
         **shared,
         "channels": list(channels),
         "current_host_rank": job.host_names.index(host),
-        "entry_script": job.script.name,
+        "entry_script": job.entry,
         "host_count": job.hosts,
         "hps": hps,
         "output_dir": str(base / "output"),

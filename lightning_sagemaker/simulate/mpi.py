@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.simulate.container import ADDRESS, INTERFACE
-from lightning_sagemaker.simulate.spec import NUMBER_OPTIONS
 from lightning_sagemaker.simulate.toolkit import SMDDP_SERVER_PORT, has_efa, has_rdma
+from lightning_sagemaker.simulate.validation import NUMBER_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -106,7 +106,7 @@ def make(
     elif job.distribution == "torch_distributed":
         ranks = range(job.hosts * job.processes_per_host)
         # torchrun starts the workers with PYTHON_EXEC; its own arguments stay exactly the toolkit's.
-        worker = _rank_script(pipes, python, "RANK", environments)
+        worker = _rank_script(cluster, pipes, python, "RANK", environments)
         torchrun = _torchrun(python)
         launches = [
             Launch(
@@ -147,10 +147,10 @@ def _mpirun(
             "one host. HINT: mpi_additional_options=['-np', '<hosts x processes>']; here --mpi-option=-np "
             "--mpi-option=<n>",
         )
-    script = [*module, job.script.name, *job.arguments]
+    script = [*module, job.entry, *job.arguments]
     wrapper = [str(STANDIN / "bin" / "smddprun")] if job.asks_for_smddp and job.has_smddp else []
     if program:
-        worker = _rank_script(pipes, python, "OMPI_COMM_WORLD_RANK", environments)
+        worker = _rank_script(cluster, pipes, python, "OMPI_COMM_WORLD_RANK", environments)
         agent = mpi.write_agent(pipes, environments)
         command = [*mpi.command(program, cluster, leader, agent), *wrapper, worker, *script]
         launch = Launch(job.leader_host, command, dict(leader), cluster.source(job.leader_host))
@@ -180,7 +180,9 @@ def _torchrun(python: str) -> list[str]:
     return [str(beside)] if os.access(beside, os.X_OK) else [python, "-m", "torch.distributed.run"]
 
 
-def _rank_script(pipes: Path, python: str, rank_variable: str, environments: Mapping[str, Mapping[str, str]]) -> str:
+def _rank_script(
+    cluster: Cluster, pipes: Path, python: str, rank_variable: str, environments: Mapping[str, Mapping[str, str]]
+) -> str:
     """Write the script by which a rank gets its own output.
 
     It becomes the interpreter (``exec``), so that signals and the exit code are the rank's own. The first line that
@@ -191,7 +193,9 @@ def _rank_script(pipes: Path, python: str, rank_variable: str, environments: Map
         program = _from_a_shell(python, environment)
         # And it adds some of its own.
         added = " ".join(name for name in ("OLDPWD", "PWD", "SHLVL") if name not in environment)
-        (pipes / f"{host}.sh").write_text(f'unset {added}\nset -- {shlex.join(program)} "$@"\n', encoding="utf-8")
+        # mpirun starts all ranks in the leader's folder, which has the same name on the others of a real cluster.
+        text = f'cd {shlex.quote(str(cluster.source(host)))}\nunset {added}\nset -- {shlex.join(program)} "$@"\n'
+        (pipes / f"{host}.sh").write_text(text, encoding="utf-8")
     script = pipes / "python"
     script.write_text(
         "#!/bin/sh\n"

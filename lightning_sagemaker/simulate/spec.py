@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.arguments import Carried, carry
-from lightning_sagemaker.launch_modes import MODES
+from lightning_sagemaker.simulate import validation
+from lightning_sagemaker.simulate.validation import (
+    MPIRUN_DISTRIBUTIONS,
+    NUMBER_OPTIONS,
+    SMDDP_DISTRIBUTIONS,
+    SimulationError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
-    "v2": ("none", "torch_distributed", "smdistributed", "pytorchddp", "mpi"),
-    "v3": ("none", "torch_distributed", "mpi"),
-}
-NUMBER_OPTIONS = ("-np", "--np", "-n", "--n")
-SMDDP_DISTRIBUTIONS = ("smdistributed", "pytorchddp")  # the same thing: the container cannot tell them apart
-MPIRUN_DISTRIBUTIONS = (*SMDDP_DISTRIBUTIONS, "mpi")
+    from pathlib import Path
 
 # The type that SMDDP was made for: a script sees every variable that the toolkit can set, EFA's included.
 DEFAULT_INSTANCE_TYPE = "ml.p4d.24xlarge"
-
-# Characters that the toolkit accepts in the name of an entry point; it refuses the job over any other.
-_ENTRY_POINT = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+-]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_CHANNEL = re.compile(r"[A-Za-z0-9.\-_]{1,64}")
-
-
-class SimulationError(ValueError):
-    """A simulation was described wrongly; nothing was started."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +30,7 @@ class Simulation:
     Everything is checked at construction; a wrong description raises `SimulationError`.
 
     Args:
-        script: The training script, a ``.py`` file. Its folder is the job's source folder.
+        script: The training script, a ``.py`` file.
         arguments: The script's arguments. They arrive as given; what hyperparameters can carry is also in
             ``hyperparameters.json``, ``SM_HPS`` and ``SM_HP_NAME``.
         hosts: Number of simulated hosts: ``algo-1`` to ``algo-N``.
@@ -60,8 +48,21 @@ class Simulation:
             (``smdistributed``, ``pytorchddp``). No image of PyTorch 2.6 or later has it.
         mpi_options: Further options of mpirun (``custom_mpi_options`` in v2, ``mpi_additional_options`` in v3).
         work_dir: Folder for the hosts' files, empty or to be made. The default is a temporary folder.
-        keep: Keep a temporary folder also when the job succeeded.
+        keep: Keep the temporary folder.
+        verbose: Show every line that a failing job writes to its standard error. By default a traceback is held back
+            until it is known whether the job fails; of one that does, the report has what matters.
         grace: Seconds between SIGTERM and SIGKILL when the job is ended.
+        checkpoints: Folder that stands for the job's place for checkpoints in S3; it is made where it is missing. Each
+            host begins with a copy of it, and what a host writes or removes below ``/opt/ml/checkpoints`` is written
+            or removed there. Without it the job has no checkpoint configuration, unless it starts again.
+        interrupt_after: Seconds after which the job is interrupted, as a spot job is.
+        interrupt_by: What user code gets of an interruption: ``kill`` (SIGKILL alone, as in AWS's own images, whose
+            first process forwards nothing) or ``sigterm`` (SIGTERM, and SIGKILL two minutes later, as in an image
+            whose first process forwards signals).
+        restart: Start again after the interruption: the same job on new hosts, with its checkpoints and nothing else,
+            led by another host where the launch mode lets it.
+        source_dir: The job's source folder, which holds the script; by default the script's. Each host gets a copy of
+            what `submit` would send of it, and starts the script there.
     """
 
     script: Path
@@ -79,15 +80,27 @@ class Simulation:
     mpi_options: tuple[str, ...] = ()
     work_dir: Path | None = None
     keep: bool = False
+    verbose: bool = False
     grace: float = 5.0
+    checkpoints: Path | None = None
+    interrupt_after: float | None = None
+    interrupt_by: str = "kill"
+    restart: bool = False
+    source_dir: Path | None = None
 
     def __post_init__(self) -> None:
-        _check_launch(self)
-        _check_leader(self)
-        _check_options(self)
-        _check_script(self)
-        _check_files(self)
+        validation.check(self)
         _ = self.carried  # checks the arguments
+
+    @property
+    def folder(self) -> Path:
+        """The source folder."""
+        return (self.script.resolve().parent if self.source_dir is None else self.source_dir).resolve()
+
+    @property
+    def entry(self) -> str:
+        """The script, relative to the source folder."""
+        return self.script.resolve().relative_to(self.folder).as_posix()
 
     @property
     def host_names(self) -> list[str]:
@@ -109,6 +122,19 @@ class Simulation:
     def leader_host(self) -> str:
         """Host of rank 0."""
         return self.launcher_hosts[0]
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether the job has a checkpoint configuration."""
+        return self.checkpoints is not None or self.restart
+
+    def started_again(self) -> Simulation:
+        """The job's second start: not interrupted, and led by the next host where the launch mode lets another lead."""
+        leader = self.leader
+        if self.launcher_hosts == self.group_hosts and self.hosts > 1:
+            leader = (self.leader or self.hosts) % self.hosts + 1
+        # The work folder is in use by now, and would not pass the check for an empty one.
+        return replace(self, leader=leader, interrupt_after=None, restart=False, work_dir=None)
 
     @property
     def uses_mpirun(self) -> bool:
@@ -152,93 +178,3 @@ class Simulation:
     def hyperparameters(self) -> dict[str, float | str]:
         """The arguments that hyperparameters carry."""
         return dict(self.carried.hyperparameters)
-
-
-def _check_launch(job: Simulation) -> None:
-    if job.sdk not in DISTRIBUTIONS:
-        raise SimulationError(f"sdk is {job.sdk!r}, expected one of: {', '.join(DISTRIBUTIONS)}. HINT: --sdk v2.")
-    legal = DISTRIBUTIONS[job.sdk]
-    if job.distribution not in legal:
-        other = [sdk for sdk, names in DISTRIBUTIONS.items() if job.distribution in names]
-        word = f"--launcher {job.distribution}." if job.distribution in MODES else "--distribution none."
-        hint = f"{job.distribution!r} exists with --sdk {other[0]}." if other else word
-        raise SimulationError(
-            f"distribution is {job.distribution!r}, expected with SDK {job.sdk} one of: {', '.join(legal)}."
-            f" HINT: {hint}",
-        )
-    for name, count in (("hosts", job.hosts), ("processes-per-host", job.processes_per_host)):
-        if count < 1:
-            raise SimulationError(f"{name} is {count}, expected at least 1. HINT: pass --{name} 1 or more.")
-
-
-def _check_options(job: Simulation) -> None:
-    if job.mpi_options and not job.uses_mpirun:
-        with_mpirun = [name for name in DISTRIBUTIONS[job.sdk] if name in MPIRUN_DISTRIBUTIONS]
-        raise SimulationError(
-            f"mpi options are {list(job.mpi_options)}, but distribution {job.distribution!r} starts no mpirun. "
-            f"HINT: drop --mpi-option, or choose one of: {', '.join(with_mpirun)}.",
-        )
-    if job.grace < 0:
-        raise SimulationError(f"grace is {job.grace}, expected 0 or more seconds. HINT: the default is 5.")
-    _ = job.world_size  # checks the options that change it
-    for name in job.environment:
-        if not _VARIABLE.fullmatch(name):
-            raise SimulationError(
-                f"environment variable is named {name!r}, expected letters, digits and underscores. "
-                "HINT: pass --env NAME=VALUE.",
-            )
-
-
-def _check_leader(job: Simulation) -> None:
-    if job.leader is not None:
-        if job.sdk != "v2" or job.distribution == "none":
-            raise SimulationError(
-                f"leader is {job.leader}, but SDK {job.sdk} with distribution {job.distribution!r} always has its "
-                "first host lead. HINT: drop --leader, or use SDK v2 with a distribution.",
-            )
-        if not 1 <= job.leader <= job.hosts:
-            raise SimulationError(
-                f"leader is {job.leader}, expected the number of a host: 1 to {job.hosts}. HINT: --leader 2 is algo-2.",
-            )
-
-
-def _check_script(job: Simulation) -> None:
-    if not job.script.is_file():
-        raise SimulationError(
-            f"script is {str(job.script)!r}, which is not a file. HINT: paths are relative to {str(Path.cwd())!r}.",
-        )
-    if job.script.suffix != ".py":
-        raise SimulationError(
-            f"script is {job.script.name!r}, expected a .py file. HINT: every launcher of SageMaker but the plain one "
-            "starts Python scripts only.",
-        )
-    if job.sdk == "v2" and not _ENTRY_POINT.fullmatch(job.script.name):
-        raise SimulationError(
-            f"script is {job.script.name!r}; SageMaker's toolkit refuses an entry point with other characters than "
-            "letters, digits and . _ + -, or with a leading - or +. HINT: rename the script.",
-        )
-
-
-def _check_files(job: Simulation) -> None:
-    if job.work_dir is not None and job.work_dir.exists():
-        if not job.work_dir.is_dir():
-            raise SimulationError(f"work-dir is {str(job.work_dir)!r}, which is not a folder. HINT: name a new folder.")
-        if any(job.work_dir.iterdir()):
-            raise SimulationError(
-                f"work-dir is {str(job.work_dir)!r}, which is not empty, and a job begins with empty folders. "
-                "HINT: name a new folder, or leave --work-dir out for a temporary one.",
-            )
-    if unknown := [name for name in job.sharded if name not in job.channels]:
-        raise SimulationError(
-            f"sharded channel {unknown[0]!r} is none of the channels ({', '.join(job.channels)}). "
-            "HINT: --channel NAME=PATH:sharded."
-        )
-    for name, path in job.channels.items():
-        if not _CHANNEL.fullmatch(name):
-            raise SimulationError(
-                f"channel is named {name!r}, expected up to 64 letters, digits and . - _ HINT: --channel NAME=PATH."
-            )
-        if not path.exists():
-            raise SimulationError(
-                f"channel {name!r} is {str(path)!r}, which does not exist. HINT: --channel NAME=PATH."
-            )

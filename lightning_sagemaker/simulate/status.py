@@ -63,7 +63,6 @@ class Console:
     def close(self) -> None:
         """Take the status line away."""
         self._erase()
-        self._live = False
 
     def _erase(self) -> None:
         if self._shown:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _REMEMBERED = 200
-_SHOWN = 25
-_TRACEBACK = "Traceback (most recent call last):"
 
 
 class Stream:
@@ -88,24 +86,3 @@ class RankStream(Stream):
         if self._writer is not None:
             os.close(self._writer)
             self._writer = None
-
-
-def error_text(tail: list[str]) -> list[str]:
-    """Return the last part of an error: from its last traceback on, or the last lines.
-
-    Args:
-        tail: Last lines of a standard error.
-
-    Returns:
-        At most 25 lines, the traceback's headline among them.
-    """
-    starts = [index for index, line in enumerate(tail) if line.startswith(_TRACEBACK)]
-    if not starts:
-        return tail[-_SHOWN:]
-    text = tail[starts[-1] :]
-    return text if len(text) <= _SHOWN else [text[0], "  ...", *text[-_SHOWN + 2 :]]
-
-
-def has_traceback(tail: list[str]) -> bool:
-    """Whether a standard error shows an uncaught Python exception, or one that looks so."""
-    return any(line.startswith(_TRACEBACK) for line in tail)

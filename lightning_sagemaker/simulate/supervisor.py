@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.simulate import diagnosis, processes
 from lightning_sagemaker.simulate.diagnosis import Failure
-from lightning_sagemaker.simulate.streams import RankStream, Stream, error_text, has_traceback
+from lightning_sagemaker.simulate.errors import HeldErrors, error_text, has_traceback
+from lightning_sagemaker.simulate.streams import RankStream, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lightning_sagemaker.simulate.interruption import Interruption
     from lightning_sagemaker.simulate.plan import Launch, Plan
     from lightning_sagemaker.simulate.status import Console
 
@@ -46,11 +48,28 @@ class Supervisor:
         title: What the status line begins with.
         hosts: How many hosts the job has.
         grace: Seconds between SIGTERM and SIGKILL.
+        interruption: When the hosts are taken away, if they are.
+        verbose: Show every line of a failing job.
+
+    Attributes:
+        interrupted: Whether the hosts were taken away.
     """
 
-    def __init__(self, plan: Plan, console: Console, *, mark: str, title: str, hosts: int, grace: float) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        console: Console,
+        *,
+        mark: str,
+        title: str,
+        hosts: int,
+        grace: float,
+        interruption: Interruption | None = None,
+        verbose: bool = False,
+    ) -> None:
         self._plan, self._mark, self._console, self._title, self._grace = plan, mark, console, title, grace
-        self._hosts = hosts
+        self._hosts, self._interruption = hosts, interruption
+        self.interrupted = False
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._ranks: list[RankStream] = []
@@ -59,7 +78,9 @@ class Supervisor:
         self._received: list[int] = []
         self._deadline: float | None = None
         self._gone: float | None = None
+        self._started = 0.0
         self._tracebacks: list[Stream] = []
+        self._errors = HeldErrors(verbose=verbose)
 
     def run(self) -> tuple[int, Failure | None]:
         """Run to the end.
@@ -74,12 +95,23 @@ class Supervisor:
                     self._turn(_TICK)
             finally:
                 self._finish()
+        code, failure = self._result()
+        if code == 0:
+            self._tell_held(ended_well=True)
+        elif self._errors.left_out:
+            self._console.note(f"{self._errors.left_out} lines of errors are left out. HINT: --verbose shows them")
+        return code, failure
+
+    def _result(self) -> tuple[int, Failure | None]:
         if self._received:
             return 128 + self._received[0], None
+        if self._interruption is not None and self.interrupted:
+            return 128 + self._interruption.number, None
         failure = self._failure()
         return (failure.code if failure else 0), failure
 
     def _start(self) -> None:
+        self._started = time.monotonic()
         for rank in self._plan.ranks:
             for error, suffix in ((False, "out"), (True, "err")):
                 of_rank = RankStream(self._plan.pipes / f"{rank}.{suffix}", rank, error=error)
@@ -108,10 +140,11 @@ class Supervisor:
         """Read once, look after the children once; say whether anything was read."""
         read = self._read(timeout)
         now = time.monotonic()
+        self._interrupt(now)
         for child in self._children:
             if child.ended is None and child.process.poll() is not None:
                 child.ended = now
-            if child.ended is not None and child.process.returncode != 0 and self._failed is None:
+            if child.ended is not None and child.process.returncode != 0 and not (self._failed or self.interrupted):
                 self._failed = child
                 self._end(signal.SIGTERM)
         if self._console.broken and not self._received:
@@ -129,6 +162,14 @@ class Supervisor:
                 self._end(signal.SIGTERM)
         self._show(running)
         return read
+
+    def _interrupt(self, now: float) -> None:
+        what = self._interruption
+        if what is None or now - self._started < what.after or self._deadline is not None:
+            return
+        self.interrupted, self._deadline = True, now + what.patience
+        self._console.note(f"the job is interrupted after {now - self._started:.1f} s, by {what.number.name}")
+        self._end(what.number)
 
     def _show(self, running: int) -> None:
         up = [child.launch for child in self._children if child.ended is None]
@@ -148,9 +189,19 @@ class Supervisor:
             if not stream.open:
                 self._selector.unregister(stream.descriptor)
             self._look(stream, lines)
-            if lines:
-                self._console.lines([f"{stream.label} {line}" for line in lines], error=stream.error)
+            failing = self._failed is not None or self._deadline is not None
+            self._write(stream, self._errors.shown(stream, lines, failing=failing))
+        if self._failed is None and self._deadline is None:
+            self._tell_held()
         return bool(streams)
+
+    def _write(self, stream: Stream, lines: list[str]) -> None:
+        if lines:
+            self._console.lines([f"{stream.label} {line}" for line in lines], error=stream.error)
+
+    def _tell_held(self, *, ended_well: bool = False) -> None:
+        for stream, lines in self._errors.released(ended_well=ended_well):
+            self._write(stream, lines)
 
     def _look(self, stream: Stream, lines: list[str]) -> None:
         if isinstance(stream, RankStream) and stream.host is not None and not stream.error:

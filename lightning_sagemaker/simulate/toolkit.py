@@ -59,7 +59,7 @@ def has_rdma(instance_type: str) -> bool:
 
 def python_command(python: str, job: Simulation) -> list[str]:
     """Command of the launcher-less mode, the same on every host."""
-    return [python, "--", job.script.name, *job.arguments]
+    return [python, "--", job.entry, *job.arguments]
 
 
 def torchrun_command(torchrun: list[str], cluster: Cluster, host: str) -> list[str]:
@@ -78,7 +78,7 @@ def torchrun_command(torchrun: list[str], cluster: Cluster, host: str) -> list[s
     if job.hosts > 1:
         command += ["--master_addr", ADDRESS, "--master_port", str(cluster.port)]
         command += ["--node_rank", str(job.launcher_hosts.index(host))]
-    return [*command, job.script.name, *job.arguments]
+    return [*command, job.entry, *job.arguments]
 
 
 def worker_environment(cluster: Cluster, host: str, container: Mapping[str, str]) -> dict[str, str]:
@@ -151,7 +151,7 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
         "log_level": LOG_LEVEL,
         "model_dir": str(base / "model"),
         "module_dir": str(cluster.source(host)),
-        "module_name": job.script.name.removesuffix(".py"),
+        "module_name": job.entry.removesuffix(".py"),
         "network_interface_name": INTERFACE,
         "num_cpus": multiprocessing.cpu_count(),
         "num_gpus": job.processes_per_host,
@@ -160,7 +160,7 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
         "output_dir": str(base / "output"),
         "output_intermediate_dir": str(base / "output/intermediate"),
         "resource_config": resources,
-        "user_entry_point": job.script.name,
+        "user_entry_point": job.entry,
     }
     training_env = {
         **shared,

@@ -6,11 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.source_folder import read
 from lightning_sagemaker.submit import requirements
 from lightning_sagemaker.submit.checks import examine
 from lightning_sagemaker.submit.choices import complete
 from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, request
-from lightning_sagemaker.submit.source import archive, read
+from lightning_sagemaker.submit.source import archive
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.request import Resolved

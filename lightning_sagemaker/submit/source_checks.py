@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker.findings import Finding
 from lightning_sagemaker.options import printable
 from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.source_folder import IGNORE_FILES, read
 from lightning_sagemaker.submit import requirements
 from lightning_sagemaker.submit.images import full_version
-from lightning_sagemaker.submit.source import IGNORE_FILES, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from lightning_sagemaker.findings import Level
-    from lightning_sagemaker.submit.source import Source
+    from lightning_sagemaker.source_folder import Source
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 _MUCH = 500_000_000  # bytes of a source folder: every host fetches it at the price of the whole cluster

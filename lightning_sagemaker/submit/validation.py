@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.arguments import carry
 from lightning_sagemaker.launch_modes import MODES
+from lightning_sagemaker.source_folder import holds_more
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob
@@ -61,7 +61,7 @@ def _check_folder(job: TrainingJob) -> None:
             f"The script {str(job.path)!r} is not in the source folder {str(job.folder)!r}. HINT: --source-dir names"
             " the folder that is sent."
         )
-    if job.source_dir is None and folder in {Path(place).resolve() for place in (Path.home(), "/", gettempdir())}:
+    if job.source_dir is None and holds_more(folder):
         raise ValueError(
             f"The script's folder is {str(folder)!r}, all of which would be sent. HINT: move the script to a folder of"
             " its own, or say so with --source-dir."

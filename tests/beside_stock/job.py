@@ -127,7 +127,7 @@ class _Job:
         folder.mkdir(parents=True, exist_ok=True)
         if clean:
             for name in _HELD:
-                shutil.rmtree(self.base / name)
+                shutil.rmtree(self.base / name, ignore_errors=True)  # not there in a job without a configuration
                 (self.base / name).mkdir()
         if clean or new_disk:
             shutil.rmtree(work, ignore_errors=True)

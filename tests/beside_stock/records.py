@@ -50,7 +50,8 @@ class Launch:
         command = [
             *(str(Path(sys.executable).with_name("lightning-sagemaker")), "simulate", *_JOBS[job]),
             *(part for name, value in variables.items() for part in ("--env", f"{name}={value}")),
-            *(str(SCRIPT), "--", "--out", str(out), "--job", job, "--limit", str(LIMIT)),
+            *("--source-dir", str(SCRIPT.parents[2]), str(SCRIPT), "--", "--out", str(out)),
+            *("--job", job, "--limit", str(LIMIT)),
             *("--names", ",".join(situation.name for situation in situations)),
         ]
         foreign = ("LIGHTNING_SAGEMAKER", "PL_", "PYTEST")

@@ -136,8 +136,8 @@ def test_an_exception_in_one_rank_stands_on_every_host_with_host_and_rank(tmp_pa
     done = subprocess.run(
         [
             *(sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", "2", "--processes-per-host", "2"),
-            *("--distribution", "none", str(STEADY), "--", "--folder", str(tmp_path), "--steps", "50"),
-            *("--fail", "3", "2"),
+            *("--work-dir", str(tmp_path / "job"), "--distribution", "none"),
+            *(str(STEADY), "--", "--folder", str(tmp_path), "--steps", "50", "--fail", "3", "2"),
         ],
         capture_output=True,
         text=True,

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -42,6 +43,7 @@ class Training:
     def __init__(self, folder: Path, distribution: str, *arguments: str, limit: float = LIMIT) -> None:
         self.folder = folder
         command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", "2"]
+        command += ["--verbose", "--work-dir", tempfile.mkdtemp(dir=folder)]
         per_host = "1" if "--start-method" in arguments else "2"  # Lightning starts the others
         command += ["--processes-per-host", per_host, "--distribution", distribution]
         command += ["--env", f"LIGHTNING_SAGEMAKER_HEARTBEAT={limit}", str(STEADY), "--", "--folder", str(folder)]

@@ -7,7 +7,6 @@ import itertools
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +44,7 @@ class Job:
         folder.mkdir()
         command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", str(hosts)]
         command += ["--processes-per-host", str(processes), "--distribution", distribution]
+        command += ["--verbose", "--work-dir", str(folder / "hosts"), "--checkpoints", str(folder / "checkpoints")]
         command += [str(STOPPABLE), "--", "--folder", str(folder), *arguments]
         if distribution == "none":
             command += ["--devices", str(processes)]
@@ -104,8 +104,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
         if job.process.poll() is None:
             job.process.terminate()
             job.output = job.process.communicate(timeout=60)[0]
-        if "files kept in" in job.output:
-            shutil.rmtree(job.kept, ignore_errors=True)
 
 
 def train_undisturbed(steps: int) -> dict[str, torch.Tensor]:

@@ -85,7 +85,17 @@ def train(folder: Path, *, plugin: bool) -> str:
     """What a training of two hosts printed among strangers."""
     folder.mkdir()
     start = time.monotonic()
-    command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", "2", "--distribution", "none"]
+    command = [
+        sys.executable,
+        "-m",
+        "lightning_sagemaker.cli",
+        "simulate",
+        "--verbose",
+        "--hosts",
+        "2",
+        "--distribution",
+        "none",
+    ]
     command += ["--env", f"LIGHTNING_SAGEMAKER_AUTOLOAD={plugin:d}", "--env", "LIGHTNING_SAGEMAKER_HEARTBEAT=20"]
     command += ["--work-dir", str(folder / "job"), str(PROGRAM), "--", "--folder", str(folder)]
     if os.geteuid() == 0:

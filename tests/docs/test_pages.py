@@ -19,7 +19,7 @@ import lightning_sagemaker.jobs
 import lightning_sagemaker.submit
 from lightning_sagemaker import cli
 from lightning_sagemaker.settings import SETTINGS
-from lightning_sagemaker.simulate.spec import DISTRIBUTIONS
+from lightning_sagemaker.simulate.validation import DISTRIBUTIONS
 
 if TYPE_CHECKING:
     import argparse

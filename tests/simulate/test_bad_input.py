@@ -42,6 +42,10 @@ V2 = "none, torch_distributed, smdistributed, pytorchddp, mpi"
         (["--channel", "data=/does/not/exist"], "'/does/not/exist'", "NAME=PATH"),
         (["--channel", "data=/does/not/exist:sharded"], "'/does/not/exist'", "NAME=PATH"),
         (["--grace", "-1"], "grace is -1.0", "0 or more"),
+        (["--restart"], "restart is asked for", "--interrupt-after SECONDS"),
+        (["--interrupt-after", "0"], "interrupt-after is 0.0", "more than 0"),
+        (["--interrupt-after", "nan"], "interrupt-after is nan", "more than 0"),
+        (["--checkpoints", __file__], "checkpoints is", "not a folder"),
     ],
 )
 def test_options(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.simulate import Simulation, plan
+from lightning_sagemaker.simulate import Simulation, plan, source
+from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
 from lightning_sagemaker.simulate.container import Cluster, create
-from lightning_sagemaker.simulate.spec import SimulationError
+from lightning_sagemaker.simulate.validation import SimulationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 def made(script: Callable[[str], Path], tmp_path: Path) -> Callable[..., Cluster]:
     """Make the hosts of a simulation without starting it."""
 
-    def make(*arguments: str, **options: Any) -> Cluster:
+    def make(*arguments: str, place: CheckpointPlace | None = None, **options: Any) -> Cluster:
         job = Simulation(script("print()"), arguments, **options)
-        cluster = Cluster(job, "job-1", tmp_path / "root", 4321, "us-east-1")
+        cluster = Cluster(job, "job-1", tmp_path / "root", 4321, "us-east-1", source.read(job), place)
         for host in job.host_names:
             create(cluster, host)
         return cluster
@@ -133,13 +134,34 @@ def test_a_sharded_channel_that_is_none_is_an_error(made: Callable[..., Cluster]
         made(sharded=("train",))
 
 
-def test_each_host_has_folders_of_its_own_and_the_users_source(made: Callable[..., Cluster], tmp_path: Path) -> None:
+def test_each_host_has_folders_of_its_own_and_the_users_source(made: Callable[..., Cluster]) -> None:
     cluster = made(hosts=2)
     for host in ("algo-1", "algo-2"):
         base = cluster.base(host)
-        assert all((base / name).is_dir() for name in ("model", "output/data", "checkpoints", "input/data"))
-        assert (base / "code").resolve() == tmp_path / "source"
+        assert all((base / name).is_dir() for name in ("model", "output/data", "input/data"))
+        assert (base / "code/train.py").read_text() == "print()"
         assert cluster.temporary(host).is_dir()
+
+
+def test_a_job_without_a_checkpoint_configuration_has_neither_its_file_nor_its_folder(
+    made: Callable[..., Cluster],
+) -> None:
+    base = made().base("algo-1")
+    assert not (base / "checkpoints").exists()
+    assert not (base / "input/config/checkpointconfig.json").exists()
+
+
+def test_a_job_with_a_checkpoint_configuration_finds_a_copy_of_its_place_on_each_host(
+    made: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    (tmp_path / "kept/run").mkdir(parents=True)
+    (tmp_path / "kept/run/last.ckpt").write_text("weights")
+    cluster = made(hosts=2, place=CheckpointPlace(tmp_path / "kept"))
+    for host in ("algo-1", "algo-2"):
+        folder = cluster.base(host) / "checkpoints"
+        assert read(cluster, host, "checkpointconfig.json")["LocalPath"] == str(folder)
+        assert (folder / "run/last.ckpt").read_text() == "weights"
+        assert not (folder / "run/last.ckpt").is_symlink()
 
 
 def test_the_job_s_hyperparameters_are_the_arguments_that_they_can_carry(script: Callable[[str], Path]) -> None:

@@ -135,7 +135,7 @@ def test_worker_environment_equals_the_real_drivers(
     for ours, theirs in zip(simulated, real, strict=True):
         assert ours.argv == theirs.argv == list(ARGUMENTS)
         assert (ours.rank, ours.host) == (theirs.rank, theirs.host)
-        assert ours.path0 == str(tmp_path / "source")
+        assert Path(ours.path0) == tmp_path / "job" / ours.host / "ml/input/data/code"
         left = normalised(ours.env, {str(tmp_path / "job" / ours.host / "ml"): "/opt/ml"})
         right = normalised(theirs.env, {})
         found = differences(left, right)

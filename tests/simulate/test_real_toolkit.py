@@ -149,10 +149,9 @@ def test_worker_environment_equals_the_real_toolkits(
         assert ours.argv == theirs.argv == list(ARGUMENTS)
         assert ours.rank == theirs.rank
         assert NAMES[ours.host] == theirs.host
-        assert ours.path0 == str(tmp_path / "source")
-        assert ours.env["PYTHONPATH"].split(":")[0] == f"{ours.env['SAGEMAKER_BASE_DIR']}/code"
-        assert theirs.env["PYTHONPATH"].split(":")[0] == f"{theirs.env['SAGEMAKER_BASE_DIR']}/code"
         for one in (ours, theirs):
+            code = f"{one.env['SAGEMAKER_BASE_DIR']}/code"
+            assert one.path0 == one.cwd == one.env["PYTHONPATH"].split(":")[0] == code
             assert ("MASTER_PORT" in one.env) == ("MASTER_ADDR" in one.env) is True
         left = normalised(ours.env, {str(tmp_path / "job"): "ROOT"})
         back = {address: name for name, address in NAMES.items()}

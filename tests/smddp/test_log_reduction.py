@@ -133,7 +133,7 @@ def test_a_trainer_sends_each_of_twenty_metrics_without_waiting(package: str, st
 
 def simulate(*arguments: object, processes: int, launcher: str) -> subprocess.CompletedProcess[str]:
     command = (
-        *(Path(sys.executable).with_name("lightning-sagemaker"), "simulate", "--hosts", 1),
+        *(Path(sys.executable).with_name("lightning-sagemaker"), "simulate", "--verbose", "--hosts", 1),
         *("--processes-per-host", processes, "--distribution", launcher, *arguments),
     )
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=300)

@@ -33,7 +33,13 @@ def simulate(
     script: str, *arguments: object, processes: int, hosts: int = 2, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     command = [
-        *(Path(sys.executable).with_name("lightning-sagemaker"), "simulate", "--distribution", "smdistributed"),
+        *(
+            Path(sys.executable).with_name("lightning-sagemaker"),
+            "simulate",
+            "--verbose",
+            "--distribution",
+            "smdistributed",
+        ),
         *("--hosts", hosts, "--processes-per-host", processes // hosts),
         *(part for name, value in variables.items() for part in ("--env", f"{name}={value}")),
         *(FOLDER / script, "--", *arguments),

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from lightning_sagemaker import source_folder
 from lightning_sagemaker.instances import instance
-from lightning_sagemaker.submit import TrainingJob, complete, source, source_checks
+from lightning_sagemaker.submit import TrainingJob, complete, source_checks
 from lightning_sagemaker.submit import check as check_all
 from lightning_sagemaker.submit.local_checks import KNOWN, check
 from lightning_sagemaker.submit.simulation import simulate
@@ -81,7 +82,7 @@ def test_a_script_that_does_not_parse_fails_with_its_line(script: Path) -> None:
 
 
 def test_what_is_large_or_secret_or_leads_elsewhere_is_named(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "LARGE", 1000)
+    monkeypatch.setattr(source_folder, "LARGE", 1000)
     folder = script.parent
     (folder / "data.bin").write_bytes(b"x" * 2000)
     (folder / ".netrc").touch()

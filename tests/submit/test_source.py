@@ -5,9 +5,11 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker import source_folder
 from lightning_sagemaker.arguments import ENTRY, ENTRY_ARGUMENTS
-from lightning_sagemaker.submit import TrainingJob, requirements, source
-from lightning_sagemaker.submit.source import archive, read
+from lightning_sagemaker.source_folder import read
+from lightning_sagemaker.submit import TrainingJob, requirements
+from lightning_sagemaker.submit.source import archive
 
 if TYPE_CHECKING:
     import pytest
@@ -66,7 +68,7 @@ def test_credentials_are_never_sent_and_named(script: Path) -> None:
 def test_large_files_are_left_out_unless_an_ignore_file_keeps_them(
     script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "LARGE", 100)
+    monkeypatch.setattr(source_folder, "LARGE", 100)
     folder = script.parent
     files(folder, **{"data.bin": "x" * 200, "needed.bin": "x" * 200, ".sagemakerignore": "!needed.bin\n"})
     found = read(folder)

@@ -1,0 +1,103 @@
+"""The job's source folder on this machine: what a job would get of it, a copy for each host, what it requires."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker import source_folder
+from lightning_sagemaker.simulate.validation import SimulationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lightning_sagemaker.simulate.spec import Simulation
+    from lightning_sagemaker.source_folder import Source
+
+# Bytes that are copied to each host: seconds on a disk. What is larger is data, for which there are channels.
+_MOST = 1_000_000_000
+_REQUIREMENTS = "requirements.txt"
+_SHOWN = 5
+
+
+def read(job: Simulation) -> Source:
+    """What of the source folder a job would get, by the rules of `submit`.
+
+    Args:
+        job: What is simulated.
+
+    Raises:
+        SimulationError: The script is left out, or the folder is too large to be copied.
+    """
+    try:
+        found = source_folder.read(job.folder)
+    except ImportError:  # no pathspec: notes() says so
+        found = source_folder.read_without_ignore_files(job.folder)
+    ignore = source_folder.IGNORE_FILES
+    if job.entry not in found.files:
+        raise SimulationError(
+            f"script is {job.entry!r}, which is left out of the source folder by {' or '.join(ignore)}, or for what it"
+            f" is. HINT: `!{job.entry}` in {ignore[-1]} keeps it."
+        )
+    if found.size > _MOST:
+        raise SimulationError(
+            f"source folder is {str(job.folder)!r} with {found.size / 1e6:.0f} MB in {len(found.files)} files, expected"
+            f" at most {_MOST / 1e6:.0f} MB, since each host gets a copy. HINT: data as --channel NAME=PATH, its"
+            f" name in {ignore[-1]} (read where pathspec is installed), or --source-dir with a smaller folder."
+        )
+    return found
+
+
+def copy(job: Simulation, found: Source, target: Path) -> None:
+    """Give a host its copy, as a job does: what the script writes beside itself is the host's own.
+
+    Args:
+        job: What is simulated.
+        found: What `read` found.
+        target: The host's source folder.
+    """
+    target.mkdir(parents=True)
+    for name in found.files:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(job.folder / name, target / name, follow_symlinks=False)
+
+
+def notes(job: Simulation, found: Source) -> Iterator[str]:
+    """What a user should know of the source folder: what is left out, and what it requires that is not here."""
+    if out := [*found.credentials, *found.large, *found.links]:
+        yield f"left out of the source folder, credentials, large files, links that lead out of it: {_some(out)}"
+    unread = [name for name in source_folder.IGNORE_FILES if (job.folder / name).is_file()]
+    if unread and importlib.util.find_spec("pathspec") is None:
+        yield f"pathspec is not installed, so {unread[0]} is not read. HINT: pip install 'lightning-sagemaker[submit]'"
+    if absent := list(_absent(job.folder / _REQUIREMENTS)):
+        yield (
+            f"{_REQUIREMENTS} asks for what this environment lacks: {_some(absent)}. HINT: pip install -r"
+            f" {job.folder / _REQUIREMENTS}"
+        )
+
+
+def _absent(path: Path) -> Iterator[str]:
+    """Requirements that are not met, each with what is here instead."""
+    from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
+
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            wanted = Requirement(line.partition(" #")[0].strip())
+        except InvalidRequirement:  # an option, a path or a comment: pip's business
+            continue
+        if wanted.marker is not None and not wanted.marker.evaluate():
+            continue
+        try:
+            version = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield str(wanted)
+        else:
+            if not wanted.specifier.contains(version, prereleases=True):
+                yield f"{wanted} ({version} is here)"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,155 @@
+"""The source folder of a job: what of it reaches the job's hosts, and what does not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.arguments import ENTRY, ENTRY_ARGUMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+IGNORE_FILES = (".gitignore", ".sagemakerignore")  # the later one wins; `!name` sends a file after all
+# What no job needs, in the words of .gitignore.
+NEEDLESS = (
+    *(".git/", "__pycache__/", "*.pyc", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", ".ipynb_checkpoints/"),
+    *(
+        ".env*",
+        ".DS_Store",
+        "node_modules/",
+        ".idea/",
+        ".vscode/",
+        ".venv*/",
+        "venv/",
+        ".conda/",
+        "*.egg-info/",
+        "*.ckpt",
+    ),
+    # At the top only: further down such a name may be a package's.
+    *("/lightning_logs/", "/wandb/", "/mlruns/", "/outputs/", "/multirun/", "/tb_logs/", "/checkpoints/"),
+    *(ENTRY, ENTRY_ARGUMENTS),
+)
+# What nobody wants to send, with the names of their makers: each is named where it is found.
+CREDENTIALS = (
+    *(".aws/", ".ssh/", ".netrc", ".git-credentials", ".gnupg/", ".docker/", ".kaggle/", ".pypirc"),
+    *(".config/gcloud/", ".azure/", ".huggingface/token", "id_rsa*", "id_ed25519*", "credentials.json"),
+)
+LARGE = 100_000_000  # bytes; a file of this size is data, which every host would fetch at the price of all
+
+
+@dataclass(frozen=True)
+class Source:
+    """What of a folder is sent, and what is not.
+
+    Attributes:
+        files: Files and links, relative to the folder, with their sizes in bytes.
+        credentials: Files that hold secrets, which are left out.
+        large: Files that are left out since they are large, with their sizes.
+        links: Links that are left out: they lead out of the folder, or nowhere.
+    """
+
+    files: dict[str, int]
+    credentials: list[str]
+    large: dict[str, int]
+    links: list[str]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(self.files.values())
+
+
+def read(folder: Path) -> Source:
+    """Decide what of a folder is sent.
+
+    Args:
+        folder: The source folder; ``.gitignore`` and ``.sagemakerignore`` in it say what is left out.
+
+    Raises:
+        ImportError: ``pathspec``, which understands these files, is not installed.
+    """
+    return _read(folder, [line for name in IGNORE_FILES for line in _lines(folder / name)], _spec)
+
+
+def read_without_ignore_files(folder: Path) -> Source:
+    """The same by what no job needs alone, for an environment without ``pathspec``."""
+    return _read(folder, [], _Names)
+
+
+def holds_more(folder: Path) -> bool:
+    """Whether a folder is a home, root or temporary one, whose files nobody wants in a job."""
+    return folder.resolve() in {Path(place).resolve() for place in (Path.home(), "/", gettempdir())}
+
+
+def _read(folder: Path, asked: list[str], spec: Callable[[Sequence[str]], Any]) -> Source:
+    ignored, secret = spec([*NEEDLESS, *CREDENTIALS, *asked]), spec(CREDENTIALS)
+    found = Source({}, [], {}, [])
+    for path in _walk(folder, ignored, secret, found.credentials):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            if not path.exists() or not path.resolve().is_relative_to(folder.resolve()):
+                found.links.append(name)
+                continue
+            found.files[name] = 0
+        elif path.is_file():  # and no pipe or socket
+            size = path.stat().st_size
+            (found.large if size > LARGE and not (asked and _kept(asked, name)) else found.files)[name] = size
+    return found
+
+
+def _walk(folder: Path, ignored: Any, secret: Any, credentials: list[str]) -> Iterator[Path]:
+    """Files and links that are not ignored; links are not followed."""
+    for here, folders, files in os.walk(folder):
+        kept = []
+        for name in sorted([*folders, *files]):
+            path = Path(here, name)
+            is_folder = name in folders and not path.is_symlink()
+            text = path.relative_to(folder).as_posix() + "/" * is_folder
+            if ignored.match_file(text):
+                if secret.match_file(text):
+                    credentials.append(text)
+            elif is_folder:
+                kept.append(name)
+            else:
+                yield path
+        folders[:] = kept
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _kept(asked: list[str], name: str) -> bool:
+    """Whether an ignore file says that a file is sent after all."""
+    return _spec([name, *asked]).match_file(name) is False
+
+
+def _spec(lines: Sequence[str]) -> Any:
+    try:
+        from pathspec import GitIgnoreSpec
+    except ImportError:
+        raise ImportError(
+            "pathspec is not installed, which reads .gitignore. HINT: pip install 'lightning-sagemaker[submit]'."
+        ) from None
+    return GitIgnoreSpec.from_lines(lines)
+
+
+class _Names:
+    """Patterns without pathspec: names, at the top alone after a slash, of folders before one."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = patterns
+
+    def match_file(self, path: str) -> bool:
+        plain = path.rstrip("/")
+        name = plain.rpartition("/")[2]
+        return any(
+            fnmatchcase(plain if "/" in pattern.rstrip("/") else name, pattern.strip("/"))
+            for pattern in self._patterns
+            if path.endswith("/") or not pattern.endswith("/")
+        )
