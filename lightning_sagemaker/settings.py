@@ -60,7 +60,7 @@ _ROWS = (
     Setting(
         *(EXPORT, "none", ("best", "last")),
         "the checkpoint that rank 0 copies into the job's model when a `fit` has ended",
-        *("checkpoints.md#the-model-arrives", "`checkpoint/export.py`, when a Trainer is made, and after each `fit`"),
+        *("checkpoints.md#export-to-the-jobs-model", "`checkpoint/export.py`, when a Trainer is made, and after each `fit`"),
     ),
     Setting(
         *(HEARTBEAT, "300", "seconds", "silence of a rank or host after which the job ends"),
