@@ -16,7 +16,7 @@ _FILE = "inputdataconfig.json"
 
 
 def sharded_channels(environ: Mapping[str, str], config_dir: str | Path | None = None) -> tuple[str, ...]:
-    """Names of the channels that are ``ShardedByS3Key``; empty where nothing tells of channels.
+    """Names of the channels that are ``ShardedByS3Key``; empty if the channels are unknown.
 
     Args:
         environ: Environment to read. It is not changed.
@@ -38,7 +38,7 @@ def sharded_channels(environ: Mapping[str, str], config_dir: str | Path | None =
 
 
 def dropped_rows(channels: Sequence[str], num_hosts: int) -> str:
-    """What becomes of sharded channels in a world of several hosts, and the ways out: one text for all who say it.
+    """The warning about sharded channels in a world of several hosts, with the solutions; shared by all callers.
 
     Args:
         channels: Names of the channels.
