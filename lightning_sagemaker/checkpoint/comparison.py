@@ -108,7 +108,7 @@ class _Comparison:
             write(self._store, "first", json.dumps(asdict(mine)))
         else:
             look = partial(read, self._store, "first", str)
-            first = _Choice.of(self._wait(lambda: "rank 0 to come to the same point", look)[0])
+            first = _Choice.of(self._wait(lambda: "rank 0 to reach the same point", look)[0])
             path = self._settled(path, mine, first)
         size = dist.get_world_size()
         all_ranks = Arrival(self._store, size)

@@ -129,7 +129,7 @@ class Server:
             try:
                 self._send(connection, file, size)
             except OSError as error:
-                log.warning("%s has not got %s from %s: %s", there, path, self._host, error)
+                log.warning("%s has not received %s from %s: %s", there, path, self._host, error)
                 return
             speak()
             log.info(
@@ -193,7 +193,7 @@ def receive(offer: dict[str, Any], path: Path, here: str, each: Callable[[], Non
         with complete_file(path) as file:
             _receive(connection, file, size, each)
         connection.sendall(b"!")
-        log.info("%s has got %s in %.1f s", here, path, time.monotonic() - start)
+        log.info("%s has received %s in %.1f s", here, path, time.monotonic() - start)
     return True
 
 

@@ -56,7 +56,7 @@ def node_lock(name: str, *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
     lock = Lock(name, timeout, "node_lock")
     lock.acquire()
     if lock.left_by is not None:
-        log.warning("%s: the holder before this process ended without letting go: %s", lock.label, lock.left_by.hold)
+        log.warning("%s: the previous holder ended without releasing the lock: %s", lock.label, lock.left_by.hold)
     try:
         yield
     finally:
@@ -73,7 +73,7 @@ class Lock:
 
     Attributes:
         label: Its name in messages.
-        left_by: The holder before, if that ended without letting go; known once the lock is taken.
+        left_by: The previous holder, if it ended without releasing the lock; known once the lock is taken.
 
     Raises:
         OSError: There is no safe place for it, see :func:`lock_directory`.

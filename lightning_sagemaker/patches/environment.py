@@ -244,10 +244,7 @@ def _way_out() -> str:
     dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available() or not dist.is_initialized():
         return ""
-    return (
-        " This Trainer too runs on all hosts; one that shall run by itself: Trainer(plugins=[LightningEnvironment()],"
-        " devices=1)."
-    )
+    return " This Trainer runs on all hosts too; to run it alone: Trainer(plugins=[LightningEnvironment()], devices=1)."
 
 
 def _say_lone_local_rank(environment: SageMakerEnvironment, devices: int) -> None:

@@ -38,7 +38,7 @@ class StoreBarrier:
         """
         size, here, self._passed = dist.get_world_size(), self._arrival(), self._passed + 1
         number = here.arrive()
-        what = lambda: f"all ranks to come to the same point: {here.arrived} of {size} have"  # noqa: E731
+        what = lambda: f"all ranks to reach the same point: {here.arrived} of {size} have"  # noqa: E731
         # The first one speaks: rank 0 may be the one that works while the others wait.
         if failure := Wait(f"Rank {dist.get_rank()}", what, speaks=number == 1).until(here.outcome):
             raise RuntimeError(failure)
