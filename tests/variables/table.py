@@ -192,7 +192,7 @@ VARIABLES = (
         },
         read=True,
         note=(
-            "a loopback address, left by an image, comes last on several hosts; another host's name is passed over"
+            "a loopback address, left by an image, comes last on several hosts; another host's name is ignored"
             " under the toolkit's mpirun"
         ),
     ),
