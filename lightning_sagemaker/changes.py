@@ -1,4 +1,4 @@
-"""Everything that this package changes of Lightning's behaviour in a training job: one table, and its switch.
+"""Everything that this package changes in Lightning's behaviour in a training job: one table, and its switch.
 
 A patch without a row fails a test; the documentation's page and ``doctor`` show this table. A change that a user can
 see is a row here, or a bug.
@@ -30,18 +30,18 @@ SCOPES: dict[Scope, str] = {
 
 @dataclass(frozen=True)
 class Change:
-    """A row: one thing that is other than in stock Lightning.
+    """A row: one difference from stock Lightning.
 
     Attributes:
-        name: By which ``LIGHTNING_SAGEMAKER_DISABLE`` switches it off alone.
+        name: The name with which ``LIGHTNING_SAGEMAKER_DISABLE`` switches it off alone.
         stock: What Lightning, torch and the toolkit do by themselves.
         ours: What happens with this package.
         scope: In which processes.
         only: A further condition; empty where there is none.
-        line: Begin of the line or error that says so; empty where a user sees no difference.
+        line: Beginning of the line or error that says so; empty where a user sees no difference.
         patches: Functions in :mod:`lightning_sagemaker.patches` that do it, as ``module.function``.
         variable: Another variable that switches it.
-        opt_in: Whether that variable switches it on; else 0 switches it off.
+        opt_in: Whether that variable switches it on; if not, 0 switches it off.
         values: Values of that variable that switch it on.
     """
 
@@ -65,33 +65,33 @@ class Change:
 CHANGES = (
     Change(
         "environment",
-        "each host trains by itself, or waits for others in vain, unless the script gives ranks and `num_nodes`",
+        "each host trains alone, or waits forever for the others, unless the script sets ranks and `num_nodes`",
         "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error;"
-        " each rank sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that what it starts knows that it is no rank;"
-        " RANK of an image is no launcher's (LIGHTNING_SAGEMAKER_FOREIGN_RANK keeps it for what Lightning starts),"
-        " nor are RANK=0 WORLD_SIZE=1 LOCAL_RANK=0, with which stock waits for processes that nobody starts;"
-        " in kernels of several hosts `Trainer()` takes ddp_fork, where stock refuses",
+        " each rank sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that its child processes know that they are not ranks;"
+        " a RANK that the image sets is ignored (LIGHTNING_SAGEMAKER_FOREIGN_RANK passes it to Lightning's processes),"
+        " and so are RANK=0 WORLD_SIZE=1 LOCAL_RANK=0, with which stock waits for processes that nobody starts;"
+        " in notebook kernels on several hosts `Trainer()` uses ddp_fork, where stock refuses",
         "job",
-        "where the script, SLURM or LSF chose no cluster environment",
+        "unless the script, SLURM or LSF chose a cluster environment",
         "num_nodes=...",
         ("environment.patch_connector", "arguments.patch_trainer", "fabric.patch_fabric", "launched.patch_launcher"),
     ),
     Change(
         "rank_zero",
-        "before there is a Trainer, `rank_zero_only` lets each host's first process through, under mpirun each process",
-        "it goes by the job's rank from the import of Lightning on",
+        "before a Trainer is made, `rank_zero_only` runs on each host's first process, under mpirun on every process",
+        "it uses the job's rank from the import of Lightning on",
         "job",
-        "where a launcher or the job tells the rank",
+        "if a launcher or the job sets the rank",
         "",
         ("rank_zero.patch_rank_zero",),
     ),
     Change(
         "world_check",
-        "`num_nodes` and `devices` beside a cluster environment of the script's own are believed; wrong ones, as in"
-        " AWS's workshop, train on a part of the data",
-        "it is an error at construction, or a line where it may be meant",
+        "`num_nodes` and `devices` are not checked against the script's cluster environment; with wrong values, as in"
+        " AWS's workshop, training uses only part of the data",
+        "wrong values are an error at construction, or a warning if they may be intended",
         "job",
-        "where the script chose the cluster environment",
+        "if the script chose the cluster environment",
         "ValueError",
         ("environment.patch_connector",),
     ),
@@ -106,19 +106,19 @@ CHANGES = (
     ),
     Change(
         "log_reduction",
-        "`self.log(sync_dist=True)` sends a barrier and a reduction for each metric, and waits for both",
-        "the reductions are sent as metrics are logged, and waited for when somebody reads them",
+        "`self.log(sync_dist=True)` runs a barrier and a reduction for each metric, and waits for both",
+        "the reductions start when metrics are logged, and are waited for when the metrics are read",
         "always",
-        "with the strategies `smddp...` of a Trainer",
+        "with a Trainer's `smddp...` strategies",
         "",
         ("results.patch_result",),
     ),
     Change(
         "prepare_barrier",
         "an overridden `prepare_data` makes a second process group, over gloo",
-        "the ranks wait at the store that made the first one",
+        "the ranks wait at the first process group's store",
         "always",
-        "where SMDDP is the backend",
+        "if SMDDP is the backend",
         "",
         ("preparation.patch_infinite_barrier",),
     ),
@@ -133,8 +133,8 @@ CHANGES = (
     ),
     Change(
         "gloo_interface",
-        "gloo takes the interface that the host's name resolves to",
-        "GLOO_SOCKET_IFNAME is the job's interface, where nobody has set it",
+        "gloo uses the interface that the host's name resolves to",
+        "GLOO_SOCKET_IFNAME is set to the job's interface, unless it is set already",
         "hosts",
         "",
         "",
@@ -142,8 +142,8 @@ CHANGES = (
     ),
     Change(
         "rendezvous",
-        "ranks, and torchrun's agents, wait for each other in silence; a blocked port is told after 15 minutes",
-        "who is missing, and which port is blocked, is said; after a limit it is an error",
+        "ranks, and torchrun's agents, wait for each other silently; a blocked port is reported after 15 minutes",
+        "lines name the missing processes and the blocked port; after a limit it is an error",
         "hosts",
         "",
         "... gets no answer from ...",
@@ -153,8 +153,8 @@ CHANGES = (
     Change(
         "group_keys",
         "under torchrun, a process group that is made again, after `destroy_process_group()` or a restart of the"
-        " processes, may read what the one before has left in the agents' store, and hangs or is refused",
-        "it has keys of its own there",
+        " processes, may read keys of the earlier group in the agents' store, and hangs or fails",
+        "each process group has its own keys there",
         "processes",
         "under torchrun",
         "",
@@ -162,8 +162,8 @@ CHANGES = (
     ),
     Change(
         "heartbeat",
-        "a stopped rank, or a host that is cut off, leaves the others waiting for half an hour",
-        "it is named, and after a limit the job ends",
+        "after a rank stops, or a host is cut off, the others wait for half an hour",
+        "a line names it, and after a limit the job ends",
         "processes",
         "",
         "... has gone silent ...",
@@ -172,9 +172,9 @@ CHANGES = (
     ),
     Change(
         "sigterm",
-        "SIGTERM to one rank is a deadlock, to all of them exit code 0; each batch begins with a broadcast",
-        "all ranks stop at one step boundary, with a checkpoint where the job has a folder for them, and exit code 143;"
-        " a script whose ranks are spawned or forked sends it on to them",
+        "SIGTERM to one rank causes a deadlock, to all of them exit code 0; each batch begins with a broadcast",
+        "all ranks stop at one step boundary, with a checkpoint if the job has a folder for them, and exit code 143;"
+        " a script whose ranks are spawned or forked forwards it to them",
         "job",
         "",
         "SIGTERM ended the training ...",
@@ -196,8 +196,8 @@ CHANGES = (
     ),
     Change(
         "quiet_end",
-        "gloo's threads may abort a process that has trained (pytorch#190489)",
-        "the end of a process waits for them, 2 s at most",
+        "gloo's threads may abort a process after a successful training (pytorch#190489)",
+        "before it exits, the process waits for them, 2 s at most",
         "processes",
         "",
         "",
@@ -205,8 +205,8 @@ CHANGES = (
     ),
     Change(
         "checkpoint_writing",
-        "a checkpoint is built in memory, then written; a kill leaves half of one",
-        "it is written under another name, flushed to the device, and renamed",
+        "a checkpoint is built in memory, then written; a kill leaves an incomplete file",
+        "it is written to a temporary file, flushed to the device, and renamed",
         "job",
         "for local files",
         "",
@@ -214,9 +214,9 @@ CHANGES = (
     ),
     Change(
         "resume",
-        "checkpoints lie where the script puts them, and a restart begins from the beginning",
-        "what would be lost with the container lies below the job's checkpoint folder instead (a `dirpath` becomes a"
-        " link to it), and each `fit` continues from the newest complete checkpoint of its own place",
+        "checkpoints stay where the script puts them, and training restarts from the beginning",
+        "checkpoints that would be lost with the container go below the job's checkpoint folder instead (a `dirpath`"
+        " becomes a link to it), and each `fit` continues from the newest complete checkpoint in its own place",
         "job",
         "with LIGHTNING_SAGEMAKER_RESUME=1, which `submit --spot` sets",
         "training continues from ...",
@@ -226,18 +226,18 @@ CHANGES = (
     ),
     Change(
         "checkpoint_hint",
-        "checkpoints in a folder that is lost with the container are lost without a word",
-        "one line says so, and names the two ways out; nothing is moved",
+        "checkpoints in a folder that is lost with the container are lost silently",
+        "one line says so, and names two solutions; nothing is moved",
         "job",
-        "where it has a checkpoint configuration",
+        "if it has a checkpoint configuration",
         "Checkpoints lie in ...",
         ("checkpoints.patch_model_checkpoint",),
     ),
     Change(
         "same_checkpoint",
-        "each rank loads what it finds; a host that lacks the file fails, or trains from the beginning",
-        "ranks compare what they load, by its content: to continue from different ones is an error; a host that lacks"
-        ' the file, or has a copy of an older version, gets it from rank 0\'s; what "last" finds there holds',
+        "each rank loads the file that it finds; a host that lacks the file fails, or trains from the beginning",
+        "ranks compare the contents of what they load: continuing from different checkpoints is an error; a host that"
+        ' lacks the file, or has an older copy, gets it from rank 0\'s host; rank 0 chooses the file for "last"',
         "processes",
         "",
         "... lacks ...",
@@ -252,7 +252,7 @@ CHANGES = (
     Change(
         "metric_lines",
         "metrics go to loggers only",
-        "rank 0 prints them, and the progress of a training, where the job page finds them: each 30 s"
+        "rank 0 prints them, and the training's progress, as lines that the job page can read: every 30 s"
         " (LIGHTNING_SAGEMAKER_PROGRESS) and when an epoch, a validation or a test ends",
         "always",
         "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets",
@@ -263,9 +263,9 @@ CHANGES = (
     ),
     Change(
         "progress_bar",
-        "the progress bar that a Trainer makes by itself fills the log, or with rich installed is silent until the end",
-        "it draws nothing, as the lines of metrics tell the progress; one that the script asks for draws, and the lines"
-        " leave progress to it",
+        "a Trainer's default progress bar fills the log, or with rich installed prints nothing until the end",
+        "it draws nothing, since the metric lines show the progress; a bar that the script asks for draws, and the"
+        " lines omit progress",
         "job",
         "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets, unless LIGHTNING_SAGEMAKER_PROGRESS=0",
         "lightning_sagemaker metrics: ...",
@@ -275,7 +275,7 @@ CHANGES = (
     ),
     Change(
         "export",
-        "the model is in the folder that SageMaker uploads only if the script puts it there",
+        "SageMaker uploads a model only if the script copies it to the model folder",
         "when a `fit` has ended, rank 0 copies its best or last checkpoint there, with `hparams.yaml`",
         "job",
         "with LIGHTNING_SAGEMAKER_EXPORT=best or last",
@@ -287,8 +287,8 @@ CHANGES = (
     ),
     Change(
         "shards",
-        "a distributed sampler drops rows where each host has data of its own (ShardedByS3Key), in silence",
-        "one line says so, and how to get what is meant",
+        "if each host has different data (ShardedByS3Key), a distributed sampler silently drops rows",
+        "one line says so, and how to fix it",
         "hosts",
         "with such a channel, unless `use_distributed_sampler=False`",
         "... ShardedByS3Key ...",
@@ -304,7 +304,7 @@ def disabled(environ: Mapping[str, str] | None = None) -> frozenset[str]:
         environ: Environment to read, the process's own by default.
 
     Raises:
-        ValueError: It lists a name of no change.
+        ValueError: It lists an unknown name.
     """
     text = (os.environ if environ is None else environ).get(DISABLE, "")
     found = frozenset(name.strip() for name in text.split(",") if name.strip())

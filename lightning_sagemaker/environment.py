@@ -1,4 +1,4 @@
-"""``SageMakerEnvironment``: the SageMaker training job as Lightning's Trainer and Fabric want to see it."""
+"""``SageMakerEnvironment``: the SageMaker training job as a Lightning cluster environment."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SageMakerEnvironment:
         return f"SageMakerEnvironment({self.job!r})"
 
     def current_job(self) -> SageMakerJob:
-        """The job as this process stands in it now.
+        """The job, with this process's current place in it.
 
         What can change after :attr:`job` was read is asked of this object: ranks in spawned and forked processes, and
         where Lightning's launcher starts them.
@@ -126,7 +126,7 @@ class SageMakerEnvironment:
         return self.job.local_rank
 
     def world_size(self) -> int:
-        """Number of processes that train together; 1 until Lightning has said how many it will start."""
+        """Number of processes that train together; 1 until Lightning has set how many it will start."""
         return self._world_size or 1
 
     def global_rank(self) -> int:
@@ -151,7 +151,7 @@ class SageMakerEnvironment:
         self._world_size = size
 
     def set_global_rank(self, rank: int) -> None:
-        """Accept the rank that Lightning derived where no launcher gave one; otherwise the launcher's stays."""
+        """Accept the rank that Lightning derived if no launcher set one; otherwise keep the launcher's."""
         if self.job.launcher == "none":
             self._rank = rank
 
@@ -179,7 +179,7 @@ class SageMakerEnvironment:
             )
 
     def teardown(self) -> None:
-        """Remove ``WORLD_SIZE``, as Lightning's own environment does where its launcher has set it; keep all else."""
+        """Remove ``WORLD_SIZE`` if Lightning's launcher has set it, as Lightning's environment does; keep all else."""
         if self.job.launcher == "none":
             os.environ.pop("WORLD_SIZE", None)
 
@@ -191,7 +191,7 @@ def _free_port() -> int:
 
 
 def _group_size() -> int | None:
-    """Processes of the default process group; ``None`` where there is none of several."""
+    """Number of processes in the default process group; ``None`` without a group of several."""
     dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return None
@@ -199,12 +199,12 @@ def _group_size() -> int | None:
 
 
 def mark_rank() -> None:
-    """Let processes that this rank starts know that they are none: they inherit its variables."""
+    """Mark processes that this rank starts as no ranks: they inherit its variables."""
     os.environ[RANK_PROCESS] = f"{os.getpid()} {_launch()}"
 
 
 def is_started_by_rank() -> bool:
-    """Whether a rank started this process (a child that evaluates, a pool), by no launcher of its own.
+    """Whether a rank started this process (a child that evaluates, a pool) without a launcher.
 
     torchrun, mpirun and Lightning's launcher, started by a rank, set variables of their own.
     """
@@ -212,13 +212,13 @@ def is_started_by_rank() -> bool:
 
 
 def is_below_rank() -> bool:
-    """Whether a rank started this process, itself or by a launcher."""
+    """Whether a rank started this process, directly or through a launcher."""
     pid = os.environ.get(RANK_PROCESS, "").partition(" ")[0]
     return bool(pid) and pid != str(os.getpid())
 
 
 def _launch() -> str:
-    """What a launcher has told this process, in short."""
+    """A summary of the variables that a launcher has set for this process."""
     told = "\0".join(os.environ.get(name, "") for name in _OF_LAUNCHERS)
     return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:16]
 

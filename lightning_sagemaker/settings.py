@@ -60,7 +60,8 @@ _ROWS = (
     Setting(
         *(EXPORT, "none", ("best", "last")),
         "the checkpoint that rank 0 copies into the job's model when a `fit` has ended",
-        *("checkpoints.md#the-model-arrives", "`checkpoint/export.py`, when a Trainer is made, and after each `fit`"),
+        "checkpoints.md#export-to-the-jobs-model",
+        "`checkpoint/export.py`, when a Trainer is made, and after each `fit`",
     ),
     Setting(
         *(HEARTBEAT, "300", "seconds", "silence of a rank or host after which the job ends"),
@@ -82,7 +83,7 @@ _ROWS = (
     Setting(
         *(ON_MISSING, "native", ("native", "error")),
         'what `strategy="smddp"` does where SMDDP cannot be used; an argument `on_missing=` comes first',
-        *("smddp.md#where-the-library-is-missing", "`smddp/policy.py`, when a strategy is made"),
+        *("smddp.md#when-the-library-is-missing", "`smddp/policy.py`, when a strategy is made"),
     ),
     Setting(
         *(PROGRESS, "30", "seconds", f"time between two lines of progress within an epoch, with {METRICS}=1"),

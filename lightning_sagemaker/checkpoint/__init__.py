@@ -1,4 +1,4 @@
-"""Checkpoints: where they live, which is the newest complete one, and writing that no kill turns into half of one."""
+"""Checkpoints: where they are, the newest complete one, and writing that a kill cannot interrupt halfway."""
 
 from lightning_sagemaker.checkpoint.newest import checkpoint_folder, latest_checkpoint
 

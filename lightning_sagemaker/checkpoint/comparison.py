@@ -1,4 +1,4 @@
-"""All ranks load the same checkpoint: they compare what they found before anybody loads it.
+"""All ranks load the same checkpoint: they compare what they found before any rank loads it.
 
 Only for moments to which all ranks come: those at which a Trainer restores a checkpoint. What is compared goes over
 the store, since SMDDP has no collectives for it.
@@ -42,7 +42,7 @@ _comparisons = itertools.count()  # all ranks restore in the same order
 
 @dataclass(frozen=True)
 class _Choice:
-    """What a rank would load.
+    """The checkpoint that a rank would load.
 
     Attributes:
         path: As Lightning has it, in text; ``None`` for no checkpoint.
@@ -69,7 +69,7 @@ class _Choice:
 
 
 def agree(hosts: OtherHosts, path: object, *, is_automatic: bool, is_comparable: bool, is_fit: bool) -> object:
-    """Compare what this rank would load with rank 0's; get it from rank 0's host where this one lacks it.
+    """Compare this rank's checkpoint with rank 0's; get it from rank 0's host if this host lacks it.
 
     Args:
         hosts: The process group, all of whose ranks come here.
@@ -90,7 +90,7 @@ def agree(hosts: OtherHosts, path: object, *, is_automatic: bool, is_comparable:
 
 
 class _Comparison:
-    """One moment at which all ranks restore."""
+    """One point at which all ranks load a checkpoint."""
 
     def __init__(self, hosts: OtherHosts, *, is_comparable: bool, is_fit: bool) -> None:
         self._hosts = hosts
@@ -108,7 +108,7 @@ class _Comparison:
             write(self._store, "first", json.dumps(asdict(mine)))
         else:
             look = partial(read, self._store, "first", str)
-            first = _Choice.of(self._wait(lambda: "rank 0 to come to the same point", look)[0])
+            first = _Choice.of(self._wait(lambda: "rank 0 to reach the same point", look)[0])
             path = self._settled(path, mine, first)
         size = dist.get_world_size()
         all_ranks = Arrival(self._store, size)
@@ -129,7 +129,7 @@ class _Comparison:
         return _Choice(path, content, is_automatic, self._hosts.job.current_host)
 
     def _settled(self, path: object, mine: _Choice, first: _Choice) -> object:
-        """What this rank loads; where that cannot be what rank 0 loads, the store says why."""
+        """What this rank loads; if it cannot load what rank 0 loads, the reason goes to the store."""
         differs = (mine.path is None) != (first.path is None) or mine.content.differs_from(first.content)
         if differs and mine.is_automatic and first.is_automatic and mine.path != first.path:
             if self._hosts.is_first_of_host:
@@ -156,7 +156,7 @@ class _Comparison:
         return path
 
     def _fetch(self, path: object) -> str:
-        """Why this host has not got the file; empty where it has."""
+        """Why this host did not get the file; empty if it did."""
         file = local(path)
         if file is None or not self._hosts.lacks_files:
             return ""
@@ -180,7 +180,7 @@ class _Comparison:
         self._publish("dispute", f"rank 0 {would} {first}, but {self._me} {would.rpartition(' ')[2]} {mine}")
 
     def _publish(self, key: str, text: str) -> None:
-        """Tell all ranks; the first one is heard."""
+        """Report a failure to all ranks; only the first report counts."""
         write_first(self._store, key, redact(text, os.environ))
 
     def _tell(self, dispute: str) -> None:
@@ -197,7 +197,7 @@ class _Comparison:
 
 
 def _lack(mine: _Choice, first: _Choice) -> str:
-    """What is not there on a rank's host or on rank 0's; empty where nothing is known to be."""
+    """What is missing on a rank's host or on rank 0's; empty if nothing is known to be missing."""
     kinds = (mine.content.kind, first.content.kind)
     if "unknown" in kinds:
         return ""

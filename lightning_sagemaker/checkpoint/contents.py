@@ -1,4 +1,4 @@
-"""What a checkpoint holds, told without reading gigabytes: copies of one checkpoint are equal, wherever they lie."""
+"""The identity of a checkpoint's contents, without reading gigabytes: copies are equal, whatever their path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PIECE = 1 << 22  # bytes
 
 @dataclass(frozen=True)
 class Content:
-    """What a path of a checkpoint leads to.
+    """The file, folder or other thing at a checkpoint's path.
 
     Attributes:
         kind: ``file``, ``folder``, ``missing``, or ``unknown`` where that cannot or shall not be told.
@@ -39,7 +39,7 @@ class Content:
 
     @classmethod
     def of(cls, path: Path | None) -> Content:
-        """What a local path leads to; ``unknown`` for no local path, and for what cannot be read.
+        """The content at a local path; ``unknown`` for a remote path, and for what cannot be read.
 
         Args:
             path: As :func:`local` returns it.
@@ -80,14 +80,14 @@ class Content:
 
 
 def kind_of(path: Path) -> str:
-    """What kind of thing a path leads to, as in :class:`Content`."""
+    """The kind of thing at a path, as in :class:`Content`."""
     if path.is_dir():
         return "folder"
     return "file" if path.is_file() else "unknown" if path.exists() else "missing"
 
 
 def local(path: object) -> Path | None:
-    """A path of this host's own files, absolute; ``None`` for a remote one, which nobody downloads to compare it.
+    """An absolute local path; ``None`` for a remote one, which is not downloaded for a comparison.
 
     Args:
         path: A text or path as it is given to Lightning.
@@ -99,7 +99,7 @@ def local(path: object) -> Path | None:
 
 
 def digest(path: Path) -> str:
-    """A text that is the same for copies of one file, and different for different checkpoints.
+    """A string that is equal for copies of one file, and different for different checkpoints.
 
     The directory of :func:`torch.save`'s archive has size and checksum of each record. The name of the folder in which
     the records lie, which is that of the first file, does not count. Other files are read.
@@ -128,7 +128,7 @@ def digest(path: Path) -> str:
 
 
 def _members(file: IO[bytes]) -> list[zipfile.ZipInfo]:
-    """Records of an archive; none where the file is no archive, or only ends with one that some record held."""
+    """Records of an archive; none if the file is not an archive, or an archive is only embedded at its end."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()

@@ -1,4 +1,4 @@
-"""The checkpoint that becomes the job's model: a copy in the folder that SageMaker uploads at the job's end.
+"""Export of a checkpoint as the job's model: a copy in the folder that SageMaker uploads when the job ends.
 
 SageMaker makes ``model.tar.gz`` of that folder, and puts nothing into it by itself (sagemaker-python-sdk#1040, #3062).
 """
@@ -26,7 +26,7 @@ _HPARAMS = "hparams.yaml"  # Lightning's name: `load_from_checkpoint(..., hparam
 
 
 def asked_for(environ: Mapping[str, str] | None = None) -> Which | None:
-    """Which checkpoint ``LIGHTNING_SAGEMAKER_EXPORT`` asks for; ``None`` where it is unset or empty.
+    """Which checkpoint ``LIGHTNING_SAGEMAKER_EXPORT`` asks for; ``None`` if it is unset or empty.
 
     Args:
         environ: Environment to read, the process's own by default.
@@ -59,7 +59,7 @@ def export(which: Which, found: str, save_hparams: Callable[[str], None] | None)
 
 @contextmanager
 def _said(what: str, folder: Path) -> Iterator[None]:
-    """Say what goes wrong: all else that the script makes of its training would be lost if it ended the job."""
+    """Log an error instead of raising it: the rest of the script's results would be lost if it ended the job."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -1,4 +1,4 @@
-"""Where a job's checkpoints live, and which is the newest complete one.
+"""The job's checkpoint folder, and its newest complete checkpoint.
 
 SageMaker copies the folder to S3 while the job runs, and back to every instance when a spot job starts again (developer
 guide, model-checkpoints). The copies have times of their own, so the newest is told by what is in it.
@@ -28,7 +28,7 @@ _NAMED = 5  # checkpoints that a line names
 
 
 def checkpoint_config(environ: Mapping[str, str] | None = None) -> Path:
-    """The file that names the job's checkpoint folder; it exists only where the job has a checkpoint configuration.
+    """The file that names the job's checkpoint folder; it exists only if the job has a checkpoint configuration.
 
     Args:
         environ: Environment to read, the process's own by default.
@@ -37,7 +37,7 @@ def checkpoint_config(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
-    """Folder of this job's checkpoints; ``None`` outside SageMaker training jobs, and where the job has none.
+    """Folder of this job's checkpoints; ``None`` outside SageMaker training jobs, and if the job has none.
 
     It is ``LocalPath`` of ``checkpointconfig.json``, which exists only in jobs with a checkpoint configuration, else
     ``/opt/ml/checkpoints`` where that exists.
@@ -87,7 +87,7 @@ def latest_checkpoint(folder: str | Path | None = None) -> Path | None:
 
 
 def candidates(folder: Path) -> Iterator[Path]:
-    """Everything in a folder and below that is named as a checkpoint, but for what lies in a sharded one."""
+    """All paths below a folder that are named like checkpoints, except those inside a sharded checkpoint."""
     return filter(_is_named, walk(folder, lambda path: path.name.startswith("."), _is_named))
 
 
@@ -96,7 +96,7 @@ def _is_named(path: Path) -> bool:
 
 
 def read_all(paths: Iterable[Path], note: Callable[..., None]) -> dict[Path, Content]:
-    """What each complete checkpoint tells of itself.
+    """The progress that each complete checkpoint records.
 
     Args:
         paths: Files and folders that are named as checkpoints.

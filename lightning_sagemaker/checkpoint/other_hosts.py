@@ -1,4 +1,4 @@
-"""A checkpoint that rank 0's host has and another host lacks: rank 0 offers it, and who lacks it asks.
+"""Checkpoints that only rank 0's host has: rank 0 offers them, and the other hosts request them.
 
 SageMaker's hosts have disks of their own, and only rank 0 writes. Nobody waits for anybody here but those who lack a
 file, so a part of the ranks may do it: that of `Fabric.load` and `load_from_checkpoint`. Offers are told at the store
@@ -41,7 +41,7 @@ _current: OtherHosts | None = None
 
 
 class OtherHosts:
-    """What the hosts of the default process group have for each other.
+    """The files that the hosts of the default process group offer each other.
 
     Attributes:
         job: The job.
@@ -66,7 +66,7 @@ class OtherHosts:
 
     @property
     def is_there(self) -> bool:
-        """Whether the group is still the default one, and this process one of its ranks: a forked child is none."""
+        """Whether the group is still the default one, and this process is one of its ranks, not a forked child."""
         return os.getpid() == self._pid and not self._has_ended()
 
     @property
@@ -81,11 +81,11 @@ class OtherHosts:
 
     @property
     def lacks_files(self) -> bool:
-        """Whether this host is another one than rank 0's."""
+        """Whether this is not rank 0's host."""
         return self.are_several and self.job.node_rank != 0
 
     def offer(self, path: Path, *, is_written: bool = False) -> None:
-        """Let the other hosts have a file of rank 0's host, or know that it is not there.
+        """Offer a file of rank 0's host to the other hosts, or tell them that it does not exist.
 
         Args:
             path: The file.
@@ -106,7 +106,7 @@ class OtherHosts:
             self._tell(f"offer/{key}", json.dumps(told))
 
     def keep(self, path: Path) -> None:
-        """Let nobody replace a file that another rank than 0 has written itself."""
+        """Protect a file that a rank other than 0 has written itself from being replaced."""
         with self._lock:
             self._tell(f"own/{self.job.node_rank}/{_key(path)}", "1")
 
@@ -142,14 +142,14 @@ class OtherHosts:
         return ""
 
     def forget(self, path: Path) -> None:
-        """Remove a file that this process has got from rank 0's host, which removes it too."""
+        """Remove a file that came from rank 0's host, when rank 0's host removes it."""
         if _key(path) in self._received:
             self._received.discard(_key(path))
             with suppress(OSError):
                 path.unlink()
 
     def _is_replaceable(self, key: str, path: Path) -> bool:
-        """Whether a file here is a copy of what rank 0's host has, perhaps of an older version; all others stay."""
+        """Whether a file is a copy, perhaps an older one, of a file on rank 0's host; other files are kept."""
         told = self._read(f"offer/{key}") if path.is_file() else None
         found = {} if told is None else json.loads(told)
         if "offer" not in found or self._read(f"own/{self.job.node_rank}/{key}") is not None:
@@ -157,7 +157,7 @@ class OtherHosts:
         return found["written"] or self._read(f"received/{self.job.node_rank}/{key}") is not None
 
     def _wait(self, key: str, path: Path, patience: float) -> dict[str, Any] | None:
-        """What rank 0 tells of a path; ``None`` where it has told nothing so far."""
+        """What rank 0 has published about a path; ``None`` if nothing so far."""
         found: dict[str, Any] | None = None
 
         def look() -> dict[str, Any] | None:
@@ -196,7 +196,7 @@ class OtherHosts:
 
 
 def begin(job: SageMakerJob, timeout: float) -> None:
-    """Know the default process group, which was just made over our environment.
+    """Register the default process group, which was just made with our environment.
 
     Args:
         job: The job.
@@ -208,18 +208,18 @@ def begin(job: SageMakerJob, timeout: float) -> None:
 
 
 def end() -> None:
-    """Know that the default process group is another one, of somebody else's environment."""
+    """Forget the process group: the default one belongs to another cluster environment."""
     global _current  # noqa: PLW0603
     _current = None
 
 
 def current() -> OtherHosts | None:
-    """The default process group, if it was made over our environment and this process is one of its ranks."""
+    """The default process group, if it was made with our environment and this process is one of its ranks."""
     return _current if _current is not None and _current.is_there else None
 
 
 def wrote(path: Path) -> None:
-    """Let other hosts have a checkpoint that Lightning has just written; never raises.
+    """Offer a checkpoint that Lightning has just written to the other hosts; never raises.
 
     Args:
         path: The file.
@@ -242,7 +242,7 @@ def _offer(hosts: OtherHosts, path: Path, *, is_written: bool) -> None:
 
 
 def bring(path: object, *, patience: float = _PATIENCE) -> str:
-    """See to it that this host has a file that is about to be loaded, without waiting for ranks that have it.
+    """Get a file that is about to be loaded, if this host lacks it, without waiting for ranks that have it.
 
     Args:
         path: As it is given to Lightning.
@@ -270,7 +270,7 @@ def bring(path: object, *, patience: float = _PATIENCE) -> str:
 
 
 def forget(path: object) -> None:
-    """Remove what this process has got from rank 0's host, when Lightning removes it there; never raises.
+    """Remove a file that came from rank 0's host, when Lightning removes it there; never raises.
 
     Args:
         path: As it is given to Lightning.

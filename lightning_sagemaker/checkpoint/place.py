@@ -1,4 +1,4 @@
-"""Where the checkpoints of one Trainer lie, in this start of the job and in earlier ones.
+"""The folders of one Trainer's checkpoints, in this start of the job and in earlier ones.
 
 By default that is where Lightning puts them, and nothing here moves them. Where ``LIGHTNING_SAGEMAKER_RESUME=1`` asks
 for training to go on after a restart, a folder that would be lost with the container is replaced by the same relative
@@ -70,7 +70,7 @@ def stock_place(trainer: Any, dirpath: Any = None) -> Place:
 
 
 def kept_place(place: Place, root: Path | None = None) -> Place:
-    """The place below the job's checkpoint folder that stands for one outside of it; for one below it, itself.
+    """The folder below the job's checkpoint folder that replaces one outside it; one below it stays itself.
 
     Args:
         place: A local place.
@@ -81,7 +81,7 @@ def kept_place(place: Place, root: Path | None = None) -> Place:
 
 
 def is_lost(folder: str) -> bool:
-    """Whether a folder is lost when the job's container ends and the job has one that is not.
+    """Whether a folder is lost when the container ends, although the job has a checkpoint folder that is kept.
 
     Args:
         folder: A path, or a URL of a remote store, which is never lost.
@@ -101,7 +101,7 @@ def is_lost(folder: str) -> bool:
 
 
 def link(folder: str) -> None:
-    """Make a folder that the script chose, and that would be lost, a link to its place below the job's folder.
+    """Replace a folder that the script chose, and that would be lost, by a link to its place below the job's folder.
 
     So both hold: the script finds its files where it put them, also those of earlier starts, and a restart keeps them.
     A folder that has something in it stays as it is.
@@ -119,7 +119,7 @@ def link(folder: str) -> None:
 
 
 def say_where(trainer: Any, folder: str) -> None:
-    """Say where a training's checkpoints lie, if Lightning would put them elsewhere, or they are lost there; once.
+    """Log once where checkpoints are, if that is not Lightning's folder, or if they will be lost there.
 
     Args:
         trainer: A Trainer of either distribution.
@@ -154,7 +154,7 @@ def say_where(trainer: Any, folder: str) -> None:
 
 
 def own_places(trainer: Any) -> Iterator[Place]:
-    """Places in which a Trainer's checkpoints of earlier starts may lie, the likeliest first, each once.
+    """Places that may have a Trainer's checkpoints of earlier starts, the likeliest first, each once.
 
     Args:
         trainer: A Trainer of either distribution.

@@ -1,4 +1,4 @@
-"""Reads from a checkpoint whether it is complete and how far training was; executes nothing in it, reads no tensor."""
+"""Reads whether a checkpoint is complete and how far training was; executes nothing in it, reads no tensor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PIECE = 1 << 16
 
 
 class Content(NamedTuple):
-    """What a checkpoint tells of itself.
+    """The facts that a checkpoint records about its training.
 
     Attributes:
         step: Optimizer steps at which it was written; -1 where it does not tell (Fabric).
@@ -42,7 +42,7 @@ def progress(path: Path) -> tuple[int, int]:
 
 
 def read(path: Path) -> Content:
-    """Read what a checkpoint tells of itself.
+    """Read the facts that a checkpoint records about its training.
 
     Args:
         path: A file of :func:`torch.save`, or a folder of a sharded strategy.
@@ -69,7 +69,7 @@ def read(path: Path) -> Content:
 
 
 def _content(path: Path) -> object:
-    """What was given to :func:`torch.save`, without its tensors and objects."""
+    """The value that was given to :func:`torch.save`, without its tensors and objects."""
     if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe waits, and a device may never end
         raise ValueError("it is no regular file")
     try:
@@ -96,7 +96,7 @@ def _content(path: Path) -> object:
 
 
 def _check_shards(folder: Path) -> None:
-    """Check that all which a sharded checkpoint consists of is there, at its full length.
+    """Check that all shards of a sharded checkpoint exist, at their full length.
 
     torch writes ``.metadata``, which lists each file's parts, after all shards; Lightning writes ``meta.pt`` after
     that. A copy to S3, or back, may still lack some of the files.
@@ -136,7 +136,7 @@ def _check_length(what: str, length: int, limit: int) -> None:
 
 
 class _Bounded(io.BufferedReader):
-    """A file of which no piece beyond a limit is read at once, as `zipfile` reads an archive's directory."""
+    """A file with a limit on the bytes of one read: `zipfile` reads an archive's directory in one piece."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         _check_length("its directory", size or 0, _LONGEST_DIRECTORY)
@@ -144,7 +144,7 @@ class _Bounded(io.BufferedReader):
 
 
 class _Anything:
-    """Stands for every object and tensor of a checkpoint."""
+    """Placeholder for every object and tensor of a checkpoint."""
 
     def __init__(self, *_args: object, **_kwargs: object) -> None:
         pass

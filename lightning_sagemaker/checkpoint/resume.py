@@ -1,4 +1,4 @@
-"""Which checkpoint a ``fit`` continues from, where ``LIGHTNING_SAGEMAKER_RESUME=1`` asks for it.
+"""The checkpoint that a ``fit`` continues from with ``LIGHTNING_SAGEMAKER_RESUME=1``.
 
 Each Trainer continues from what the same Trainer of an earlier start has left, and takes nobody else's. It is known by
 
@@ -39,7 +39,7 @@ _SPELLED_OUT = "HINT: give each training a logger name, a `dirpath` or a `defaul
 
 @dataclass(frozen=True)
 class Mark:
-    """Whose a checkpoint is.
+    """The owner of a checkpoint.
 
     Attributes:
         place: Pattern of its folder, below the job's checkpoint folder.
@@ -59,7 +59,7 @@ _trainings: Counter[str] = Counter()  # by place
 
 
 def is_asked_for() -> bool:
-    """Whether trainings are to go on after a restart.
+    """Whether training resumes after a restart.
 
     Raises:
         ValueError: ``LIGHTNING_SAGEMAKER_RESUME`` is malformed.
@@ -79,13 +79,13 @@ def begin(trainer: Any) -> None:
 
 
 def mark_of(trainer: Any) -> dict[str, str | int] | None:
-    """What to add to a checkpoint of this Trainer; ``None`` where it has never fit to be continued."""
+    """The owner's entry in a checkpoint of this Trainer; ``None`` if it has run no ``fit`` that can be resumed."""
     mark = _marks.get(trainer)
     return None if mark is None else asdict(mark)
 
 
 def checkpoint_to_resume(trainer: Any) -> str | None:
-    """Newest complete checkpoint that an earlier start of this Trainer has left, and that is ahead of it.
+    """Newest complete checkpoint of an earlier start of this Trainer that is ahead of it.
 
     Args:
         trainer: A Trainer for which :func:`begin` was called.
@@ -114,7 +114,7 @@ def checkpoint_to_resume(trainer: Any) -> str | None:
 
 
 def say_continued(path: str) -> None:
-    """Say on rank zero, after it was loaded, what training continues from.
+    """Log on rank zero what training continues from, after it was loaded.
 
     Args:
         path: The checkpoint.
@@ -126,7 +126,7 @@ def say_continued(path: str) -> None:
 
 @dataclass(frozen=True)
 class _Limits:
-    """What a fit can continue from: ahead of where it is, and not beyond where it ends."""
+    """Checkpoints that a fit can continue from: ahead of its progress, and not beyond its end."""
 
     step: int
     max_steps: int
@@ -195,7 +195,7 @@ def _nothing(trainer: Any) -> str:
 
 @functools.cache
 def _process() -> tuple[str, str]:
-    """Start of the job's container, and what stands for this process in it."""
+    """The start of the job's container, and this process's identity in it."""
     with_job = False
     try:
         entries = (processes.PROC / "1" / "environ").read_bytes().decode(errors="replace").split("\0")

@@ -38,7 +38,7 @@ _FLUSH = 600.0  # seconds that the other side may take to flush the file to its 
 
 
 class Server:
-    """Sends the files that it was offered, beside the training, until the process ends.
+    """Background server for offered files, until the process ends.
 
     Args:
         host: Name of this host, for the lines.
@@ -61,7 +61,7 @@ class Server:
         at_exit(self.close)
 
     def offer(self, key: str, path: Path) -> dict[str, Any]:
-        """Send this file to whoever asks from now on; what :func:`receive` needs for that.
+        """Offer a file from now on; returns what :func:`receive` needs to get it.
 
         Args:
             key: By which it is asked for.
@@ -72,7 +72,7 @@ class Server:
         return {"host": self._host, "address": address, "port": port, "word": self._word, "key": key}
 
     def close(self) -> None:
-        """Accept nobody any more, and let those that are being served have the rest."""
+        """Accept no more connections, and finish the transfers in progress."""
         if os.getpid() != self._pid:
             return  # a forked process: neither socket nor threads are its own
         with suppress(OSError):
@@ -129,7 +129,7 @@ class Server:
             try:
                 self._send(connection, file, size)
             except OSError as error:
-                log.warning("%s has not got %s from %s: %s", there, path, self._host, error)
+                log.warning("%s has not received %s from %s: %s", there, path, self._host, error)
                 return
             speak()
             log.info(
@@ -193,7 +193,7 @@ def receive(offer: dict[str, Any], path: Path, here: str, each: Callable[[], Non
         with complete_file(path) as file:
             _receive(connection, file, size, each)
         connection.sendall(b"!")
-        log.info("%s has got %s in %.1f s", here, path, time.monotonic() - start)
+        log.info("%s has received %s in %.1f s", here, path, time.monotonic() - start)
     return True
 
 
@@ -212,7 +212,7 @@ def _receive(connection: socket.socket, file: IO[bytes], size: int, each: Callab
 
 
 def in_words(size: int) -> str:
-    """Bytes as people say them."""
+    """A number of bytes, formatted for people."""
     return next((f"{size / unit:.1f} {name}" for unit, name in _UNITS if size >= unit), f"{size} bytes")
 
 
@@ -229,7 +229,7 @@ def _read(connection: socket.socket, count: int, until: float | None = None) -> 
 
 
 def _read_line(connection: socket.socket, until: float | None = None) -> dict[str, Any]:
-    """A line of JSON, and not a byte of what follows it; as a whole by a time, where one is given."""
+    """Read one line of JSON and no byte after it; by a deadline, if one is given."""
     length = int.from_bytes(_read(connection, 2, until), "big")
     return json.loads(_read(connection, min(length, _LINE), until))  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""Writing that a kill cannot turn into half a checkpoint."""
+"""Checkpoint writing that a kill cannot interrupt halfway."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def save_whole(content: object, path: Path) -> None:
-    """Write a checkpoint so that its name never stands for half of it, whenever the process is killed.
+    """Write a checkpoint so that its name always refers to a complete file, whenever the process is killed.
 
     It is written to a temporary file in the same folder, which :func:`latest_checkpoint` never takes, flushed to the
     device, and renamed. What killed processes of this container left in the folder is removed. Other hosts of the job

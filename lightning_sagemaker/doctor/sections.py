@@ -110,7 +110,7 @@ def smddp(situation: Situation) -> Iterator[Fact]:
     yield Fact("collectives", collective, why)
     policy = situation.environ.get(ON_MISSING)
     yield Fact(
-        "on_missing", policy or "native", f"{ON_MISSING}" if policy else "the default: NCCL or gloo, said loudly"
+        "on_missing", policy or "native", f"{ON_MISSING}" if policy else "the default: NCCL or gloo, with a warning"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a SageMaker training job tells one process: launcher, hosts, ranks, addresses.
+"""The SageMaker training job as one process sees it: launcher, hosts, ranks, addresses.
 
 This package is the only reader of ``SM_*``, ``OMPI_*``, ``SMDATAPARALLEL_*``, torchrun's variables and
 ``/opt/ml/input/config``. It is pure: it takes the environment and the folder as arguments, changes neither, and imports
@@ -154,12 +154,12 @@ class SageMakerJob:
 
 
 def in_training_job(environ: Mapping[str, str]) -> bool:
-    """Whether the environment has the mark of a SageMaker training job: cheap, necessary, not sufficient."""
+    """Whether the environment has a training job's variables: a cheap check, necessary but not sufficient."""
     return any(environ.get(name) for name in _MARKS)
 
 
 def is_training_job(environ: Mapping[str, str]) -> bool:
-    """Whether a process is in a SageMaker training job: a mark, and something that tells of its hosts.
+    """Whether a process is in a SageMaker training job: one of its variables is set, and its hosts are known.
 
     What :meth:`SageMakerJob.detect` goes by, without reading it; for those who change nothing elsewhere. A mark alone
     is none: processing containers, workstations and notebooks may have one left over.
@@ -173,12 +173,12 @@ def is_training_job(environ: Mapping[str, str]) -> bool:
 
 
 def job_name(environ: Mapping[str, str]) -> str | None:
-    """Name of the training job; ``None`` where nothing tells it."""
+    """Name of the training job; ``None`` if it is unknown."""
     return environ.get("TRAINING_JOB_NAME") or environ.get("SAGEMAKER_JOB_NAME") or None
 
 
 def host_name(environ: Mapping[str, str]) -> str | None:
-    """Name of this host in its training job; ``None`` outside of one, and where nothing tells it.
+    """Name of this host in its training job; ``None`` outside a job, and if it is unknown.
 
     It is known, and asked for, also where a launcher's world is none of the job's: each host may train apart.
     """
@@ -191,7 +191,7 @@ def host_name(environ: Mapping[str, str]) -> str | None:
 
 
 def agents_share_hosts(environ: Mapping[str, str]) -> bool:
-    """Whether torchrun has more agents than the job has hosts, so that several are on one: a world that has formed.
+    """Whether torchrun has more agents than the job has hosts, so that some host has several: a world that has formed.
 
     Agents meet before they start any process. It is no world of the job's hosts, and :meth:`SageMakerJob.detect`
     refuses it.
@@ -208,7 +208,7 @@ def agents_share_hosts(environ: Mapping[str, str]) -> bool:
 
 
 def own_job() -> SageMakerJob | None:
-    """The job of this process, for what works outside jobs too: ``None`` also where a mark stands alone.
+    """The job of this process, for features that also work outside jobs; ``None`` too if the job's hosts are unknown.
 
     Raises:
         ValueError: See :meth:`SageMakerJob.detect`.

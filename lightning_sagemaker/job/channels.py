@@ -16,7 +16,7 @@ _FILE = "inputdataconfig.json"
 
 
 def sharded_channels(environ: Mapping[str, str], config_dir: str | Path | None = None) -> tuple[str, ...]:
-    """Names of the channels that are ``ShardedByS3Key``; empty where nothing tells of channels.
+    """Names of the channels that are ``ShardedByS3Key``; empty if the channels are unknown.
 
     Args:
         environ: Environment to read. It is not changed.
@@ -38,7 +38,7 @@ def sharded_channels(environ: Mapping[str, str], config_dir: str | Path | None =
 
 
 def dropped_rows(channels: Sequence[str], num_hosts: int) -> str:
-    """What becomes of sharded channels in a world of several hosts, and the ways out: one text for all who say it.
+    """The warning about sharded channels in a world of several hosts, with the solutions; shared by all callers.
 
     Args:
         channels: Names of the channels.
@@ -47,7 +47,7 @@ def dropped_rows(channels: Sequence[str], num_hosts: int) -> str:
     return (
         f"Input channel(s) {some(channels)} are {SHARDED}: each of the {num_hosts} hosts has its own part of the files,"
         " and the distributed sampler that Lightning puts in would give it only a share of that part, so rows are"
-        " dropped in silence. HINT: (a) for all hosts to see all data: FullyReplicated, the default, for the channel;"
+        " silently dropped. HINT: (a) for all hosts to see all data: FullyReplicated, the default, for the channel;"
         " (b) for one training over the parts: Trainer(use_distributed_sampler=False) and, in the DataLoader,"
         " DistributedSampler(data, num_replicas=trainer.num_devices, rank=trainer.local_rank); (c) for each host to"
         " work by itself, as in batch prediction: Trainer(plugins=[LightningEnvironment()], devices=1, num_nodes=1)."

@@ -1,4 +1,4 @@
-"""The launchers: which variables each sets, and the world that they describe.
+"""The launchers: the variables that each sets, and the world that they describe.
 
 A launcher is one row of ``_LAUNCHERS``. The order of the rows is the order of precedence: torchrun started inside an
 mpirun job is the one that started this process.
@@ -94,7 +94,7 @@ def recognised_by(launcher: Launcher) -> str:
 
 @dataclass(frozen=True)
 class World:
-    """Ranks as a launcher gave them.
+    """The ranks that a launcher set.
 
     Attributes:
         is_assumed: Whether the launcher told nothing of ``local_size``: it is what each host has if the world spans
@@ -132,7 +132,7 @@ class World:
 
 
 def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
-    """The world that a launcher put this process in; ``None`` where no launcher started it.
+    """The world of this process's launcher; ``None`` if no launcher started it.
 
     Args:
         environ: Environment to read.
@@ -155,7 +155,7 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
 
 
 def _is_no_launcher_s(environ: Mapping[str, str], names: _Variables, num_hosts: int) -> bool:
-    """Whether a launcher's variables make no world here.
+    """Whether a launcher's variables describe no world here.
 
     mpirun with one process is Lightning's to fill on a single host: `MPIEnvironment` asks for more than one, and SDK
     v2's `mpi` starts one where `processes_per_host` is left out.

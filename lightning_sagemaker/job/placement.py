@@ -1,4 +1,4 @@
-"""Where one process stands: the hosts that train together, its node rank and ranks, and how rank 0 is reached."""
+"""The place of one process: the hosts that train together, its node rank and ranks, and the address of rank 0."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def find_place(environ: Mapping[str, str], resources: Resources, sdk: str | None
 
 
 def _distribution_hosts(environ: Mapping[str, str], resources: Resources) -> tuple[str, ...] | None:
-    """Hosts that v2's ``distribution=`` joins with this one, in group order; ``None`` where nothing tells groups apart.
+    """Hosts that v2's ``distribution=`` joins with this one, in group order; ``None`` if it names no groups.
 
     A host outside the distribution's groups is on its own: it must not join the others' world.
     """
@@ -72,7 +72,7 @@ def _distribution_hosts(environ: Mapping[str, str], resources: Resources) -> tup
 def _launchable_hosts(
     resources: Resources, distributed: tuple[str, ...] | None, sdk: str | None
 ) -> tuple[tuple[str, ...], ...]:
-    """The sets of hosts that a launcher may rightly span, the likeliest first, each in the order of node ranks."""
+    """The sets of hosts that a launcher may span, the likeliest first, each in the order of node ranks."""
     if distributed is not None:
         return (distributed,)
     if sdk == "v3":
@@ -143,7 +143,7 @@ def _launched_main_address(environ: Mapping[str, str], world: World, hosts: Sequ
 
 
 def _given_address(environ: Mapping[str, str], hosts: Sequence[str], *names: str) -> str | None:
-    """The first address that is set; for several hosts none by which each means itself, if there is another.
+    """The first address that is set; with several hosts, a loopback address only if there is no other.
 
     Images and scripts leave ``MASTER_ADDR=localhost``, which SDK v3 does not overwrite. Simulated jobs have only that.
     """
@@ -189,7 +189,7 @@ def _without_launcher(environ: Mapping[str, str], resources: Resources, hosts: t
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:
-    """A number that stock does not read here, and that may be anything."""
+    """A number in a variable that stock Lightning does not read here, so it may be malformed."""
     try:
         return integer(environ, name, least=1)
     except ValueError:
@@ -206,7 +206,7 @@ def _joining_hosts(resources: Resources, distributed: tuple[str, ...] | None) ->
 
 
 def _leader(environ: Mapping[str, str], all_hosts: Sequence[str], hosts: Sequence[str]) -> tuple[str, str]:
-    """Host of node rank 0, and the address to reach it by."""
+    """Host of node rank 0, and its address."""
     if len(hosts) == 1:
         return hosts[0], _LOOPBACK  # works where the host's own name does not resolve (Studio's local mode)
     address = _given_address(environ, hosts, "MASTER_ADDR", "SM_MASTER_ADDR") or hosts[0]

@@ -29,7 +29,7 @@ class Resources:
 
     @property
     def group_hosts(self) -> tuple[str, ...]:
-        """Hosts of this host's instance group, in the group's own order; all hosts where there are no groups."""
+        """Hosts of this host's instance group, in the group's own order; all hosts if there are no groups."""
         return next((hosts for hosts in self.instance_groups.values() if self.current_host in hosts), self.hosts)
 
 
@@ -41,7 +41,7 @@ def base_dir(environ: Mapping[str, str]) -> Path:
 def config_text(
     environ: Mapping[str, str], config_dir: str | Path | None, name: str, holds: str
 ) -> tuple[Path, str | None]:
-    """Path and text of a file in the config folder; the text is ``None`` where there is no such file.
+    """Path and text of a file in the config folder; the text is ``None`` if there is no such file.
 
     Args:
         environ: Environment to read, for the base folder.
@@ -65,7 +65,7 @@ def config_text(
 
 
 def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) -> Resources | None:
-    """Read the file, or ``SM_RESOURCE_CONFIG`` where there is none; ``None`` where neither exists.
+    """Read the file, or ``SM_RESOURCE_CONFIG`` if there is none; ``None`` if neither exists.
 
     Raises:
         FileNotFoundError: Neither exists, but ``TRAINING_JOB_ARN`` says that this is a training job.

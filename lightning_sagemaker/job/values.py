@@ -1,4 +1,4 @@
-"""Strict reading of single values: each error names variable or file, what it held, what was expected and the fix."""
+"""Strict reading of single values: each error names variable or file, its value, what was expected and the fix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN_CHARACTERS = 120
 
 
 def integer(environ: Mapping[str, str], name: str, *, least: int = 0, most: int = 10**8) -> int | None:
-    """Value of a variable; ``None`` where it is unset or empty (the toolkit writes ``None`` as an empty string).
+    """Value of a variable; ``None`` if it is unset or empty (the toolkit writes ``None`` as an empty string).
 
     Raises:
         ValueError: It is no plain decimal integer from ``least`` to ``most``.
@@ -62,11 +62,11 @@ def names(value: object, where: str) -> tuple[str, ...]:
 
 
 def some(values: Sequence[str]) -> str:
-    """The names as prose, shortened where they are many."""
+    """The names as prose; a long list is shortened."""
     return ", ".join(values[:_SHOWN]) + (f", ... ({len(values)} in all)" if len(values) > _SHOWN else "")
 
 
 def shown(value: object) -> str:
-    """The value as Python writes it, shortened where it is long."""
+    """The value as Python writes it; a long one is shortened."""
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

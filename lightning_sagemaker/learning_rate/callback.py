@@ -1,4 +1,4 @@
-"""The callback: at which moment of a training which factor stands in the learning rates.
+"""The callback: it sets the factor in the learning rates during a training.
 
 Since schedules stay what they are, times a factor (see ``rates``), warm-up is nothing but a factor that grows. Chaining
 torch's ``LinearLR`` would not do, since schedulers that compute from the first rate overwrite it.
@@ -29,14 +29,14 @@ _EPOCHS = 5  # of warm-up, as Goyal et al. chose it
 
 @dataclass(frozen=True)
 class _Ramp:
-    """How the factor goes from one value to another."""
+    """The change of the factor from one value to another."""
 
     start: int  # the Trainer's global step at its begin
     low: float
     target: float
 
     def at(self, progress: float) -> float:
-        """Factor after a part of the warm-up."""
+        """Factor after a fraction of the warm-up."""
         return self.target if progress >= 1 else self.low + (self.target - self.low) * progress
 
 
@@ -44,7 +44,7 @@ _LEVEL = _Ramp(start=0, low=1.0, target=1.0)
 
 
 class _Callback:
-    """Stands for the base classes of the distributions."""
+    """Placeholder for the base classes of the distributions."""
 
 
 class LearningRateScaling(_Callback):
@@ -84,12 +84,12 @@ class LearningRateScaling(_Callback):
         self._warming_up = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Forget the fit before."""
+        """Forget the previous fit."""
         if stage == "fit":
             self._ramp, self._factor, self._warming_up = _LEVEL, None, False
 
     def state_dict(self) -> dict[str, Any]:
-        """Factor in the learning rates that are saved beside it, and the warm-up that it belongs to."""
+        """The factor in the saved learning rates, and its warm-up."""
         return {} if self._factor is None else {"factor": self._factor, "ramp": asdict(self._ramp)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -117,7 +117,7 @@ class LearningRateScaling(_Callback):
         self._advance(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        """Go on with the warm-up, so that the next batch, and who looks at its learning rate, finds the right one."""
+        """Continue the warm-up, so that the next batch, and monitors, see the right learning rate."""
         if self._warming_up:
             self._advance(trainer)
 
@@ -162,12 +162,12 @@ class LearningRateScaling(_Callback):
 
 
 def _replicas(trainer: Trainer) -> int:
-    """Number of processes that get data of their own: all of them, except with tensor parallelism."""
+    """Number of processes with different data: all of them, except with tensor parallelism."""
     return int((trainer.distributed_sampler_kwargs or {}).get("num_replicas", trainer.world_size))
 
 
 def _steps_per_epoch(trainer: Trainer) -> float:
-    """Optimizer steps in an epoch, infinity where they do not follow from the data."""
+    """Optimizer steps in an epoch; infinity if the data does not determine them."""
     if not trainer.lightning_module.automatic_optimization or math.isinf(trainer.num_training_batches):
         return math.inf
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
@@ -178,7 +178,7 @@ def _optimizers(trainer: Trainer) -> list[Optimizer]:
 
 
 def _schedulers(trainer: Trainer) -> list[Any]:
-    """All schedulers, also those inside of others."""
+    """All schedulers, including nested ones."""
     found = [config.scheduler for config in trainer.lr_scheduler_configs]
     for scheduler in found:
         found += getattr(scheduler, "_schedulers", [])  # of `SequentialLR` and `ChainedScheduler`

@@ -1,4 +1,4 @@
-"""What is a learning rate in optimizers and schedulers, and its multiplication by one factor.
+"""The learning rates in optimizers and schedulers, and their multiplication by one factor.
 
 It is everything in the unit of one, also what schedulers keep (``base_lrs``, ``eta_min``, ...). Every schedule of
 torch's is proportional to these: it stays what it is, times the factor, whether it computes the next rate from the
@@ -32,7 +32,7 @@ _IN_SCHEDULERS = ("base_lrs", "_last_lr", "eta_min", "max_lrs", "min_lrs", "defa
 
 
 def check(optimizers: Iterable[Optimizer], schedulers: Iterable[Any], *, loud: bool) -> None:
-    """Check that all can be multiplied.
+    """Check that all rates can be multiplied.
 
     Args:
         optimizers: The optimizers.
@@ -65,12 +65,12 @@ def check(optimizers: Iterable[Optimizer], schedulers: Iterable[Any], *, loud: b
 
 
 def factor_in(optimizer: Optimizer) -> float:
-    """What the learning rates of an optimizer, and of its schedulers, are multiplied by now."""
+    """The current factor in the learning rates of an optimizer and its schedulers."""
     return float(optimizer.param_groups[0].get(_FACTOR, 1.0))
 
 
 def note_factor(optimizers: Iterable[Optimizer], factor: float) -> None:
-    """Write down what the learning rates are multiplied by already."""
+    """Record the factor that the learning rates already contain."""
     for optimizer in optimizers:
         optimizer.param_groups[0][_FACTOR] = factor
 
@@ -101,6 +101,6 @@ def _multiply(holder: MutableMapping[str, Any], names: Iterable[str], ratio: flo
 
 
 def listed(optimizers: Iterable[Optimizer], ratio: float) -> str:
-    """The learning rates that schedules begin with, as the user knows them."""
+    """The unscaled learning rates at the start of schedules."""
     groups = (group for optimizer in optimizers for group in optimizer.param_groups)
     return ", ".join(dict.fromkeys(f"{float(group.get('initial_lr', group['lr'])) * ratio:.6g}" for group in groups))

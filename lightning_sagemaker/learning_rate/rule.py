@@ -1,4 +1,4 @@
-"""The rules: which learning rate a world of another size needs."""
+"""The rules: the learning rate for a different world size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def scale_learning_rate(
     base_world_size: int = 1,
     rule: Rule = "linear",
 ) -> float:
-    """Learning rate for ``world_size`` processes, of one that suits ``base_world_size`` processes.
+    """Learning rate for ``world_size`` processes, from one that suits ``base_world_size`` processes.
 
     Each process keeps its batch size, so the batch of an optimizer step is ``world_size / base_world_size`` times as
     large.

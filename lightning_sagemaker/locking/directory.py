@@ -44,7 +44,7 @@ def lock_directory() -> Path:
 
 
 def base_folder(environ: Mapping[str, str]) -> Path:
-    """Folder in which those of all users and runs lie, which exists and is no network file system.
+    """Parent folder of all users' and runs' lock folders; it exists and is not on a network file system.
 
     Args:
         environ: Environment to read.
@@ -88,7 +88,7 @@ def _make_private(folder: Path) -> None:
 
 
 def write(path: Path, record: object) -> None:
-    """Write JSON that appears at once and complete: others read it while it is written.
+    """Write JSON so that readers only ever see a complete file.
 
     Raises:
         OSError: It cannot be written.

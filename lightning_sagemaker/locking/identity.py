@@ -1,4 +1,4 @@
-"""Which run of which job on which host this process belongs to, and how other processes name it."""
+"""The run, job and host of this process, and its name in other processes' messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Process:
-    """A process at one moment, as it writes itself down for the messages of others.
+    """A process at one moment, as it is named in other processes' messages.
 
     Attributes:
         pid: Its process id.
@@ -62,7 +62,7 @@ class Process:
 
     @classmethod
     def read(cls, path: Path) -> Process | None:
-        """The process that a file describes; ``None`` where there is no file, or a damaged one."""
+        """The process that a file describes; ``None`` if the file is missing or damaged."""
         with suppress(OSError, ValueError, TypeError):
             return cls(**json.loads(path.read_bytes()))
         return None
@@ -74,7 +74,7 @@ class Process:
 
     @property
     def hold(self) -> str:
-        """Its name, and how long ago it wrote itself down as the holder of a lock."""
+        """Its name, and for how long it has held a lock."""
         return f"{self}, which took it {max(0.0, processes.clock() - self.at):.0f} s ago"
 
     def __str__(self) -> str:
@@ -83,15 +83,15 @@ class Process:
 
 
 def file_stem(name: str) -> str:
-    """A file name for any text: readable, and different for different texts."""
+    """A file name for any string: readable, and different for different strings."""
     return _stem(name, name, _SHOWN)
 
 
 def run_stem() -> str:
-    """File name that is the same for the processes that shall see each other, and for no others.
+    """File name that the processes of one run share, and no others.
 
     In a SageMaker training job: the job's name, the host, its base folder (simulated hosts share one machine) and this
-    start of the container; whatever world a launcher has made there. Elsewhere: ``LIGHTNING_SAGEMAKERRUN_ID``, or the
+    start of the container; whatever world a launcher has made there. Elsewhere: ``LIGHTNING_SAGEMAKER_RUN_ID``, or the
     process that stands for the run.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The locks in Lightning: what its own hooks leave open. Imports nothing of Lightning, and serves both distributions.
+"""Locks for Lightning's hooks that have no guard of their own. Imports no Lightning, and serves both distributions.
 
 Which moments Lightning protects itself is in ``docs/locking.md``.
 """
@@ -29,7 +29,7 @@ _inside: set[int] = set()  # ids of objects whose `setup` runs in this process
 
 
 class SerialSetup:
-    """Mixin for a ``LightningDataModule`` or ``LightningModule``: one process of a host at a time is in ``setup()``.
+    """Mixin for a ``LightningDataModule`` or ``LightningModule``: one process of a host at a time runs ``setup()``.
 
     Lightning calls ``setup()`` in all processes at once. With this, the first one builds what the others then find. It
     must not talk to other ranks (no ``barrier``, no ``all_reduce``): they are waiting to come in.

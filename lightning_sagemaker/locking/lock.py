@@ -1,4 +1,4 @@
-"""``node_lock``: filelock's lock of the operating system, with the holder's name for whoever waits.
+"""``node_lock``: filelock's operating system lock, with the holder's name for waiting processes.
 
 The kernel frees the lock when its holder ends, however it ends; a forked child does not have it, since filelock closes
 its copy. The record of who holds it is for messages, and for a forked child that would wait for its own parent.
@@ -56,7 +56,7 @@ def node_lock(name: str, *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
     lock = Lock(name, timeout, "node_lock")
     lock.acquire()
     if lock.left_by is not None:
-        log.warning("%s: the holder before this process ended without letting go: %s", lock.label, lock.left_by.hold)
+        log.warning("%s: the previous holder ended without releasing the lock: %s", lock.label, lock.left_by.hold)
     try:
         yield
     finally:
@@ -64,7 +64,7 @@ def node_lock(name: str, *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
 
 
 class Lock:
-    """A lock of this run, by name; the same name is the same lock in all processes of the host.
+    """A named lock of this run; the same name is the same lock in all processes of the host.
 
     Args:
         name: Its name.
@@ -73,7 +73,7 @@ class Lock:
 
     Attributes:
         label: Its name in messages.
-        left_by: The holder before, if that ended without letting go; known once the lock is taken.
+        left_by: The previous holder, if it ended without releasing the lock; known once the lock is taken.
 
     Raises:
         OSError: There is no safe place for it, see :func:`lock_directory`.
@@ -105,11 +105,11 @@ class Lock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this thread holds it; ``False`` in a child that was forked since."""
+        """Whether this thread holds the lock; ``False`` in a child that was forked since."""
         return self._lock.is_locked
 
     def acquire(self, is_needless: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for the lock, or until it is needless.
+        """Wait for the lock, or until it is no longer needed.
 
         Args:
             is_needless: Asked before each try; may raise.
@@ -161,7 +161,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let the lock go; in a child that was forked since, do nothing."""
+        """Release the lock; in a child that was forked since, do nothing."""
         if self.is_held:
             _held.pop(self._stem, None)
             with suppress(OSError):

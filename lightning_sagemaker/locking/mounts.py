@@ -1,4 +1,4 @@
-"""On which kind of file system a folder lies, and which kinds cannot be trusted with a lock.
+"""The kind of file system of a folder, and the kinds that are unsafe for locks.
 
 The kind comes from ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)), by the mount's id from ``/proc/self/fdinfo``. It
 names what ``statfs`` only numbers: every FUSE file system has one number there, so that a rootless container's own
@@ -25,7 +25,7 @@ _NETWORK = re.compile(
 
 
 def kind_of(folder: Path) -> str | None:
-    """Kind of file system a folder lies on, as ``mount`` names it; ``None`` where the system does not tell.
+    """Kind of file system of a folder, as ``mount`` names it; ``None`` if the system does not report it.
 
     Args:
         folder: An existing folder.
@@ -46,5 +46,5 @@ def kind_of(folder: Path) -> str | None:
 
 
 def is_network(kind: str) -> bool:
-    """Whether locks on such a file system may not exclude: network file systems, and FUSE unless known as local."""
+    """Whether locks on such a file system may not exclude others: network file systems, and FUSE not known as local."""
     return _NETWORK.fullmatch(kind) is not None

@@ -29,7 +29,7 @@ def once_per_node(
 def once_per_node(
     fn: Callable[[], Any] | None = None, /, *, key: str, timeout: float = DEFAULT_TIMEOUT, retry: int = 0
 ) -> Any:
-    """Do something in one process of this host, and give its value, or its error, to all that ask for it.
+    """Call a function in one process of this host; all processes get its value or its error.
 
     The first process that arrives does the work, no fixed leader, and no process group is needed. The others wait; if
     the one at work is killed, the next takes over. Called again, in this or another process of the same run, it returns

@@ -1,4 +1,4 @@
-"""What became of a piece of work: a value or an error, in a file that the other processes read.
+"""The outcome of the work, a value or an error, in a file that the other processes read.
 
 The file is not flushed to the device (``fsync``): a process that dies takes nothing of it along, since it is the
 kernel's by then, and after a crash of the machine the container is another one, and looks elsewhere.
@@ -26,7 +26,7 @@ _MOST_READ = 64_000  # characters of it in which secrets are looked for
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of it.
+    """The outcome of the work.
 
     Attributes:
         value: What it returned.
@@ -42,7 +42,7 @@ class Outcome:
 
     @classmethod
     def of(cls, error: BaseException) -> Outcome:
-        """The outcome of work that raised, without secrets: it goes into the logs of others."""
+        """The outcome of work that raised an error, without secrets: other processes log it."""
         text = "".join(traceback.format_exception_only(type(error), error)).strip()
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         text, trace = redact(text[:_MOST_READ], os.environ), redact(trace[-_MOST_READ:], os.environ)
@@ -73,11 +73,11 @@ class Outcome:
         return outcome if outcome.error is None or outcome.who.at >= processes.born() else None
 
     def publish(self, path: Path) -> None:
-        """Let the others have it, at once and complete; an ``OSError`` where it cannot be written."""
+        """Publish it to the other processes, completely; raises ``OSError`` if it cannot be written."""
         write(path, asdict(self))
 
     def explain(self, label: str) -> str:
-        """Message of the processes that did not do the work, on its failure."""
+        """The error message in the processes that did not do the work."""
         return (
             f"{label} failed in another process ({self.who}): {self.error}\n"
             "HINT: the cause is there; processes of this run do not try again, unless `retry` says so.\n"

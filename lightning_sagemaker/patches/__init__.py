@@ -1,4 +1,4 @@
-"""Where this package meets Lightning: each module patches one part of it, once that part is imported.
+"""Patches of Lightning: each module patches one part of it, once that part is imported.
 
 The only folder that names private parts of Lightning. `_autoload` says which of its modules is given to which function.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def first_time(owner: Any, what: str = "patched") -> bool:
-    """Whether this is asked for the first time; the owner is marked, so that it is patched once.
+    """Whether the owner is not patched yet; marks it, so that it is patched once.
 
     Args:
         owner: What is patched.
@@ -27,7 +27,7 @@ def first_time(owner: Any, what: str = "patched") -> bool:
 
 
 def replace_everywhere(function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
-    """Put one function in another's place: in its module, and in those that were imported before this package.
+    """Replace a function, in its module and in those that imported it before this package.
 
     Args:
         function: What is replaced, under its own name.

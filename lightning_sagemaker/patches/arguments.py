@@ -1,4 +1,4 @@
-"""Which arguments a Trainer was given by name: a default cannot be told from a choice afterwards."""
+"""The explicit arguments of a Trainer: later, a default cannot be told from a choice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _given: ContextVar[Mapping[str, Any]] = ContextVar("arguments of the Trainer tha
 
 
 def patch_trainer(module: ModuleType) -> None:
-    """Know what is given while a Trainer is made.
+    """Record the explicit arguments while a Trainer is made.
 
     Args:
         module: ``*.trainer.trainer`` of either distribution.

@@ -17,7 +17,7 @@ _RESUMED = "_lightning_sagemaker_resumed"
 
 
 def patch_model_checkpoint(module: ModuleType) -> None:
-    """Let ``ModelCheckpoint`` write where a restart finds it, if that is asked for; else say what would be lost.
+    """Let ``ModelCheckpoint`` write where a restart finds it, if enabled; else warn about what would be lost.
 
     ``"last"`` is looked up by the same method as the folder for writing, before any ``setup``.
 
@@ -55,7 +55,7 @@ def patch_model_checkpoint(module: ModuleType) -> None:
 
 
 def patch_checkpoint_connector(module: ModuleType) -> None:
-    """Let each ``fit`` continue from the newest checkpoint of its own place, where that is asked for.
+    """Let each ``fit`` continue from the newest checkpoint in its own place, if enabled.
 
     Args:
         module: ``*.trainer.connectors.checkpoint_connector`` of either distribution.
@@ -118,7 +118,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
 
 
 def patch_atomic_save(module: ModuleType) -> None:
-    """Let local checkpoints be written completely or not at all; Lightning leaves half of one where it is killed.
+    """Write local checkpoints completely or not at all; Lightning leaves an incomplete file when it is killed.
 
     Args:
         module: ``*fabric.utilities.cloud_io`` of either distribution.
@@ -140,5 +140,5 @@ def patch_atomic_save(module: ModuleType) -> None:
 
 
 def is_trial(trainer: Any) -> bool:
-    """Whether a fit leaves nothing behind: a smoke test, or one in which a Tuner only looks for a value."""
+    """Whether a fit leaves nothing behind: a ``fast_dev_run``, or a Tuner's search."""
     return bool(trainer.fast_dev_run) or any(getattr(callback, "_early_exit", False) for callback in trainer.callbacks)

@@ -1,4 +1,4 @@
-"""What Lightning makes of this process: a Trainer and a Fabric without arguments, made to be looked at."""
+"""Facts about a Trainer and a Fabric without arguments, made in this process for a report."""
 
 from __future__ import annotations
 

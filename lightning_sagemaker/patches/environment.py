@@ -92,7 +92,7 @@ def patch_connector(module: ModuleType) -> None:
 
 
 def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment | None:
-    """Our environment, where the user chose no other, no scheduler runs the job, and SageMaker does."""
+    """Our environment, if SageMaker runs the job, no other scheduler does, and the user chose no environment."""
     if _FOUND not in vars(connector):
         chosen, found, alone = connector._cluster_environment_flag, None, False
         if not is_on("environment"):
@@ -108,7 +108,7 @@ def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment 
 
 
 def _job(connector: Any) -> SageMakerJob | None:
-    """The job; ``None`` where the launcher's world is another one than the job's, and has formed as elsewhere.
+    """The job; ``None`` if the launcher's world is not the job's, and has formed as outside jobs.
 
     A rank has started that launcher, or torchrun has several agents on a host.
 
@@ -140,7 +140,7 @@ def _package(connector: Any) -> str:
 
 
 def _is_child(connector: Any) -> bool:
-    """Whether this process was started by a rank and is none, so that its Trainers run by themselves."""
+    """Whether a rank started this process, which is no rank itself, so that its Trainers run alone."""
     if not is_started_by_rank():
         return False
     _warn_once(
@@ -170,7 +170,7 @@ def _is_apart(connector: Any, job: SageMakerJob) -> bool:
 
 
 def _set_devices(connector: Any, job: SageMakerJob) -> bool:
-    """Replace ``devices="auto"`` by the job's processes per host, where the job knows better than Lightning's count."""
+    """Replace ``devices="auto"`` by the job's processes per host, if the job knows better than Lightning's count."""
     accelerator = connector.accelerator
     on_cpu = type(accelerator).__name__ == "CPUAccelerator"
     if job.local_world_size is None or (job.launcher == "none" and not on_cpu):
@@ -192,7 +192,7 @@ def _set_devices(connector: Any, job: SageMakerJob) -> bool:
 
 
 def note_launched(world_size: int) -> None:
-    """Remember that this process has started ranks that trained, and is none itself.
+    """Remember that this process has started ranks that trained, and is not a rank itself.
 
     Args:
         world_size: Processes of their world.
@@ -202,7 +202,7 @@ def note_launched(world_size: int) -> None:
 
 
 def _refuse_second_launcher(connector: Any) -> None:
-    """Refuse a strategy that starts processes where a launcher has started them: each would start all of them again."""
+    """Refuse a strategy that starts processes if a launcher has started them: each would start all of them again."""
     environment: Any = connector.cluster_environment
     launcher: Any = getattr(connector.strategy, "launcher", None)
     if type(launcher).__name__ != "_MultiProcessingLauncher" or not isinstance(environment, SageMakerEnvironment):
@@ -220,7 +220,7 @@ def _refuse_second_launcher(connector: Any) -> None:
 
 
 def _set_num_nodes(connector: Any, job: SageMakerJob, *, is_interactive: bool) -> None:
-    """Let the cluster's number of hosts win over 1, which is Lightning's default and cannot be told from a choice."""
+    """Replace ``num_nodes=1``, Lightning's default, by the job's number: a default cannot be told from a choice."""
     if connector._num_nodes_flag == 1 and job.num_nodes > 1:
         if job.is_rank_zero:
             speak()
@@ -231,7 +231,7 @@ def _set_num_nodes(connector: Any, job: SageMakerJob, *, is_interactive: bool) -
 
 
 def _remember_words() -> None:
-    """Remember by which words the first Trainer of the job's world was made."""
+    """Remember the arguments of the first Trainer in the job's world."""
     global _trained_by_same_words  # noqa: PLW0603
     if _trained_by_same_words is None:
         words = given()
@@ -244,14 +244,11 @@ def _way_out() -> str:
     dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available() or not dist.is_initialized():
         return ""
-    return (
-        " This Trainer too runs on all hosts; one that shall run by itself: Trainer(plugins=[LightningEnvironment()],"
-        " devices=1)."
-    )
+    return " This Trainer runs on all hosts too; to run it alone: Trainer(plugins=[LightningEnvironment()], devices=1)."
 
 
 def _say_lone_local_rank(environment: SageMakerEnvironment, devices: int) -> None:
-    """Say that nobody starts the other processes of this host, where ``LOCAL_RANK`` says that somebody has.
+    """Warn that nobody starts the other processes of this host, if ``LOCAL_RANK`` says that they are started by hand.
 
     As in stock, where it means that processes are started by hand. Lightning's launcher sets ``NODE_RANK`` too.
     """
@@ -265,7 +262,7 @@ def _say_lone_local_rank(environment: SageMakerEnvironment, devices: int) -> Non
 
 
 def _say_dropped_rows(connector: Any, job: SageMakerJob) -> None:
-    """Say that a distributed sampler would drop rows, where each of several hosts has data of its own."""
+    """Warn that a distributed sampler would drop rows, if each of several hosts has different data."""
     if job.num_nodes == 1 or not job.is_rank_zero or not getattr(connector, "use_distributed_sampler", True):
         return
     try:
@@ -291,7 +288,7 @@ def _check_chosen_world(connector: Any) -> None:
 
 
 def _chosen_world(connector: Any, environment: Any) -> ChosenWorld | None:
-    """What the script chose; ``None`` where its strategy makes no world, or cannot be asked yet."""
+    """The script's choice; ``None`` if its strategy makes no world, or cannot be asked yet."""
     strategy, num_nodes, devices = connector.strategy, connector._num_nodes_flag, len(connector._parallel_devices)
     # XLA's environment would start its client, which must not happen before the processes are spawned.
     if not hasattr(strategy, "cluster_environment") or type(connector.accelerator).__name__ == "XLAAccelerator":

@@ -1,4 +1,4 @@
-"""The model arrives: the end of ``fit``, at which rank 0 copies a checkpoint. In SageMaker training jobs."""
+"""Export at the end of ``fit``: rank 0 copies a checkpoint to the job's model. In SageMaker training jobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def patch_trainer(module: ModuleType) -> None:
-    """Copy a checkpoint when a ``fit`` has ended, after all callbacks and loggers, where that is asked for.
+    """Copy a checkpoint when a ``fit`` has ended, after all callbacks and loggers, if enabled.
 
     Args:
         module: ``*.trainer.trainer`` of either distribution.
@@ -47,7 +47,7 @@ def patch_trainer(module: ModuleType) -> None:
 
 
 def _chosen(trainer: Any, which: Which) -> str:
-    """Path of the best checkpoint, by the first ``ModelCheckpoint`` that has a metric to tell; or of the newest."""
+    """Path of the best checkpoint, by the first ``ModelCheckpoint`` with a monitored metric; or of the newest."""
     callbacks = [callback for callback in trainer.checkpoint_callbacks if hasattr(callback, "best_model_path")]
     if which == "best":
         callbacks.sort(key=lambda callback: callback.monitor is None)

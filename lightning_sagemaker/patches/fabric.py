@@ -1,4 +1,4 @@
-"""Fabric without ``launch()``, which a script needs once several hosts train together, whatever its devices."""
+"""An error for Fabric without ``launch()``, which is required if several hosts train together."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _ACCOUNTS = "_lightning_sagemaker_accounts"  # attribute of a launcher: folder i
 
 
 def patch_launcher(module: ModuleType) -> None:
-    """Let what ends a rank be what ends the script: the rank's own error in the failure file, SIGTERM's exit code.
+    """End the script as its rank ended: with the rank's own error in the failure file, or SIGTERM's exit code.
 
     Args:
         module: ``*.strategies.launchers.multiprocessing`` of either distribution, of Trainer or Fabric.
@@ -66,9 +66,9 @@ def patch_launcher(module: ModuleType) -> None:
 
 @contextmanager
 def _accounts(launcher: Any) -> Iterator[None]:
-    """Let an exception that torch raises here say what the rank has told, should it reach the failure file.
+    """Give an exception that torch raises here the rank's own error, in case it reaches the failure file.
 
-    Its own text begins with the outermost frames of torch and Lightning, and is cut before the error.
+    torch's own text begins with the outermost frames of torch and Lightning, and is cut before the error.
     """
     from torch.multiprocessing.spawn import (
         ProcessExitedException,
@@ -97,7 +97,7 @@ def _accounts(launcher: Any) -> Iterator[None]:
 
 
 class _Forward:
-    """A signal handler that sends the signal to a launcher's processes, or does the default where there are none."""
+    """A signal handler that forwards the signal to a launcher's processes, or takes the default action without any."""
 
     def __init__(self, launcher: Any) -> None:
         self._launcher = launcher
@@ -114,7 +114,7 @@ class _Forward:
 
 @contextmanager
 def _sigterm(launcher: Any) -> Iterator[None]:
-    """Send SIGTERM on to the ranks, who agree on where to stop, and end by their exit code.
+    """Forward SIGTERM to the ranks, which agree on where to stop, and end with their exit code.
 
     A handler of the script's own stays.
     """

@@ -1,4 +1,4 @@
-"""Lines of progress and metrics for every Trainer, where ``LIGHTNING_SAGEMAKER_METRICS=1`` asks for them."""
+"""Lines of progress and metrics for every Trainer, with ``LIGHTNING_SAGEMAKER_METRICS=1``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINES = "_lightning_sagemaker_lines"
 
 
 def patch_logger_connector(module: ModuleType) -> None:
-    """Print a Trainer's progress and metrics on rank 0, where the variable asks for it.
+    """Print a Trainer's progress and metrics on rank 0, if the variable enables it.
 
     Only what Lightning has computed is read, after it has: when a batch ends, and when its hooks at the end of an epoch
     have run and all ranks have computed its metrics. To ask ``trainer.callback_metrics`` would compute what is not
@@ -52,7 +52,7 @@ def patch_logger_connector(module: ModuleType) -> None:
 
 
 def patch_callback_connector(module: ModuleType) -> None:
-    """Let the progress bar that a Trainer makes by itself draw nothing where lines tell its progress.
+    """Let a Trainer's default progress bar draw nothing if lines show the progress.
 
     It stays where it is, for scripts that look for it; Lightning's own word for a bar that is off is a refresh rate of
     0, which its searches for a learning rate do not switch on again.
@@ -77,7 +77,7 @@ def patch_callback_connector(module: ModuleType) -> None:
 
 
 def _asks_for_bar() -> bool:
-    """Whether the script, or a variable of Lightning's, wants the bar that a Trainer makes."""
+    """Whether the script, or a Lightning variable, asks for the Trainer's progress bar."""
     return arguments.given().get("enable_progress_bar") is not None or "PL_TRAINER_ENABLE_PROGRESS_BAR" in os.environ
 
 

@@ -29,7 +29,7 @@ def patch_data_connector(module: ModuleType) -> None:
 
 
 def patch_infinite_barrier(module: ModuleType) -> None:
-    """Let Lightning's barrier without time limit tell of a failure, and do without a second group on SMDDP.
+    """Make Lightning's barrier without time limit report a failure, and need no second group on SMDDP.
 
     Args:
         module: ``*fabric.utilities.distributed`` of either distribution.

@@ -1,4 +1,4 @@
-"""The making of the process group, by Lightning and by torchrun's agents."""
+"""Patches for making the process group, in Lightning and in torchrun's agents."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def patch_init_dist_connection(module: ModuleType) -> None:
 
 
 def patch_static_rendezvous(module: ModuleType) -> None:
-    """Let torchrun's agents, one per host, meet as the processes do elsewhere: they come before any user code.
+    """Let torchrun's agents, one per host, run the checks between hosts: they start before any user code.
 
     Args:
         module: ``torch.distributed.elastic.rendezvous.static_tcp_rendezvous``, which SageMaker's launchers use.
@@ -87,7 +87,7 @@ def patch_static_rendezvous(module: ModuleType) -> None:
 
 
 def patch_signal_connector(module: ModuleType) -> None:
-    """Let the heartbeat know at which step a Trainer is.
+    """Tell the heartbeat the Trainer's step.
 
     Args:
         module: ``*.trainer.connectors.signal_connector`` of either distribution.

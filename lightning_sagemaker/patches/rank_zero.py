@@ -1,4 +1,4 @@
-"""The rank that ``rank_zero_only`` goes by before there is a Trainer: the job's, where the job knows it.
+"""The rank for ``rank_zero_only`` before a Trainer is made: the job's, if it is known.
 
 Lightning looks at ``RANK`` and ``LOCAL_RANK`` alone, so what a script does by it at its top (``wandb.init``, folders)
 is done once on each host, or under mpirun by each rank.
@@ -41,12 +41,12 @@ def patch_rank_zero(module: ModuleType) -> None:
 
 
 def restore() -> None:
-    """Let ``rank_zero_only`` go by what Lightning found, for a Trainer that is none of the job's."""
+    """Let ``rank_zero_only`` use Lightning's rank, for a Trainer outside the job's world."""
     while _before:
         decorator, rank = _before.popitem()
         decorator.rank = rank
 
 
 def settle() -> None:
-    """Leave ``rank_zero_only`` to the strategies: a Trainer of the job's is made."""
+    """Leave ``rank_zero_only`` to the strategies: a Trainer in the job's world is made."""
     _before.clear()

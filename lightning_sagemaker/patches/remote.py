@@ -1,4 +1,4 @@
-"""``@remote`` and ``@step`` of SDK v2 and v3, whose entry catches what the user's function raises.
+"""``@remote`` and ``@step`` of SDK v2 and v3, whose entry point catches the function's errors.
 
 So no exception ends the process, and the reason that the entry would write is what this rank saw: perhaps only that a
 connection to another one is lost.
@@ -18,7 +18,7 @@ from lightning_sagemaker.patches import first_time
 
 
 def patch_errors(module: Any) -> None:
-    """Let the reason be the first failure of any rank, with host and rank, as where exceptions end a process.
+    """Make the failure reason the first failure of any rank, with host and rank, as for other exceptions.
 
     Args:
         module: ``sagemaker.remote_function.errors`` of SDK v2, ``sagemaker.core.remote_function.errors`` of v3.

@@ -1,4 +1,4 @@
-"""Metrics logged with ``sync_dist=True``, where a strategy of ours sends their reductions without waiting for them."""
+"""Metrics logged with ``sync_dist=True``, whose reductions an SMDDP strategy starts without waiting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def patch_result(module: ModuleType) -> None:
-    """Let a strategy's ``pending_reductions`` reduce what is logged; whoever reads the metrics waits for it.
+    """Let a strategy's ``pending_reductions`` reduce logged metrics; reading the metrics waits for them.
 
     ``strategy.reduce`` itself cannot do it: users call it too, for values that they need there and then.
 

@@ -18,7 +18,7 @@ _WORDS = (None, "best", "last", "hpc")  # for which Lightning looks for a file b
 
 
 def patch_init_dist_connection(module: ModuleType) -> None:
-    """Let process groups over our environment be known to what sends checkpoints between hosts.
+    """Register process groups of our environment for sending checkpoints between hosts.
 
     Args:
         module: ``*fabric.utilities.distributed`` of either distribution.
@@ -77,7 +77,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
 
 
 def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:
-    """What this rank loads, where all ranks of the job's process group come to load something."""
+    """What this rank loads, at a point where all ranks of the job's process group load something."""
     import torch.distributed as dist
 
     from lightning_sagemaker.checkpoint import other_hosts
@@ -99,7 +99,7 @@ def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:
 
 
 def _is_stock(checkpoint_io: Any) -> bool:
-    """Whether paths are files as Lightning writes them: a plugin of the user's may make anything of a path."""
+    """Whether paths are files that Lightning writes: a user's plugin may treat a path differently."""
     while type(checkpoint_io).__module__.startswith(("lightning.", "lightning_fabric.", "pytorch_lightning.")):
         wrapped = getattr(checkpoint_io, "checkpoint_io", None)  # AsyncCheckpointIO wraps another one
         if wrapped is None:
@@ -109,7 +109,7 @@ def _is_stock(checkpoint_io: Any) -> bool:
 
 
 def patch_strategy(module: ModuleType) -> None:
-    """Let a file that came from rank 0's host go when rank 0 removes it: tuners remove what they restored.
+    """Remove a file that came from rank 0's host when rank 0 removes it: tuners remove what they restored.
 
     Args:
         module: ``*.strategies.strategy`` of either distribution's Trainer.

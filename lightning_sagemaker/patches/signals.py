@@ -1,4 +1,4 @@
-"""SIGTERM in Lightning's Trainer: where it is handled, and where the training looks for it.
+"""SIGTERM in Lightning's Trainer: its handler, and the check at each training batch.
 
 ``SIGTERMException`` is a ``SystemExit``, and Lightning raises it without an exit code: success, to SageMaker. Versions
 from 2.5.2 on ask rank 0 before each batch (``_broadcast_sigterm_tensor``), from 2.5.6 on also in the signal handler.
@@ -75,7 +75,7 @@ def patch_signal_connector(module: ModuleType) -> None:
 
 
 def patch_training_epoch_loop(module: ModuleType) -> None:
-    """Let each training batch begin with a step boundary, which replaces Lightning's broadcast there.
+    """Begin each training batch with a step boundary, which replaces Lightning's broadcast.
 
     Args:
         module: ``*.loops.training_epoch_loop`` of either distribution.
@@ -105,7 +105,7 @@ def patch_training_epoch_loop(module: ModuleType) -> None:
 
 
 def _is_ours(connector: Any) -> bool:
-    """Whether the Trainer runs in the job's world: with an environment that somebody chose, SIGTERM stays stock's."""
+    """Whether the Trainer runs in the job's world: with another environment, stock Lightning handles SIGTERM."""
     return isinstance(connector.trainer._accelerator_connector.cluster_environment, SageMakerEnvironment)
 
 
@@ -133,7 +133,7 @@ def _agree(connector: Any) -> None:
 
 
 def _leave(connector: Any, agreement: StopAgreement | None) -> None:
-    """After Lightning has put the handlers back that were there before."""
+    """Clean up after Lightning has restored the previous handlers."""
     if agreement is None or not agreement.origin:
         return
     if connector.received_sigterm:  # a launcher that sees the first rank go sends it to the others
@@ -152,7 +152,7 @@ def _where(trainer: Any) -> str:
 
 
 def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> NoReturn:
-    """Stop the training; all ranks come here at the same batch."""
+    """Stop the training; all ranks call this at the same batch."""
     from lightning_sagemaker.checkpoint.newest import SIGTERM_NAME
     from lightning_sagemaker.checkpoint.place import kept_place, own_places
     from lightning_sagemaker.distributed.sigterm import EXIT_CODE
@@ -198,7 +198,7 @@ def _end_at_once(connector: Any, signum: int, frame: FrameType | None) -> None:
 
 
 def _outlive_children(launcher: Any) -> None:
-    """Where this process started others by Lightning's launcher, end after them.
+    """If this process started others with Lightning's launcher, end after them.
 
     Lightning's observer would kill this process as soon as a child has ended by an exit code that is not 0.
     """

@@ -1,4 +1,4 @@
-"""Our strategies by name, in the registries of Trainer and Fabric."""
+"""Registration of our strategies, in the registries of Trainer and Fabric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the SMDDP library there, and can this process use it?
+"""Whether the SMDDP library is installed, and whether this process can use it.
 
 The library is a part of some PyTorch training images only, the last of them PyTorch 2.5.1 (deep-learning-containers);
 it is not on PyPI. Its import may fail with any exception: since 2.3.0 it checks the instance type while it is imported.
@@ -28,7 +28,7 @@ Sharding = Literal["replicated", "sharded"]
 
 @dataclass(frozen=True)
 class Availability:
-    """What a process can know of the library.
+    """What a process knows about the library.
 
     Attributes:
         version: Version of the library, ``None`` where it could not be imported.
@@ -43,7 +43,7 @@ class Availability:
 
 @functools.cache
 def availability() -> Availability:
-    """Import the library, if it is there; the answer is kept for this process."""
+    """Import the library, if it is installed; the result is cached for this process."""
     try:
         found = importlib.util.find_spec(_PACKAGE) is not None
     except (ImportError, ValueError):  # a half-removed package
@@ -62,7 +62,7 @@ def availability() -> Availability:
 
 
 def request_all_gather(job: SageMakerJob | None, environ: MutableMapping[str, str]) -> None:
-    """Ask SMDDP for its AllGather, which sharded training needs and mpirun launchers leave off.
+    """Switch on SMDDP's AllGather, which sharded training needs and mpirun launchers leave off.
 
     Must come before :func:`availability`: the library reads the variable when it is imported.
     """
@@ -71,7 +71,7 @@ def request_all_gather(job: SageMakerJob | None, environ: MutableMapping[str, st
 
 
 def advice(job: SageMakerJob | None, sharding: Sharding, environ: MutableMapping[str, str]) -> list[str]:
-    """What the user should know of a working SMDDP in this job.
+    """Warnings about a working SMDDP in this job.
 
     Launcher and collective are coupled (AWS, data-parallel-modify-sdp): under mpirun SMDDP serves AllReduce, under
     torchrun AllGather; the other one falls back to NCCL.

@@ -1,4 +1,4 @@
-"""Lightning's reductions, by what SMDDP can do: all_reduce with SUM, and all_gather."""
+"""Lightning's reductions, made of what SMDDP supports: all_reduce with SUM, and all_gather."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Reduction:
-    """One reduction over all ranks that has been sent; its result is written into the tensor that was given.
+    """A reduction over all ranks that has started; its result is written into the given tensor.
 
     A mean is a sum and a division; a mean of integers is truncated, as Lightning does it on gloo. On SMDDP, operations
     other than sum and mean gather and reduce locally. One collective each: Lightning puts a barrier before it, but
@@ -92,7 +92,7 @@ class Reduction:
             return tensor
 
     def invalidate(self) -> None:
-        """Make the tensor of a reduction that has failed hold no number."""
+        """Fill the tensor of a failed reduction with NaN."""
         if self._tensor.is_floating_point() or self._tensor.is_complex():
             with _writing_to(self._tensor):
                 self._tensor.fill_(torch.nan)
@@ -152,7 +152,7 @@ def _gather(tensor: Tensor, group: Any) -> list[Tensor]:
 
 
 def _operation(reduce_op: Any) -> tuple[str, Any]:
-    """Our name of an operation, and what torch takes for it."""
+    """Our name for an operation, and torch's."""
     if reduce_op is None:
         return "sum", ReduceOp.SUM
     if isinstance(reduce_op, str):

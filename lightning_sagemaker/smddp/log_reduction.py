@@ -73,7 +73,7 @@ class PendingReductions:
             self._finish_first()
 
     def wait_quietly(self) -> None:
-        """Wait for all of them at the end of a run, which may be an error's: a failed reduction shall not hide it."""
+        """Wait for all of them at the end of a run, perhaps after an error, which a failed reduction must not hide."""
         while self._sent:
             with suppress(Exception):
                 self._finish_first()

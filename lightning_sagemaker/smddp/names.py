@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Named(NamedTuple):
-    """What a name stands for."""
+    """The meaning of a strategy's name."""
 
     sharding: Sharding
     options: dict[str, Any]
@@ -31,6 +31,6 @@ STRATEGIES = {
 
 
 def sharding_of(strategy: str | None) -> Sharding | None:
-    """Which of SMDDP's collectives a strategy wants; ``None`` where it wants none."""
+    """The SMDDP collective that a strategy uses; ``None`` if it uses none."""
     named = STRATEGIES.get(strategy or "")
     return None if named is None else named.sharding

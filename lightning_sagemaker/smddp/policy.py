@@ -1,4 +1,4 @@
-"""What the absence of SMDDP means: one policy, stated in one place."""
+"""The policy for a missing SMDDP, in one place."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _said: set[str] = set()
 
 
 def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> str | None:
-    """Decide on SMDDP or the native backend, and say on rank zero what the user should know.
+    """Choose SMDDP or the native backend, and log warnings on rank zero.
 
     Args:
         sharding: Which of SMDDP's collectives the strategy wants.
@@ -63,7 +63,7 @@ def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> s
 
 
 def advise_on_sync_batchnorm() -> None:
-    """Say what SyncBatchNorm needs of SMDDP: torch gathers its statistics by all_gather_into_tensor.
+    """Warn about SyncBatchNorm with SMDDP: torch gathers its statistics with all_gather_into_tensor.
 
     SMDDP answers that with ``SMDDP does not support: _allgather_base`` under mpirun (deep-learning-containers#4119),
     unless its AllGather is on.
@@ -79,7 +79,7 @@ def advise_on_sync_batchnorm() -> None:
 
 
 def read_policy(on_missing: OnMissing | None, environ: Mapping[str, str]) -> OnMissing:
-    """What to do where SMDDP cannot be used: the argument, else the variable, else ``"native"``.
+    """What to do if SMDDP cannot be used: the argument, else the variable, else ``"native"``.
 
     Raises:
         ValueError: It is neither ``"native"`` nor ``"error"``.

@@ -34,14 +34,14 @@ _PACKAGES = {package.replace(".", "__"): package for package in get_args(Package
 
 
 class _SMDDPMixin:
-    """Lightning's strategy of the same kind over AWS's SMDDP collectives, or over NCCL or gloo where they are missing.
+    """Lightning's strategy of the same kind over AWS's SMDDP collectives, or over NCCL or gloo without them.
 
     By name: ``strategy="smddp"`` or ``"smddp_fsdp"``, which always fits the Trainer or Fabric that gets it. A class
     fits one distribution. Where both are installed, import yours before this name.
 
     Args:
-        on_missing: What to do where SMDDP cannot be used: ``"native"``, the default, trains with NCCL or gloo and says
-            so loudly; ``"error"`` raises. The environment variable ``LIGHTNING_SAGEMAKER_ON_MISSING`` sets the default.
+        on_missing: What to do if SMDDP cannot be used: ``"native"``, the default, trains with NCCL or gloo and logs
+            a warning; ``"error"`` raises. The environment variable ``LIGHTNING_SAGEMAKER_ON_MISSING`` sets the default.
         kwargs: Arguments of the Lightning strategy of the same kind, with its defaults.
 
     Raises:
@@ -65,7 +65,7 @@ class _SMDDPMixin:
 
     @property
     def process_group_backend(self) -> str | None:
-        """The backend really in use: ``"smddp"``, ``"nccl"`` or ``"gloo"``; ``None`` while the device is unknown."""
+        """The backend actually in use: ``"smddp"``, ``"nccl"`` or ``"gloo"``; ``None`` while the device is unknown."""
         known = self._on_smddp or not self.parallel_devices  # type: ignore[attr-defined]
         return self._process_group_backend if known else self._get_process_group_backend()  # type: ignore[attr-defined]
 
@@ -100,7 +100,7 @@ class _SMDDPMixin:
         super().setup_environment()  # type: ignore[misc]
 
     def broadcast(self, obj: Any, src: int = 0) -> Any:
-        """Broadcast any object, by tensors on the device that SMDDP carries."""
+        """Broadcast any object, as tensors on the device, since SMDDP has no CPU tensors."""
         if not self._on_smddp or not dist.is_initialized():
             return super().broadcast(obj, src)  # type: ignore[misc]
         objects = [obj]
@@ -126,7 +126,7 @@ class _LoggingMixin:
         return PendingReductions()
 
     def pending_reductions(self, reduce: object) -> PendingReductions | None:
-        """What sends the reductions of logged metrics, see `patches.results`.
+        """The pending reductions of logged metrics, see `patches.results`.
 
         Args:
             reduce: This strategy's bound ``reduce``. Where a subclass or a script has put another in its place, nothing

@@ -1,4 +1,4 @@
-"""A barrier without time limit that needs no second process group: it waits at the store that made the first one.
+"""A barrier without time limit that needs no second process group: ranks wait at the first group's store.
 
 Lightning (2.3 and later) guards an overridden ``prepare_data`` and ``Fabric.rank_zero_first`` by a new gloo group, and
 AWS says that SMDDP allows neither ``new_group`` nor another backend beside it.
@@ -20,7 +20,7 @@ _numbers = itertools.count()  # all ranks make their barriers in the same order,
 
 
 class StoreBarrier:
-    """A sequence of barriers between all ranks, each of which may take as long as it likes.
+    """A sequence of barriers between all ranks, without a time limit.
 
     Raises:
         ValueError: There is no process group.
@@ -38,13 +38,13 @@ class StoreBarrier:
         """
         size, here, self._passed = dist.get_world_size(), self._arrival(), self._passed + 1
         number = here.arrive()
-        what = lambda: f"all ranks to come to the same point: {here.arrived} of {size} have"  # noqa: E731
+        what = lambda: f"all ranks to reach the same point: {here.arrived} of {size} have"  # noqa: E731
         # The first one speaks: rank 0 may be the one that works while the others wait.
         if failure := Wait(f"Rank {dist.get_rank()}", what, speaks=number == 1).until(here.outcome):
             raise RuntimeError(failure)
 
     def fail(self, error: BaseException) -> None:
-        """Let all ranks that wait or will wait at the next barrier raise, with the text of this rank's error."""
+        """Make all ranks at the next barrier raise an error with the text of this rank's error."""
         what = redact(describe(error), os.environ)  # for the logs of the others
         self._arrival().fail(f"rank {dist.get_rank()} failed while the others waited for it: {what}")
 

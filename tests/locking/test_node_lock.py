@@ -49,7 +49,7 @@ def test_a_killed_holder_lets_the_next_one_in_which_says_so(crew: Callable[..., 
     assert len(seen.notes) == 4
     lines = [line for record in seen.survivors for line in record["log"]]
     assert len(lines) == 1
-    assert f"ended without letting go: pid {seen.notes[0]} on " in lines[0]
+    assert f"ended without releasing the lock: pid {seen.notes[0]} on " in lines[0]
 
 
 def test_a_time_out_names_the_holder(crew: Callable[..., Crew]) -> None:

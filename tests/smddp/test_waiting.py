@@ -42,6 +42,6 @@ def test_the_first_rank_that_waits_says_for_whom_and_a_failure_of_another_reache
     ]
     (quiet, first_errors), (told, lines) = (rank.communicate(timeout=120) for rank in ranks)
     assert [rank.returncode for rank in ranks] == [0, 0], first_errors + lines
-    assert re.search(r"Rank 1 has waited \d+ s for all ranks to come to the same point: 1 of 2 have", lines)
+    assert re.search(r"Rank 1 has waited \d+ s for all ranks to reach the same point: 1 of 2 have", lines)
     assert "has waited" not in first_errors
     assert (quiet, told) == ("", "rank 0 failed while the others waited for it: OSError: no space left\n")

@@ -55,19 +55,19 @@ VARIABLES = (
         "TRAINING_JOB_ARN",
         "SageMaker",
         read=True,
-        note="mark of a job",
+        note="shows that it is a job",
     ),
     Variable(
         "TRAINING_JOB_NAME",
         "SageMaker, local mode too",
         read=True,
-        note="mark of a job; its name",
+        note="shows that it is a job; its name",
     ),
     Variable(
         "SM_TRAINING_ENV",
         "toolkit, SDK v3's driver",
         read=True,
-        note="mark of a job; never its content",
+        note="shows that it is a job; its content is never read",
     ),
     Variable(
         "SAGEMAKER_JOB_NAME",
@@ -192,7 +192,7 @@ VARIABLES = (
         },
         read=True,
         note=(
-            "a loopback address, left by an image, comes last on several hosts; another host's name is passed over"
+            "a loopback address, left by an image, comes last on several hosts; another host's name is ignored"
             " under the toolkit's mpirun"
         ),
     ),
