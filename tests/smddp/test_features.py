@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def page_table() -> dict[str, dict[str, str]]:
     """Cells by column and feature."""
     text = (ROOT / "docs" / "smddp.md").read_text(encoding="utf-8")
-    table = text.partition("| feature | stock")[2].partition("```")[0]
+    table = text.partition("| feature | stock")[2].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines() if line[:2] == "| "]
     return {"stock": {row[0]: row[1] for row in rows}, "smddp": {row[0]: row[2] for row in rows}}
 
