@@ -70,13 +70,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+# First of the ports for launches. Linux gives those from 32768 on to connections, so that one beside torchrun's own,
+# which is from there on a single host, may be in use at any moment.
+_BELOW = 21_000
+
+
 def _run(launch: Planned, number: int, port: int, output: Path, limit: float) -> int:
     environ = os.environ | launch.environ
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))
     environ[STARTED] = repr(time.time())
     # A store of its own for each launch: in one that serves all, as torchrun's agents have it, each would read what its
     # predecessor left.
-    environ |= {"MASTER_PORT": str(port + 1 + number), "TORCHELASTIC_USE_AGENT_STORE": "False"}
+    environ |= {"MASTER_PORT": str(_BELOW + (port + number) % 8_000), "TORCHELASTIC_USE_AGENT_STORE": "False"}
     command = [sys.executable, "-m", f"benchmarks.workers.{launch.worker}", launch.to_json(), str(output)]
     try:
         return subprocess.run(command, env=environ, check=False, timeout=limit).returncode  # noqa: S603 - our command
