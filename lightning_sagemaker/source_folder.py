@@ -86,6 +86,18 @@ def holds_more(folder: Path) -> bool:
     return folder.resolve() in {Path(place).resolve() for place in (Path.home(), "/", gettempdir())}
 
 
+def link_within(folder: Path, name: str) -> str:
+    """Where a link of a folder's copy leads: an absolute one would lead to this folder, which no host of a job has.
+
+    Args:
+        folder: The source folder.
+        name: The link, relative to it; it leads to a place within the folder.
+    """
+    path = folder.resolve() / name
+    target = path.readlink()
+    return os.path.relpath(path.resolve(), path.parent.resolve()) if target.is_absolute() else str(target)
+
+
 def _read(folder: Path, asked: list[str], spec: Callable[[Sequence[str]], Any]) -> Source:
     ignored, secret = spec([*NEEDLESS, *CREDENTIALS, *asked]), spec(CREDENTIALS)
     found = Source({}, [], {}, [])

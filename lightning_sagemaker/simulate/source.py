@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker import source_folder
 from lightning_sagemaker.simulate.validation import SimulationError
+from lightning_sagemaker.source_folder import link_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,10 @@ def copy(job: Simulation, found: Source, target: Path) -> None:
     target.mkdir(parents=True)
     for name in found.files:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(job.folder / name, target / name, follow_symlinks=False)
+        if (job.folder / name).is_symlink():
+            (target / name).symlink_to(link_within(job.folder, name))
+        else:
+            shutil.copy2(job.folder / name, target / name)
 
 
 def notes(job: Simulation, found: Source) -> Iterator[str]:

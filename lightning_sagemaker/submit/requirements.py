@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from lightning_sagemaker.options import one_line
 
@@ -73,7 +74,7 @@ def local_source() -> Path | None:
     except importlib.metadata.PackageNotFoundError:
         return Path(__file__).parents[2]
     url = str(json.loads(text)["url"]) if text else ""
-    return Path(url.removeprefix("file://")) if url.startswith("file://") else None
+    return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
 
 
 def own_lines(folder: Path) -> list[str]:
@@ -91,6 +92,11 @@ def name_of(line: str) -> str:
 
 def _built(source: Path, folder: Path) -> Path:
     if source.suffix == ".whl":
+        if not source.is_file():
+            raise OSError(
+                f"This package was installed from the wheel {source}, which is no longer there to be sent. HINT:"
+                " name one with --requirement, or install the package from an index."
+            )
         return source
     isolated = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []  # without, pip fetches it
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), str(source)]

@@ -59,8 +59,7 @@ def send(job: TrainingJob, resolved: Resolved, session: Any) -> None:
         target = Path(folder, ARCHIVE)
         archive(job, read(job.folder), target, requirements.wheels(job, Path(folder)))
         bucket, _, key = resolved.source.removeprefix("s3://").partition("/")
-        key_of_user = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": job.output_kms_key}
-        session.client("s3").upload_file(
-            str(target), bucket, key, ExtraArgs=key_of_user if job.output_kms_key else None
-        )
+        encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": job.output_kms_key}
+        options = encrypted if job.output_kms_key else None
+        session.client("s3").upload_file(str(target), bucket, key, ExtraArgs=options)
     session.client("sagemaker").create_training_job(**made)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.arguments import ENTRY, ENTRY_ARGUMENTS, carry
-from lightning_sagemaker.source_folder import read
+from lightning_sagemaker.source_folder import link_within, read
 from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed
 
 if TYPE_CHECKING:
@@ -37,7 +37,12 @@ def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) 
     with tarfile.open(target, "w:gz") as tar, tempfile.TemporaryDirectory() as folder:
         for name in source.files:
             if name != REQUIREMENTS:
-                tar.add(job.folder / name, name, recursive=False)
+                member = tar.gettarinfo(job.folder / name, name)
+                if member.issym():
+                    member.linkname = link_within(job.folder, name)
+                    tar.addfile(member)
+                else:
+                    tar.add(job.folder / name, name)
         for wheel in wheels:
             tar.add(wheel, wheel.name)
         if carried.by_entry_script:

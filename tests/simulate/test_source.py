@@ -142,3 +142,15 @@ def test_a_copied_script_keeps_its_mode(script: Callable[[str], Path]) -> None:
     (path.parent / "tool.sh").write_text("#!/bin/sh\n")
     (path.parent / "tool.sh").chmod(0o755)
     assert run_cli(str(path), env=environment()).stdout == "[algo-1] True\n"
+
+
+def test_links_of_a_copy_lead_within_the_copy(script: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = script("").parent
+    (folder / "data").mkdir()
+    (folder / "data" / "a.txt").write_text("x")
+    (folder / "absolute").symlink_to(folder / "data" / "a.txt")
+    (folder / "relative").symlink_to("data")
+    job = Simulation(folder / "train.py")
+    source.copy(job, source.read(job), tmp_path / "copy")
+    for name, place in (("absolute", "data/a.txt"), ("relative", "data")):
+        assert (tmp_path / "copy" / name).resolve() == (tmp_path / "copy" / place).resolve()

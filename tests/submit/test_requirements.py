@@ -47,6 +47,7 @@ class Installed:
     [
         (None, None),  # from an index
         ("file:///home/me/lightning-sagemaker", "/home/me/lightning-sagemaker"),
+        ("file:///home/me/my%20folder", "/home/me/my folder"),
         ("file:///tmp/a.whl", "/tmp/a.whl"),  # noqa: S108 - not read
         ("https://example.com/a.whl", None),
     ],
@@ -65,6 +66,12 @@ def test_a_package_from_its_source_is_sent_as_a_wheel_that_is_built(job: Any, tm
         assert "lightning_sagemaker/__init__.py" in file.namelist()
         assert not [name for name in file.namelist() if name.startswith("tests")]
     assert wheels(job("lightning-sagemaker==0.1.0"), tmp_path) == []
+
+
+def test_a_wheel_that_is_no_longer_there_is_named(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "local_source", lambda: tmp_path / "gone.whl")
+    with pytest.raises(OSError, match=r"gone\.whl, which is no longer there to be sent\. HINT"):
+        wheels(job(), tmp_path)
 
 
 def test_a_wheel_that_cannot_be_built_is_an_error_with_pip_s_reason(

@@ -83,6 +83,7 @@ def test_links_within_the_folder_are_kept_and_others_named_and_never_followed(sc
     links = {
         "again": "part",  # to a folder
         "part/same": "data.txt",
+        "absolute": str(folder / "part" / "data.txt"),  # of this machine
         "up": "..",
         "circle": "circle",
         "gone": "nowhere",
@@ -91,12 +92,13 @@ def test_links_within_the_folder_are_kept_and_others_named_and_never_followed(sc
     for name, target in links.items():
         (folder / name).symlink_to(target)
     found = read(folder)
-    assert sorted(found.files) == ["again", "part/data.txt", "part/same", "train.py"]
+    assert sorted(found.files) == ["absolute", "again", "part/data.txt", "part/same", "train.py"]
     assert sorted(found.links) == ["circle", "gone", "out", "up"]
     archive(job(script), found, tmp_path / "sent.tar.gz", [])
     with tarfile.open(tmp_path / "sent.tar.gz") as tar:
         tar.extractall(tmp_path / "sent", filter="data")
     assert (tmp_path / "sent" / "again" / "data.txt").read_text() == "x"
+    assert (tmp_path / "sent" / "absolute").readlink() == Path("part/data.txt")
     assert (tmp_path / "sent" / "part" / "same").readlink() == Path("data.txt")
 
 
