@@ -18,18 +18,8 @@ IGNORE_FILES = (".gitignore", ".sagemakerignore")  # the later one wins; `!name`
 # What no job needs, in the words of .gitignore.
 NEEDLESS = (
     *(".git/", "__pycache__/", "*.pyc", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", ".ipynb_checkpoints/"),
-    *(
-        ".env*",
-        ".DS_Store",
-        "node_modules/",
-        ".idea/",
-        ".vscode/",
-        ".venv*/",
-        "venv/",
-        ".conda/",
-        "*.egg-info/",
-        "*.ckpt",
-    ),
+    *(".env*", ".DS_Store", "node_modules/", ".idea/", ".vscode/", ".venv*/", "venv/", ".conda/"),
+    *("*.egg-info/", "*.ckpt"),
     # At the top only: further down such a name may be a package's.
     *("/lightning_logs/", "/wandb/", "/mlruns/", "/outputs/", "/multirun/", "/tb_logs/", "/checkpoints/"),
     *(ENTRY, ENTRY_ARGUMENTS),

@@ -98,6 +98,16 @@ def test_the_user_s_own_frames_come_before_those_of_packages(output: Path, run: 
     assert "train.py" in lines[0]
 
 
+def test_frames_of_python_s_own_import_are_left_out(output: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "dataset.py").write_text("raise KeyError('age')\n")
+    run("import dataset\n")
+    lines = (output / "failure").read_text().splitlines()[2:]
+    assert [line.strip().partition(" in ")[0] for line in lines] == [
+        f"{tmp_path / 'dataset.py'}:1",
+        f"{tmp_path / 'train.py'}:3",
+    ]
+
+
 def test_a_secret_in_a_source_line_or_in_a_message_is_not_published(output: Path, run: Run) -> None:
     run(f"def login(token):\n    raise ValueError('401 for Bearer {SECRET}')\nlogin(token='{SECRET}')\n")
     text = (output / "failure").read_text()
