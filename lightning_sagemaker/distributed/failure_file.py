@@ -154,9 +154,10 @@ def describe(error: BaseException) -> str:
 
 def _frames(error: Exception) -> str:
     """Where it was raised: the user's own frames first, and the innermost first, since what is last may be cut."""
-    # Without Python's own frames of an import or of `python -m`, which stand between the user's.
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen ")]
-    own_first = sorted(reversed(frames), key=lambda frame: "site-packages" in frame.filename)
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    # Python's own of an import or of `python -m` stand between the user's, and tell nothing.
+    told = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
+    own_first = sorted(told, key=lambda frame: "site-packages" in frame.filename)
     return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in own_first)
 
 

@@ -154,5 +154,13 @@ class MetricLines:
         changed = {name: value for name, value in found.values.read().items() if self._printed.get(name) != value}
         self._printed |= changed
         if changed or found.always:
-            sys.stdout.write(line({**found.head, **changed}, found.note) + "\n")
-            sys.stdout.flush()
+            _write(line({**found.head, **changed}, found.note) + "\n")
+
+
+def _write(text: str) -> None:
+    stream = sys.stdout
+    if stream is None:  # in a process without standard output, where `print` is silent, too
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))  # metrics have names in any language
+    stream.flush()

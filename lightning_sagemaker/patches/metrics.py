@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.job import is_training_job
+from lightning_sagemaker.messages import log
 from lightning_sagemaker.metrics.lines import MetricLines, Place
 from lightning_sagemaker.patches import arguments, first_time
 from lightning_sagemaker.settings import METRICS, PROGRESS, seconds, switch
@@ -87,7 +88,11 @@ def _then(update: Any, tell: Callable[[Any, MetricLines], None]) -> Any:
         result = update(connector, *args, **kwargs)
         lines = getattr(connector, _LINES, None)
         if lines is not None:
-            tell(connector, lines)
+            try:
+                tell(connector, lines)
+            except Exception as error:  # noqa: BLE001 - a full disk, a user's metric or stream: no reason to end a job
+                setattr(connector, _LINES, None)
+                log.warning("This Trainer prints no more lines of progress: %s: %s", type(error).__name__, error)
         return result
 
     return update_and_tell

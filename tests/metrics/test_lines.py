@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -198,3 +200,23 @@ def test_a_metric_s_pattern_finds_it_wherever_it_stands_beside_a_note(name: str,
     found = re.search(pattern(name), line(values, "of 4000 steps, 0:03:46 left"))
     assert found is not None
     assert float(found[1]) == value
+
+
+def test_where_there_is_no_standard_output_nothing_is_printed_and_nothing_raised(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = Lines(capsys)
+    monkeypatch.setattr(sys, "stdout", None)
+    lines.lines.after_epoch({"loss": 0.5}, lines.place())
+    monkeypatch.undo()
+    assert lines.printed() == []
+
+
+def test_a_name_that_the_standard_output_cannot_encode_is_escaped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = Lines(capsys)
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    lines.lines.after_epoch({"größe": 0.5}, lines.place())
+    assert rb" gr\xf6\xdfe=0.5;" in written.getvalue()

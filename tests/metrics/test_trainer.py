@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -293,6 +295,29 @@ def test_what_was_said_last_arrives_when_a_training_fails(
     with pytest.raises(ValueError, match="mistake"):
         made().fit(Fails(clock), batches(12))
     assert len(printed()) == 1
+
+
+class Full(io.StringIO):
+    """A log on a disk that is full."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_standard_output_that_fails_ends_the_lines_with_one_warning_and_not_the_training(
+    clock: Clock, made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = made()
+    closed = io.StringIO()
+    closed.close()
+    for stream in (Full(), closed):
+        monkeypatch.setattr(sys, "stdout", stream)
+        trainer.fit(Model(clock), batches(4))
+    monkeypatch.undo()
+    assert trainer.global_step == 8
+    assert [record.message for record in caplog.records if record.name == "lightning_sagemaker"] == [
+        "This Trainer prints no more lines of progress: OSError: [Errno 28] No space left on device"
+    ]
 
 
 @pytest.mark.parametrize("text", ["often", "-1"])

@@ -161,3 +161,15 @@ def settings_of_the_process(_start: int) -> Any:
     t, m = trainer(), Model()
     t.fit(m, loader())
     return {"before": before, "after": look(), "main": sys.modules["__main__"].__name__}
+
+
+@situation(arms=("metrics",))
+def without_standard_output(_start: int) -> Any:
+    """As under ``pythonw``, or where a script has put it aside."""
+    stdout, sys.stdout = sys.stdout, None
+    try:
+        t, m = trainer(), Model()
+        t.fit(m, loader(), loader(8))
+    finally:
+        sys.stdout = stdout
+    return fitted(m, t)
