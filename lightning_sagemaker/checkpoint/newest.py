@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker.checkpoint.reading import read
 from lightning_sagemaker.folders import printable, walk
 from lightning_sagemaker.job import base_dir, is_training_job
+from lightning_sagemaker.job.resources import config_text
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # Not `*.ckpt`, and not `last*`: a script's own search for the newest of its files must not find what SIGTERM left.
 SIGTERM_NAME = "sigterm-epoch={epoch}-step={step}.checkpoint"
+_CONFIG = "checkpointconfig.json"
 _NAMED = 5  # checkpoints that a line names
 
 
@@ -33,7 +35,7 @@ def checkpoint_config(environ: Mapping[str, str] | None = None) -> Path:
     Args:
         environ: Environment to read, the process's own by default.
     """
-    return base_dir(os.environ if environ is None else environ) / "input" / "config" / "checkpointconfig.json"
+    return base_dir(os.environ if environ is None else environ) / "input" / "config" / _CONFIG
 
 
 def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
@@ -46,17 +48,17 @@ def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
         environ: Environment to read, the process's own by default.
 
     Raises:
-        ValueError: ``checkpointconfig.json`` is malformed.
+        ValueError: ``checkpointconfig.json`` is malformed, or may not be read.
     """
     environ = os.environ if environ is None else environ
     if not is_training_job(environ):
         return None
-    config = checkpoint_config(environ)
-    try:
-        return Path(json.loads(config.read_text(encoding="utf-8"))["LocalPath"])
-    except FileNotFoundError:
+    config, text = config_text(environ, None, _CONFIG, None, "It says where the job's checkpoints live.")
+    if text is None:
         folder = base_dir(environ) / "checkpoints"
         return folder if folder.is_dir() else None
+    try:
+        return Path(json.loads(text)["LocalPath"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{config} has no `LocalPath` ({error!r}); it says where the job's checkpoints live. HINT: SageMaker writes"

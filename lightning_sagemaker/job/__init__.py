@@ -169,7 +169,8 @@ def is_training_job(environ: Mapping[str, str]) -> bool:
     """
     if not in_training_job(environ):
         return False
-    return bool(environ.get("SM_RESOURCE_CONFIG")) or (base_dir(environ) / RESOURCE_CONFIG).is_file()
+    # Path.is_file raises where a folder may not be entered.
+    return bool(environ.get("SM_RESOURCE_CONFIG")) or os.path.isfile(base_dir(environ) / RESOURCE_CONFIG)  # noqa: PTH113
 
 
 def job_name(environ: Mapping[str, str]) -> str | None:

@@ -26,9 +26,8 @@ def sharded_channels(environ: Mapping[str, str], config_dir: str | Path | None =
     Raises:
         ValueError: File or variable is malformed.
     """
-    path, text = config_text(environ, config_dir, _FILE, "It lists the input channels of the SageMaker training job.")
-    where = str(path) if text is not None else "SM_INPUT_DATA_CONFIG"
-    text = environ.get("SM_INPUT_DATA_CONFIG") if text is None else text
+    holds = "It lists the input channels of the SageMaker training job."
+    where, text = config_text(environ, config_dir, _FILE, "SM_INPUT_DATA_CONFIG", holds)
     channels = json_value(text, where) if text else None
     if channels is None:
         return ()  # a job without channels

@@ -39,25 +39,32 @@ def base_dir(environ: Mapping[str, str]) -> Path:
 
 
 def config_text(
-    environ: Mapping[str, str], config_dir: str | Path | None, name: str, holds: str
-) -> tuple[Path, str | None]:
-    """Path and text of a file in the config folder; the text is ``None`` if there is no such file.
+    environ: Mapping[str, str], config_dir: str | Path | None, name: str, variable: str | None, holds: str
+) -> tuple[str, str | None]:
+    """Text of a file in the config folder, or of the toolkit's copy in a variable, and which one it is.
 
     Args:
-        environ: Environment to read, for the base folder.
+        environ: Environment to read, for the base folder and the variable.
         config_dir: The config folder; by default ``input/config`` under the base folder.
         name: Name of the file.
+        variable: Read where there is no such file, and where this process may not read it; ``None`` if there is none.
         holds: What it is for, a sentence for the error.
+
+    Returns:
+        Path or variable, and the text; ``None`` if neither exists.
 
     Raises:
         ValueError: The file is there, but cannot be read as text.
     """
-    path = Path(base_dir(environ) / "input" / "config" if config_dir is None else config_dir, name)
+    path = _config_path(environ, config_dir, name)
+    copy = environ.get(variable) or None if variable else None
     try:
-        return path, path.read_text(encoding="utf-8")
+        return str(path), path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return path, None
+        return variable or str(path), copy
     except (OSError, ValueError) as error:
+        if variable and copy and isinstance(error, PermissionError):  # a script that gave up root: stock trains
+            return variable, copy
         raise ValueError(
             f"{path} cannot be read: {error}. {holds} HINT: run as the user that the container starts with, and look at"
             " SAGEMAKER_BASE_DIR."
@@ -72,19 +79,23 @@ def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) ->
         ValueError: The content is malformed or contradicts itself.
     """
     holds = "It names the hosts of the SageMaker training job."
-    path, text = config_text(environ, config_dir, RESOURCE_CONFIG.name, holds)
+    variable = "SM_RESOURCE_CONFIG"
+    where, text = config_text(environ, config_dir, RESOURCE_CONFIG.name, variable, holds)
     if text is not None:
-        return _check(text, str(path), None)
-    if text := environ.get("SM_RESOURCE_CONFIG"):
         # Under mpirun this is the leader's value on every host; CURRENT_HOST is not passed along and is the host's own.
-        return _check(text, "SM_RESOURCE_CONFIG", environ.get("CURRENT_HOST"))
+        return _check(text, where, environ.get("CURRENT_HOST") if where == variable else None)
     if arn := environ.get("TRAINING_JOB_ARN"):
+        path = _config_path(environ, config_dir, RESOURCE_CONFIG.name)
         raise FileNotFoundError(
             f"TRAINING_JOB_ARN={arn!r} says that this is a SageMaker training job, but there is no file {path} and"
-            " SM_RESOURCE_CONFIG is not set, so the hosts of the job are unknown. HINT: SageMaker mounts that file into"
+            f" {variable} is not set, so the hosts of the job are unknown. HINT: SageMaker mounts that file into"
             " every training container; look for something that hides /opt/ml/input, or for a wrong SAGEMAKER_BASE_DIR."
         )
     return None  # a stray variable on a machine that is no training container
+
+
+def _config_path(environ: Mapping[str, str], config_dir: str | Path | None, name: str) -> Path:
+    return Path(base_dir(environ) / "input" / "config" if config_dir is None else config_dir, name)
 
 
 def _check(text: str, where: str, current_host: str | None) -> Resources:

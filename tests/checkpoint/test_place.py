@@ -108,11 +108,17 @@ def test_a_folder_that_is_lost_is_said_once_where_the_job_has_a_checkpoint_confi
     assert len(caplog.records) == 1
 
 
-def test_a_malformed_configuration_is_a_line_and_no_error(
-    job: Path, base: Path, code: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("can_be_read", [True, False])
+def test_a_configuration_that_is_malformed_or_cannot_be_read_is_a_line_and_no_error(
+    job: Path, base: Path, code: Path, caplog: pytest.LogCaptureFixture, *, can_be_read: bool
 ) -> None:
     assert job.is_dir()
-    (base / "input" / "config" / "checkpointconfig.json").write_text("{")
+    path = base / "input" / "config" / "checkpointconfig.json"
+    if can_be_read:
+        path.write_text("{")
+    else:
+        path.mkdir()
     caplog.set_level("WARNING")
-    say_where(trainer(), str(code / "whatever"))
+    say_where(trainer(), str(code / f"readable-{can_be_read}"))
     assert "are lost with this container is unknown: " in caplog.text
+    assert ("cannot be read" in caplog.text) != can_be_read

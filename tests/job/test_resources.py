@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lightning_sagemaker.job import SageMakerJob
 
 from .launch_modes import LARGE, MODES
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Detect = Callable[[Mapping[str, str], Any], SageMakerJob | None]
 
@@ -196,6 +196,24 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     (tmp_path / "resourceconfig.json").symlink_to("resourceconfig.json")  # unreadable for root too
     with pytest.raises(ValueError, match=r"resourceconfig\.json cannot be read: .*symbolic links.*HINT: "):
         SageMakerJob.detect(PROCESS.environ, tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its rights")
+def test_a_file_that_a_script_may_no_longer_read_is_read_from_the_toolkit_s_copy() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # readable by all up to the file, as in a container
+        path = Path(folder, "resourceconfig.json")
+        path.write_text(json.dumps(PROCESS.config))
+        path.chmod(0)
+        Path(folder).chmod(0o755)
+        os.seteuid(65534)
+        try:
+            job = SageMakerJob.detect({**PROCESS.environ, "SM_RESOURCE_CONFIG": json.dumps(PROCESS.config)}, folder)
+            with pytest.raises(ValueError, match=r"resourceconfig\.json cannot be read: .*Permission denied.*HINT: "):
+                SageMakerJob.detect({**PROCESS.environ, "SM_RESOURCE_CONFIG": ""}, folder)
+        finally:
+            os.seteuid(0)
+    assert job is not None
+    assert list(job.hosts) == PROCESS.config["hosts"]
 
 
 def test_a_base_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
