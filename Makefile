@@ -1,12 +1,12 @@
 # Every target does its own set-up, in .venv, from a bare clone on a machine with Python 3.11 or newer; what Debian has
 # and the machine lacks is installed by apt-get when root, and named otherwise. CONTRIBUTING.md says which target when.
-SHELL := bash
-.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+SHELL := $(PYTHON)
+.SHELLFLAGS := scripts/recipe_shell.py -eu -o pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
 .PHONY: demo check test test-all tables lint types docs site lightning oldest python wheel-suite bench bench-full gpu on-sagemaker clean
 
-PYTHON ?= python3
 WORKERS ?= 3
 MAKEFLAGS += --jobs=3  # environments are set up beside each other
 VERSION ?= 2.2.5

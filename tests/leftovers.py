@@ -29,7 +29,9 @@ _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  #
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 RUN = f"t{(os.getppid() if _WORKER else os.getpid()) % 100000}x"  # how names of this run's networks begin
 PREFIX = f"{RUN}{_WORKER.removeprefix('gw')}x"  # ... and of this worker's
-_TEMPORARY = Path(tempfile.gettempdir(), RUN)  # for jobs that fail or are killed, which keep their files
+_INTERRUPTED: list[bool] = []
+_ROOT = os.environ.get("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # of `tmp_path` too, which may be kept
+_TEMPORARY = Path(_ROOT, RUN)  # for jobs that fail or are killed, which keep their files
 
 
 def pytest_configure() -> None:
@@ -37,22 +39,25 @@ def pytest_configure() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     if not _WORKER:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # for `tmp_path`, which may be kept
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = _ROOT
         tempfile.tempdir = os.environ["TMPDIR"] = str(_TEMPORARY)
         _TEMPORARY.mkdir(exist_ok=True)
-        owner = os.getpid()
+        owner, told = os.getpid(), list[int]()
 
         def interrupt(number: int, _frame: object) -> None:
-            if os.getpid() == owner:
+            if os.getpid() != owner:
+                signal.signal(number, signal.SIG_DFL)  # a process that a test forked ends as any other
+                os.kill(os.getpid(), number)
+            elif not told:  # once: who tells the process group, tells make too, and so this process again
+                told.append(number)
                 signal.default_int_handler(number, None)
-            signal.signal(number, signal.SIG_DFL)  # a process that a test forked ends as any other
-            os.kill(os.getpid(), number)
 
         signal.signal(signal.SIGTERM, interrupt)
 
 
 def pytest_keyboard_interrupt() -> None:
     """Interrupt the workers too: whoever ends the run may have told the first process only."""
+    _INTERRUPTED.append(True)
     if not _WORKER:
         for process in psutil.Process().children():
             with suppress(psutil.Error):
@@ -61,28 +66,37 @@ def pytest_keyboard_interrupt() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Name what is left after an ordinary end, and remove it all."""
+    """Name what is left after an ordinary end."""
     yield
+    if _WORKER or session.exitstatus == pytest.ExitCode.INTERRUPTED:
+        return
+    _, left = psutil.wait_procs(_descendants(), timeout=_GRACE)
+    names = [f"process {process.pid}: {_command(process)}" for process in left]
+    names += [f"network {name}" for name in _networks()]
+    if names:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line("The tests left behind:\n" + "\n".join(names), red=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove it all; here, as a run that is ended while it starts has no session to finish."""
     if _WORKER:
         return
-    interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
-    _, left = psutil.wait_procs(_descendants(), timeout=0 if interrupted else _GRACE)
-    names = [f"process {process.pid}: {_command(process)}" for process in left]
     while left := _descendants(helpers=True):
         for process in left:
             with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=5)
-    for namespace in sorted(Path("/run/netns").glob(f"{RUN}*")):
-        names.append(f"network {namespace.name}")
-        subprocess.run(["/usr/sbin/ip", "netns", "del", namespace.name], check=False)
+    for name in _networks():
+        subprocess.run(["/usr/sbin/ip", "netns", "del", name], check=False)
     shutil.rmtree(_TEMPORARY, ignore_errors=True)
-    if interrupted:
-        shutil.rmtree(session.config._tmp_path_factory.getbasetemp(), ignore_errors=True)  # type: ignore[attr-defined]
-    elif names:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
-        reporter.write_line("The tests left behind:\n" + "\n".join(names), red=True)
+    if _INTERRUPTED:
+        shutil.rmtree(config._tmp_path_factory.getbasetemp(), ignore_errors=True)  # type: ignore[attr-defined]
+
+
+def _networks() -> list[str]:
+    return sorted(path.name for path in Path("/run/netns").glob(f"{RUN}*"))
 
 
 def _descendants(*, helpers: bool = False) -> list[psutil.Process]:

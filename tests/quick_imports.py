@@ -1,21 +1,28 @@
-"""Imports of torch, Lightning and the SDK without searches for garbage, in each interpreter of the tests (`.pth`).
+"""Imports of torch, Lightning and the SDK for less, in each interpreter of the tests (`.pth`).
 
-While they are imported there is no search, and what they have made is in no later one: the searches take 0.9 of the
-2.5 CPU seconds of a process that only imports Lightning, and half of one that imports the SDK; hundreds of the tests'
-processes begin so. What a script makes is searched when it always is. `make test-all` and `make wheel-suite` do
-without.
+While they are imported there is no search for garbage, and what they have made is in no later one: the searches take
+0.9 of the 2.5 CPU seconds of a process that only imports Lightning, and half of one that imports the SDK; hundreds of
+the tests' processes begin so. What a script makes is searched when it always is.
+
+torch's compiler, which Lightning imports to know its modules when it sees one, is imported when something is compiled
+or asks for more than what eager code asks: that is another third.
+
+`make test-all` and `make wheel-suite` do without all this.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
+from functools import wraps
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import FunctionType, ModuleType
 
 TYPE_CHECKING = False  # `typing` takes longer to import than all of this
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 
 class _Finder:
@@ -53,6 +60,111 @@ def _execute_without_collections(spec: ModuleSpec) -> None:
     spec.loader.exec_module = exec_module  # type: ignore[union-attr,method-assign]
 
 
+_COMPILER = "torch._dynamo"
+_AFTER_IT = ("torch.distributed.fsdp", "torch.distributed.tensor")  # imported by it; cannot be the first to need it
+
+
+class _Compiler(ModuleType):
+    """torch's compiler: answers what eager code asks as if nothing were compiled, and loads it for the rest."""
+
+    def __init__(self) -> None:
+        super().__init__(_COMPILER)
+        self.__path__ = []  # :class:`_CompilerFinder` finds the submodules
+        self.OptimizedModule = _OptimizedModule
+        self.utils = _Part("utils", get_optimize_ddp_mode=lambda: "ddp_optimizer")  # DistributedDataParallel
+        self.trace_rules = _Part("trace_rules", clear_lru_cache=lambda: None)  # destroy_process_group
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_load_compiler(), name)
+
+    @staticmethod
+    def graph_break(*arguments: Any, **options: Any) -> None:
+        """Steps of optimizers ask for it."""
+        if _is_loaded():
+            _load_compiler().graph_break(*arguments, **options)
+
+    @staticmethod
+    def disable(function: Any = None, *arguments: Any, **options: Any) -> Any:
+        """Compile no calls of this function, as of methods of optimizers."""
+        if not isinstance(function, FunctionType) or _is_loaded():
+            return _load_compiler().disable(function, *arguments, **options)
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            called = _load_compiler().disable(function, *arguments, **options) if _is_loaded() else function
+            return called(*args, **kwargs)
+
+        return call
+
+
+class _Part:
+    """A submodule that is not imported yet."""
+
+    def __init__(self, name: str, **answers: Callable[[], Any]) -> None:
+        self._name, self._answers = name, answers
+
+    def __getattr__(self, name: str) -> Any:
+        if not _is_loaded() and name in self._answers:
+            return self._answers[name]
+        return getattr(getattr(_load_compiler(), self._name), name)
+
+
+class _IsOptimized(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return _is_loaded() and isinstance(instance, _load_compiler().OptimizedModule)
+
+
+class _OptimizedModule(metaclass=_IsOptimized):
+    """The class of compiled modules: nothing is one before the compiler has been loaded."""
+
+
+def _is_loaded() -> bool:
+    return not isinstance(sys.modules[_COMPILER], _Compiler)
+
+
+def _load_compiler() -> Any:
+    if not _is_loaded():
+        del sys.modules[_COMPILER]
+    return import_module(_COMPILER)
+
+
+class _CompilerFinder:
+    """Finds the compiler twice: first what stands for it, then, by the other finders, itself."""
+
+    def __init__(self) -> None:
+        self._is_asked = False
+
+    def find_spec(
+        self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name == _COMPILER and not self._is_asked:
+            self._is_asked = True
+            return _spec(_Compiler())
+        if name.startswith((f"{_COMPILER}.", *_AFTER_IT)) and self._is_asked and not _is_loaded():
+            _load_compiler()
+            import_module(name)
+            return _spec(sys.modules.pop(name))  # who finds it there executes it again
+        return None
+
+
+def _spec(module: ModuleType) -> ModuleSpec:
+    return ModuleSpec(module.__name__, _Loader(module))  # type: ignore[arg-type] # its base class is slow to import
+
+
+class _Loader:
+    """Gives a module that is there."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module, self._spec = module, module.__spec__
+
+    def create_module(self, _spec: ModuleSpec) -> ModuleType:
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec or module.__spec__
+
+
 _LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
 _SDK = ("sagemaker", "sagemaker.train.model_trainer")  # v2 and v3
-sys.meta_path.insert(0, _Finder("torch", *_LIGHTNING, *_SDK))
+sys.meta_path.insert(0, _Finder("torch", _COMPILER, *_LIGHTNING, *_SDK))
+sys.meta_path.insert(0, _CompilerFinder())

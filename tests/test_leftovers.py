@@ -96,6 +96,58 @@ def test_a_run_that_is_ended_leaves_no_process_and_no_folder(
     assert (tmp_path / "finished").exists() == (test == "test_waits"), output
 
 
+SLOW_START = """
+import pathlib, time
+import pytest
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session):
+    if not hasattr(session.config, "workerinput"):  # its workers start meanwhile
+        pathlib.Path(__file__).with_name("starts").touch()
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["one process", "a worker"])
+def test_a_run_that_is_ended_while_it_starts_leaves_nothing(
+    tmp_path: Path, run: Path, options: tuple[str, ...]
+) -> None:
+    (run / "conftest.py").write_text(CONFTEST + SLOW_START)
+    ended = start(run, "test_waits", *options)
+    while not (tmp_path / "starts").exists():
+        assert ended.poll() is None, ended.communicate()
+        time.sleep(0.02)
+    for _ in range(2):  # by who tells the whole process group, and make
+        ended.send_signal(signal.SIGTERM)
+    output, _ = ended.communicate()
+    assert ended.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert started(run) == []
+    assert [path for path in tmp_path.glob("temporary/*/*") if not path.is_symlink()] == []
+    assert [path.name.partition("-")[0] for path in tmp_path.glob("temporary/*")] in ([], ["pytest"])
+
+
+RECIPE = (
+    "drill:\n\ttrue\n\tsh -c '{python} -c \"import time; time.sleep(600)\" {folder} & echo $$TMPDIR>{told}; wait'\n"
+)
+
+
+def test_make_that_is_ended_ends_what_its_recipe_has_started(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    recipe = RECIPE.format(python=sys.executable, folder=tmp_path / "temporary", told=told)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    make = ["/usr/bin/env", "make", f"--eval={recipe}", "drill"]
+    ended = subprocess.Popen(make, cwd=Path(__file__).parents[1], env=plain, stderr=subprocess.DEVNULL)
+    while not (told.exists() and told.read_text().endswith("\n") and started(tmp_path)):
+        assert ended.poll() is None
+        time.sleep(0.02)
+    temporary = Path(told.read_text().strip())
+    assert temporary.is_dir()
+    ended.send_signal(signal.SIGTERM)  # itself alone
+    assert ended.wait() != 0
+    assert started(tmp_path) == []
+    assert not temporary.exists()
+
+
 def test_what_a_test_leaves_behind_fails_the_run_and_is_ended(tmp_path: Path, run: Path) -> None:
     ended = start(run, "test_leaves_an_orphan")
     output, _ = ended.communicate()

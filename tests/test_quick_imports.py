@@ -1,4 +1,4 @@
-"""What `quick_imports` does to an interpreter: nothing but that imports are not searched for garbage."""
+"""What `quick_imports` does to an interpreter: nothing but that it imports what it imports for less."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 HERE = Path(__file__).parent
 PACKAGE = """
@@ -54,3 +56,70 @@ def test_after_an_import_that_fails_garbage_is_collected(tmp_path: Path) -> None
 def test_a_script_that_has_switched_collections_off_keeps_them_off(tmp_path: Path) -> None:
     switched = ("import quick_imports", "import gc", "gc.disable()")
     assert report(tmp_path, PACKAGE, *switched) == [False, False, False, False, True]
+
+
+COMPILER = """
+import json, os, sys
+import quick_imports
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.utilities.compile import OptimizedModule
+
+def is_loaded():
+    return "torch._dynamo.eval_frame" in sys.modules or "sympy" in sys.modules
+
+class Model(BoringModel):
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters())
+
+model = Model()
+quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+Trainer(accelerator="cpu", devices=1, strategy="ddp", max_steps=2, **quiet).fit(model)
+torch.distributed.destroy_process_group()
+eager = torch.compiler.disable(lambda: torch.compiler.is_compiling())
+found = {"loaded by eager code": is_loaded(), "eager": [isinstance(model, OptimizedModule), eager()]}
+LOAD
+import torch._dynamo.utils
+from torch._dynamo import eval_frame
+found["loaded then"] = is_loaded()
+found["once"] = [torch._dynamo.eval_frame is eval_frame]
+for name in ("utils", "trace_rules", "config"):  # also in a module that imports them
+    module = sys.modules["torch._dynamo." + name]
+    found["once"].append(getattr(torch._dynamo, name) is module is getattr(eval_frame, name))
+found["optimize_ddp"] = torch._dynamo.utils.get_optimize_ddp_mode()
+compiled = torch.compile(model, backend="eager")
+found["compiled"] = [isinstance(compiled, it) for it in (OptimizedModule, eval_frame.OptimizedModule)]
+found["output"] = torch.equal(compiled(torch.ones(1, 32)), model(torch.ones(1, 32)))
+found["not compiled"] = [isinstance(model, OptimizedModule), eager()]
+torch.optim.SGD(model.parameters(), 0.1).step()
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    "load",
+    [
+        "",
+        "import torch._dynamo.trace_rules",
+        "torch._dynamo.config.optimize_ddp",
+        "import torch.distributed.fsdp",
+        "import torch.distributed.checkpoint",  # imports torch.distributed.tensor
+    ],
+)
+def test_the_compiler_is_loaded_once_and_by_who_compiles_only(load: str) -> None:
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "PYTHONPATH": str(HERE), "HOME": "/nowhere"}
+    command = [sys.executable, "-c", COMPILER.replace("LOAD", load)]
+    done = subprocess.run(command, env=world, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "loaded by eager code": False,
+        "eager": [False, False],
+        "loaded then": True,
+        "once": [True] * 4,
+        "optimize_ddp": "ddp_optimizer",
+        "compiled": [True, True],
+        "output": True,
+        "not compiled": [False, False],
+    }

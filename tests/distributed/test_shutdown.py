@@ -103,7 +103,7 @@ def test_process_ends_by_its_own_exit_code(how: str, code: int) -> None:
             )
             for rank in range(2)
         ]
-        outputs = [process.communicate(timeout=60)[1] for process in processes]
+        outputs = [process.communicate(timeout=240)[1] for process in processes]
         assert [process.returncode for process in processes] == [code, code], outputs
 
 

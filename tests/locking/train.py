@@ -63,5 +63,7 @@ try:
     (folder / f"trained-{os.environ['RANK']}").touch()
 except BaseException as error:
     (folder / f"error-{os.environ['RANK']}").write_text(f"{type(error).__name__}: {error}")
-    time.sleep(2 if scene == "fails" else 0)  # let torchrun not end the others before they have raised
+    until = time.monotonic() + 60
+    while scene == "fails" and len(list(folder.glob("error-*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)  # torchrun ends the other one when the first has ended: let both say why they did
     raise

@@ -64,7 +64,7 @@ def finish(commands: Sequence[tuple[list[str], Mapping[str, str]]], folder: Path
         for command, environ in commands
     ]
     try:
-        errors = [process.communicate(timeout=150)[1] for process in processes]
+        errors = [process.communicate(timeout=280)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
