@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.doctor import command as doctor
 from lightning_sagemaker.jobs import command as jobs
+from lightning_sagemaker.jobs.aws import LOG_IN
 from lightning_sagemaker.options import BAD_INPUT, one_line, write
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import command as simulate
@@ -27,7 +28,7 @@ _INTERRUPTED = 130  # as a shell's, 128 and the signal's number
 _FIXES = {
     **dict.fromkeys(
         ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),
-        "`aws configure` or `aws sso login`, or set AWS_PROFILE; `aws sts get-caller-identity` shows who you are.",
+        LOG_IN,
     ),
     "ProfileNotFound": "`aws configure list-profiles` names those that there are; see AWS_PROFILE.",
     "NoRegionError": "--region, or AWS_DEFAULT_REGION.",

@@ -49,6 +49,26 @@ def finding(name: str, level: Level, text: str, fix: str = "") -> Finding:
     return Finding(name, level, what.strip(), f"HINT: {own}" if hint else fix)
 
 
+def fail(name: str, text: str, fix: str = "") -> Finding:
+    """A `finding` that training will fail or be wrong."""
+    return finding(name, "fail", text, fix)
+
+
+def unknown(name: str, text: str, fix: str = "") -> Finding:
+    """A `finding` that nobody could be asked."""
+    return finding(name, "unknown", text, fix)
+
+
+def warn(name: str, text: str, fix: str = "") -> Finding:
+    """A `finding` that training may fail or will be slow."""
+    return finding(name, "warn", text, fix)
+
+
+def ok(name: str, text: str, fix: str = "") -> Finding:
+    """A `finding` that all is well."""
+    return finding(name, "ok", text, fix)
+
+
 def table(findings: Sequence[Finding], stream: TextIO | None = None) -> str:
     """Findings as lines, level and name in columns, without secrets.
 

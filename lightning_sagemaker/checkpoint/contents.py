@@ -39,11 +39,7 @@ class Content:
 
     @classmethod
     def of(cls, path: Path | None) -> Content:
-        """The content at a local path; ``unknown`` for a remote path, and for what cannot be read.
-
-        Args:
-            path: As :func:`local` returns it.
-        """
+        """The content at a path as :func:`local` returns it; ``unknown`` if that is remote, or cannot be read."""
         with suppress(OSError):  # no permission: whoever loads it says so
             if path is None:
                 return cls()
@@ -64,11 +60,7 @@ class Content:
         return cls("folder", found.hexdigest(), 0, _progress(path), lacks, shards)
 
     def differs_from(self, other: Content) -> bool:
-        """Whether the two are certainly not copies of one checkpoint.
-
-        Args:
-            other: What another path leads to.
-        """
+        """Whether the two are certainly not copies of one checkpoint."""
         if "unknown" in (self.kind, other.kind):
             return False
         if self.kind != other.kind:
@@ -87,11 +79,7 @@ def kind_of(path: Path) -> str:
 
 
 def local(path: object) -> Path | None:
-    """An absolute local path; ``None`` for a remote one, which is not downloaded for a comparison.
-
-    Args:
-        path: A text or path as it is given to Lightning.
-    """
+    """A path as it is given to Lightning, absolute; ``None`` for a remote one, which is not downloaded."""
     if not isinstance(path, (str, os.PathLike)):
         return None
     text = os.fsdecode(path).removeprefix("file://")
@@ -103,12 +91,6 @@ def digest(path: Path) -> str:
 
     The directory of :func:`torch.save`'s archive has size and checksum of each record. The name of the folder in which
     the records lie, which is that of the first file, does not count. Other files are read.
-
-    Args:
-        path: A file.
-
-    Raises:
-        OSError: It cannot be read.
     """
     found = hashlib.sha256()
     with path.open("rb") as file:

@@ -26,14 +26,7 @@ _HPARAMS = "hparams.yaml"  # Lightning's name: `load_from_checkpoint(..., hparam
 
 
 def asked_for(environ: Mapping[str, str] | None = None) -> Which | None:
-    """Which checkpoint ``LIGHTNING_SAGEMAKER_EXPORT`` asks for; ``None`` if it is unset or empty.
-
-    Args:
-        environ: Environment to read, the process's own by default.
-
-    Raises:
-        ValueError: It is neither ``best`` nor ``last``.
-    """
+    """Which checkpoint ``LIGHTNING_SAGEMAKER_EXPORT`` asks for; ``None`` if it is unset or empty."""
     return cast("Which | None", word(EXPORT, environ))
 
 

@@ -30,11 +30,7 @@ _NAMED = 5  # checkpoints that a line names
 
 
 def checkpoint_config(environ: Mapping[str, str] | None = None) -> Path:
-    """The file that names the job's checkpoint folder; it exists only if the job has a checkpoint configuration.
-
-    Args:
-        environ: Environment to read, the process's own by default.
-    """
+    """The file that names the job's checkpoint folder; it exists only if the job has a checkpoint configuration."""
     return base_dir(os.environ if environ is None else environ) / "input" / "config" / _CONFIG
 
 
@@ -98,12 +94,7 @@ def _is_named(path: Path) -> bool:
 
 
 def read_all(paths: Iterable[Path], note: Callable[..., None]) -> dict[Path, Content]:
-    """The progress that each complete checkpoint records.
-
-    Args:
-        paths: Files and folders that are named as checkpoints.
-        note: Writes a line into the log; told once, of all that are skipped.
-    """
+    """The progress that each complete checkpoint records; one line of the log notes all that are skipped."""
     complete, passed_over = {}, []
     for path in paths:
         try:
@@ -119,12 +110,7 @@ def read_all(paths: Iterable[Path], note: Callable[..., None]) -> dict[Path, Con
 
 
 def age(path: Path, content: Content) -> tuple[object, ...]:
-    """A sort key of checkpoints, the newest last.
-
-    Args:
-        path: The checkpoint.
-        content: What it tells of itself.
-    """
+    """A sort key of checkpoints, the newest last."""
     # Lightning numbers what would overwrite an older file: `last.ckpt`, then `last-v1.ckpt`.
     version = re.search(r"-v(\d+)$", path.stem)
     numbers_as_numbers = [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", str(path))]

@@ -85,12 +85,7 @@ class OtherHosts:
         return self.are_several and self.job.node_rank != 0
 
     def offer(self, path: Path, *, is_written: bool = False) -> None:
-        """Offer a file of rank 0's host to the other hosts, or tell them that it does not exist.
-
-        Args:
-            path: The file.
-            is_written: Whether Lightning has just written it.
-        """
+        """Offer a file of rank 0's host, perhaps just written by Lightning, or tell others that it does not exist."""
         key = _key(path)
         with self._lock:
             if is_written:
@@ -196,12 +191,7 @@ class OtherHosts:
 
 
 def begin(job: SageMakerJob, timeout: float) -> None:
-    """Register the default process group, which was just made with our environment.
-
-    Args:
-        job: The job.
-        timeout: Time limit of the process group, in seconds.
-    """
+    """Register the default process group, which was just made with our environment, and its limit in seconds."""
     global _current, _groups  # noqa: PLW0603 - there is one default process group
     _current = OtherHosts(job, dist.get_rank(), timeout, _groups)
     _groups += 1
@@ -219,11 +209,7 @@ def current() -> OtherHosts | None:
 
 
 def wrote(path: Path) -> None:
-    """Offer a checkpoint that Lightning has just written to the other hosts; never raises.
-
-    Args:
-        path: The file.
-    """
+    """Offer a checkpoint that Lightning has just written to the other hosts; never raises."""
     hosts, path = current(), path.absolute()
     if hosts is None or not hosts.are_several:
         return
@@ -265,26 +251,18 @@ def bring(path: object, *, patience: float = _PATIENCE) -> str:
     except (RuntimeError, ValueError) as error:  # the store is gone, or the lock has no place: as without this package
         log.warning("It cannot be asked whether rank 0's host has %s: %s", file, error)
     except OSError as error:
-        raise type(error)(_not_sent(hosts.job.current_host, file, error)) from error
+        raise type(error)(
+            f"{hosts.job.current_host} lacks the checkpoint {file} that rank 0's host has, and could not get it:"
+            f" {error}. HINT: make room on the disk, or let hosts reach each other on all ports."
+        ) from error
     return ""
 
 
 def forget(path: object) -> None:
-    """Remove a file that came from rank 0's host, when Lightning removes it there; never raises.
-
-    Args:
-        path: As it is given to Lightning.
-    """
+    """Remove a file that came from rank 0's host, when Lightning removes it there; never raises."""
     file = local(path)
     if (hosts := current()) is not None and file is not None:
         hosts.forget(file)
-
-
-def _not_sent(host: str, path: Path, error: OSError) -> str:
-    return (
-        f"{host} lacks the checkpoint {path} that rank 0's host has, and could not get it: {error}. HINT: make room on"
-        " the disk, or let hosts reach each other on all ports."
-    )
 
 
 def _key(path: Path) -> str:

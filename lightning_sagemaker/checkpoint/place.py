@@ -50,12 +50,7 @@ class Place:
 
 
 def stock_place(trainer: Any, dirpath: Any = None) -> Place:
-    """Where Lightning puts a Trainer's checkpoints.
-
-    Args:
-        trainer: A Trainer of either distribution.
-        dirpath: The folder that its ``ModelCheckpoint`` was given, if any.
-    """
+    """Where Lightning puts a Trainer's checkpoints, whose ``ModelCheckpoint`` may have been given a folder."""
     if dirpath is not None:
         return Place(str(dirpath), str(dirpath))
     if not trainer.loggers:
@@ -105,9 +100,6 @@ def link(folder: str) -> None:
 
     So both hold: the script finds its files where it put them, also those of earlier starts, and a restart keeps them.
     A folder that has something in it stays as it is.
-
-    Args:
-        folder: A local path.
     """
     path, target = Path(folder), Path(kept_place(Place(folder, folder)).folder)
     with suppress(OSError):  # another process of this host has made it, or the file system has no links
@@ -119,12 +111,7 @@ def link(folder: str) -> None:
 
 
 def say_where(trainer: Any, folder: str) -> None:
-    """Log once where checkpoints are, if that is not Lightning's folder, or if they will be lost there.
-
-    Args:
-        trainer: A Trainer of either distribution.
-        folder: Where they lie.
-    """
+    """Log once where a Trainer's checkpoints are, if that is not Lightning's folder, or if they will be lost there."""
     if folder in _said:
         return
     _said.add(folder)
@@ -154,11 +141,7 @@ def say_where(trainer: Any, folder: str) -> None:
 
 
 def own_places(trainer: Any) -> Iterator[Place]:
-    """Places that may have a Trainer's checkpoints of earlier starts, the likeliest first, each once.
-
-    Args:
-        trainer: A Trainer of either distribution.
-    """
+    """Places that may have a Trainer's checkpoints of earlier starts, the likeliest first, each once."""
     given = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
     seen = set()
     for dirpath in given or [None]:

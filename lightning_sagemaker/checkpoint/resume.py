@@ -59,11 +59,7 @@ _trainings: Counter[str] = Counter()  # by place
 
 
 def is_asked_for() -> bool:
-    """Whether training resumes after a restart.
-
-    Raises:
-        ValueError: ``LIGHTNING_SAGEMAKER_RESUME`` is malformed.
-    """
+    """Whether training resumes after a restart."""
     return switch(RESUME) and is_on("resume") and is_training_job(os.environ)
 
 
@@ -114,11 +110,7 @@ def checkpoint_to_resume(trainer: Any) -> str | None:
 
 
 def say_continued(path: str) -> None:
-    """Log on rank zero what training continues from, after it was loaded.
-
-    Args:
-        path: The checkpoint.
-    """
+    """Log on rank zero what training continues from, after it was loaded."""
     content = read(Path(path))
     speak()
     log.info("%s=1: training continues from %s (step %d, epoch %d)", RESUME, path, content.step, content.epoch)

@@ -61,12 +61,7 @@ class Server:
         at_exit(self.close)
 
     def offer(self, key: str, path: Path) -> dict[str, Any]:
-        """Offer a file from now on; returns what :func:`receive` needs to get it.
-
-        Args:
-            key: By which it is asked for.
-            path: The file.
-        """
+        """Offer a file from now on, under a key; returns what :func:`receive` needs to get it."""
         self._files[key] = path
         address, port = self._listener.getsockname()[:2]
         return {"host": self._host, "address": address, "port": port, "word": self._word, "key": key}

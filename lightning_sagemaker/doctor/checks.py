@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.doctor import network_checks
+from lightning_sagemaker.distributed.interface import VARIABLES, has_interface
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SHARED_MEMORY, TORCH
 from lightning_sagemaker.doctor.settings import LEVELS, OF_COMMANDS, is_on, problem
-from lightning_sagemaker.findings import Finding, finding
+from lightning_sagemaker.findings import Finding, fail, finding, ok, warn
+from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.settings import AUTOLOAD, ON_MISSING, PREFIX, RESUME, SETTINGS
+from lightning_sagemaker.simulate.toolkit import has_efa
 from lightning_sagemaker.smddp.availability import advice, request_all_gather
 from lightning_sagemaker.smddp.names import sharding_of
 
@@ -28,17 +31,14 @@ _SMALL_SHARED_MEMORY = 2**30  # bytes; Docker's default is 64 MiB
 def job(situation: Situation) -> Iterator[Finding]:
     """The job can be read."""
     if situation.problem:
-        yield finding("job-malformed", "fail", situation.problem, "HINT: look at /opt/ml/input/config and SM_*.")
+        yield fail("job-malformed", situation.problem, "HINT: look at /opt/ml/input/config and SM_*.")
     elif situation.job is None:
-        stray = in_training_job(situation.environ)
-        text = (
-            "marks of a training job are set, but there is no resourceconfig.json" if stray else "no mark of one is set"
-        )
-        yield finding(
+        marks = "marks of a training job are set, but there is no resourceconfig.json"
+        marks = marks if in_training_job(situation.environ) else "no mark of one is set"
+        yield ok(
             "outside-job",
-            "ok",
-            f"this process is in no SageMaker training job ({text}): the plugin does nothing here.",
-            "HINT: `lightning-sagemaker simulate script.py` runs a script on this machine as a job would.",
+            f"this process is in no SageMaker training job ({marks}): the plugin does nothing here. HINT:"
+            " `lightning-sagemaker simulate script.py` runs a script on this machine as a job would.",
         )
 
 
@@ -46,27 +46,18 @@ def installation(situation: Situation) -> Iterator[Finding]:
     """The packages import, and Lightning is there."""
     imports = situation.machine.imports
     torch_works = bool(imports.get(TORCH, {}).get("version"))
+    fix = "HINT: install versions that fit each other; a torch other than the image's own breaks many images."
     for module in (TORCH, *(LIGHTNINGS if torch_works else ())):
         if problem := imports.get(module, {}).get("problem"):
-            yield finding(
-                f"import-{module}",
-                "fail",
-                f"importing {module} failed: {problem}",
-                "HINT: install versions that fit each other; a torch other than the image's own breaks many images.",
-            )
+            yield fail(f"import-{module}", f"importing {module} failed: {problem}", fix)
     if imports.get(TORCH, {}).get("absent"):
-        yield finding(
-            "torch-missing",
-            "fail",
-            "torch is not installed.",
-            "HINT: use a PyTorch training image, or pip install torch.",
-        )
+        text = "torch is not installed. HINT: use a PyTorch training image, or pip install torch."
+        yield fail("torch-missing", text)
     if all(imports.get(module, {}).get("absent") for module in LIGHTNINGS):
-        yield finding(
+        yield fail(
             "lightning-missing",
-            "fail",
-            "neither `lightning` nor `pytorch_lightning` is installed.",
-            "HINT: add `lightning` (or `pytorch-lightning`) to requirements.txt beside train.py.",
+            "neither `lightning` nor `pytorch_lightning` is installed. HINT: add `lightning` (or `pytorch-lightning`)"
+            " to requirements.txt beside train.py.",
         )
 
 
@@ -76,9 +67,9 @@ def lightning(situation: Situation) -> Iterator[Finding]:
     told = situation.problem or "\0"  # by `job`; what the two say of it is nothing new
     fix = "HINT: look at the variables below; arguments in the script win."
     if trainer and told not in trainer:
-        yield finding("trainer-raises", "fail", f"Trainer(): {trainer}", fix)
+        yield fail("trainer-raises", f"Trainer(): {trainer}", fix)
     if fabric and told not in fabric and fabric != trainer:
-        yield finding("fabric-raises", "warn", f"Fabric(): {fabric}", fix)
+        yield warn("fabric-raises", f"Fabric(): {fabric}", fix)
 
 
 def plugin(situation: Situation) -> Iterator[Finding]:
@@ -88,19 +79,16 @@ def plugin(situation: Situation) -> Iterator[Finding]:
         return
     by_entry_point = bool(machine.imports[TORCH].get("autoloads"))
     if not is_on(AUTOLOAD, environ):
-        yield finding(
+        yield warn(
             "autoload-off",
-            "warn",
-            f"the plugin is switched off: {AUTOLOAD}={environ[AUTOLOAD]}.",
-            "HINT: remove it, or pass plugins=[SageMakerEnvironment()] and the number of hosts yourself.",
+            f"the plugin is switched off: {AUTOLOAD}={environ[AUTOLOAD]}. HINT: remove it, or pass"
+            " plugins=[SageMakerEnvironment()] and the number of hosts yourself.",
         )
     elif by_entry_point and environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1") != "1":
-        yield finding(
+        yield warn(
             "torch-autoload-off",
-            "warn",
-            "torch loads no plugins: TORCH_DEVICE_BACKEND_AUTOLOAD="
-            f"{environ['TORCH_DEVICE_BACKEND_AUTOLOAD']}, so this one is not loaded.",
-            "HINT: remove it, or begin the script with `import lightning_sagemaker`.",
+            f"torch loads no plugins: TORCH_DEVICE_BACKEND_AUTOLOAD={environ['TORCH_DEVICE_BACKEND_AUTOLOAD']}, so this"
+            " one is not loaded. HINT: remove it, or begin the script with `import lightning_sagemaker`.",
         )
     elif by_entry_point or situation.job or not machine.pth:  # a .pth file does nothing outside jobs
         missing = "its entry point `torch.backends`" if by_entry_point else "`lightning_sagemaker.pth`"
@@ -108,8 +96,8 @@ def plugin(situation: Situation) -> Iterator[Finding]:
         yield finding(
             "not-loaded",
             "fail" if situation.job else "warn",
-            f"`import torch` does not load the plugin: {missing} {'does nothing' if there else 'is not installed'}.",
-            "HINT: install it with pip from its wheel, or begin the script with `import lightning_sagemaker`.",
+            f"`import torch` does not load the plugin: {missing} {'does nothing' if there else 'is not installed'}."
+            " HINT: install it with pip from its wheel, or begin the script with `import lightning_sagemaker`.",
         )
 
 
@@ -118,12 +106,11 @@ def strategy(situation: Situation) -> Iterator[Finding]:
     sharding = sharding_of(situation.strategy)
     if sharding is None:
         return
-    asked = f"PL_TRAINER_STRATEGY={situation.strategy}"
     if obstacle := situation.smddp_obstacle:
-        yield finding(
+        yield warn(
             "smddp-unusable",
-            "warn",
-            f"{asked}, but {obstacle}. NCCL or gloo serves, unless {ON_MISSING}=error ends the job.",
+            f"PL_TRAINER_STRATEGY={situation.strategy}, but {obstacle}. NCCL or gloo serves, unless {ON_MISSING}=error"
+            " ends the job.",
             'HINT: take strategy="ddp" or "fsdp", or an image (PyTorch up to 2.5.1), an instance type and a'
             " distribution that have SMDDP.",
         )
@@ -131,7 +118,7 @@ def strategy(situation: Situation) -> Iterator[Finding]:
     if sharding == "sharded":
         request_all_gather(situation.job, environ)
     for line in advice(situation.job, sharding, environ):
-        yield finding("smddp-advice", "warn", line, 'HINT: strategy="ddp" (or "fsdp") trains with NCCL.')
+        yield warn("smddp-advice", line, 'HINT: strategy="ddp" (or "fsdp") trains with NCCL.')
 
 
 def gpus(situation: Situation) -> Iterator[Finding]:
@@ -141,22 +128,82 @@ def gpus(situation: Situation) -> Iterator[Finding]:
     hidden = f" (CUDA_VISIBLE_DEVICES={visible!r})" if visible is not None else ""
     there = max(len(machine.driver_gpus or ()), (situation.number("SM_NUM_GPUS") or 0) if found else 0)
     if seen == 0 and there and not situation.simulated:  # a simulation says of any machine that it has GPUs
-        yield finding(
+        yield warn(
             "gpus-unseen",
-            "warn",
-            f"this host has {there} GPU(s), but torch sees none{hidden}: training runs on the CPU.",
-            "HINT: install a torch with CUDA, no newer than the driver (`nvidia-smi`), and look at"
-            " CUDA_VISIBLE_DEVICES.",
+            f"this host has {there} GPU(s), but torch sees none{hidden}: training runs on the CPU. HINT: install a"
+            " torch with CUDA, no newer than the driver (`nvidia-smi`), and look at CUDA_VISIBLE_DEVICES.",
         )
     if not seen or found is None or found.launcher == "none" or not found.local_world_size:
         return
     if found.local_world_size < seen:  # of too few GPUs the Trainer itself speaks
-        yield finding(
+        yield warn(
             "gpus-idle",
-            "warn",
             f"{found.launcher} started {found.local_world_size} process(es) on this host, but torch sees {seen} GPU(s)"
-            f"{hidden}: {seen - found.local_world_size} of them stay idle.",
-            "HINT: let the job's distribution start one process per GPU, and look at CUDA_VISIBLE_DEVICES.",
+            f"{hidden}: {seen - found.local_world_size} of them stay idle. HINT: let the job's distribution start one"
+            " process per GPU, and look at CUDA_VISIBLE_DEVICES.",
+        )
+
+
+def addresses(situation: Situation) -> Iterator[Finding]:
+    """The hosts can meet: main address and interfaces."""
+    found, interfaces = situation.job, situation.machine.interfaces
+    if found is not None and situation.over_network and _is_loopback(found.main_address):
+        yield fail(
+            "main-address-loopback",
+            f"{found.num_nodes} hosts train together, but the main address is {found.main_address}: each would wait for"
+            " itself. HINT: remove MASTER_ADDR from the job's environment and from your entry script: it comes from the"
+            " job.",
+        )
+    for variable in VARIABLES:
+        chosen = situation.environ.get(variable, "")
+        if not has_interface(variable, chosen, interfaces):
+            yield finding(
+                "no-such-interface",
+                "fail" if found is not None and found.num_nodes > 1 else "warn",
+                f"{variable}={chosen}, but this host has the interfaces {', '.join(interfaces)}.",
+                "HINT: remove it from the job's environment: SageMaker's own choice is right.",
+            )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def efa(situation: Situation) -> Iterator[Finding]:
+    """EFA is used where the instance has it."""
+    found, environ, devices = situation.job, situation.environ, situation.machine.efa_devices
+    if found is None or not situation.over_network:
+        return
+    known, provider = instance(found.instance_type or ""), environ.get("FI_PROVIDER")
+    if known is not None and known.efa and not devices:
+        yield warn(
+            "efa-missing",
+            f"{found.instance_type} has EFA, but no EFA device is in /sys/class/infiniband: NCCL goes over TCP.",
+            "HINT: use an AWS training image, and look at the instance type's availability of EFA in your region.",
+        )
+    elif provider == "efa" and not devices:
+        yield warn(
+            "efa-missing",
+            f"FI_PROVIDER=efa, but {found.instance_type or 'this host'} has no EFA device: NCCL goes over TCP.",
+            "HINT: nothing to do if you meant TCP (SageMaker's toolkit sets it in `smdistributed` jobs whatever the"
+            " instance type); else choose an instance type with EFA.",
+        )
+    unused = {"FI_PROVIDER": (provider or "efa") != "efa", "NCCL_NET": environ.get("NCCL_NET", "").lower() == "socket"}
+    for variable in (name for name, found_so in unused.items() if found_so and devices):
+        yield warn(
+            "efa-unused",
+            f"this host has EFA, but {variable}={environ[variable]}, so NCCL does not use it.",
+            f"HINT: remove {variable} from the job's environment.",
+        )
+    # What the toolkit's own list says, which is shorter than the list of types with EFA.
+    if has_efa(found.instance_type or "") and not provider and found.sdk and found.launcher in ("mpirun", "torchrun"):
+        yield warn(
+            "efa-provider-unset",
+            f"FI_PROVIDER is not set, but SageMaker sets it to efa for {found.launcher} on {found.instance_type}.",
+            "HINT: do not filter variables between launcher and script; see in NCCL_DEBUG=INFO that NCCL chose EFA.",
         )
 
 
@@ -164,11 +211,10 @@ def mpi4py(situation: Situation) -> Iterator[Finding]:
     """What mpirun's modes start is installed."""
     found = situation.job
     if found is not None and found.sdk and found.launcher == "mpirun" and not situation.machine.versions.get("mpi4py"):
-        yield finding(
+        yield fail(
             "mpi4py-missing",
-            "fail",
-            "SageMaker starts `python -m mpi4py` under mpirun, but mpi4py is not installed.",
-            "HINT: add mpi4py to requirements.txt: PyTorch images from 2.11 on come without it.",
+            "SageMaker starts `python -m mpi4py` under mpirun, but mpi4py is not installed. HINT: add mpi4py to"
+            " requirements.txt: PyTorch images from 2.11 on come without it.",
         )
 
 
@@ -176,22 +222,20 @@ def shared_memory(situation: Situation) -> Iterator[Finding]:
     """Data loaders and NCCL have shared memory."""
     size = situation.machine.shared_memory
     if size is not None and size < _SMALL_SHARED_MEMORY:
-        yield finding(
+        yield warn(
             "shared-memory-small",
-            "warn",
             f"{SHARED_MEMORY} has {size // 2**20} MiB: data loader workers and NCCL keep their buffers there, and die"
-            " with 'bus error' when it is full.",
-            "HINT: docker run --shm-size=8g; in SageMaker's local mode container_config.shm_size in"
-            " ~/.sagemaker/config.yaml; or num_workers=0.",
+            " with 'bus error' when it is full. HINT: docker run --shm-size=8g; in SageMaker's local mode"
+            " container_config.shm_size in ~/.sagemaker/config.yaml; or num_workers=0.",
         )
 
 
 def channels(situation: Situation) -> Iterator[Finding]:
     """Hosts that train together see the same data, or a line says that they do not."""
     if situation.channel_problem:
-        yield finding("channels-malformed", "warn", situation.channel_problem)
+        yield warn("channels-malformed", situation.channel_problem)
     elif situation.sharded and situation.job is not None and situation.job.num_nodes > 1:
-        yield finding("channels-sharded", "warn", dropped_rows(situation.sharded, situation.job.num_nodes))
+        yield warn("channels-sharded", dropped_rows(situation.sharded, situation.job.num_nodes))
 
 
 def settings(situation: Situation) -> Iterator[Finding]:
@@ -203,35 +247,23 @@ def settings(situation: Situation) -> Iterator[Finding]:
             yield finding("setting-malformed", LEVELS.get(name, "fail"), text, fix)
         elif setting is None and name.startswith(PREFIX) and not name.startswith(tuple(OF_COMMANDS)):
             similar = difflib.get_close_matches(name, SETTINGS, 1) or sorted(SETTINGS)
-            yield finding("setting-unknown", "warn", f"{name} is no setting of this version.", f"HINT: {similar[0]}?")
+            yield warn("setting-unknown", f"{name} is no setting of this version.", f"HINT: {similar[0]}?")
 
 
 def checkpoints(situation: Situation) -> Iterator[Finding]:
     """A job that shall continue has somewhere to continue from."""
     machine = situation.machine
     if machine.checkpoint_problem:
-        yield finding("checkpoints-unreadable", "fail", machine.checkpoint_problem, "HINT: look at the job's folder.")
+        yield fail("checkpoints-unreadable", machine.checkpoint_problem, "HINT: look at the job's folder.")
     elif is_on(RESUME, situation.environ) and situation.job and not machine.checkpoint_folder:
-        yield finding(
+        yield warn(
             "nothing-to-resume",
-            "warn",
-            f"{RESUME}=1, but the job has no checkpoint folder: training starts from the beginning.",
-            "HINT: give the job a checkpoint configuration (SDK v2: checkpoint_s3_uri=..., v3: checkpoint_config=...).",
+            f"{RESUME}=1, but the job has no checkpoint folder: training starts from the beginning. HINT: give the job"
+            " a checkpoint configuration (SDK v2: checkpoint_s3_uri=..., v3: checkpoint_config=...).",
         )
 
 
 CHECKS: tuple[Check, ...] = (
-    job,
-    installation,
-    lightning,
-    plugin,
-    strategy,
-    gpus,
-    network_checks.addresses,
-    network_checks.efa,
-    mpi4py,
-    shared_memory,
-    channels,
-    settings,
+    *(job, installation, lightning, plugin, strategy, gpus, addresses, efa, mpi4py, shared_memory, channels, settings),
     checkpoints,
 )

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand.
-
-    Args:
-        subparsers: Where subcommands are added.
-    """
+    """Add the subcommand."""
     parser = subparsers.add_parser(
         "doctor",
         help="say what this process sees of its SageMaker job, what Lightning does with it, and what is wrong",
@@ -31,14 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine this process and print the report.
-
-    Args:
-        arguments: Parsed arguments of `add_parser`.
-
-    Returns:
-        1 where something fails, otherwise 0.
-    """
+    """Examine this process and print the report; 1 where something fails, otherwise 0."""
     from lightning_sagemaker.doctor.examination import examine
     from lightning_sagemaker.doctor.machine import probe_machine
     from lightning_sagemaker.job import base_dir

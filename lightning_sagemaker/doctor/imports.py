@@ -14,6 +14,9 @@ import sys
 from importlib import import_module
 from typing import Any
 
+_FABRICS = {"lightning.pytorch": "lightning.fabric", "pytorch_lightning": "lightning_fabric"}
+_MPI = "OMPI_COMM_WORLD_SIZE"
+
 
 def _torch() -> dict[str, Any]:
     import torch
@@ -36,10 +39,6 @@ def _smddp() -> dict[str, Any]:
     return {"version": found.version, "problem": found.problem}
 
 
-def _module(name: str) -> dict[str, Any]:
-    return {"version": getattr(import_module(name), "__version__", None)}
-
-
 def _made(name: str, distribution: str) -> dict[str, Any]:
     from lightning_sagemaker.patches import constructed
 
@@ -50,19 +49,12 @@ def _made(name: str, distribution: str) -> dict[str, Any]:
     return {"facts": facts}
 
 
-_FABRICS = {"lightning.pytorch": "lightning.fabric", "pytorch_lightning": "lightning_fabric"}
-_MPI = "OMPI_COMM_WORLD_SIZE"
-
-
 def tell(name: str, distributions: list[str]) -> dict[str, Any]:
-    """What comes of one import or construction.
+    """What comes of one import or construction: ``absent``, ``problem``, ``unknown`` (why nobody asked), or facts.
 
     Args:
         name: Of a module, or "smddp", "trainer", "fabric".
         distributions: Modules of Lightning that can be imported; a further one is added.
-
-    Returns:
-        ``absent``, ``problem``, ``unknown`` (why nobody asked), or facts.
     """
     try:
         return _tell(name, distributions)
@@ -77,9 +69,9 @@ def _tell(name: str, distributions: list[str]) -> dict[str, Any]:
     if name in ("torch", "smddp"):
         return {"torch": _torch, "smddp": _smddp}[name]()
     if name in _FABRICS:
-        answer = _module(name)
+        version = getattr(import_module(name), "__version__", None)
         distributions.append(name)
-        return answer
+        return {"version": version}
     if _MPI in os.environ:  # to import it starts MPI, a second time for this rank: what that does to the job is unknown
         sys.modules["mpi4py"] = None  # type: ignore[assignment]
     return _made(name, distributions[0]) if distributions else {"unknown": "Lightning cannot be imported"}

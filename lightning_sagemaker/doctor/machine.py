@@ -29,15 +29,8 @@ TORCH, SMDDP, LIGHTNINGS = "torch", "smddp", ("lightning.pytorch", "pytorch_ligh
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only looked at
 
 _DISTRIBUTIONS = (
-    "lightning-sagemaker",
-    "torch",
-    "lightning",
-    "pytorch-lightning",
-    "sagemaker",
-    "sagemaker-train",
-    "sagemaker-training",
-    "mpi4py",
-    "smdistributed-dataparallel",
+    *("lightning-sagemaker", "torch", "lightning", "pytorch-lightning", "sagemaker", "sagemaker-train"),
+    *("sagemaker-training", "mpi4py", "smdistributed-dataparallel"),
 )
 _PATIENCE = 300.0  # seconds for all imports: a cold image reads gigabytes
 _LAST_LINES = 3  # of a process that died

@@ -17,32 +17,20 @@ _LONGEST = 600  # characters of a value that are shown in Markdown
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that was seen or follows.
+    """Something that was seen or follows, and why it is so, or why nothing is known."""
 
-    Attributes:
-        name: Its name, a stable key.
-        value: What it is; ``None`` where it is unknown or absent.
-        why: Why it is so, or why nothing is known.
-    """
-
-    name: str
-    value: Value
+    name: str  # a stable key
+    value: Value  # None where it is unknown or absent
     why: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """Facts about one subject.
+    """Facts about one subject."""
 
-    Attributes:
-        key: A stable key.
-        title: Its headline.
-        facts: The facts, with different names.
-    """
-
-    key: str
+    key: str  # a stable one
     title: str
-    facts: tuple[Fact, ...]
+    facts: tuple[Fact, ...]  # with different names
 
 
 @dataclass(frozen=True)

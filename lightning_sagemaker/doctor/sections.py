@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import CHANGES, disabled
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SMDDP, TORCH
-from lightning_sagemaker.doctor.masking import related
 from lightning_sagemaker.doctor.report import Fact
 from lightning_sagemaker.doctor.settings import OF_COMMANDS, is_on
 from lightning_sagemaker.job import in_training_job
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
 _UNREADABLE = "unknown, see the findings"
 _OUTSIDE = "not in a SageMaker training job"
 _GIB = 2**30
+# Of the variables that launchers, Lightning, NCCL and libfabric read: those that are printed with their values.
+_RELATED = re.compile(
+    r"""
+      (FI | GLOO | LT | NCCL | OMPI_COMM_WORLD | PL | SMDATAPARALLEL | TORCHELASTIC | TORCH_NCCL)_\w+
+    | (GROUP_ | LOCAL_ | NODE_ | ROLE_)? RANK | (GROUP_ | LOCAL_ | ROLE_)? WORLD_SIZE | MASTER_(ADDR|PORT)
+    | CUDA_VISIBLE_DEVICES | NVIDIA_VISIBLE_DEVICES | OMP_NUM_THREADS | RDMAV_FORK_SAFE | SLURM_NTASKS
+    | TORCH_DEVICE_BACKEND_AUTOLOAD | CURRENT_HOST | TRAINING_JOB_NAME | SAGEMAKER_(BASE_DIR|INSTANCE_TYPE|JOB_NAME)
+    | SM_(CURRENT_HOST|CURRENT_HOST_RANK|CURRENT_INSTANCE_GROUP|CURRENT_INSTANCE_TYPE|DISTRIBUTION_INSTANCE_GROUPS)
+    | SM_(DLC_TORCH_VERSION|HOSTS|HOST_COUNT|IS_HETERO|MASTER_ADDR|MASTER_PORT|NETWORK_INTERFACE_NAME)
+    | SM_NUM_(CPUS|GPUS|NEURONS)
+    """,
+    re.VERBOSE,
+)
 
 
 def _known(name: str, value: Value, absent: str) -> Fact:
@@ -182,8 +195,9 @@ def _off(change: Change, situation: Situation) -> str:
 
 def variables(situation: Situation) -> Iterator[Fact]:
     """Variables of launchers, Lightning and libraries."""
-    for name, value in related(situation.environ).items():
-        yield Fact(name, value)
+    for name, value in sorted(situation.environ.items()):
+        if _RELATED.fullmatch(name) and not is_credential(name):
+            yield Fact(name, value)
 
 
 def credentials(situation: Situation) -> Iterator[Fact]:

@@ -25,12 +25,7 @@ LEVELS: dict[str, Level] = {AUTOLOAD: "warn", DISABLE: "warn"}  # what they woul
 
 
 def problem(name: str, environ: Mapping[str, str]) -> str | None:
-    """What is wrong with a setting in an environment; ``None`` where nothing is.
-
-    Args:
-        name: The variable.
-        environ: The environment.
-    """
+    """What is wrong with a setting in an environment; ``None`` where nothing is."""
     try:
         check(name, environ)
         if reader := _READERS.get(name):

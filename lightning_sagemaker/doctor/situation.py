@@ -46,9 +46,8 @@ class Situation:
     def of(cls, environ: Mapping[str, str], base: Path, machine: Machine) -> Situation:
         """Read the job, whatever state its variables and files are in."""
         config_dir = base / "input" / "config"
-        job, problem, resources = None, None, None
+        job, problem, resources, channel_problem = None, None, None, None
         sharded: tuple[str, ...] = ()
-        channel_problem = None
         try:
             job = SageMakerJob.detect(environ, config_dir)
         except Exception as error:  # noqa: BLE001 - a broken job is what the doctor is asked about
@@ -56,7 +55,6 @@ class Situation:
         if job or problem:
             with suppress(Exception):
                 resources = read_resources(environ, config_dir)
-        if job or problem:
             try:
                 sharded = sharded_channels(environ, config_dir)
             except ValueError as error:

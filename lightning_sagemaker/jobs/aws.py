@@ -7,19 +7,15 @@ from typing import Any
 
 # Of SageMaker's own calls few are allowed in a second; botocore waits longer from one to the next, 20 s at most.
 _RETRIES = {"mode": "standard", "total_max_attempts": 10}
-_MISSING = ("404", "NoSuchKey", "ResourceNotFound", "ResourceNotFoundException")
+_MISSING = (
+    *("404", "NoSuchBucket", "NoSuchEntity", "NoSuchKey", "ResourceNotFound", "ResourceNotFoundException"),
+    *("InvalidGroup.NotFound", "InvalidGroupId.Malformed", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed"),
+)
+LOG_IN = "`aws configure` or `aws sso login`, or AWS_PROFILE; `aws sts get-caller-identity` shows who you are."
 
 
 def session(region: str | None = None, profile: str | None = None) -> Any:
-    """Session of boto3.
-
-    Args:
-        region: AWS region; by default that of the AWS configuration.
-        profile: Profile of the AWS configuration; by default the one that it names.
-
-    Raises:
-        ImportError: boto3 is not installed.
-    """
+    """Session of boto3; region and profile are by default those of the AWS configuration."""
     try:
         import boto3
         from botocore.config import Config
@@ -32,25 +28,15 @@ def session(region: str | None = None, profile: str | None = None) -> Any:
     return boto3.Session(botocore_session=core, region_name=region)
 
 
-def client(session: Any, service: str, region: str | None = None) -> Any:
-    """Client of a service, which repeats what was throttled and what the network lost.
-
-    Args:
-        session: Session of boto3.
-        service: Name that boto3 has for the service.
-        region: AWS region; by default the session's.
-    """
+def client(session: Any, service: str) -> Any:
+    """Client of a service, which repeats what was throttled and what the network lost."""
     from botocore.config import Config
 
-    return session.client(service, region_name=region, config=Config(retries=_RETRIES))
+    return session.client(service, config=Config(retries=_RETRIES))
 
 
 def is_missing(error: Any) -> bool:
-    """Whether an error of botocore says that something is not there: SageMaker has a code of its own for that.
-
-    Args:
-        error: A ``ClientError``.
-    """
+    """Whether a ``ClientError`` says that something is not there: SageMaker has a code of its own for that."""
     found = error.response.get("Error", {})
     code, message = str(found.get("Code", "")), str(found.get("Message", ""))
     return code in _MISSING or (code == "ValidationException" and bool(re.search(r"(?i)not found|not find", message)))

@@ -32,11 +32,7 @@ exit code: 0, with `logs --follow` 1 for a job that has not completed, 2 for bad
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand, with its own.
-
-    Args:
-        subparsers: Where subcommands are added.
-    """
+    """Add the subcommand, with its own."""
     parser = subparsers.add_parser(
         "jobs",
         help="list, show, follow, stop training jobs, and fetch what they made",
@@ -79,14 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(given: argparse.Namespace) -> int:
-    """Do what the arguments say.
-
-    Args:
-        given: Parsed arguments of `add_parser`.
-
-    Returns:
-        The exit code.
-    """
+    """Do what the arguments say; the exit code."""
     code: int = given.action(given, aws.session(given.region, given.profile))
     return code
 

@@ -147,12 +147,7 @@ class Job:
 
 
 def read(found: Mapping[str, Any], region: str) -> Job:
-    """What AWS answers to ``DescribeTrainingJob``.
-
-    Args:
-        found: The answer.
-        region: AWS region.
-    """
+    """What AWS answers to ``DescribeTrainingJob`` in a region."""
     resources, output = found.get("ResourceConfig", {}), found.get("OutputDataConfig", {}).get("S3OutputPath")
     groups = resources.get("InstanceGroups") or ([resources] if "InstanceType" in resources else [])
     started, ended = found.get("TrainingStartTime"), found.get("TrainingEndTime")

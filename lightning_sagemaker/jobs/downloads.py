@@ -1,14 +1,16 @@
-"""Fetches what a training job has made: model, output and checkpoints, each file complete or not there."""
+"""Fetches and unpacks what a training job has made: model, output and checkpoints, each complete or not there."""
 
 from __future__ import annotations
 
 import os
+import tarfile
+import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.jobs import aws
-from lightning_sagemaker.jobs.archives import unpack
 from lightning_sagemaker.jobs.listing import find
 from lightning_sagemaker.options import printable
 from lightning_sagemaker.temporary_files import complete_file
@@ -50,25 +52,15 @@ class Download:
 
 @dataclass(frozen=True)
 class Transfer:
-    """An object of S3 that shall lie here.
-
-    Attributes:
-        s3: Client of S3.
-        bucket: Its bucket.
-        key: Its key.
-        size: Bytes.
-        modified: When it was written, in seconds of the epoch.
-        path: Where it shall lie.
-        folder: Where its content shall lie, if it is what SageMaker has packed.
-    """
+    """An object of S3 that shall lie here."""
 
     s3: Any
     bucket: str
     key: str
     size: int
-    modified: float
-    path: Path
-    folder: Path | None = None
+    modified: float  # in seconds of the epoch
+    path: Path  # where it shall lie
+    folder: Path | None = None  # where its content shall lie, if it is what SageMaker has packed
 
     @property
     def is_here(self) -> bool:
@@ -79,11 +71,7 @@ class Transfer:
         return status.st_size == self.size and status.st_mtime >= self.modified
 
     def run(self, *, force: bool) -> Download:
-        """Fetch it, unless it is here, and unpack it.
-
-        Args:
-            force: Whether what else lies there is replaced.
-        """
+        """Fetch it, unless it is here, and unpack it; what else lies there is replaced by force only."""
         fetched = not self.is_here
         if fetched:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,15 +118,7 @@ def download(
 def transfers(
     name: str, to: str | Path | None, kinds: set[str], *, force: bool = False, session: Any = None
 ) -> list[Transfer]:
-    """What `download` does, each by its ``run``: nothing is done before all of it is known and allowed.
-
-    Args:
-        name: See `download`.
-        to: See `download`.
-        kinds: Which of ``model``, ``output`` and ``checkpoints``.
-        force: See `download`.
-        session: See `download`.
-    """
+    """What `download` does, each by its ``run``: nothing is done before all of it is known and allowed."""
     session = session or aws.session()
     job = find(name, session)
     s3, folder = aws.client(session, "s3"), Path(to or job.name)
@@ -150,9 +130,42 @@ def transfers(
             " HINT: `lightning-sagemaker jobs show` tells where they come to lie."
         )
     wanted = [one for several in found.values() for one in several]
-    if not force:
-        _refuse_others(wanted)
+    for path in (path for one in wanted if not (force or one.is_here) for path in (one.path, one.folder)):
+        if path is not None and path.exists():
+            raise FileExistsError(
+                f"{path} is there, and is not what the job has made, or is older."
+                " HINT: --to another folder, or --force."
+            )
     return wanted
+
+
+def unpack(archive: Path, folder: Path, *, force: bool = False) -> None:
+    """Unpack an archive into a folder that is there once it is complete, and nothing outside of it.
+
+    Raises:
+        OSError: The folder is there and not to be replaced by force, or cannot be written.
+        ValueError: The archive is damaged, or holds what does not belong into a folder (``../x``, links out
+            of it, devices), or this Python cannot tell.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise ValueError(
+            f"{archive} is not unpacked: this Python cannot refuse paths outside its folder."
+            " HINT: Python 3.10.12, 3.11.4 or newer; or look at `tar -t`, and unpack it yourself."
+        )
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as there:
+        new = Path(there, "new")
+        new.mkdir()
+        try:
+            with tarfile.open(archive) as file:
+                file.extractall(new, filter="data")
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise ValueError(
+                f"{archive} is not unpacked: {error}."
+                " HINT: `tar -t` shows what it holds; once the file is removed, it is fetched again."
+            ) from error
+        if force and folder.exists():
+            folder.rename(Path(there, "old"))
+        new.rename(folder)
 
 
 def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[Transfer]:
@@ -205,16 +218,6 @@ def _inside(name: str) -> PurePosixPath:
     if ".." in path.parts or "\0" in name:
         raise ValueError(f"The key {name!r} in S3 leads out of its folder. HINT: fetch the others by `aws s3 cp`.")
     return path
-
-
-def _refuse_others(wanted: list[Transfer]) -> None:
-    for one in wanted:
-        for path in () if one.is_here else (one.path, one.folder):
-            if path is not None and path.exists():
-                raise FileExistsError(
-                    f"{path} is there, and is not what the job has made, or is older."
-                    " HINT: --to another folder, or --force."
-                )
 
 
 def size(number: float) -> str:

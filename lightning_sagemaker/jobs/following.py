@@ -26,13 +26,7 @@ _VALUES = re.compile(r"(?<=[:;] )([^=;]+)=([^;]+)(?=;)")
 
 
 def states(name: str, session: Any, every: float = EVERY) -> Iterator[Job]:
-    """A job, again and again, until it has ended.
-
-    Args:
-        name: Name of the job.
-        session: Session of boto3.
-        every: Seconds between two questions.
-    """
+    """A job, again and again, until it has ended; so many seconds are between two questions."""
     client = aws.client(session, "sagemaker")
     while True:
         job = read(client.describe_training_job(TrainingJobName=name), session.region_name)
@@ -74,7 +68,7 @@ def follow(
     job = find(name, session)
     log = Log(job, session, host=host, since=since)
     try:
-        return _Follower(log, out).follow(states(job.name, session, every), tail, min(every, _LATE))
+        return _print_until_it_ends(log, states(job.name, session, every), tail, min(every, _LATE), out)
     except KeyboardInterrupt:
         profile = "" if session.profile_name == "default" else f" --profile {session.profile_name}"
         stop = f"lightning-sagemaker jobs stop {job.name} --region {session.region_name}{profile}"
@@ -82,49 +76,31 @@ def follow(
         return _INTERRUPTED
 
 
-class _Follower:
-    """Prints what is new of a job."""
+def _print_until_it_ends(log: Log, jobs: Iterator[Job], tail: int | None, late: float, out: TextIO) -> int:
+    from botocore.exceptions import ClientError
 
-    def __init__(self, log: Log, out: TextIO) -> None:
-        self._log = log
-        self._out = out
-        self._values: dict[str, str] = {}
-        self._unreadable = False
-
-    def follow(self, jobs: Iterator[Job], tail: int | None, late: float) -> int:
-        begin, told = time.monotonic(), ""
-        for number, job in enumerate(jobs):
-            if number and job.has_ended:  # just now, so that its last lines may be on their way
-                time.sleep(late)
-            self._print_lines(tail)
-            tail = None
-            values = (f"{name}={value}" for name, value in self._values.items())
-            state = " ".join([f"{job.status}: {job.secondary_status}", *values])
-            if state != told:
-                write(f"[{time.monotonic() - begin:6.0f} s] {printable(state)}\n", self._out)
-                told = state
-            self._out.flush()
-        write(_ending(job), self._out)
-        return 0 if job.status == "Completed" else 1
-
-    def _print_lines(self, tail: int | None) -> None:
-        from botocore.exceptions import ClientError
-
-        if self._unreadable:
-            return
+    begin, told, readable = time.monotonic(), "", True
+    values: dict[str, str] = {}
+    for number, job in enumerate(jobs):
+        if number and job.has_ended:  # just now, so that its last lines may be on their way
+            time.sleep(late)
         try:
-            lines: Iterable[Line] = self._log.new() if tail is None else self._log.last(tail)
+            lines: Iterable[Line] = () if not readable else log.new() if tail is None else log.last(tail)
             for line in lines:
-                write(f"{self._log.text(line)}\n", self._out)
+                write(f"{log.text(line)}\n", out)
                 if metrics.BEGIN in line.text:
-                    self._values |= dict(_VALUES.findall(line.text))
+                    values |= dict(_VALUES.findall(line.text))
         except ClientError as error:  # the state can be followed all the same
-            self._unreadable = True
-            write(f"The log cannot be read: {redact(one_line(str(error)))}\n", self._out)
-
-
-def _ending(job: Job) -> str:
-    lines = [f"{job.name}: {job.status}", *failure(job)]
+            readable = False
+            write(f"The log cannot be read: {redact(one_line(str(error)))}\n", out)
+        tail = None
+        state = " ".join([f"{job.status}: {job.secondary_status}", *(f"{name}={one}" for name, one in values.items())])
+        if state != told:
+            write(f"[{time.monotonic() - begin:6.0f} s] {printable(state)}\n", out)
+            told = state
+        out.flush()
+    ending = [f"{job.name}: {job.status}", *failure(job)]
     if job.billable_seconds:
-        lines.append(f"billed: {job.billable_seconds} s x {job.hosts} instance(s)")
-    return "\n".join(lines) + "\n"
+        ending.append(f"billed: {job.billable_seconds} s x {job.hosts} instance(s)")
+    write("".join(f"{line}\n" for line in ending), out)
+    return 0 if job.status == "Completed" else 1

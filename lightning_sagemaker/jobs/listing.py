@@ -84,25 +84,16 @@ def job(name: str, *, session: Any = None) -> Job:
 
 
 def find(name: str, session: Any) -> Job:
-    """The one job with this name, or with a name that begins so, as `DescribeTrainingJob` tells it.
-
-    Args:
-        name: The name, or its beginning.
-        session: Session of boto3.
-
-    Raises:
-        ValueError: There is no such job, or there are several.
-    """
+    """The one job with this name, or with a name that begins so, as `DescribeTrainingJob` tells it."""
     client, region = aws.client(session, "sagemaker"), session.region_name
     found = _describe(client, name) if _NAME.fullmatch(_checked(name)) else None
-    if found is not None:
-        return read(found, region)
-    begin_so = (other for other in _names(client, NameContains=name) if other.startswith(name))
-    several = list(islice(begin_so, _TOLD + 1))
-    if len(several) > 1:
-        told = ", ".join(several[:_TOLD]) + ", ..." * (len(several) > _TOLD)
-        raise ValueError(f"Several training jobs begin with {name!r}: {told}. HINT: one of these names, complete.")
-    found = _describe(client, several[0]) if several else None
+    if found is None:
+        begin_so = (other for other in _names(client, NameContains=name) if other.startswith(name))
+        several = list(islice(begin_so, _TOLD + 1))
+        if len(several) > 1:
+            told = ", ".join(several[:_TOLD]) + ", ..." * (len(several) > _TOLD)
+            raise ValueError(f"Several training jobs begin with {name!r}: {told}. HINT: one of these names, complete.")
+        found = _describe(client, several[0]) if several else None
     if found is not None:  # it may have been deleted meanwhile
         return read(found, region)
     near = difflib.get_close_matches(name, list(islice(_names(client), _PAGE)), cutoff=0.5)

@@ -69,17 +69,7 @@ def logs(
 
 
 class Log:
-    """The log of a job while it is written: streams, one for each start of each host, appear as time goes by.
-
-    Args:
-        job: The job.
-        session: Session of boto3.
-        host: Only this host's lines.
-        since: Only lines of this time or later.
-
-    Raises:
-        ValueError: The job has no such host.
-    """
+    """The log of a job while it is written: streams, one for each start of each host, appear as time goes by."""
 
     def __init__(self, job: Job, session: Any, *, host: str | None = None, since: datetime | None = None) -> None:
         if host is not None and host not in {f"algo-{number}" for number in range(1, job.hosts + 1)}:
@@ -97,14 +87,7 @@ class Log:
         return heapq.merge(*(stream.new() for stream in self._streams.values()), key=_time)
 
     def last(self, count: int) -> list[Line]:
-        """The last lines; `new` goes on behind them.
-
-        Args:
-            count: How many at most.
-
-        Raises:
-            ValueError: The number is below 1.
-        """
+        """The last lines; `new` goes on behind them."""
         if count < 1:
             raise ValueError(f"`tail` is {count}; expected a number of lines, 1 or more.")
         self._look_for_streams()

@@ -12,30 +12,14 @@ def trainer_facts(module: ModuleType) -> dict[str, Any]:
     """Make ``Trainer()``, as ``PL_TRAINER_*`` and the job shape it, and describe it; no process group is made.
 
     Args:
-        module: ``lightning.pytorch`` or ``pytorch_lightning``.
-
-    Returns:
-        Names of its classes, and its numbers.
-
-    Raises:
-        Exception: What Lightning raises.
+        module: ``lightning.pytorch`` or ``pytorch_lightning``, which may raise anything.
     """
     trainer = module.Trainer()
     return _facts(trainer._accelerator_connector, trainer.strategy)
 
 
 def fabric_facts(module: ModuleType) -> dict[str, Any]:
-    """Make ``Fabric()`` and describe it, as `trainer_facts` does.
-
-    Args:
-        module: ``lightning.fabric`` or ``lightning_fabric``.
-
-    Returns:
-        Names of its classes, and its numbers.
-
-    Raises:
-        Exception: What Lightning raises.
-    """
+    """Make ``Fabric()`` of ``lightning.fabric`` or ``lightning_fabric``, and describe it as `trainer_facts` does."""
     fabric = module.Fabric()
     return _facts(fabric._connector, fabric.strategy)
 

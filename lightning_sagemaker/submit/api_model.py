@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.findings import Finding
+from lightning_sagemaker.findings import Finding, fail, ok
 from lightning_sagemaker.submit.request import UNKNOWN
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ def check(request: dict[str, Any], service_model: Any) -> Iterator[Finding]:
     # Names and types; all limits, and patterns and words, which botocore leaves to the service, are measured below.
     lines = [line for line in report.splitlines() if not line.startswith(("Invalid length", "Invalid range"))]
     fix = "HINT: --set, or a boto3 that knows the name: pip install -U boto3."
-    found = [*(Finding("request", "fail", line, fix) for line in lines), *_wrong(request, shape, "")]
-    yield from found
-    if not found:
-        yield Finding("request", "ok", "within the limits of the API, by boto3's model.")
+    found = [*(fail("request", line, fix) for line in lines), *_wrong(request, shape, "")]
+    yield from found or [ok("request", "within the limits of the API, by boto3's model.")]
 
 
 def _wrong(value: Any, shape: Any, path: str) -> Iterator[Finding]:
@@ -56,21 +54,20 @@ def _wrong(value: Any, shape: Any, path: str) -> Iterator[Finding]:
 def _wrong_text(value: str, shape: Any, path: str) -> Iterator[Finding]:
     yield from _beyond(len(value), shape, path, " characters")
     if shape.enum and value not in shape.enum:
-        near = difflib.get_close_matches(value, shape.enum, 3)
-        fix = f"HINT: {' or '.join(near)}? " if near else "HINT: "
-        what = f"{value} is none that boto3 knows."
-        yield Finding(path, "fail", what, f"{fix}A word newer than this boto3 needs a newer one: pip install -U boto3.")
+        near = " or ".join(difflib.get_close_matches(value, shape.enum, 3))
+        fix = f"HINT: {near}{'? ' if near else ''}A word newer than this boto3 needs a newer one: pip install -U boto3."
+        yield fail(path, f"{value} is none that boto3 knows.", fix)
     pattern = shape.metadata.get("pattern")
     try:
         fits = pattern is None or re.fullmatch(pattern, value, re.DOTALL)
     except re.error:  # Java's own syntax
         return
     if not fits:
-        yield Finding(path, "fail", f"{value!r} does not fit the API's pattern {pattern}.", "HINT: name it otherwise.")
+        yield fail(path, f"{value!r} does not fit the API's pattern {pattern}.", "HINT: name it otherwise.")
 
 
 def _beyond(number: int, shape: Any, path: str, unit: str) -> Iterator[Finding]:
     limits = shape.metadata
     if not limits.get("min", number) <= number <= limits.get("max", number):
         told = " to ".join(str(limits[name]) for name in ("min", "max") if name in limits)
-        yield Finding(path, "fail", f"{number}{unit}, but SageMaker takes {told}.", "HINT: within these limits.")
+        yield fail(path, f"{number}{unit}, but SageMaker takes {told}.", "HINT: within these limits.")

@@ -5,74 +5,104 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.findings import Finding
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+)
+
+from lightning_sagemaker.findings import Finding, fail, ok, unknown, warn
 from lightning_sagemaker.instances import Instance
+from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.jobs.prices import prices
+from lightning_sagemaker.options import one_line
 from lightning_sagemaker.settings import RESUME
-from lightning_sagemaker.submit.asking import asked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lightning_sagemaker.submit.training_job import TrainingJob
 
+UNREACHABLE = "HINT: check region and network."  # the fix where AWS gave no answer at all
+_LONGEST = 300  # characters of what it answers
+_WHO = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure")
+_DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
 _ALL = "-1"  # of protocols
 _HERE = "between them: security groups must allow all traffic from and to themselves (EFA needs both directions)"
 
 
-def check_region(session: Any) -> Finding | None:
-    """What is wrong with the region, if anything is.
+def asked(name: str, action: str, ask: Callable[..., Iterator[Finding]], *given: Any) -> list[Finding]:
+    """Findings of a question to AWS or the SDK, or one that says why there is no answer.
 
     Args:
-        session: Session of boto3.
+        name: What is checked.
+        action: Permission that the question needs.
+        ask: The question.
+        given: Its arguments.
     """
+    try:
+        return list(ask(*given))
+    except ClientError as error:
+        code, text = error.response.get("Error", {}).get("Code", ""), _short(error)
+        if aws.is_missing(error):
+            text = _short(error.response["Error"].get("Message", code))
+            return [fail(name, f"not found: {text}", "HINT: check the name, and the region.")]
+        if code in _WHO:
+            return [fail(name, f"AWS refuses these credentials ({code}): {text}. HINT: {aws.LOG_IN}")]
+        if code in _DENIED:
+            return [unknown(name, f"not checked: {action} is denied ({code}). HINT: allow {action} to check it.")]
+        return [unknown(name, f"not checked: {text}", "HINT: try again.")]
+    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
+        return [fail(name, f"AWS cannot be told who asks. {error}. HINT: {aws.LOG_IN}")]
+    except BotoCoreError as error:
+        return [unknown(name, f"not checked: {_short(error)}", UNREACHABLE)]
+    except (ImportError, ValueError) as error:  # of this package, or of the SDK
+        return [fail(name, str(error), "HINT: see the message; --debug shows where it comes from.")]
+
+
+def _short(text: object) -> str:
+    """A text of AWS, or of a proxy that answers in its place with a page."""
+    return one_line(str(text))[:_LONGEST]
+
+
+def check_region(session: Any) -> Finding | None:
+    """What is wrong with the region, if anything is."""
     partitions = session.get_available_partitions()  # China and GovCloud are none of the default one
     regions = [region for one in partitions for region in session.get_available_regions("sagemaker", one)]
     if session.region_name in regions:
         return None
     what = f"{session.region_name} is none that boto3 knows" if session.region_name else "none is configured"
     near = ", ".join(difflib.get_close_matches(session.region_name or "", regions, 2)) or "one such as us-east-1"
-    return Finding("region", "fail", f"{what}.", f"HINT: --region or AWS_DEFAULT_REGION, with {near}.")
+    return fail("region", f"{what}. HINT: --region or AWS_DEFAULT_REGION, with {near}.")
 
 
 def check_identity(session: Any) -> Finding:
-    """Who asks.
-
-    Args:
-        session: Session of boto3, with a region.
-    """
-    return asked("identity", "sts:GetCallerIdentity", lambda: _check_identity(session))[0]
+    """Who asks."""
+    return asked("identity", "sts:GetCallerIdentity", _check_identity, session)[0]
 
 
 def check(job: TrainingJob, session: Any) -> list[Finding]:
-    """All checks that ask AWS; each asks to read only.
-
-    Args:
-        job: The job.
-        session: Session of boto3, with a region.
-    """
+    """All checks that ask AWS; each asks to read only."""
     found = []
     if job.subnets and job.security_groups:
         ec2 = session.client("ec2")
-        found += asked("security groups", "ec2:DescribeSecurityGroups", lambda: _check_groups(job, ec2))
-        found += asked("subnets", "ec2:DescribeSubnets", lambda: _check_subnets(job, ec2))
+        found += asked("security groups", "ec2:DescribeSecurityGroups", _check_groups, job, ec2)
+        found += asked("subnets", "ec2:DescribeSubnets", _check_subnets, job, ec2)
     uris = {*(channel.uri for channel in job.inputs.values()), *filter(None, (job.checkpoint_uri, job.output_uri))}
     for uri in sorted(uris):
-        found += asked(uri, "s3:ListBucket", lambda uri=uri: _check_prefix(job, uri, session.client("s3")))  # type: ignore[misc]
-    found += [_check_cost(job, session)]
-    found += asked("quota", "servicequotas:ListServiceQuotas", lambda: _check_quota(job, session))
-    return found
+        found += asked(uri, "s3:ListBucket", _check_prefix, job, uri, session.client("s3"))
+    return [
+        *found,
+        _check_cost(job, session),
+        *asked("quota", "servicequotas:ListServiceQuotas", _check_quota, job, session),
+    ]
 
 
 def described(job: TrainingJob, session: Any) -> Instance | None:
-    """What EC2 says of the job's instance type; ``None`` where it may not be asked, or does not know it.
-
-    Args:
-        job: The job.
-        session: Session of boto3, with a region.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError
-
+    """What EC2 says of the job's instance type; ``None`` where it may not be asked, or does not know it."""
     kind = job.launched.instance_type.removeprefix("ml.")
     try:
         (found,) = session.client("ec2").describe_instance_types(InstanceTypes=[kind])["InstanceTypes"]
@@ -85,7 +115,7 @@ def described(job: TrainingJob, session: Any) -> Instance | None:
 def _check_identity(session: Any) -> Iterator[Finding]:
     found = session.client("sts").get_caller_identity()
     who = found["Arn"].rpartition(":")[2]  # an ARN's account would be masked, and the reader wants to see it
-    yield Finding("identity", "ok", f"{who} of account {found['Account']}, {session.region_name}.")
+    yield ok("identity", f"{who} of account {found['Account']}, {session.region_name}.")
 
 
 def _check_cost(job: TrainingJob, session: Any) -> Finding:
@@ -93,11 +123,14 @@ def _check_cost(job: TrainingJob, session: Any) -> Finding:
     hours = job.max_run / 3600
     known, missing = prices({group.instance_type for group in job.groups.values()}, session)
     if missing:
-        fix = f"HINT: each host is billed for at most {hours:g} h (--max-run)."
-        return Finding("cost", "unknown", f"the price is unknown: {missing}.", fix)
+        return unknown(
+            "cost",
+            f"the price is unknown: {missing}.",
+            f"HINT: each host is billed for at most {hours:g} h (--max-run).",
+        )
     total = sum(known[group.instance_type] * group.instance_count for group in job.groups.values()) * hours
     told = f"at most {total:,.2f} USD: {hours:g} h (--max-run) at the on-demand price"
-    return Finding("cost", "ok", f"{told}, of which spot instances cost a part." if job.spot else f"{told}.")
+    return ok("cost", f"{told}, of which spot instances cost a part." if job.spot else f"{told}.")
 
 
 def _check_quota(job: TrainingJob, session: Any) -> Iterator[Finding]:
@@ -111,14 +144,12 @@ def _check_quota(job: TrainingJob, session: Any) -> Iterator[Finding]:
     for kind, count in wanted.items():
         quota = quotas.get(f"{kind} for {use}")
         if quota is None:
-            yield Finding(
-                "quota", "unknown", f"Service Quotas has none for {kind} for {use}.", "HINT: look in the console."
-            )
+            yield unknown("quota", f"Service Quotas has none for {kind} for {use}. HINT: look in the console.")
         elif quota < count:
             what = f"this account may use {quota} {kind} for {use} at once, not {count}."
-            yield Finding("quota", "fail", what, "HINT: ask for more in Service Quotas, which takes a day or more.")
+            yield fail("quota", what, "HINT: ask for more in Service Quotas, which takes a day or more.")
         else:
-            yield Finding("quota", "ok", f"{count} of {quota} {kind} for {use}.")
+            yield ok("quota", f"{count} of {quota} {kind} for {use}.")
 
 
 def _check_groups(job: TrainingJob, ec2: Any) -> Iterator[Finding]:
@@ -131,20 +162,14 @@ def _check_groups(job: TrainingJob, ec2: Any) -> Iterator[Finding]:
             wrong.append(direction)
     names = ", ".join(sorted(ids))
     if not wrong or job.launched.instance_count == 1:
-        yield Finding("security groups", "ok", f"{names}: all traffic {_HERE.partition(':')[0]}.")
+        yield ok("security groups", f"{names}: all traffic {_HERE.partition(':')[0]}.")
         return
-    yield Finding(
-        "security groups",
-        "fail",
-        f"{names}: no rule allows all {' and '.join(wrong)} traffic {_HERE}.",
-        "HINT: "
-        + "; ".join(
-            f"aws ec2 authorize-security-group-{'ingress' if direction == 'inbound' else 'egress'} --group-id"
-            f" {min(ids)} --ip-permissions IpProtocol=-1,UserIdGroupPairs=[{{GroupId={min(ids)}}}]"
-            for direction in wrong
-        )
-        + ".",
+    fixes = "; ".join(
+        f"aws ec2 authorize-security-group-{'ingress' if direction == 'inbound' else 'egress'} --group-id {min(ids)}"
+        f" --ip-permissions IpProtocol=-1,UserIdGroupPairs=[{{GroupId={min(ids)}}}]"
+        for direction in wrong
     )
+    yield fail("security groups", f"{names}: no rule allows all {' and '.join(wrong)} traffic {_HERE}. HINT: {fixes}.")
 
 
 def _allows(rule: dict[str, Any], ids: set[str], *, outbound: bool) -> bool:
@@ -164,32 +189,26 @@ def _check_subnets(job: TrainingJob, ec2: Any) -> Iterator[Finding]:
     vpcs |= {group["GroupId"]: group["VpcId"] for group in groups}
     if len(set(vpcs.values())) > 1:
         told = ", ".join(f"{name} in {vpc}" for name, vpc in sorted(vpcs.items()))
-        yield Finding("subnets", "fail", f"they lie in different VPCs: {told}.", "HINT: choose those of one VPC.")
+        yield fail("subnets", f"they lie in different VPCs: {told}. HINT: choose those of one VPC.")
         return
     free = {subnet["SubnetId"]: subnet["AvailableIpAddressCount"] for subnet in subnets}
     if sum(free.values()) < job.launched.instance_count:
         told = ", ".join(f"{name} has {count}" for name, count in sorted(free.items()))
-        yield Finding(
-            "subnets",
-            "fail",
-            f"{job.launched.instance_count} hosts need an address each: {told} free.",
-            "HINT: another.",
-        )
+        yield fail("subnets", f"{job.launched.instance_count} hosts need an address each: {told} free. HINT: another.")
         return
-    yield Finding("subnets", "ok", f"{', '.join(sorted(free))} in {next(iter(vpcs.values()))}.")
+    yield ok("subnets", f"{', '.join(sorted(free))} in {next(iter(vpcs.values()))}.")
 
 
 def _check_prefix(job: TrainingJob, uri: str, s3: Any) -> Iterator[Finding]:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
     if found.get("KeyCount", 0) == 0 and uri in {channel.uri for channel in job.inputs.values()}:
-        yield Finding(uri, "fail", "nothing lies under this channel's prefix.", "HINT: check the prefix.")
+        yield fail(uri, "nothing lies under this channel's prefix. HINT: check the prefix.")
     elif found.get("KeyCount", 0) and uri == job.checkpoint_uri and RESUME in job.env:
-        yield Finding(
+        yield warn(
             uri,
-            "warn",
-            "the checkpoint folder is not empty: training continues from the newest checkpoint in it.",
-            "HINT: another prefix starts from the beginning.",
+            "the checkpoint folder is not empty: training continues from the newest checkpoint in it. HINT: another"
+            " prefix starts from the beginning.",
         )
     else:
-        yield Finding(uri, "ok", "can be listed.")
+        yield ok(uri, "can be listed.")

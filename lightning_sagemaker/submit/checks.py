@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.findings import Finding
+from lightning_sagemaker.findings import unknown
 from lightning_sagemaker.submit import local_checks, source_checks
 from lightning_sagemaker.submit.choices import complete
 from lightning_sagemaker.submit.request import UNKNOWN, Resolved, request
 
 if TYPE_CHECKING:
+    from lightning_sagemaker.findings import Finding
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 
@@ -36,14 +37,13 @@ def examine(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
     found = [*source_checks.check(job)]
     nothing = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
     if session is None:
-        fix = "HINT: pip install 'lightning-sagemaker[submit]'."
-        unknown = Finding("AWS", "unknown", "nothing is asked of AWS, without boto3.", fix)
-        return nothing, [*found, *local_checks.check(job), unknown]
-    from lightning_sagemaker.submit import api_model, asking, aws_checks, resolving
+        text = "nothing is asked of AWS, without boto3. HINT: pip install 'lightning-sagemaker[submit]'."
+        return nothing, [*found, *local_checks.check(job), unknown("AWS", text)]
+    from lightning_sagemaker.submit import api_model, aws_checks, resolving
 
     wrong = aws_checks.check_region(session)
     who = wrong or aws_checks.check_identity(session)
-    if who.level == "fail" or who.fix == asking.UNREACHABLE:  # every other question would wait for nothing
+    if who.level == "fail" or who.fix == aws_checks.UNREACHABLE:  # every other question would wait for nothing
         return nothing, [*found, *local_checks.check(job), who]
     found += local_checks.check(job, aws_checks.described(job, session))
     resolved, more = resolving.resolve(job, session)

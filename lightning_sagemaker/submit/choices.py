@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.settings import EXPORT, METRICS, RESUME
 from lightning_sagemaker.smddp.names import sharding_of
+from lightning_sagemaker.source_folder import read
 from lightning_sagemaker.submit.images import NEWEST_VERSION, SMDDP_VERSION, has_mpi4py
-from lightning_sagemaker.submit.metric_names import logged_names
-from lightning_sagemaker.submit.source import python_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from lightning_sagemaker.submit.training_job import Launcher, TrainingJob
 
 _METRICS = 40  # metric definitions that a job may have (API reference, AlgorithmSpecification)
@@ -27,9 +30,9 @@ def complete(job: TrainingJob) -> TrainingJob:
     launcher = job.launcher or _launcher(job)
     torch = job.torch or (SMDDP_VERSION if sharding_of(job.strategy) else NEWEST_VERSION)
     lacks_mpi4py = job.image is None and launcher in ("smddprun", "mpirun") and not has_mpi4py(torch)
-    names = dict.fromkeys(
-        ["epoch", "step", *job.metrics, *logged_names(python_files(job.folder))]
-    )  # in this order, each once
+    scripts = (job.folder / name for name in read(job.folder).files if name.endswith(".py"))
+    logged = sorted({name for script in scripts for name in _logged_names(script)})
+    names = dict.fromkeys(["epoch", "step", *job.metrics, *logged])  # in this order, each once
     return job.changed(
         launcher=launcher,
         torch=torch,
@@ -71,3 +74,25 @@ def _variables(job: TrainingJob) -> dict[str, str]:
     if job.export is not None:
         variables[EXPORT] = job.export
     return variables
+
+
+def _logged_names(script: Path) -> Iterator[str]:
+    """Names that a script gives to ``self.log("name", ...)`` or ``self.log_dict``, as far as they are constants."""
+    try:
+        tree = ast.parse(script.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError):  # the checks name a script that does not parse
+        return
+    for call in ast.walk(tree):
+        match call:
+            case ast.Call(func=ast.Attribute(attr="log"), args=[name, *_]):
+                keys: list[ast.expr | None] = [name]
+            case ast.Call(func=ast.Attribute(attr="log_dict"), args=[ast.Dict(keys=keys), *_]):
+                pass
+            case _:
+                continue
+        both = {word.arg for word in call.keywords if getattr(word.value, "value", None) is True}
+        for key in keys:
+            if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                yield key.value
+                if both >= {"on_step", "on_epoch"}:  # Lightning adds `_step` and `_epoch` to the name itself
+                    yield f"{key.value}_epoch"

@@ -9,13 +9,7 @@ SMDDP_VERSION = "2.5.1"  # the last with SMDDP
 
 
 class Image(NamedTuple):
-    """Where an image lies in AWS's registry.
-
-    Attributes:
-        repository: Name of the repository.
-        gpu: Tag of the image for GPUs.
-        cpu: Tag of the image without.
-    """
+    """Where an image lies in AWS's registry: its repository there, and a tag for instances with and without GPUs."""
 
     repository: str
     gpu: str
@@ -28,24 +22,22 @@ _IMAGES = {
     "2.13.0": Image("pytorch", "2.13-cu133-amzn2023-sagemaker", "2.13-cpu-amzn2023-sagemaker"),
     "2.12.1": Image("pytorch", "2.12-cu130-amzn2023-sagemaker", "2.12-cpu-amzn2023-sagemaker"),
     "2.11.0": Image("pytorch", "2.11-cu130-amzn2023-sagemaker", "2.11-cpu-amzn2023-sagemaker"),
-    "2.10.0": Image("pytorch-training", "2.10.0-gpu-py313", "2.10.0-cpu-py313"),
     **{
         version: Image("pytorch-training", f"{version}-gpu-{python}", f"{version}-cpu-{python}")
-        for version, python in (
-            *(("2.9.0", "py312"), ("2.8.0", "py312"), ("2.7.1", "py312"), ("2.6.0", "py312"), ("2.5.1", "py311")),
-            *(("2.4.0", "py311"), ("2.3.0", "py311"), ("2.2.0", "py310"), ("2.1.0", "py310")),
+        for python, versions in (
+            ("py313", ("2.10.0",)),
+            ("py312", ("2.9.0", "2.8.0", "2.7.1", "2.6.0")),
+            ("py311", ("2.5.1", "2.4.0", "2.3.0")),
+            ("py310", ("2.2.0", "2.1.0")),
         )
+        for version in versions
     },
 }
 NEWEST_VERSION = next(iter(_IMAGES))
 
 
 def full_version(torch: str) -> str:
-    """A version as the table writes it: ``2.13`` is ``2.13.0``.
-
-    Raises:
-        ValueError: There is no such image.
-    """
+    """A version as the table writes it: ``2.13`` is ``2.13.0``."""
     for version in _IMAGES:
         if torch in (version, version.rpartition(".")[0]):
             return version
@@ -56,15 +48,7 @@ def full_version(torch: str) -> str:
 
 
 def repository_and_tag(torch: str, instance_type: str) -> str:
-    """``repository:tag`` of the image for a version and an instance type.
-
-    Args:
-        torch: Version of torch.
-        instance_type: For example ``ml.p4d.24xlarge``.
-
-    Raises:
-        ValueError: There is no such image.
-    """
+    """``repository:tag`` of the image for a version of torch and an instance type."""
     image = _IMAGES[full_version(torch)]
     with_gpu = re.match(r"ml\.[gp][a-z]*\d", instance_type) is not None  # families of EC2 with NVIDIA GPUs
     return f"{image.repository}:{image.gpu if with_gpu else image.cpu}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.findings import Finding, finding
+from lightning_sagemaker.findings import Finding, fail, finding, ok, unknown, warn
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.smddp.availability import INSTANCE_TYPES as SMDDP_TYPES
@@ -51,71 +51,60 @@ def check(job: TrainingJob, known: Instance | None = None) -> list[Finding]:
 def _check_instance(job: TrainingJob, known: Instance | None) -> Finding:
     kind, count = job.launched.instance_type, job.launched.instance_count
     if known is None:
-        return Finding(
+        return unknown(
             "instance type",
-            "unknown",
-            f"{kind} is not in the table of GPU instance types (November 2026).",
-            "HINT: allow ec2:DescribeInstanceTypes to ask EC2; on an instance without GPUs, training runs on the CPU.",
+            f"{kind} is not in the table of GPU instance types (November 2026). HINT: allow ec2:DescribeInstanceTypes"
+            " to ask EC2; on an instance without GPUs, training runs on the CPU.",
         )
     if count > 1 and not known.efa:
-        return Finding(
+        return warn(
             "instance type",
-            "warn",
-            f"{kind} has no EFA: {count} hosts exchange gradients over TCP.",
-            "HINT: fewer, larger instances cost less time; EFA begins at 8xlarge of the g families, and p4d.",
+            f"{kind} has no EFA: {count} hosts exchange gradients over TCP. HINT: fewer, larger instances cost less"
+            " time; EFA begins at 8xlarge of the g families, and p4d.",
         )
-    return Finding("instance type", "ok", f"{kind}: {known.gpus} GPU(s){', EFA' if known.efa else ''}.")
+    return ok("instance type", f"{kind}: {known.gpus} GPU(s){', EFA' if known.efa else ''}.")
 
 
 def _check_world(job: TrainingJob, known: Instance | None) -> Finding:
     kind, count = job.launched.instance_type, job.launched.instance_count
     processes = job.processes_per_host or (max(known.gpus, 1) if known else None)
     if processes is None:
-        return Finding("world", "unknown", f"{count} host(s), one process per GPU.")
+        return unknown("world", f"{count} host(s), one process per GPU.")
     if known and processes > max(known.gpus, 1):
-        return Finding(
-            "world",
-            "fail",
-            f"{processes} processes on each {kind}, which has {known.gpus} GPU(s).",
-            "HINT: leave --processes-per-host out.",
-        )
-    return Finding("world", "ok", f"{count} host(s) x {processes} process(es) = world size {processes * count}.")
+        text = f"{processes} processes on each {kind}, which has {known.gpus} GPU(s)."
+        return fail("world", text, "HINT: leave --processes-per-host out.")
+    return ok("world", f"{count} host(s) x {processes} process(es) = world size {processes * count}.")
 
 
 def _check_launcher(job: TrainingJob) -> Finding:
     if job.launcher == "none" and job.launched.instance_count > 1:
-        return Finding(
+        return warn(
             "launcher",
-            "warn",
-            "no launcher: Lightning starts the processes of each host itself, with `lightning-sagemaker` installed.",
-            "HINT: --launcher torchrun also ends all hosts when a process fails.",
+            "no launcher: Lightning starts the processes of each host itself, with `lightning-sagemaker` installed."
+            " HINT: --launcher torchrun also ends all hosts when a process fails.",
         )
-    return Finding("launcher", "ok", f"{job.launcher}, started by the image's training toolkit.")
+    return ok("launcher", f"{job.launcher}, started by the image's training toolkit.")
 
 
 def _check_channels(job: TrainingJob) -> Finding:
     if job.sharded and job.launched.instance_count > 1:
-        return finding("channels", "warn", dropped_rows(job.sharded, job.launched.instance_count))
-    return Finding("channels", "ok", f"{len(job.inputs)} channel(s); each host has all of their files.")
+        return warn("channels", dropped_rows(job.sharded, job.launched.instance_count))
+    return ok("channels", f"{len(job.inputs)} channel(s); each host has all of their files.")
 
 
 def _check_strategy(job: TrainingJob) -> Finding:
     if job.strategy is None or job.strategy in KNOWN:
-        return Finding("strategy", "ok", f"{job.strategy or 'the script says it'}.")
-    near = difflib.get_close_matches(job.strategy, KNOWN, 2)
-    return Finding(
-        "strategy",
-        "fail" if near else "unknown",
-        f"Lightning has no strategy {job.strategy!r}.",
-        f"HINT: {' or '.join(near)}?" if near else "HINT: nothing, if the script registers it.",
-    )
+        return ok("strategy", f"{job.strategy or 'the script says it'}.")
+    near = " or ".join(difflib.get_close_matches(job.strategy, KNOWN, 2))
+    fix = f"HINT: {near}?" if near else "HINT: nothing, if the script registers it."
+    return finding("strategy", "fail" if near else "unknown", f"Lightning has no strategy {job.strategy!r}.", fix)
 
 
 def _check_smddp(job: TrainingJob) -> Finding:
     strategy, problems = job.strategy, []
     sharding = sharding_of(strategy)
     if sharding is None:
-        return Finding("SMDDP", "ok", "not asked for.")
+        return ok("SMDDP", "not asked for.")
     kind = job.launched.instance_type
     if job.image is None and _version(str(job.torch)) > _version(SMDDP_VERSION):
         problems.append(
@@ -131,27 +120,23 @@ def _check_smddp(job: TrainingJob) -> Finding:
         wanted = "torchrun" if sharded else "smddprun"
         served = "all-gathers, which sharded strategies need," if sharded else "all-reduces, which it needs,"
         problems.append(f"its {served} run under {wanted}, not {job.launcher} (HINT: --launcher {wanted})")
-    if problems:
+    if problems:  # each with its own fix
         return Finding("SMDDP", "fail", f"strategy {strategy!r} will not use SMDDP: {'; '.join(problems)}.")
-    return Finding("SMDDP", "ok", f"strategy {strategy!r} on {kind}, image {job.torch}.")
+    return ok("SMDDP", f"strategy {strategy!r} on {kind}, image {job.torch}.")
 
 
 def _check_spot(job: TrainingJob) -> Finding:
     if job.spot and job.checkpoint_uri is None:
-        return Finding(
-            "spot",
-            "fail",
-            "managed spot instances without a checkpoint folder: an interruption loses the run.",
-            "HINT: --checkpoint-uri s3://bucket/prefix.",
-        )
-    return Finding("spot", "ok", "continues from checkpoints." if job.spot else "on-demand instances.")
+        text = "managed spot instances without a checkpoint folder: an interruption loses the run."
+        return fail("spot", text, "HINT: --checkpoint-uri s3://bucket/prefix.")
+    return ok("spot", "continues from checkpoints." if job.spot else "on-demand instances.")
 
 
 def _check_vpc(job: TrainingJob) -> Finding:
     if bool(job.subnets) != bool(job.security_groups):
         missing = "security groups" if job.subnets else "subnets"
-        return Finding("VPC", "fail", f"a VPC without {missing}.", "HINT: give --subnet and --security-group.")
-    return Finding("VPC", "ok", f"{len(job.subnets)} subnet(s)." if job.subnets else "none: SageMaker's own network.")
+        return fail("VPC", f"a VPC without {missing}. HINT: give --subnet and --security-group.")
+    return ok("VPC", f"{len(job.subnets)} subnet(s)." if job.subnets else "none: SageMaker's own network.")
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pprint import pformat
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_sagemaker import metrics
@@ -11,22 +10,22 @@ from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from lightning_sagemaker.submit.training_job import Channel, TrainingJob
+
+_WIDTH = 100  # characters of a line
+
+
+class _Code(str):
+    """A piece of code, which stands in other code as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def notebook(job: TrainingJob, sdk: Literal["v2", "v3"], image: str) -> str:
-    """Code that sends a job.
-
-    Args:
-        job: The job; what it leaves out has been chosen.
-        sdk: Line of SageMaker's SDK.
-        image: URI of its image.
-
-    Raises:
-        ValueError: The SDK cannot express the job.
-    """
+    """Code that sends a job, which has been completed, with an image; a ``ValueError`` if the SDK cannot express it."""
     carried = carry(job.arguments)
     if not carried.in_pairs:
         raise ValueError(
@@ -53,7 +52,7 @@ def _v2(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
         "entry_point": job.entry,
         "source_dir": str(job.folder),
         "image_uri": image,
-        "role": "sagemaker.get_execution_role()" if job.role is None else repr(job.role),
+        "role": job.role or _Code("sagemaker.get_execution_role()"),
         "instance_type": job.instance_type,
         "instance_count": job.instance_count,
         "volume_size": job.volume_gb,
@@ -81,19 +80,16 @@ def _v2(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
         "disable_profiler": True,
     }
     channels = {
-        name: _call(
-            "TrainingInput", {"s3_data": one.uri, "distribution": one.distribution, "input_mode": one.input_mode}
-        )
+        name: _call("TrainingInput", s3_data=one.uri, distribution=one.distribution, input_mode=one.input_mode)
         for name, one in job.inputs.items()
     }
-    fit = ["{", *(f"    {name!r}: {text}," for name, text in channels.items()), "}"]
     return [
         "import sagemaker",
         "from sagemaker.inputs import TrainingInput",
         "from sagemaker.pytorch import PyTorch",
         "",
-        f"estimator = {_call('PyTorch', arguments, {'role'})}",
-        f"estimator.fit({chr(10).join(fit) if channels else 'None'}, wait=False)",
+        f"estimator = {_call('PyTorch', **arguments)}",
+        _call("estimator.fit", inputs=channels or None, wait=False),
         "print(estimator.latest_training_job.name)",
     ]
 
@@ -108,49 +104,44 @@ def _v3(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
         if job.processes_per_host is None:
             raise ValueError("SDK v3's mpirun needs the number of all processes. HINT: --processes-per-host.")
         options["mpi_additional_options"] = ["-np", str(job.processes_per_host * job.instance_count)]
-    compute = {
-        "instance_type": job.instance_type,
-        "instance_count": job.instance_count,
-        "volume_size_in_gb": job.volume_gb,
-        "enable_managed_spot_training": job.spot or None,
-        "keep_alive_period_in_seconds": job.keep_alive,
-        "volume_kms_key_id": job.volume_kms_key,
-        "training_plan_arn": job.training_plan,
-    }
-    network = {
-        "subnets": [*job.subnets] or None,
-        "security_group_ids": [*job.security_groups] or None,
-        "enable_network_isolation": job.network_isolation or None,
-        "enable_inter_container_traffic_encryption": job.encrypt_traffic or None,
-    }
-    stopping = {"max_runtime_in_seconds": job.max_run, "max_wait_time_in_seconds": job.max_wait}
-    output = {"s3_output_path": job.output_uri, "kms_key_id": job.output_kms_key}
     arguments = {
         "training_image": image,
         "source_code": _call(
-            "SourceCode",
-            {"source_dir": str(job.folder), "entry_script": job.entry, "requirements": REQUIREMENTS},
+            "SourceCode", source_dir=str(job.folder), entry_script=job.entry, requirements=REQUIREMENTS
         ),
-        "distributed": _call(mode.v3, options) if mode.v3 else None,
-        "compute": _call("Compute", compute),
-        "networking": _call("Networking", network) if any(network.values()) else None,
-        "stopping_condition": _call("StoppingCondition", stopping),
-        "output_data_config": _call("OutputDataConfig", output) if any(output.values()) else None,
-        "checkpoint_config": _call("CheckpointConfig", {"s3_uri": job.checkpoint_uri}) if job.checkpoint_uri else None,
+        "distributed": _call(mode.v3, **options) if mode.v3 else None,
+        "compute": _call(
+            "Compute",
+            instance_type=job.instance_type,
+            instance_count=job.instance_count,
+            volume_size_in_gb=job.volume_gb,
+            enable_managed_spot_training=job.spot or None,
+            keep_alive_period_in_seconds=job.keep_alive,
+            volume_kms_key_id=job.volume_kms_key,
+            training_plan_arn=job.training_plan,
+        ),
+        "networking": _given(
+            "Networking",
+            subnets=[*job.subnets] or None,
+            security_group_ids=[*job.security_groups] or None,
+            enable_network_isolation=job.network_isolation or None,
+            enable_inter_container_traffic_encryption=job.encrypt_traffic or None,
+        ),
+        "stopping_condition": _call(
+            "StoppingCondition", max_runtime_in_seconds=job.max_run, max_wait_time_in_seconds=job.max_wait
+        ),
+        "output_data_config": _given("OutputDataConfig", s3_output_path=job.output_uri, kms_key_id=job.output_kms_key),
+        "checkpoint_config": _given("CheckpointConfig", s3_uri=job.checkpoint_uri),
         "hyperparameters": hyperparameters or None,
         "environment": dict(job.env),
         "base_job_name": job.name,
         "role": job.role,
         "tags": [{"key": key, "value": value} for key, value in job.tags.items()] or None,
-        "sagemaker_session": _call("Session", {"default_bucket": _bucket(job)}) if job.output_uri else None,
+        "sagemaker_session": _call("Session", default_bucket=_bucket(job)) if job.output_uri else None,
     }
-    raw = {
-        *("source_code", "distributed", "compute", "networking", "stopping_condition", "output_data_config"),
-        *("checkpoint_config", "sagemaker_session"),
-    }
-    definitions = [_call("MetricDefinition", {"name": name, "regex": metrics.pattern(name)}) for name in job.metrics]
+    definitions = [_call("MetricDefinition", name=name, regex=metrics.pattern(name)) for name in job.metrics]
     channels = [_channel(name, one) for name, one in job.inputs.items()]
-    retry = f"trainer.with_retry_strategy(RetryStrategy(maximum_retry_attempts={job.retries}))"
+    retry = _given("RetryStrategy", maximum_retry_attempts=job.retries)
     return [
         "from sagemaker.core.helper.session_helper import Session",
         "from sagemaker.core.shapes import Channel, CheckpointConfig, DataSource, OutputDataConfig, S3DataSource",
@@ -160,10 +151,10 @@ def _v3(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
         ")",
         "from sagemaker.train.distributed import MPI, Torchrun",
         "",
-        f"trainer = {_call('ModelTrainer', arguments, raw)}",
-        f"trainer.with_metric_definitions([{', '.join(definitions)}])",
-        *([retry] if job.retries is not None else []),
-        f"trainer.train(input_data_config=[{', '.join(channels)}], wait=False, logs=False)",
+        f"trainer = {_call('ModelTrainer', **arguments)}",
+        _call("trainer.with_metric_definitions", metric_definitions=definitions),
+        *([f"trainer.with_retry_strategy({retry})"] if retry else []),
+        _call("trainer.train", input_data_config=channels, wait=False, logs=False),
         "print(trainer._latest_training_job.training_job_name)",
     ]
 
@@ -173,19 +164,36 @@ def _bucket(job: TrainingJob) -> str:
 
 
 def _channel(name: str, channel: Channel) -> str:
-    place = {"s3_data_type": "S3Prefix", "s3_uri": channel.uri, "s3_data_distribution_type": channel.distribution}
-    source = _call("DataSource", {"s3_data_source": _call("S3DataSource", place)}, {"s3_data_source"})
-    given = {"channel_name": name, "data_source": source, "input_mode": channel.input_mode}
-    return _call("Channel", given, {"data_source"})
+    place = _call(
+        "S3DataSource",
+        s3_data_type="S3Prefix",
+        s3_uri=channel.uri,
+        s3_data_distribution_type=channel.distribution,
+    )
+    source = _call("DataSource", s3_data_source=place)
+    return _call("Channel", channel_name=name, data_source=source, input_mode=channel.input_mode)
 
 
-def _call(name: str, arguments: dict[str, Any], code: Collection[str] = ()) -> str:
-    """A call with the arguments that are given, a line each; those in ``code`` are code already."""
-    given = {key: value for key, value in arguments.items() if value is not None}
-    lines = [
-        f"{key}={value if key in code else pformat(value, sort_dicts=False, width=100)},"
-        for key, value in given.items()
-    ]
-    if not lines:
-        return f"{name}()"
-    return "\n".join([f"{name}(", *("    " + line.replace("\n", "\n    ") for line in lines), ")"])
+def _given(name: str, /, **arguments: Any) -> _Code | None:
+    """A call, if it has arguments that are given."""
+    return None if all(value is None for value in arguments.values()) else _call(name, **arguments)
+
+
+def _call(name: str, /, **arguments: Any) -> _Code:
+    """A call with the arguments that are given, a line each."""
+    given = [f"{key}={_literal(value)}" for key, value in arguments.items() if value is not None]
+    return _Code(_lines(f"{name}(", given, ")") if given else f"{name}()")
+
+
+def _literal(value: Any) -> str:
+    """A value as code; the elements of what is long have a line each."""
+    text = repr(value)
+    if not isinstance(value, (dict, list)) or ("\n" not in text and len(text) <= _WIDTH):
+        return text
+    if isinstance(value, dict):
+        return _lines("{", [f"{key!r}: {_literal(one)}" for key, one in value.items()], "}")
+    return _lines("[", [_literal(one) for one in value], "]")
+
+
+def _lines(begin: str, parts: list[str], end: str) -> str:
+    return "\n".join([begin, *(f"    {part},".replace("\n", "\n    ") for part in parts), end])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from lightning_sagemaker.options import pairs, variables
@@ -13,22 +14,19 @@ from lightning_sagemaker.submit.training_job import Channel, InstanceGroup, Trai
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, Namespace
 
+_EPILOG = """\
+What follows -- are the script's own arguments, of any form:
+lightning-sagemaker submit train.py --instance-type ml.p4d.24xlarge --instance-count 4 --role MyRole --dry-run --
+--epochs 30. Exit code: 0 for a job that was sent (with --wait: completed), 1 where a check or the job failed, 2 for bad
+input.
+"""
 # Groups of `--help`; each field of a job is in one, the script and its arguments apart.
 GROUPS = {
     "what runs": (
-        *(
-            "source_dir",
-            "requirements",
-            "strategy",
-            "launcher",
-            "processes_per_host",
-            "env",
-            "torch",
-            "image",
-            "export",
-        ),
+        *("source_dir", "requirements", "strategy", "launcher", "processes_per_host", "env", "torch", "image"),
+        "export",
     ),
     "where": (
         *("instance_type", "instance_count", "instance_groups", "volume_gb", "spot", "max_run", "max_wait", "retries"),
@@ -58,17 +56,39 @@ LISTS = {
 }
 
 
-def make(prog: str, description: str, epilog: str) -> ArgumentParser:
-    """The parser of a job; its ``config`` is a file with the same names.
+def read(prog: str, options: list[str], arguments: list[str]) -> tuple[Namespace, TrainingJob]:
+    """Read a command line: what to do, and the job.
 
     Args:
         prog: Name of the command.
-        description: First lines of ``--help``.
-        epilog: Last lines of ``--help``.
+        options: Its options.
+        arguments: The script's arguments.
 
     Raises:
-        ImportError: jsonargparse is not installed.
+        ImportError: The extra ``submit`` is not installed.
+        ValueError: An option is malformed.
     """
+    parser = _parser(prog)
+    from jsonargparse import ArgumentError
+
+    added, rest = _repeatable(options)
+    try:
+        found = parser.parse_args(rest)
+    except ArgumentError as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"{text}. HINT: `{prog} --help` lists the options.") from None
+    for name, more in added.items():
+        found[name] = {**found[name], **more} if isinstance(more, dict) else (*found[name], *more)
+    if found.print_config:
+        found.print_config = False
+        sys.stdout.write(parser.dump(found, skip_default=True))
+        sys.exit(0)
+    values = parser.instantiate(found).as_dict()
+    fields: dict[str, Any] = {name: values[name] for names in GROUPS.values() for name in names}
+    return found, TrainingJob(values["script"], arguments=tuple(arguments), **fields)
+
+
+def _parser(prog: str) -> ArgumentParser:
     try:
         from docstring_parser import parse
         from jsonargparse import ArgumentParser
@@ -79,8 +99,8 @@ def make(prog: str, description: str, epilog: str) -> ArgumentParser:
     parser = ArgumentParser(
         prog=prog,
         usage="%(prog)s [options] script.py [-- arguments of the script]",
-        description=description,
-        epilog=epilog,
+        description="Describe a training job, check it before money is spent, and send it to SageMaker as one request.",
+        epilog=_EPILOG,
         exit_on_error=False,
         allow_abbrev=False,
         print_config=None,
@@ -101,20 +121,25 @@ def make(prog: str, description: str, epilog: str) -> ArgumentParser:
                 text = f"{once[name]}, repeatable. {text}"
             form: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind}
             group.add_argument(f"--{name.replace('_', '-')}", default=default, help=text, **form)
+    add = parser.add_argument_group("what to do").add_argument
+    add("--print_config", action="store_true", help="show the options as a file for --config, and end")
+    add("--region", type=str | None, default=None, help="AWS region; by default that of your AWS configuration")
+    add("--profile", type=str | None, default=None, help="profile of your AWS configuration")
+    add("--dry-run", action="store_true", help="show the request, check it, and send nothing")
+    add("--as-notebook", choices=("v2", "v3"), default=None, help="show the job as code for SageMaker's SDK instead")
+    add("--json", action="store_true", help="with --dry-run: only the request on the standard output")
+    add("--simulate-first", action="store_true", help="run the script for one batch on this machine first")
+    add("--local-channel", action="append", default=[], type=str, help="NAME=PATH for --simulate-first; repeatable")
+    add("--strict", action="store_true", help="what could not be checked counts as failed")
+    add("--force", action="store_true", help="send it although a check has failed")
+    add("--wait", action="store_true", help="follow the job's log until it ends")
     return parser
 
 
-def repeatable(options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Read the repeatable options, whose values are taken as they are: jsonargparse would read them as YAML.
+def _repeatable(options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """What repeatable options add to each field, and the options that are left.
 
-    Args:
-        options: The command line.
-
-    Returns:
-        What each field gets in addition, and the options that are left.
-
-    Raises:
-        ValueError: One lacks a name, or its JSON is malformed.
+    Their values are taken as they are: jsonargparse would read them as YAML.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option, (field, _) in (MAPPINGS | LISTS).items():
@@ -125,8 +150,8 @@ def repeatable(options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         raise ValueError(f"{error}. HINT: it takes a value.") from None
     added: dict[str, Any] = {field: tuple(getattr(found, field)) for field, _ in LISTS.values()}
     for option, (field, value) in MAPPINGS.items():
-        read = variables if option == "--env" else pairs
-        added[field] = read(getattr(found, field), f"{option} {value}")
+        split = variables if option == "--env" else pairs
+        added[field] = split(getattr(found, field), f"{option} {value}")
     added["set"] = {name: _json(name, text) for name, text in added["set"].items()}
     return added, rest
 

@@ -50,12 +50,7 @@ class Resolved:
 
 
 def request(job: TrainingJob, resolved: Resolved) -> dict[str, Any]:
-    """Arguments of boto3's ``create_training_job``.
-
-    Args:
-        job: The job; what it leaves out has been chosen.
-        resolved: What else the request names.
-    """
+    """Arguments of boto3's ``create_training_job``, for a job that has been completed, and what else it names."""
     made: dict[str, Any] = {
         "TrainingJobName": resolved.name,
         "RoleArn": resolved.role,
@@ -138,11 +133,7 @@ def _channel(name: str, channel: Channel) -> dict[str, Any]:
 
 
 def shown(request: dict[str, Any]) -> str:
-    """A request as JSON for the eyes of others: without the values of variables and arguments that are secrets.
-
-    Args:
-        request: Arguments of ``create_training_job``.
-    """
+    """A request as JSON for the eyes of others: without the values of variables and arguments that are secrets."""
     masked = {
         part: {name: _masked(name, value) for name, value in request[part].items()}
         for part in ("HyperParameters", "Environment")

@@ -24,13 +24,9 @@ ANY_LIGHTNING = "lightning>=2.2,!=2.6.2,!=2.6.3"
 
 
 def needed(job: TrainingJob, wheels: list[Path]) -> list[str]:
-    """Lines that the job's requirements need beyond those that the folder has.
+    """Lines that the job's requirements need beyond those of the folder: the job's, and what is not named there.
 
-    Lightning, in the version that is installed here, and this package, unless the user names them.
-
-    Args:
-        job: The job.
-        wheels: Wheels that are sent along.
+    That is Lightning and this package, in the versions that are installed here, or as one of the wheels that are sent.
     """
     given = [line for line in job.requirements if not line.endswith(".whl")]
     named = {name_of(line) for line in [*own_lines(job.folder), *given]} | {name_of(wheel.name) for wheel in wheels}
@@ -44,18 +40,14 @@ def needed(job: TrainingJob, wheels: list[Path]) -> list[str]:
 
 
 def wheels(job: TrainingJob, folder: Path) -> list[Path]:
-    """Wheels that are sent: the user's, and one of this package, where no index has the version that is installed.
-
-    Args:
-        job: The job.
-        folder: Where a wheel is built.
-
-    Raises:
-        OSError: It cannot be built.
-    """
-    given = [Path(line) for line in job.requirements if line.endswith(".whl")]
+    """Wheels that are sent: the user's, and one of this package, built in a folder, where no index has what is here."""
     source = own_source(job)
-    return [*given, *([_built(source, folder)] if source is not None else [])]
+    return [*given_wheels(job), *([_built(source, folder)] if source is not None else [])]
+
+
+def given_wheels(job: TrainingJob) -> list[Path]:
+    """Wheels among the job's own requirements."""
+    return [Path(line) for line in job.requirements if line.endswith(".whl")]
 
 
 def own_source(job: TrainingJob) -> Path | None:

@@ -1,20 +1,29 @@
-"""What a request names that its description leaves to AWS and the SDK: image, role, place of the outputs."""
+"""What a request names that its description leaves to AWS and the SDK: image, role, place of the outputs.
+
+The SDK is the SageMaker Python SDK, v2 or v3, whichever is installed; it knows the defaults of an account and region.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import importlib
+import os
+import sys
+from contextlib import redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.findings import Finding, finding
-from lightning_sagemaker.submit import sdk
-from lightning_sagemaker.submit.asking import asked
+from lightning_sagemaker.findings import Finding, fail, ok, unknown
+from lightning_sagemaker.submit.aws_checks import asked
 from lightning_sagemaker.submit.images import repository_and_tag
 from lightning_sagemaker.submit.request import Resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from lightning_sagemaker.submit.training_job import TrainingJob
+
+_IMAGES = ("sagemaker.image_uris", "sagemaker.core.image_uris")  # v2's, v3's
+_SESSION = ("sagemaker.session", "sagemaker.core.helper.session_helper")
 
 
 def resolve(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
@@ -31,19 +40,15 @@ def resolve(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
     name = f"{job.name}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03}"
     known: dict[str, str] = {}
     findings = [
-        *_found("image", lambda: _image(job, session.region_name, known)),
-        *asked("role", "iam:GetRole", lambda: _found("role", lambda: _role(job, session, known))),
-        *asked("outputs", "sts:GetCallerIdentity", lambda: _found("outputs", lambda: _output(job, session, known))),
+        *asked("image", "", _image, job, session.region_name, known),
+        *asked("role", "iam:GetRole", _role, job, session, known),
+        *asked("outputs", "sts:GetCallerIdentity", _output, job, session, known),
     ]
     return Resolved(name, session.region_name, **known), findings
 
 
 def image_uri(job: TrainingJob, region: str) -> str:
     """Image of a job: its own, or AWS's PyTorch training image of its version.
-
-    Args:
-        job: The job; what it leaves out has been chosen.
-        region: AWS region whose registry holds it.
 
     Raises:
         ImportError: No SDK is installed to ask for the registry.
@@ -52,33 +57,41 @@ def image_uri(job: TrainingJob, region: str) -> str:
     if job.image is not None:
         return job.image
     place = repository_and_tag(str(job.torch), job.launched.instance_type)
-    return f"{sdk.registry(region)}/{place}"
+    image_uris = _sdk(_IMAGES, "image's registry", "--image with a URI")
+    known = {"version": "2.5.1", "py_version": "py311", "instance_type": "ml.p4d.24xlarge"}  # by both lines
+    uri: str = image_uris.retrieve("pytorch", region, image_scope="training", **known)
+    return f"{uri.partition('/')[0]}/{place}"
 
 
-def make_bucket(job: TrainingJob, session: Any) -> None:
-    """Make the SDK's default bucket, where the job goes by it and it is absent.
+def default_bucket(session: Any, *, create: bool) -> str:
+    """Name of the SDK's default bucket.
 
     Args:
-        job: The job.
         session: Session of boto3.
+        create: Whether to make the bucket where it is absent, as the SDK does.
     """
-    if job.output_uri is None:
-        sdk.bucket(session, _account(session), create=True)
+    account = session.client("sts").get_caller_identity()["Account"]
+    kind = _sdk(_SESSION, "bucket", "--output-uri").Session
+    # A configuration file of the SDK may name another one; asking for it by its public method would make it.
+    name = getattr(kind(boto_session=session), "_default_bucket_name_override", None)
+    name = name or f"sagemaker-{session.region_name}-{account}"
+    return str(kind(boto_session=session, default_bucket=name).default_bucket()) if create else name
 
 
 def _image(job: TrainingJob, region: str, known: dict[str, str]) -> Iterator[Finding]:
-    if job.image is not None:
-        known["image"] = job.image
-        what = f"{job.image} is not checked."
-        fix = "HINT: it needs torch and the training toolkit (sagemaker-training); for smddp also SMDDP."
-        yield Finding("image", "unknown", what, fix)
-        return
     known["image"] = image_uri(job, region)
-    yield Finding("image", "ok", f"{known['image']}.")
+    if job.image is None:
+        yield ok("image", f"{known['image']}.")
+    else:
+        fix = "HINT: it needs torch and the training toolkit (sagemaker-training); for smddp also SMDDP."
+        yield unknown("image", f"{job.image} is not checked.", fix)
 
 
 def _role(job: TrainingJob, session: Any, known: dict[str, str]) -> Iterator[Finding]:
-    role = sdk.execution_role(session) if job.role is None else job.role
+    role = job.role
+    if role is None:
+        helper = _sdk(_SESSION, "role", "--role")
+        role = str(helper.get_execution_role(helper.Session(boto_session=session)))
     if role.startswith("arn:"):
         known["role"] = role  # also where nobody may look at it
     found = session.client("iam").get_role(RoleName=role.rpartition("/")[2])["Role"]
@@ -90,30 +103,27 @@ def _role(job: TrainingJob, session: Any, known: dict[str, str]) -> Iterator[Fin
         for service in _as_list(statement.get("Principal", {}).get("Service", ()))
     ]
     if any(service.startswith("sagemaker.amazonaws.com") for service in trusted):
-        yield Finding("role", "ok", f"{found['Arn']} trusts SageMaker.")
+        yield ok("role", f"{found['Arn']} trusts SageMaker.")
         return
     what = f"{found['Arn']} does not trust sagemaker.amazonaws.com, but {', '.join(trusted) or 'no service'}."
-    yield Finding("role", "fail", what, "HINT: add it to the role's trust policy.")
+    yield fail("role", what, "HINT: add it to the role's trust policy.")
 
 
 def _output(job: TrainingJob, session: Any, known: dict[str, str]) -> Iterator[Finding]:
-    own = job.output_uri
-    if own is None:
-        own = f"s3://{sdk.bucket(session, _account(session), create=False)}"
-    known["output"] = own.rstrip("/")
-    yield Finding("outputs", "ok", f"{known['output']}/NAME: source, model.tar.gz, output.tar.gz.")
+    known["output"] = (job.output_uri or f"s3://{default_bucket(session, create=False)}").rstrip("/")
+    yield ok("outputs", f"{known['output']}/NAME: source, model.tar.gz, output.tar.gz.")
 
 
-def _account(session: Any) -> str:
-    return str(session.client("sts").get_caller_identity()["Account"])
-
-
-def _found(name: str, ask: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """What a question says, or why it could not be asked."""
-    try:
-        yield from ask()
-    except (ImportError, ValueError) as error:  # of this package, or of the SDK
-        yield finding(name, "fail", str(error), "HINT: see the message; --debug shows where it comes from.")
+def _sdk(names: tuple[str, str], what: str, instead: str) -> Any:
+    os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")  # of the command's user, who writes no code with it
+    for name in names:
+        # The SDK's logger of its configuration takes the standard output for its own.
+        with suppress(ImportError), redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
+    raise ImportError(
+        f"No SageMaker Python SDK is installed to ask for the default {what}. HINT: {instead}, or pip install"
+        " sagemaker."
+    )
 
 
 def _as_list(value: Any) -> list[str]:

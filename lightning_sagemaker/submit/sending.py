@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.source_folder import read
-from lightning_sagemaker.submit import requirements
+from lightning_sagemaker.arguments import carry
+from lightning_sagemaker.source_folder import link_within, read
 from lightning_sagemaker.submit.checks import examine
 from lightning_sagemaker.submit.choices import complete
 from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, request
-from lightning_sagemaker.submit.source import archive
+from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed, wheels
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.request import Resolved
@@ -40,26 +41,49 @@ def start(job: TrainingJob, session: Any) -> str:
 
 
 def send(job: TrainingJob, resolved: Resolved, session: Any) -> None:
-    """Send a job that has been checked.
-
-    Args:
-        job: The job; what it leaves out has been chosen.
-        resolved: What else its request names.
-        session: Session of boto3.
-    """
+    """Send a job that has been completed and checked."""
     made = request(job, resolved)
     if UNKNOWN in (made["RoleArn"], resolved.image, resolved.output):
         raise ValueError(
             "The request is not complete: see the checks of image, role and outputs. HINT: --dry-run shows it."
         )
-    from lightning_sagemaker.submit.resolving import make_bucket  # needs botocore
+    if job.output_uri is None:
+        from lightning_sagemaker.submit.resolving import default_bucket  # needs botocore
 
-    make_bucket(job, session)
+        default_bucket(session, create=True)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, ARCHIVE)
-        archive(job, read(job.folder), target, requirements.wheels(job, Path(folder)))
+        archive(job, target, wheels(job, Path(folder)))
         bucket, _, key = resolved.source.removeprefix("s3://").partition("/")
-        encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": job.output_kms_key}
-        options = encrypted if job.output_kms_key else None
-        session.client("s3").upload_file(str(target), bucket, key, ExtraArgs=options)
+        key_options = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": job.output_kms_key}
+        session.client("s3").upload_file(
+            str(target), bucket, key, ExtraArgs=key_options if job.output_kms_key else None
+        )
     session.client("sagemaker").create_training_job(**made)
+
+
+def archive(job: TrainingJob, target: Path, wheels: list[Path]) -> None:
+    """Write the archive that is sent; the user's folder stays as it is.
+
+    Args:
+        job: The job.
+        target: The archive.
+        wheels: Wheels that lie beside ``requirements.txt``, which names them.
+    """
+    carried = carry(job.arguments)
+    own = job.folder / REQUIREMENTS
+    lines = [own.read_text(encoding="utf-8").rstrip("\n")] if own.is_file() else []
+    with tarfile.open(target, "w:gz") as tar, tempfile.TemporaryDirectory() as folder:
+        for name in (name for name in read(job.folder).files if name != REQUIREMENTS):
+            member = tar.gettarinfo(job.folder / name, name)
+            if member.issym():
+                member.linkname = link_within(job.folder, name)
+                tar.addfile(member)
+            else:
+                tar.add(job.folder / name, name)
+        if carried.by_entry_script:
+            carried.write(Path(folder), job.entry)
+        text = "\n".join([*lines, *needed(job, wheels)]).lstrip("\n") + "\n"
+        Path(folder, REQUIREMENTS).write_text(text, encoding="utf-8")
+        for path in (*Path(folder).iterdir(), *wheels):
+            tar.add(path, path.name)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.findings import Finding
+from lightning_sagemaker.findings import fail, finding, ok, warn
 from lightning_sagemaker.options import printable
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.source_folder import IGNORE_FILES, read
@@ -16,7 +15,7 @@ from lightning_sagemaker.submit.images import full_version
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from lightning_sagemaker.findings import Level
+    from lightning_sagemaker.findings import Finding
     from lightning_sagemaker.source_folder import Source
     from lightning_sagemaker.submit.training_job import TrainingJob
 
@@ -30,17 +29,16 @@ def check(job: TrainingJob) -> Iterator[Finding]:
     yield _check_script(job, source)
     yield _check_size(source)
     if source.credentials:
-        level: Level = "fail" if job.source_dir is None else "warn"
         what = f"the folder holds credentials, which are left out: {_some(source.credentials)}."
         fix = f"HINT: --source-dir says that the rest shall be sent; `!NAME` in {IGNORE_FILES[-1]} sends one of them."
-        yield Finding("credentials", level, what, fix)
+        yield finding("credentials", "fail" if job.source_dir is None else "warn", what, fix)
     if source.large:
         told = [f"{name} ({size / 1e6:.0f} MB)" for name, size in source.large.items()]
         fix = f"HINT: put data into a channel (--channel NAME=s3://...). `!NAME` in {IGNORE_FILES[-1]} sends it."
-        yield Finding("large files", "warn", f"they are left out: {_some(told)}.", fix)
+        yield warn("large files", f"they are left out: {_some(told)}.", fix)
     if source.links:
         what = f"they lead out of the folder or nowhere, and are left out: {_some(source.links)}."
-        yield Finding("links", "warn", what, "HINT: nothing, or copy what they lead to into the folder.")
+        yield warn("links", what, "HINT: nothing, or copy what they lead to into the folder.")
     yield from _check_requirements(job)
 
 
@@ -52,7 +50,7 @@ def listing(job: TrainingJob) -> str:
     if len(order) > _SHOWN:
         rest = sum(size for _, size in order[_SHOWN:])
         lines.append(f"{rest / 1e3:10.1f} kB  in {len(order) - _SHOWN} more files")
-    given = [Path(line) for line in job.requirements if line.endswith(".whl")]
+    given = requirements.given_wheels(job)
     place = requirements.own_source(job)
     named = {f"./{path.name}" for path in given} | ({requirements.OURS} if place else set())
     more = [line for line in requirements.needed(job, given) if not named & {line, requirements.name_of(line)}]
@@ -69,28 +67,27 @@ def listing(job: TrainingJob) -> str:
 def _check_script(job: TrainingJob, source: Source) -> Finding:
     if job.entry not in source.files:
         what = f"{job.entry} is left out of what is sent, by {' or '.join(IGNORE_FILES)} or for what it is."
-        return Finding("script", "fail", what, f"HINT: `!{job.entry}` in {IGNORE_FILES[-1]} sends it.")
+        return fail("script", what, f"HINT: `!{job.entry}` in {IGNORE_FILES[-1]} sends it.")
     path = job.path
     try:
         ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         where = f"{path}, line {line}" if line else str(path)
-        return Finding("script", "fail", f"the script does not parse ({where}): {error}.", "HINT: mend it.")
-    return Finding("script", "ok", f"{job.entry} parses.")
+        return fail("script", f"the script does not parse ({where}): {error}.", "HINT: mend it.")
+    return ok("script", f"{job.entry} parses.")
 
 
 def _check_size(source: Source) -> Finding:
     told = f"{len(source.files)} files, {source.size / 1e6:.1f} MB"
     if source.size <= _MUCH:
-        return Finding("source folder", "ok", f"{told}.")
+        return ok("source folder", f"{told}.")
     largest = max(source.files, key=source.files.__getitem__)
-    return Finding(
+    return warn(
         "source folder",
-        "warn",
         f"{told}, which every host fetches while all are paid for; the largest is {largest} with"
-        f" {source.files[largest] / 1e6:.0f} MB.",
-        "HINT: put data into a channel (--channel NAME=s3://...), or give --source-dir a smaller folder.",
+        f" {source.files[largest] / 1e6:.0f} MB. HINT: put data into a channel (--channel NAME=s3://...), or give"
+        " --source-dir a smaller folder.",
     )
 
 
@@ -108,9 +105,9 @@ def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
             continue  # pip names the one, the check of the image the other
         if not fits:
             what = f"{line.strip()!r} replaces torch {version} of the image, which is built for its CUDA and network."
-            yield Finding("requirements", "fail", what, "HINT: take it out, or choose the image with --torch.")
+            yield fail("requirements", what, "HINT: take it out, or choose the image with --torch.")
             return
-    yield Finding("requirements", "ok", "torch stays the image's.")
+    yield ok("requirements", "torch stays the image's.")
 
 
 def _some(names: Iterable[str], most: int = 5) -> str:

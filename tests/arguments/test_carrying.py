@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sagemaker_training import mapping
 
@@ -72,6 +72,7 @@ def arriving(arguments: list[str], changed: Mapping[str, object], folder: Path) 
     return list(found["argv"][1:])
 
 
+@settings(deadline=None)  # a busy machine writes the files in its own time
 @given(ARGUMENTS)
 @example(["--b", "1", "--a", "2"])
 def test_any_arguments_arrive_unchanged_by_the_launcher_s_own_line_or_the_entry_script(

@@ -23,43 +23,15 @@ if TYPE_CHECKING:
     from .conftest import Examine
 
 NAMES = (
-    *(
-        *TORCHRUN,
-        *MPIRUN,
-        "NODE_RANK",
-        "GROUP_RANK",
-        "MASTER_PORT",
-        "SM_NUM_GPUS",
-        "SM_RESOURCE_CONFIG",
-        "SM_HOST_COUNT",
-    ),
-    *(
-        "SM_DISTRIBUTION_INSTANCE_GROUPS",
-        "CURRENT_HOST",
-        "PL_TRAINER_DEVICES",
-        "PL_TRAINER_NUM_NODES",
-        "TRAINING_JOB_ARN",
-    ),
+    *(*TORCHRUN, *MPIRUN, "NODE_RANK", "GROUP_RANK", "MASTER_PORT", "SM_NUM_GPUS", "SM_RESOURCE_CONFIG"),
+    *("SM_HOST_COUNT", "SM_DISTRIBUTION_INSTANCE_GROUPS", "CURRENT_HOST", "PL_TRAINER_DEVICES"),
+    *("PL_TRAINER_NUM_NODES", "TRAINING_JOB_ARN"),
     *("PL_TRAINER_STRATEGY", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "CUDA_VISIBLE_DEVICES", "MY_TOKEN"),
     *("LIGHTNING_SAGEMAKER_HEARTBEAT", "LIGHTNING_SAGEMAKER_LOCK_DIR", "LIGHTNING_SAGEMAKER_ODD", "SLURM_NTASKS"),
 )
 VALUES = (
-    "",
-    "0",
-    "-1",
-    "8",
-    "99999999999",
-    "none",
-    "²",
-    "\x1b[31m",
-    "`|`\n# x",
-    "\udcff",
-    "{",
-    "[]",
-    "null",
-    "a" * 300,
-    "9" * 5000,
-    "\0",
+    *("", "0", "-1", "8", "99999999999", "none", "²", "\x1b[31m", "`|`\n# x", "\udcff", "{", "[]", "null", "\0"),
+    *("a" * 300, "9" * 5000),
 )
 
 

@@ -23,16 +23,7 @@ if TYPE_CHECKING:
     from .conftest import Examine
 
 KEYS = [
-    "versions",
-    "job",
-    "world",
-    "hardware",
-    "smddp",
-    "lightning",
-    "settings",
-    "changes",
-    "variables",
-    "credentials",
+    *("versions", "job", "world", "hardware", "smddp", "lightning", "settings", "changes", "variables", "credentials"),
     "checkpoints",
 ]
 SCRIPT = """\

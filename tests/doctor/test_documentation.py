@@ -10,6 +10,7 @@ from lightning_sagemaker.doctor.sections import SECTIONS
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "doctor.md").read_text(encoding="utf-8")
 SOURCES = Path(lightning_sagemaker.doctor.__file__).parent.glob("*.py")
+CALL = r'\b(?:finding|fail|warn|ok)\(\s*f?"([a-z0-9-]+)'
 
 
 def test_every_section_is_documented() -> None:
@@ -17,7 +18,7 @@ def test_every_section_is_documented() -> None:
 
 
 def test_every_finding_is_documented_and_no_other() -> None:
-    found = {name for path in SOURCES for name in re.findall(r'inding\(\s*f?"([a-z0-9-]+)', path.read_text("utf-8"))}
+    found = {name for path in SOURCES for name in re.findall(CALL, path.read_text("utf-8"))}
     rows = PAGE.partition("## Findings\n\n| name")[2].splitlines()
     documented = {name for row in rows for name in re.findall(r"`([a-z0-9-]+)", row.split("|")[1])}
     assert len(found) > 20

@@ -14,7 +14,7 @@ from .conftest import CPU, HOSTS, MACHINE, MPIRUN, TORCH, TORCHRUN, of_kind, wit
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lightning_sagemaker.doctor.machine import Machine
+    from lightning_sagemaker.doctor.report import Report
 
     from .conftest import Examine
 
@@ -81,155 +81,80 @@ def test_v3_mpi_that_starts_the_processes_of_one_host_only_fails_with_the_repair
     assert report.exit_code == 1
 
 
-@pytest.mark.parametrize(
-    ("environ", "machine", "changes", "name", "level", "words"),
-    [
-        ({**TORCHRUN, "RANK": "one"}, MACHINE, {}, "job-malformed", "fail", "`RANK`='one'"),
-        (None, NO_TORCH, {}, "torch-missing", "fail", "torch is not installed"),
-        (
-            None,
-            replace(
-                MACHINE,
-                imports={"torch": TORCH, "lightning.pytorch": {"absent": True}, "pytorch_lightning": {"absent": True}},
-            ),
-            {},
-            "lightning-missing",
-            "fail",
-            "neither `lightning` nor `pytorch_lightning`",
-        ),
-        (
-            None,
-            with_import(MACHINE, "torch", problem="ImportError: libcudart.so.12"),
-            {},
-            "import-torch",
-            "fail",
-            "libcudart.so.12",
-        ),
-        (
-            None,
-            with_import(MACHINE, "lightning.pytorch", problem="ImportError: cannot import name 'x'"),
-            {},
-            "import-lightning.pytorch",
-            "fail",
-            "cannot import name 'x'",
-        ),
-        # SMDDP
-        ({**MPIRUN, **ASKED}, MACHINE, {}, "smddp-unusable", "warn", "the SMDDP library is not installed"),
-        (ASKED, SMDDP, {}, "smddp-unusable", "warn", "started by neither"),
-        ({**TORCHRUN, **ASKED}, SMDDP, {}, "smddp-advice", "warn", "under torchrun it falls back to NCCL"),
-        (
-            {**MPIRUN, **ASKED},
-            SMDDP,
-            {"current_instance_type": "ml.g5.48xlarge"},
-            "smddp-advice",
-            "warn",
-            "this host is ml.g5.48xlarge",
-        ),
-        # the plugin
-        ({"LIGHTNING_SAGEMAKER_AUTOLOAD": "0"}, UNHOOKED, {}, "autoload-off", "warn", "LIGHTNING_SAGEMAKER_AUTOLOAD=0"),
-        (
-            {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
-            UNHOOKED,
-            {},
-            "torch-autoload-off",
-            "warn",
-            "TORCH_DEVICE_BACKEND_AUTOLOAD=0",
-        ),
-        (None, replace(UNHOOKED, entry_point=False), {}, "not-loaded", "fail", "`torch.backends` is not installed"),
-        (None, UNHOOKED, {}, "not-loaded", "fail", "`torch.backends` does nothing"),
-        ({"LIGHTNING_SAGEMAKER_AUTOLOAD": "1"}, UNHOOKED, {}, "not-loaded", "fail", "`torch.backends` does nothing"),
-        (
-            None,
-            replace(UNHOOKED_OLD, pth=False),
-            {},
-            "not-loaded",
-            "fail",
-            "`lightning_sagemaker.pth` is not installed",
-        ),
-        # GPUs
-        (
-            {**TORCHRUN, "RANK": "2", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"},
-            MACHINE,
-            {},
-            "gpus-idle",
-            "warn",
-            "6 of them stay idle",
-        ),
-        (None, CPU, {}, "gpus-unseen", "warn", "8 GPU(s), but torch sees none"),
-        # between hosts
-        ({**TORCHRUN, "MASTER_ADDR": "localhost"}, MACHINE, {}, "main-address-loopback", "fail", "is localhost"),
-        ({**TORCHRUN, "MASTER_ADDR": "127.0.1.1"}, MACHINE, {}, "main-address-loopback", "fail", "is 127.0.1.1"),
-        ({**TORCHRUN, "NCCL_SOCKET_IFNAME": "ens5"}, MACHINE, {}, "no-such-interface", "fail", "interfaces lo, eth0"),
-        ({**TORCHRUN, "GLOO_SOCKET_IFNAME": "eth"}, MACHINE, {}, "no-such-interface", "fail", "GLOO_SOCKET_IFNAME=eth"),
-        ({"GLOO_SOCKET_IFNAME": "eth1"}, MACHINE, ONE, "no-such-interface", "warn", "GLOO_SOCKET_IFNAME=eth1"),
-        (None, replace(MACHINE, efa_devices=()), {}, "efa-missing", "warn", "ml.p4d.24xlarge has EFA"),
-        (
-            None,
-            replace(MACHINE, efa_devices=()),
-            {"current_instance_type": "ml.g5.2xlarge"},
-            "efa-missing",
-            "warn",
-            "FI_PROVIDER=efa, but ml.g5.2xlarge",
-        ),
-        ({**TORCHRUN, "FI_PROVIDER": "tcp"}, MACHINE, {}, "efa-unused", "warn", "FI_PROVIDER=tcp"),
-        ({**TORCHRUN, "NCCL_NET": "Socket"}, MACHINE, {}, "efa-unused", "warn", "NCCL_NET=Socket"),
-        ({**TORCHRUN, "FI_PROVIDER": ""}, MACHINE, {}, "efa-provider-unset", "warn", "FI_PROVIDER is not set"),
-        (MPIRUN, replace(MACHINE, versions={}), {}, "mpi4py-missing", "fail", "mpi4py is not installed"),
-        (None, replace(MACHINE, shared_memory=64 * 2**20), {}, "shared-memory-small", "warn", "has 64 MiB"),
-        # settings and checkpoints
-        (
-            {**TORCHRUN, "LIGHTNING_SAGEMAKER_HEARTBEAT": "soon"},
-            MACHINE,
-            {},
-            "setting-malformed",
-            "fail",
-            "`LIGHTNING_SAGEMAKER_HEARTBEAT`='soon'",
-        ),
-        (
-            {**TORCHRUN, "LIGHTNING_SAGEMAKER_LOCK_DIR": "/no/such"},
-            MACHINE,
-            {},
-            "setting-malformed",
-            "fail",
-            "/no/such (LIGHTNING_SAGEMAKER_LOCK_DIR), does not exist",
-        ),
-        (
-            {**TORCHRUN, "LIGHTNING_SAGEMAKER_AUTOLOAD": "perhaps"},
-            MACHINE,
-            {},
-            "setting-malformed",
-            "warn",
-            "`LIGHTNING_SAGEMAKER_AUTOLOAD`='perhaps'; expected 1",
-        ),
-        ({**TORCHRUN, "LIGHTNING_SAGEMAKER_RESUM": "1"}, MACHINE, {}, "setting-unknown", "warn", "no setting"),
-        (
-            {**TORCHRUN, "LIGHTNING_SAGEMAKER_RESUME": "1"},
-            replace(MACHINE, checkpoint_folder=None),
-            {},
-            "nothing-to-resume",
-            "warn",
-            "no checkpoint folder",
-        ),
-        (
-            None,
-            replace(MACHINE, checkpoint_problem="ValueError: checkpointconfig.json has no `LocalPath`"),
-            {},
-            "checkpoints-unreadable",
-            "fail",
-            "no `LocalPath`",
-        ),
-    ],
-)
-def test_it_is_found_and_brings_its_fix(  # noqa: PLR0917 - a row of the table
-    in_job: Examine,
-    environ: dict[str, str] | None,
-    machine: Machine,
-    changes: dict[str, Any],
-    name: str,
-    level: str,
-    words: str,
-) -> None:
-    report = in_job(environ, machine, **changes)
+def case(name: str, words: str = "", environ: dict[str, str] | None = None, **given: Any) -> Any:
+    """A row of a table: a finding, words in it, and the process in which it is or is not found."""
+    return pytest.param(name, words, {"environ": environ, **given}, id=f"{name}: {words or environ or given}")
+
+
+IMPORTS: dict[str, Any] = {"torch": TORCH, "lightning.pytorch": {"absent": True}, "pytorch_lightning": {"absent": True}}
+NO_EFA = replace(MACHINE, efa_devices=())
+FAILURES = [
+    case("job-malformed", "`RANK`='one'", {**TORCHRUN, "RANK": "one"}),
+    case("torch-missing", "torch is not installed", machine=NO_TORCH),
+    case("lightning-missing", "neither `lightning` nor `pytorch_lightning`", machine=replace(MACHINE, imports=IMPORTS)),
+    case("import-torch", "libcudart", machine=with_import(MACHINE, "torch", problem="ImportError: libcudart.so.12")),
+    case("import-lightning.pytorch", "no x", machine=with_import(MACHINE, "lightning.pytorch", problem="Error: no x")),
+    case("not-loaded", "`torch.backends` is not installed", machine=replace(UNHOOKED, entry_point=False)),
+    case("not-loaded", "`torch.backends` does nothing", machine=UNHOOKED),
+    case("not-loaded", "`torch.backends` does nothing", {"LIGHTNING_SAGEMAKER_AUTOLOAD": "1"}, machine=UNHOOKED),
+    case("not-loaded", "`lightning_sagemaker.pth` is not installed", machine=replace(UNHOOKED_OLD, pth=False)),
+    case("main-address-loopback", "is localhost", {**TORCHRUN, "MASTER_ADDR": "localhost"}),
+    case("main-address-loopback", "is 127.0.1.1", {**TORCHRUN, "MASTER_ADDR": "127.0.1.1"}),
+    case("no-such-interface", "interfaces lo, eth0", {**TORCHRUN, "NCCL_SOCKET_IFNAME": "ens5"}),
+    case("no-such-interface", "GLOO_SOCKET_IFNAME=eth", {**TORCHRUN, "GLOO_SOCKET_IFNAME": "eth"}),
+    case("mpi4py-missing", "mpi4py is not installed", MPIRUN, machine=replace(MACHINE, versions={})),
+    case("setting-malformed", "`LIGHTNING_SAGEMAKER_HEARTBEAT`='soon'", {"LIGHTNING_SAGEMAKER_HEARTBEAT": "soon"}),
+    case(
+        "setting-malformed",
+        "/no/such (LIGHTNING_SAGEMAKER_LOCK_DIR), does not exist",
+        {"LIGHTNING_SAGEMAKER_LOCK_DIR": "/no/such"},
+    ),
+    case("checkpoints-unreadable", "no `LocalPath`", machine=replace(MACHINE, checkpoint_problem="no `LocalPath`")),
+]
+WARNINGS = [
+    case("smddp-unusable", "the SMDDP library is not installed", {**MPIRUN, **ASKED}),
+    case("smddp-unusable", "started by neither", ASKED, machine=SMDDP),
+    case("smddp-advice", "under torchrun it falls back to NCCL", {**TORCHRUN, **ASKED}, machine=SMDDP),
+    case(
+        "smddp-advice",
+        "this host is ml.g5.xl",
+        {**MPIRUN, **ASKED},
+        machine=SMDDP,
+        current_instance_type="ml.g5.xlarge",
+    ),
+    case("autoload-off", "LIGHTNING_SAGEMAKER_AUTOLOAD=0", {"LIGHTNING_SAGEMAKER_AUTOLOAD": "0"}, machine=UNHOOKED),
+    case("torch-autoload-off", "_AUTOLOAD=0", {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}, machine=UNHOOKED),
+    case("gpus-idle", "6 of them stay idle", {**TORCHRUN, "RANK": "2", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}),
+    case("gpus-unseen", "8 GPU(s), but torch sees none", machine=CPU),
+    case("no-such-interface", "GLOO_SOCKET_IFNAME=eth1", {"GLOO_SOCKET_IFNAME": "eth1"}, **ONE),
+    case("efa-missing", "ml.p4d.24xlarge has EFA", machine=NO_EFA),
+    case("efa-missing", "FI_PROVIDER=efa, but ml.g5.2xl", machine=NO_EFA, current_instance_type="ml.g5.2xlarge"),
+    case("efa-unused", "FI_PROVIDER=tcp", {**TORCHRUN, "FI_PROVIDER": "tcp"}),
+    case("efa-unused", "NCCL_NET=Socket", {**TORCHRUN, "NCCL_NET": "Socket"}),
+    case("efa-provider-unset", "FI_PROVIDER is not set", {**TORCHRUN, "FI_PROVIDER": ""}),
+    case("shared-memory-small", "has 64 MiB", machine=replace(MACHINE, shared_memory=64 * 2**20)),
+    case("setting-malformed", "_AUTOLOAD`='perhaps'; expected 1", {"LIGHTNING_SAGEMAKER_AUTOLOAD": "perhaps"}),
+    case("setting-unknown", "no setting", {**TORCHRUN, "LIGHTNING_SAGEMAKER_RESUM": "1"}),
+    case(
+        "nothing-to-resume",
+        "no checkpoint folder",
+        {**TORCHRUN, "LIGHTNING_SAGEMAKER_RESUME": "1"},
+        machine=replace(MACHINE, checkpoint_folder=None),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "words", "given"), FAILURES)
+def test_what_fails_is_found_and_brings_its_fix(in_job: Examine, name: str, words: str, given: Any) -> None:
+    is_found(in_job(**given), name, words, "fail")
+
+
+@pytest.mark.parametrize(("name", "words", "given"), WARNINGS)
+def test_what_may_fail_is_found_and_brings_its_fix(in_job: Examine, name: str, words: str, given: Any) -> None:
+    is_found(in_job(**given), name, words, "warn")
+
+
+def is_found(report: Report, name: str, words: str, level: str) -> None:
     found = of_kind(report, name)
     assert [each.level for each in found] == [level] * len(found)
     assert any(words in each.what for each in found), report.findings
@@ -239,32 +164,32 @@ def test_it_is_found_and_brings_its_fix(  # noqa: PLR0917 - a row of the table
     assert not of_kind(report, "healthy")
 
 
-@pytest.mark.parametrize(
-    ("environ", "machine", "changes", "name"),
-    [
-        ({**MPIRUN, **ASKED}, SMDDP, {}, "smddp-unusable"),
-        ({**MPIRUN, **ASKED}, SMDDP, {}, "smddp-advice"),
-        ({**MPIRUN, "PL_TRAINER_STRATEGY": "smddp_fsdp"}, SMDDP, {}, "smddp-advice"),
-        ({**TORCHRUN, "PL_TRAINER_STRATEGY": "smddp_fsdp"}, SMDDP, {}, "smddp-advice"),
-        (TORCHRUN, MACHINE, {}, "smddp-unusable"),
-        ({**TORCHRUN, "MASTER_ADDR": "127.0.0.1"}, CPU, {"network_interface_name": "lo"}, "main-address-loopback"),
-        (None, CPU, {"network_interface_name": "lo"}, "efa-missing"),
-        (None, CPU, {"network_interface_name": "lo"}, "gpus-unseen"),
-        ({**TORCHRUN, "NCCL_SOCKET_IFNAME": "^docker,lo"}, MACHINE, {}, "no-such-interface"),
-        ({**TORCHRUN, "NCCL_SOCKET_IFNAME": "eth,ens"}, MACHINE, {}, "no-such-interface"),
-        ({**TORCHRUN, "NCCL_SOCKET_IFNAME": "=eth0"}, MACHINE, {}, "no-such-interface"),
-        (TORCHRUN, replace(MACHINE, versions={}), {}, "mpi4py-missing"),
-        ({"LIGHTNING_SAGEMAKER_RESUME": "1"}, MACHINE, {}, "nothing-to-resume"),
-        ({"LIGHTNING_SAGEMAKER_STANDIN_LOG": "x"}, MACHINE, {}, "setting-unknown"),
-        ({"LIGHTNING_SAGEMAKER_METRICS": "true"}, MACHINE, {}, "setting-malformed"),
-        ({"LIGHTNING_SAGEMAKER_AUTOLOAD": "1"}, MACHINE, {}, "autoload-off"),
-        ({"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}, MACHINE, {}, "torch-autoload-off"),  # the .pth file loaded it
-    ],
-)
-def test_it_is_not_found_where_all_is_well(
-    in_job: Examine, environ: dict[str, str] | None, machine: Machine, changes: dict[str, Any], name: str
-) -> None:
-    assert of_kind(in_job(environ, machine, **changes), name) == []
+LOOPBACK: dict[str, Any] = {"machine": CPU, "network_interface_name": "lo"}
+WELL = [
+    case("smddp-unusable", environ={**MPIRUN, **ASKED}, machine=SMDDP),
+    case("smddp-advice", environ={**MPIRUN, **ASKED}, machine=SMDDP),
+    case("smddp-advice", environ={**MPIRUN, "PL_TRAINER_STRATEGY": "smddp_fsdp"}, machine=SMDDP),
+    case("smddp-advice", environ={**TORCHRUN, "PL_TRAINER_STRATEGY": "smddp_fsdp"}, machine=SMDDP),
+    case("smddp-unusable", environ=TORCHRUN),
+    case("main-address-loopback", environ={**TORCHRUN, "MASTER_ADDR": "127.0.0.1"}, **LOOPBACK),
+    case("efa-missing", **LOOPBACK),
+    case("gpus-unseen", **LOOPBACK),
+    *(
+        case("no-such-interface", environ={**TORCHRUN, "NCCL_SOCKET_IFNAME": name})
+        for name in ("^docker,lo", "eth,ens", "=eth0")
+    ),
+    case("mpi4py-missing", environ=TORCHRUN, machine=replace(MACHINE, versions={})),
+    case("nothing-to-resume", environ={"LIGHTNING_SAGEMAKER_RESUME": "1"}),
+    case("setting-unknown", environ={"LIGHTNING_SAGEMAKER_STANDIN_LOG": "x"}),
+    case("setting-malformed", environ={"LIGHTNING_SAGEMAKER_METRICS": "true"}),
+    case("autoload-off", environ={"LIGHTNING_SAGEMAKER_AUTOLOAD": "1"}),
+    case("torch-autoload-off", environ={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}),  # the .pth file loaded it
+]
+
+
+@pytest.mark.parametrize(("name", "_words", "given"), WELL)
+def test_it_is_not_found_where_all_is_well(in_job: Examine, name: str, _words: str, given: Any) -> None:
+    assert of_kind(in_job(**given), name) == []
 
 
 def test_outside_jobs_an_old_torch_need_not_load_the_plugin(tmp_path: Path) -> None:

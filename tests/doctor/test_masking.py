@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.doctor.masking import related
 from lightning_sagemaker.redaction import is_credential, redact
 
 from .conftest import MACHINE, TORCHRUN, with_import
@@ -121,7 +120,7 @@ def test_harmless_texts_stay_as_they_are(text: str) -> None:
     assert redact(text) == text
 
 
-def test_only_listed_variables_are_printed_with_values() -> None:
+def test_only_listed_variables_are_printed_with_values(in_job: Examine) -> None:
     listed = {
         **dict.fromkeys(("NCCL_DEBUG", "FI_PROVIDER", "GLOO_SOCKET_IFNAME", "MASTER_ADDR", "MASTER_PORT", "RANK"), "1"),
         **dict.fromkeys(("LOCAL_RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "SMDATAPARALLEL_SERVER_ADDR"), "1"),
@@ -136,7 +135,9 @@ def test_only_listed_variables_are_printed_with_values() -> None:
         "SM_HP_RANK",
         "OMPI_MCA_x",
         "XRANK",
-        "nccl_x",
         "FI_KEY",
     )
-    assert related({**listed, **dict.fromkeys(others, "1")}) == dict(sorted(listed.items()))
+    report = in_job({**listed, **dict.fromkeys((*others, "nccl_x"), "1")}).as_json()
+    told = {name: fact["value"] for name, fact in report["sections"]["variables"].items()}
+    of_the_job = {name: told.pop(name) for name in ("SM_HOSTS", "SM_NUM_GPUS", "TRAINING_JOB_NAME")}
+    assert (told, of_the_job["SM_NUM_GPUS"]) == (dict(sorted(listed.items())), "8")

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from ..submit.aws import ROOT, sdk_python, serving  # noqa: TID252 - importmode=importlib
+from ..submit.aws import CONSOLE, ROOT, command_line, sdk_python, serving  # noqa: TID252 - importmode=importlib
 from ..submit.aws import aws as aws  # noqa: PLC0414, TID252 - a fixture
 from .service import REGION, Service, World
 
@@ -28,9 +29,8 @@ class Console:
     """A process that has boto3, and runs one command line after the other."""
 
     def __init__(self) -> None:
-        program = ROOT / "tests" / "jobs" / "console.py"
         self.process = subprocess.Popen(
-            [sdk_python("v2"), program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ("")
+            [sdk_python("v2"), CONSOLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ("")
         )
 
     def python(self, program: str, folder: Path, url: str, **variables: str) -> Run:
@@ -55,10 +55,7 @@ def environ(url: str) -> dict[str, str]:
     }
 
 
-def command(*arguments: object) -> str:
-    """A program that runs the command line."""
-    given = ["jobs", *map(str, arguments)]
-    return f"import sys\nfrom lightning_sagemaker.cli import main\nsys.exit(main({given!r}))"
+command = partial(command_line, "jobs")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from lightning_sagemaker.jobs.archives import unpack
+from lightning_sagemaker.jobs.downloads import unpack
 
 from ..submit.aws import BUCKET, Aws, sdk_python, serving  # noqa: TID252 - importmode=importlib
 from .conftest import Console, Run, command, environ

@@ -25,12 +25,13 @@ from lightning_sagemaker.cli import main
 from ..simulate.helpers import require  # noqa: TID252 - importmode=importlib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 ROOT = Path(__file__).parents[2]
 ROLE = "arn:aws:iam::123456789012:role/Training"
 BUCKET = "bucket-of-tests"
 SDKS = ("v2", "v3")
+CONSOLE = Path(__file__).with_name("console.py")
 
 
 def sdk_python(sdk: str) -> Path:
@@ -39,6 +40,11 @@ def sdk_python(sdk: str) -> Path:
     if not python.exists():
         require(f"no environment with SageMaker's SDK {sdk}; `make test` makes them")
     return python
+
+
+def command_line(*arguments: object, module: str = "lightning_sagemaker.cli") -> str:
+    """A program that runs the command line, or another module's."""
+    return f"import sys\nfrom {module} import main\nsys.exit(main({[*map(str, arguments)]!r}))"
 
 
 class Run(NamedTuple):
@@ -105,9 +111,16 @@ class Aws:
 
     def submit(self, sdk: str, *commands: tuple[object, ...], **environ: str) -> list[Run]:
         """Run `lightning-sagemaker submit` several times in one process of an SDK, whose import is slow."""
-        program = Path(__file__).with_name("submit_several.py")
+        return self.programs(sdk, (command_line("submit", *command) for command in commands), **environ)
+
+    def programs(self, sdk: str, programs: Iterable[str], **environ: str) -> list[Run]:
+        """Run several programs in one process of an SDK, without what it logs."""
+        quiet = "import logging\nlogging.disable(logging.WARNING)\n"
+        common = {"folder": str(Path.cwd()), "environ": self.environ | environ}
+        asked = (json.dumps({**common, "program": quiet + program}) for program in programs)
         done = subprocess.run(
-            [str(sdk_python(sdk)), str(program), json.dumps([["submit", *map(str, command)] for command in commands])],
+            [sdk_python(sdk), CONSOLE],
+            input="\n".join(asked),
             env=self.environ | environ,
             capture_output=True,
             text=True,
@@ -115,7 +128,8 @@ class Aws:
             timeout=250,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return [Run(*run) for run in json.loads(done.stdout.splitlines()[-1])]
+        answers = map(json.loads, done.stdout.splitlines())
+        return [Run(answer["code"], answer["out"], answer["err"]) for answer in answers]
 
     def run(self, *commands: tuple[object, ...], **environ: str) -> list[Run]:
         """Run `lightning-sagemaker submit` several times in this process, where no SDK is installed."""

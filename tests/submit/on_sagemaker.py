@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 import tarfile
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..simulate.helpers import require  # noqa: TID252 - importmode=importlib
-from .aws import BUCKET, ROLE, ROOT, Run, sdk_python
+from .aws import BUCKET, ROLE, ROOT, Run, command_line, sdk_python
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from .aws import Aws
 
@@ -23,19 +22,6 @@ sys.path.append(str(ROOT))
 
 COMMON = ("--role", ROLE, "--region", "us-east-1", "--output-uri", f"s3://{BUCKET}/benchmarks")
 P4D = ("--instance-type", "ml.p4d.24xlarge")
-# Several commands in one process, as an SDK's import is slow.
-_SUBMIT = """
-import contextlib, io, json, logging, sys
-from benchmarks.on_sagemaker import main
-logging.disable(logging.WARNING)
-runs = []
-for arguments in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["submit", *arguments])
-    runs.append((code, out.getvalue(), err.getvalue()))
-print(json.dumps(runs))
-"""
 # boto3 comes last, from an SDK's environment: numpy is that of the harness.
 _GATHER = """
 import sys
@@ -47,10 +33,8 @@ sys.exit(main(["gather", *sys.argv[2:]]))
 
 def submit(aws: Aws, *commands: tuple[object, ...]) -> list[Run]:
     """Run `submit` once for each list of arguments, with nobody to ask, where SDK v2 is installed."""
-    given = json.dumps([[*COMMON, *map(str, command)] for command in commands])
-    done = _run(sdk_python("v2"), ("-c", _SUBMIT, given), aws.environ)
-    assert done.code == 0, done.out + done.err
-    return [Run(*run) for run in json.loads(done.out.splitlines()[-1])]
+    module = "benchmarks.on_sagemaker"
+    return aws.programs("v2", (command_line("submit", *COMMON, *command, module=module) for command in commands))
 
 
 def gather(aws: Aws, *arguments: object, **environ: str) -> Run:
@@ -59,13 +43,9 @@ def gather(aws: Aws, *arguments: object, **environ: str) -> Run:
     if not python.exists():
         require("no environment of the benchmark harness; `make test` makes it")
     (packages,) = sdk_python("v2").parents[1].glob("lib/python*/site-packages")
-    return _run(python, ("-c", _GATHER, packages, *arguments), aws.environ | environ)
-
-
-def _run(python: Path, command: Iterable[object], environ: Mapping[str, str]) -> Run:
     done = subprocess.run(
-        [python, *map(str, command)],
-        env=dict(environ),
+        [python, "-c", _GATHER, packages, *map(str, arguments)],
+        env=aws.environ | environ,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

@@ -133,49 +133,6 @@ def test_what_may_not_be_asked_is_unknown_with_the_permission_that_is_missing(aw
         assert f"not checked: {action} is denied" in line(run, name)
 
 
-# Options, variables, the check, and what it says.
-WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str, str]] = {
-    "a type with a typo": (
-        ("--instance-type", "ml.p4d.24xlarg"),
-        {},
-        "ResourceConfig.InstanceType",
-        "HINT: ml.p4d.24xlarge",
-    ),
-    "no such region": (("--region", "eu-west-9"), {}, "region", "eu-west-9 is none that boto3 knows"),
-    "no region": ((), {"AWS_DEFAULT_REGION": ""}, "region", "none is configured"),
-    "no credentials": (
-        (),
-        {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/nowhere"},
-        "identity",
-        "AWS cannot be told who asks",
-    ),
-    "too many retries": (("--retries", "99"), {}, "RetryStrategy.MaximumRetryAttempts", "SageMaker takes 1 to 30"),
-    "a strategy with a typo": (("--strategy", "dpp"), {}, "strategy", "Lightning has no strategy 'dpp'. HINT: "),
-    "more than the quota": (
-        ("--instance-count", "9"),
-        {},
-        "quota",
-        "this account may use 8 ml.p4d.24xlarge for training",
-    ),
-    "more spot instances than the quota": (
-        ("--instance-count", "5", "--spot", "--checkpoint-uri", f"s3://{BUCKET}/c"),
-        {},
-        "quota",
-        "this account may use 4 ml.p4d.24xlarge for spot training job usage at once, not 5",
-    ),
-    "too many processes": (("--processes-per-host", "16"), {}, "world", "16 processes on each ml.p4d.24xlarge"),
-}
-
-
-@pytest.mark.parametrize("mistake", WRONG)
-def test_a_job_that_cannot_be_sent_fails_in_the_dry_run(aws: Aws, script: Path, mistake: str) -> None:
-    options, environ, name, text = WRONG[mistake]
-    run = check(aws, script, *options, **environ)
-    assert run.code == 1, run.out + run.err
-    failed = [one for one in run.out.splitlines() if one.startswith("fail") and one[9:].startswith(name)]
-    assert text in failed[0]
-
-
 def test_the_sdk_s_defaults_are_asked_for_and_what_it_lacks_fails(aws: Aws, script: Path) -> None:
     plain = ("--instance-type", "ml.p4d.24xlarge", "--dry-run")
     (absent,) = aws.run((script, *plain))  # no SDK here

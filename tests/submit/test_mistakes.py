@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("aws")
 TYPE = ("--instance-type", "ml.g5.xlarge")
 GOOD = (*TYPE, "--role", ROLE, "--image", "mine:1", "--output-uri", f"s3://{BUCKET}/out")
+P4D = (*GOOD, "--instance-type", "ml.p4d.24xlarge")
+SPOT = ("--spot", "--checkpoint-uri", f"s3://{BUCKET}/c")
 NOBODY = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/nowhere"}
 
 # Options without and with which the job would be good, variables, exit code, and what is said.
@@ -22,9 +24,15 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("--bogus",), {}, 2, "unrecognized arguments: --bogus"),
     ((*GOOD, "--instance-count", "two"), {}, 2, 'key "instance_count"'),
     ((*GOOD, "--instance-count"), {}, 2, "expected one argument"),
-    ((*GOOD, "--instance-count", "0"), {}, 2, "`instance_count` is 0"),
-    ((*GOOD, "--instance-type", "g5.xlarge"), {}, 2, "types begin with 'ml.'"),
-    ((*GOOD, "--instance-type", "ml.g5.xlarg"), {}, 1, "HINT: ml.g5.xlarge"),
+    ((*GOOD, "--instance-count", "0"), {}, 2, "`instance_count` is 0; expected a whole number of 1 or more"),
+    (
+        (*GOOD, "--instance-type", "g5.xlarge"),
+        {},
+        2,
+        "Instance type 'g5.xlarge'; expected one such as 'ml.p4d.24xlarge'. HINT: SageMaker's types begin with 'ml.'",
+    ),
+    ((*GOOD, "--instance-type", "ml.g5.xlarg"), {}, 1, "ResourceConfig.InstanceType ml.g5.xlarg is none that boto3"),
+    ((*GOOD, "--instance-type", "ml.p4d.24xlarg"), {}, 1, "HINT: ml.p4d.24xlarge"),
     ((*GOOD, "--launcher", "slurm"), {}, 2, "slurm"),
     ((*GOOD, "--launcher", "none", "--processes-per-host", "4"), {}, 2, "without a launcher SageMaker starts one"),
     ((*GOOD, "--env", "A"), {}, 2, "'A', which is no variable of this environment"),
@@ -42,20 +50,23 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     ((*TYPE, "--role", ROLE), {}, 1, "--image with a URI, or pip install sagemaker"),
     ((*TYPE, "--image", "mine"), {}, 1, "--role, or pip install sagemaker"),
     ((*GOOD, "--role", "Absent"), {}, 1, "not found: Role Absent not found"),
-    ((*GOOD, "--region", "eu-west-9"), {}, 1, "eu-west-9 is none that boto3 knows"),
-    (GOOD, {"AWS_DEFAULT_REGION": ""}, 1, "none is configured"),
-    (GOOD, NOBODY, 1, "AWS cannot be told who asks"),
+    ((*GOOD, "--region", "eu-west-9"), {}, 1, "fail region eu-west-9 is none that boto3 knows"),
+    (GOOD, {"AWS_DEFAULT_REGION": ""}, 1, "fail region none is configured"),
+    (GOOD, NOBODY, 1, "fail identity AWS cannot be told who asks"),
     (GOOD, {"AWS_PROFILE": "nope"}, 2, "aws configure list-profiles"),
     ((*GOOD, "--profile", "nope"), {}, 2, "aws configure list-profiles"),
     ((*GOOD, "--strict"), {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 1, "not checked"),
-    ((*GOOD, "--strategy", "dpp"), {}, 1, "no strategy 'dpp'. HINT: "),
-    ((*GOOD, "--retries", "99"), {}, 1, "SageMaker takes 1 to 30"),
+    ((*GOOD, "--strategy", "dpp"), {}, 1, "fail strategy Lightning has no strategy 'dpp'. HINT: "),
+    ((*GOOD, "--retries", "99"), {}, 1, "fail RetryStrategy.MaximumRetryAttempts 99, but SageMaker takes 1 to 30"),
+    ((*P4D, "--instance-count", "9"), {}, 1, "fail quota this account may use 8 ml.p4d.24xlarge for training"),
+    ((*P4D, "--instance-count", "5", *SPOT), {}, 1, "fail quota this account may use 4 ml.p4d.24xlarge for spot"),
+    ((*P4D, "--processes-per-host", "16"), {}, 1, "fail world 16 processes on each ml.p4d.24xlarge"),
     ((*GOOD, "--spot"), {}, 1, "an interruption loses the run"),
-    ((*GOOD, "--max-wait", "5"), {}, 2, "`max_wait` is 5 s"),
+    ((*GOOD, "--max-wait", "5"), {}, 2, "`max_wait` is 5 s; expected at least"),
     ((*GOOD, "--subnet", "subnet-1"), {}, 1, "a VPC without security groups"),
-    ((*GOOD, "--name", "no_underscores"), {}, 2, "Name 'no_underscores'"),
+    ((*GOOD, "--name", "no_underscores"), {}, 2, "Name 'no_underscores'; expected at most 43 letters"),
     ((*GOOD, "--requirement", "absent.whl"), {}, 2, "There is no wheel 'absent.whl'"),
-    ((*GOOD, "--source-dir", "tests"), {}, 2, "is not in the source folder"),
+    ((*GOOD, "--source-dir", "tests"), {}, 2, "is not in the source folder 'tests'"),
     ((*GOOD, "--config", "absent.yaml"), {}, 2, "absent.yaml"),
     ((*GOOD, "--config", "pyproject.toml"), {}, 2, "config"),
     ((*GOOD, "--local-channel", "train", "--simulate-first"), {}, 2, "--local-channel is 'train'"),
@@ -77,7 +88,7 @@ def test_a_mistake_is_a_line_with_its_fix(
     before, after = options[:at], options[at:]
     (run,) = aws.run((script, *before, "--dry-run", *after), **environ)
     assert run.code == code, run.out + run.err
-    assert text in run.out + run.err
+    assert text in " ".join((run.out + run.err).split())
     assert "HINT: " in run.out + run.err
     assert "Traceback" not in run.out + run.err
     assert len(run.err.splitlines()) == 1, run.err

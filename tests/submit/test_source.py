@@ -9,7 +9,7 @@ from lightning_sagemaker import source_folder
 from lightning_sagemaker.arguments import ENTRY, ENTRY_ARGUMENTS
 from lightning_sagemaker.source_folder import read
 from lightning_sagemaker.submit import TrainingJob, requirements
-from lightning_sagemaker.submit.source import archive
+from lightning_sagemaker.submit.sending import archive
 
 if TYPE_CHECKING:
     import pytest
@@ -94,7 +94,7 @@ def test_links_within_the_folder_are_kept_and_others_named_and_never_followed(sc
     found = read(folder)
     assert sorted(found.files) == ["absolute", "again", "part/data.txt", "part/same", "train.py"]
     assert sorted(found.links) == ["circle", "gone", "out", "up"]
-    archive(job(script), found, tmp_path / "sent.tar.gz", [])
+    archive(job(script), tmp_path / "sent.tar.gz", [])
     with tarfile.open(tmp_path / "sent.tar.gz") as tar:
         tar.extractall(tmp_path / "sent", filter="data")
     assert (tmp_path / "sent" / "again" / "data.txt").read_text() == "x"
@@ -117,9 +117,7 @@ def test_the_archive_has_requirements_wheels_and_the_entry_script_and_the_user_s
     wheel = tmp_path / "extra-1.0-py3-none-any.whl"
     wheel.write_bytes(b"wheel")
     described = job(script, requirements=(str(wheel), "rich"), arguments=("fit",))
-    archive(
-        described, read(script.parent), tmp_path / "sent.tar.gz", requirements.wheels(described, tmp_path / "no")[:1]
-    )
+    archive(described, tmp_path / "sent.tar.gz", requirements.wheels(described, tmp_path / "no")[:1])
     with tarfile.open(tmp_path / "sent.tar.gz") as tar:
         tar.extractall(tmp_path / "sent", filter="data")
     sent = tmp_path / "sent"
