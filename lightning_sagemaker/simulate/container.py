@@ -10,6 +10,7 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.job.channels import SHARDED
@@ -17,8 +18,6 @@ from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags
 from lightning_sagemaker.simulate import source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
     from lightning_sagemaker.simulate.spec import Simulation
     from lightning_sagemaker.source_folder import Source
@@ -174,11 +173,12 @@ def create(cluster: Cluster, host: str) -> None:
         (base / folder).mkdir(parents=True)
     cluster.temporary(host).mkdir()
     source.copy(job, cluster.sent, cluster.source(host))
-    for name, path in job.channels.items():
+    for name, place in job.channels.items():
+        path = Path(place).resolve()
         if name in job.sharded:
-            _shard(path.resolve(), base / "input/data" / name, job.host_names.index(host), job.hosts)
+            _shard(path, base / "input/data" / name, job.host_names.index(host), job.hosts)
         else:
-            (base / "input/data" / name).symlink_to(path.resolve(), target_is_directory=path.is_dir())
+            (base / "input/data" / name).symlink_to(path, target_is_directory=path.is_dir())
     config = base / "input/config"
     _write(config / "resourceconfig.json", resource_config(cluster, host))
     _write(config / "hyperparameters.json", hyperparameters(cluster, host))

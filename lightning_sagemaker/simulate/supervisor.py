@@ -16,6 +16,7 @@ from lightning_sagemaker.simulate import diagnosis, processes
 from lightning_sagemaker.simulate.diagnosis import Failure
 from lightning_sagemaker.simulate.errors import HeldErrors, error_text, has_traceback
 from lightning_sagemaker.simulate.streams import RankStream, Stream
+from lightning_sagemaker.simulate.temporary import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _TICK = 0.1
 # After a process has ended, its last output is waited for this long; a child that holds the pipe must not hold us.
 _DRAIN = 0.5
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Supervisor:
         verbose: Show every line of a failing job.
 
     Attributes:
-        interrupted: Whether the hosts were taken away.
+        interrupted: Whether the hosts were taken away, and nobody has ended the simulation.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class Supervisor:
 
     def _result(self) -> tuple[int, Failure | None]:
         if self._received:
+            self.interrupted = False
             return 128 + self._received[0], None
         if self._interruption is not None and self.interrupted:
             return 128 + self._interruption.number, None
@@ -167,9 +168,9 @@ class Supervisor:
         what = self._interruption
         if what is None or now - self._started < what.after or self._deadline is not None:
             return
-        self.interrupted, self._deadline = True, now + what.patience
+        self.interrupted = True
+        self._end(what.number, what.patience)
         self._console.note(f"the job is interrupted after {now - self._started:.1f} s, by {what.number.name}")
-        self._end(what.number)
 
     def _show(self, running: int) -> None:
         up = [child.launch for child in self._children if child.ended is None]
@@ -218,12 +219,13 @@ class Supervisor:
                     # The launcher ends its own ranks; those that do not listen are given this long.
                     self._deadline = self._deadline or time.monotonic() + self._grace
 
-    def _end(self, number: signal.Signals) -> None:
+    def _end(self, number: signal.Signals, patience: float | None = None) -> None:
         gone = {child.process.pid for child in self._children if child.process.returncode is not None}
         processes.end_groups((child.process.pid for child in self._children if child.process.pid not in gone), number)
         # The number of a group whose first process has been waited for may be another one's by now.
         processes.end_members(self._mark, number, None if number == signal.SIGKILL else gone)
-        self._deadline = self._deadline or time.monotonic() + self._grace
+        until = time.monotonic() + (self._grace if patience is None else patience)
+        self._deadline = until if self._deadline is None else min(self._deadline, until)
 
     def _finish(self) -> None:
         """Take in the last output, kill what is left as the end of a container does, take in what that freed."""
@@ -283,7 +285,7 @@ class Supervisor:
             self._received.append(number)
             self._end(signal.SIGTERM if len(self._received) == 1 else signal.SIGKILL)
 
-        before = {number: signal.signal(number, receive) for number in _SIGNALS}
+        before = {number: signal.signal(number, receive) for number in SIGNALS}
         try:
             yield
         finally:
