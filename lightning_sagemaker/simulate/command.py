@@ -88,6 +88,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--work-dir", type=Path, help="empty folder for the hosts' files (default: a temporary one)")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder with the hosts' files")
+    parser.add_argument(
+        "--shared-disk", action="store_true", help="let hosts see each other's files, which those of a job do not"
+    )
     parser.add_argument("--verbose", action="store_true", help="show every line of errors of a job that fails")
     parser.add_argument(
         "--grace", type=float, default=5.0, metavar="SECONDS", help="between SIGTERM and SIGKILL (default: %(default)s)"

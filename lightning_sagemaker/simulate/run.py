@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.simulate import container, interruption, plan, source, temporary
+from lightning_sagemaker.simulate import container, interruption, own_disk, plan, source, temporary
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
 from lightning_sagemaker.simulate.status import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
@@ -136,7 +136,13 @@ def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure |
     shape = f"{job.hosts} x {job.processes_per_host}, SDK {job.sdk}, {job.distribution}"
     console.note(f"{cluster.name}: {shape}, leader {job.leader_host}, folder {cluster.root}")
     with temporary.folder(f"{_PREFIX}ranks-") as pipes:
-        made = plan.make(cluster, pipes)
+        refused = "" if job.shared_disk else own_disk.refused(str(cluster.root), job.leader_host)
+        made = plan.make(cluster, pipes, own_disks=not (job.shared_disk or refused))
+        if refused and job.hosts > 1:
+            console.note(
+                f"hosts see each other's files, as those of a job do not: {refused}. HINT: on Linux, root's rights or"
+                " user namespaces; --shared-disk asks for it, without this line"
+            )
         for note in (*made.notes, *source.notes(job, cluster.sent)):
             console.note(note)
         supervisor = Supervisor(

@@ -51,6 +51,8 @@ class Simulation:
         mpi_options: Further options of mpirun (``custom_mpi_options`` in v2, ``mpi_additional_options`` in v3).
         work_dir: Folder for the hosts' files, empty or to be made. The default is a temporary folder.
         keep: Keep the temporary folder.
+        shared_disk: Let hosts see each other's files. By default each has a disk of its own, as in a job, where the
+            system has mount namespaces: the folders of all hosts, and what is new in ``/tmp``, are the host's own.
         verbose: Show every line that a failing job writes to its standard error. By default a traceback is held back
             until it is known whether the job fails; of one that does, the report has what matters.
         grace: Seconds between SIGTERM and SIGKILL when the job is ended.
@@ -83,6 +85,7 @@ class Simulation:
     mpi_options: Sequence[str] = ()
     work_dir: str | Path | None = None
     keep: bool = False
+    shared_disk: bool = False
     verbose: bool = False
     grace: float = 5.0
     checkpoints: str | Path | None = None
