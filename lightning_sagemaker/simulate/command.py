@@ -109,7 +109,7 @@ def _add_interruption(parser: argparse.ArgumentParser) -> None:
     spot.add_argument(
         "--interrupt-by",
         choices=INTERRUPTIONS,
-        default=INTERRUPTIONS[0],
+        default="kill",
         help="what the script gets of it: kill, nothing, as in AWS's own images; sigterm, two minutes (default: kill)",
     )
     spot.add_argument(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.simulate import container, interruption, own_disk, plan, source, temporary
+from lightning_sagemaker.simulate import container, own_disk, plan, source, temporary
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
 from lightning_sagemaker.simulate.status import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
@@ -145,16 +145,7 @@ def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure |
             )
         for note in (*made.notes, *source.notes(job, cluster.sent)):
             console.note(note)
-        supervisor = Supervisor(
-            made,
-            console,
-            mark=cluster.mark,
-            title=cluster.name,
-            hosts=job.hosts,
-            grace=job.grace,
-            interruption=interruption.of(job),
-            verbose=job.verbose,
-        )
+        supervisor = Supervisor(made, console, cluster)
         code, failure = supervisor.run()
     if cluster.place is not None:
         cluster.place.copy_back()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lightning_sagemaker.instances import near
 from lightning_sagemaker.launch_modes import MODES
@@ -20,7 +21,28 @@ DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
 NUMBER_OPTIONS = ("-np", "--np", "-n", "--n")
 SMDDP_DISTRIBUTIONS = ("smdistributed", "pytorchddp")  # the same thing: the container cannot tell them apart
 MPIRUN_DISTRIBUTIONS = (*SMDDP_DISTRIBUTIONS, "mpi")
-INTERRUPTIONS = ("kill", "sigterm")
+
+
+class Interruption(NamedTuple):
+    """What the processes of a job get when SageMaker takes its hosts away.
+
+    Attributes:
+        number: The signal.
+        patience: Seconds until those that are left are killed.
+    """
+
+    number: signal.Signals
+    patience: float
+
+
+INTERRUPTIONS = {
+    # The first process of AWS's own images is a shell, which forwards no signal (sagemaker-training-toolkit#125,
+    # deep-learning-containers#632): the script sees nothing of an interruption and is killed in the end.
+    "kill": Interruption(signal.SIGKILL, 0.0),
+    # A container is stopped by SIGTERM to its first process, and killed 120 s later (AWS's developer guide,
+    # your-algorithms-training-algo-dockerfile.md).
+    "sigterm": Interruption(signal.SIGTERM, 120.0),
+}
 
 # Characters that the toolkit accepts in the name of an entry point; it refuses the job over any other.
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+-]*")
