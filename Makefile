@@ -219,6 +219,7 @@ endef
 	.venv/bin/pip $(INSTALL) --group dev
 	.venv/bin/pip uninstall -qy scipy  # which the toolkit requires: see .venv/aside
 	.venv/bin/pip $(INSTALL) --no-deps sagemaker-train
+	.venv/bin/pip $(INSTALL) --target .venv/rich --upgrade --no-deps --group rich
 	touch $@
 
 # The benchmark program has an environment of its own: where matplotlib is, Lightning imports it, at 0.5 s a process.

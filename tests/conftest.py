@@ -56,6 +56,7 @@ TRAINING = (
     "locking/test_identity.py",
     "locking/test_kill.py",
     "locking/test_lightning.py",
+    "metrics/test_bars.py",
     "metrics/test_jobs.py",
     "metrics/test_trainer.py",
     "patches/test_fabric.py",

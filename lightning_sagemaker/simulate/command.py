@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.options import channels, variables
-from lightning_sagemaker.simulate.run import simulate
+from lightning_sagemaker.simulate.run import run as simulate_job
 from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, Simulation
 from lightning_sagemaker.simulate.validation import DISTRIBUTIONS, INTERRUPTIONS
 
@@ -78,10 +79,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="whether the image has SMDDP, played by a stand-in (default: with smdistributed and pytorchddp)",
     )
     parser.add_argument(
-        "--mpi-option", action="append", default=[], metavar="OPTION", help="further option of mpirun; repeatable"
+        "--mpi-option",
+        action="append",
+        dest="mpi_options",
+        default=[],
+        metavar="OPTION",
+        help="further option of mpirun; repeatable",
     )
     parser.add_argument("--work-dir", type=Path, help="empty folder for the hosts' files (default: a temporary one)")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder with the hosts' files")
+    parser.add_argument(
+        "--shared-disk", action="store_true", help="let hosts see each other's files, which those of a job do not"
+    )
     parser.add_argument("--verbose", action="store_true", help="show every line of errors of a job that fails")
     parser.add_argument(
         "--grace", type=float, default=5.0, metavar="SECONDS", help="between SIGTERM and SIGKILL (default: %(default)s)"
@@ -100,7 +109,7 @@ def _add_interruption(parser: argparse.ArgumentParser) -> None:
     spot.add_argument(
         "--interrupt-by",
         choices=INTERRUPTIONS,
-        default=INTERRUPTIONS[0],
+        default="kill",
         help="what the script gets of it: kill, nothing, as in AWS's own images; sigterm, two minutes (default: kill)",
     )
     spot.add_argument(
@@ -117,29 +126,13 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The job's exit code, or 2 where the arguments were wrong.
     """
+    given = vars(arguments)
     paths, sharded = channels(arguments.channel, "--channel NAME=PATH")
     job = Simulation(
-        script=arguments.script,
-        arguments=tuple(arguments.rest),
-        hosts=arguments.hosts,
-        processes_per_host=arguments.processes_per_host,
-        distribution=MODES[arguments.launcher].distribution if arguments.launcher else arguments.distribution,
-        sdk=arguments.sdk,
-        leader=arguments.leader,
+        **{name: given[name] for name in (one.name for one in fields(Simulation)) if name in given},
+        arguments=arguments.rest,
         environment=variables(arguments.env, "--env NAME=VALUE"),
-        channels={name: Path(path) for name, path in paths.items()},
+        channels=paths,
         sharded=sharded,
-        instance_type=arguments.instance_type,
-        smddp=arguments.smddp,
-        mpi_options=tuple(arguments.mpi_option),
-        work_dir=arguments.work_dir,
-        keep=arguments.keep,
-        verbose=arguments.verbose,
-        grace=arguments.grace,
-        checkpoints=arguments.checkpoints,
-        interrupt_after=arguments.interrupt_after,
-        interrupt_by=arguments.interrupt_by,
-        restart=arguments.restart,
-        source_dir=arguments.source_dir,
     )
-    return simulate(job).exit_code
+    return simulate_job(job).exit_code

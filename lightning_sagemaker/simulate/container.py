@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import secrets
@@ -10,6 +11,7 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.job.channels import SHARDED
@@ -17,8 +19,6 @@ from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags
 from lightning_sagemaker.simulate import source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
     from lightning_sagemaker.simulate.spec import Simulation
     from lightning_sagemaker.source_folder import Source
@@ -27,7 +27,7 @@ GROUP = "homogeneousCluster"
 # Every simulated host is this machine, and they meet on its loopback interface.
 INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
 ADDRESS = "127.0.0.1"
-LOG_LEVEL = 20
+_LOG_LEVEL = 20
 _PORTS = range(20000, 32768)  # below those that Linux and macOS give to outgoing connections
 
 # What the SDK still sends for the class HuggingFace; for the class PyTorch it sends that of smdistributed.
@@ -91,16 +91,20 @@ def free_port() -> int:
     )
 
 
+def instance_group(job: Simulation) -> dict[str, Any]:
+    """The job's only instance group, the leader first."""
+    return {"instance_group_name": GROUP, "instance_type": job.instance_type, "hosts": job.group_hosts}
+
+
 def resource_config(cluster: Cluster, host: str) -> dict[str, Any]:
-    """Content of ``resourceconfig.json``: hosts sorted, the group's hosts with the leader first."""
+    """Content of ``resourceconfig.json``: hosts sorted."""
     job = cluster.job
-    group = {"instance_group_name": GROUP, "instance_type": job.instance_type, "hosts": job.group_hosts}
     return {
         "current_host": host,
         "current_instance_type": job.instance_type,
         "current_group_name": GROUP,
         "hosts": job.host_names,
-        "instance_groups": [group],
+        "instance_groups": [instance_group(job)],
         "network_interface_name": INTERFACE,
     }
 
@@ -132,7 +136,7 @@ def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
         **framework_parameters(job),
         "sagemaker_program": job.entry,
         "sagemaker_submit_directory": str(cluster.source(host)),
-        "sagemaker_container_log_level": LOG_LEVEL,
+        "sagemaker_container_log_level": _LOG_LEVEL,
         "sagemaker_job_name": cluster.name,
         "sagemaker_region": cluster.region,
     }
@@ -162,6 +166,27 @@ def distributed_config(job: Simulation) -> dict[str, Any]:
     return {}
 
 
+def described(cluster: Cluster, host: str) -> dict[str, Any]:
+    """What both SDKs tell a worker of its host: variables ``SM_<NAME>``."""
+    job, base = cluster.job, cluster.base(host)
+    return {
+        "current_host": host,
+        "current_instance_type": job.instance_type,
+        "hosts": job.host_names,
+        "input_config_dir": str(base / "input/config"),
+        "input_data_config": input_data_config(job),
+        "input_dir": str(base / "input"),
+        "log_level": _LOG_LEVEL,
+        "model_dir": str(base / "model"),
+        "network_interface_name": INTERFACE,
+        "num_cpus": multiprocessing.cpu_count(),
+        "num_gpus": job.processes_per_host,
+        "num_neurons": 0,
+        "output_data_dir": str(base / "output/data"),
+        "resource_config": resource_config(cluster, host),
+    }
+
+
 def create(cluster: Cluster, host: str) -> None:
     """Make a host's folders and configuration files.
 
@@ -174,11 +199,12 @@ def create(cluster: Cluster, host: str) -> None:
         (base / folder).mkdir(parents=True)
     cluster.temporary(host).mkdir()
     source.copy(job, cluster.sent, cluster.source(host))
-    for name, path in job.channels.items():
+    for name, place in job.channels.items():
+        path = Path(place).resolve()
         if name in job.sharded:
-            _shard(path.resolve(), base / "input/data" / name, job.host_names.index(host), job.hosts)
+            _shard(path, base / "input/data" / name, job.host_names.index(host), job.hosts)
         else:
-            (base / "input/data" / name).symlink_to(path.resolve(), target_is_directory=path.is_dir())
+            (base / "input/data" / name).symlink_to(path, target_is_directory=path.is_dir())
     config = base / "input/config"
     _write(config / "resourceconfig.json", resource_config(cluster, host))
     _write(config / "hyperparameters.json", hyperparameters(cluster, host))

@@ -22,6 +22,20 @@ class Failure:
     code: int
     error: list[str]
 
+    def happened(self) -> str:
+        """One line on where it happened."""
+        rank = "" if self.rank is None else f", rank {self.rank}"
+        return f"the job failed on {self.host}{rank}, exit code {self.code}:"
+
+    def indented(self) -> list[str]:
+        """The error below that line."""
+        return [f"  {line}" for line in self.error]
+
+    def __str__(self) -> str:
+        return "\n".join([self.happened(), *self.indented()])
+
+    __repr__ = __str__
+
 
 @dataclass(frozen=True)
 class Diagnosis:

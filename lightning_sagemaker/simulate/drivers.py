@@ -6,18 +6,15 @@ Matches the drivers of ``sagemaker-train`` 1.27.0; the tests compare with the re
 from __future__ import annotations
 
 import json
-import multiprocessing
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.simulate.container import (
     ADDRESS,
-    INTERFACE,
-    LOG_LEVEL,
     Cluster,
+    described,
     distributed_config,
     hyperparameters,
     input_data_config,
-    resource_config,
 )
 from lightning_sagemaker.simulate.toolkit import launcher_variables
 
@@ -77,23 +74,10 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
     channels = {name: str(base / "input/data" / name) for name in input_data_config(job)}
     hps = {name: _deserialized(text) for name, text in hyperparameters(cluster, host).items()}
     shared: dict[str, Any] = {
-        "current_host": host,
-        "current_instance_type": job.instance_type,
-        "hosts": job.host_names,
-        "input_config_dir": str(base / "input/config"),
-        "input_data_config": input_data_config(job),
+        **described(cluster, host),
         "input_data_dir": str(base / "input/data"),
-        "input_dir": str(base / "input"),
-        "log_level": LOG_LEVEL,
         "master_addr": ADDRESS,
         "master_port": cluster.port,
-        "model_dir": str(base / "model"),
-        "network_interface_name": INTERFACE,
-        "num_cpus": multiprocessing.cpu_count(),
-        "num_gpus": job.processes_per_host,
-        "num_neurons": 0,
-        "output_data_dir": str(base / "output/data"),
-        "resource_config": resource_config(cluster, host),
     }
     training_env = {
         **shared,
@@ -101,7 +85,7 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
         "hyperparameters": hps,
         "job_name": cluster.name,
     }
-    described = {
+    found = {
         **shared,
         "channels": list(channels),
         "current_host_rank": job.host_names.index(host),
@@ -116,9 +100,9 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
         **{f"hp_{name.replace('-', '_')}": value for name, value in hps.items()},
     }
     if distributed_config(job):
-        described["distributed_driver_dir"] = str(base / "input/data/sm_drivers/distributed_drivers")
-        described["distributed_config"] = distributed_config(job)
-    return described
+        found["distributed_driver_dir"] = str(base / "input/data/sm_drivers/distributed_drivers")
+        found["distributed_config"] = distributed_config(job)
+    return found
 
 
 def _deserialized(text: str) -> object:

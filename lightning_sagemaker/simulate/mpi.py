@@ -24,7 +24,7 @@ from lightning_sagemaker.simulate.toolkit import SMDDP_SERVER_PORT, has_efa, has
 from lightning_sagemaker.simulate.validation import NUMBER_OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lightning_sagemaker.simulate.container import Cluster
     from lightning_sagemaker.simulate.spec import Simulation
@@ -156,19 +156,20 @@ def command(program: Mpirun, cluster: Cluster, leader: Mapping[str, str], agent:
     return arguments + options
 
 
-def write_agent(folder: Path, environments: Mapping[str, Mapping[str, str]]) -> str:
+def write_agent(folder: Path, environments: Mapping[str, Mapping[str, str]], on: Mapping[str, Sequence[str]]) -> str:
     """Write the launch agent: called with a host and a command, it runs the command with that host's environment.
 
     Args:
         folder: Where its files go.
         environments: Environment of each host.
+        on: What stands before a command on each host.
 
     Returns:
         The agent's path.
     """
     for host, environment in environments.items():
         pairs = " ".join(shlex.quote(f"{name}={value}") for name, value in environment.items())
-        _write_script(folder / f"login-{host}", f'exec env -i {pairs} /bin/sh -c "$*"\n')
+        _write_script(folder / f"login-{host}", f'exec env -i {pairs} {shlex.join(on[host])} /bin/sh -c "$*"\n')
     agent = folder / "agent"
     _write_script(agent, f'host=$1\nshift\nexec {shlex.quote(str(folder))}/login-"$host" "$@"\n')
     return str(agent)

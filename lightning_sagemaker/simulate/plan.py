@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.arguments import launcher_line
-from lightning_sagemaker.simulate import drivers, mpi, toolkit, worker_environment
+from lightning_sagemaker.simulate import drivers, mpi, own_disk, toolkit, worker_environment
 from lightning_sagemaker.simulate.worker_environment import STANDIN
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def make(
     pipes: Path,
     environ: Mapping[str, str] | None = None,
     python: str = sys.executable,
+    *,
+    own_disks: bool = False,
 ) -> Plan:
     """Decide what to start, and write the small scripts that it needs.
 
@@ -74,6 +76,7 @@ def make(
         pipes: Folder for the scripts and the ranks' pipes; mpirun wants no blank in its path.
         environ: The caller's environment.
         python: The interpreter that stands for the container's.
+        own_disks: Whether each host has a disk of its own.
 
     Returns:
         The plan.
@@ -95,13 +98,15 @@ def make(
         if empty:
             notes.append(f"channel {name} has fewer files than hosts: {', '.join(empty)} get none, as on SageMaker")
     environments = {}
+    # What stands before each command that is run on a host.
+    on = {host: own_disk.on(str(cluster.root), host, python) if own_disks else [] for host in job.host_names}
     for host in job.launcher_hosts:
         base = worker_environment.container_environment(cluster, host, (devices or {}).get(host, ""), environ)
         environments[host] = sdk.worker_environment(cluster, host, base)
 
     ranks = range(0)
     if job.uses_mpirun:
-        launches, ranks, more = _mpirun(cluster, environments, pipes, python)
+        launches, ranks, more = _mpirun(cluster, environments, on, pipes, python)
         notes += more
     elif job.distribution == "torch_distributed":
         ranks = range(job.hosts * job.processes_per_host)
@@ -110,7 +115,10 @@ def make(
         torchrun = _torchrun(python)
         launches = [
             Launch(
-                host, sdk.torchrun_command(torchrun, cluster, host), env | {"PYTHON_EXEC": worker}, cluster.source(host)
+                host,
+                on[host] + sdk.torchrun_command(torchrun, cluster, host),
+                env | {"PYTHON_EXEC": worker},
+                cluster.source(host),
             )
             for host, env in environments.items()
         ]
@@ -120,7 +128,7 @@ def make(
             for environment in environments.values():
                 paths = (environment.get("PYTHONPATH"), str(Path(__file__).with_name("site")))
                 environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        launches = [Launch(host, command, env, cluster.source(host)) for host, env in environments.items()]
+        launches = [Launch(host, on[host] + command, env, cluster.source(host)) for host, env in environments.items()]
     # mpirun may hang then; torchrun's agents wait for each other, 300 s at most, longer than seconds on a busy machine.
     return Plan(launches, ranks, pipes, notes, patience=10.0 if job.uses_mpirun else 330.0)
 
@@ -128,6 +136,7 @@ def make(
 def _mpirun(
     cluster: Cluster,
     environments: dict[str, dict[str, str]],
+    on: dict[str, list[str]],
     pipes: Path,
     python: str,
 ) -> tuple[list[Launch], range, list[str]]:
@@ -151,7 +160,7 @@ def _mpirun(
     wrapper = [str(STANDIN / "bin" / "smddprun")] if job.asks_for_smddp and job.has_smddp else []
     if program:
         worker = _rank_script(cluster, pipes, python, "OMPI_COMM_WORLD_RANK", environments)
-        agent = mpi.write_agent(pipes, environments)
+        agent = mpi.write_agent(pipes, environments, on)
         command = [*mpi.command(program, cluster, leader, agent), *wrapper, worker, *script]
         launch = Launch(job.leader_host, command, dict(leader), cluster.source(job.leader_host))
         return [launch], range(size), notes
@@ -162,7 +171,7 @@ def _mpirun(
         host = job.launcher_hosts[rank // job.processes_per_host]
         environment = environments[host] | same | mpi.rank_variables(job, rank)
         program_of_rank = [*wrapper, *_from_a_shell(python, environment)] if wrapper else [python]
-        launches.append(Launch(host, [*program_of_rank, *script], environment, cluster.source(host), rank))
+        launches.append(Launch(host, [*on[host], *program_of_rank, *script], environment, cluster.source(host), rank))
     return launches, range(0), notes
 
 

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.simulate import container, interruption, plan, source
+from lightning_sagemaker.simulate import container, own_disk, plan, source, temporary
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
 from lightning_sagemaker.simulate.status import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lightning_sagemaker.simulate.diagnosis import Failure
     from lightning_sagemaker.simulate.spec import Simulation
+    from lightning_sagemaker.source_folder import Source
 
 
+_PREFIX = "sagemaker-"
 _PAGE = 1024  # characters of a failure file that SageMaker shows
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a simulated job ended.
+    """How a simulated job ended; it prints as lines, in a notebook too.
 
     Args:
         exit_code: The job's exit code: that of the rank that failed first, 128 + n for signal n, 0 for success. Of two
@@ -45,41 +50,61 @@ class Result:
     failure: Failure | None
     starts: int = 1
 
+    def ended(self) -> str:
+        """One line on the end."""
+        removed = ", files removed (--keep keeps them)" if self.exit_code else ""
+        kept = f", files kept in {self.folder}" if self.folder else removed
+        starts = f", after {self.starts} starts" if self.starts > 1 else ""
+        return f"ended after {self.seconds:.1f} s with exit code {self.exit_code}{starts}{kept}"
 
-def simulate(job: Simulation, out: TextIO | None = None, err: TextIO | None = None) -> Result:
-    """Run a training job on this machine as SageMaker would run it on a cluster.
+    def __str__(self) -> str:
+        return "\n".join([self.ended(), *([str(self.failure)] if self.failure else [])])
+
+    __repr__ = __str__
+
+
+def run(job: Simulation) -> Result:
+    """Run a training job, as `lightning_sagemaker.simulate.simulate` does.
 
     Args:
         job: What to run.
-        out: Receives what the job prints to its standard output, each line with host and rank.
-        err: Receives what the job prints to its standard error, and this simulation's own lines.
-
-    Returns:
-        How it ended. The hosts' folders are kept when a folder was named, or on demand.
     """
-    console = Console(out or sys.stdout, err or sys.stderr)
-    cluster, starts = _cluster(job), 1
-    code, failure, interrupted = _start(cluster, console)
-    if interrupted and job.restart:
-        starts = 2
-        for host in job.host_names:  # these machines are gone, with all that was on them
-            shutil.rmtree(cluster.root / host)
-        cluster = cluster.started_again()
-        console.note("the job is started again on new hosts, with its checkpoints and nothing else")
-        code, failure, _ = _start(cluster, console)
+    console = Console(sys.stdout, sys.stderr)
+    sent = source.read(job)  # before there is anything of ours, which may lie in that folder
+    with temporary.raising_signals(), _root(job) as root:
+        cluster, starts = _cluster(job, root, sent), 1
+        code, failure, interrupted = _start(cluster, console)
+        if interrupted and job.restart:
+            starts = 2
+            for host in job.host_names:  # these machines are gone, with all that was on them
+                shutil.rmtree(root / host)
+            cluster = cluster.started_again()
+            console.note("the job is started again on new hosts, with its checkpoints and nothing else")
+            code, failure, _ = _start(cluster, console)
 
-    seconds = console.elapsed
-    folder = cluster.root if job.keep or job.work_dir is not None else None
-    kept = f", files kept in {folder}" if folder else ", files removed (--keep keeps them)" if code else ""
-    console.note(f"ended after {seconds:.1f} s with exit code {code}{kept}")
-    _tell_results(cluster, failure.host if failure else None, console, kept=folder is not None)
-    if folder is None:
-        shutil.rmtree(cluster.root)
+        folder = root if job.keep or job.work_dir is not None else None
+        failure = failure and replace(failure, error=_without_secrets(failure.error, job))
+        result = Result(code, console.elapsed, folder, failure, starts)
+        console.note(result.ended())
+        _tell_results(cluster, failure.host if failure else None, console, kept=folder is not None)
     if failure:
-        rank = "" if failure.rank is None else f", rank {failure.rank}"
-        console.note(f"the job failed on {failure.host}{rank}, exit code {failure.code}:")
-        _tell_error(failure.error, job, console)
-    return Result(code, seconds, folder, failure, starts)
+        console.note(failure.happened())
+        console.lines(failure.indented(), error=True)
+    return result
+
+
+@contextlib.contextmanager
+def _root(job: Simulation) -> Iterator[Path]:
+    """The folder of the hosts' folders; a temporary one is gone at the end."""
+    if job.work_dir is not None:
+        root = Path(job.work_dir).resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        yield root
+    elif job.keep:
+        yield Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+    else:
+        with temporary.folder(_PREFIX) as root:
+            yield root
 
 
 def _tell_results(cluster: container.Cluster, failed: str | None, console: Console, *, kept: bool) -> None:
@@ -94,13 +119,13 @@ def _tell_results(cluster: container.Cluster, failed: str | None, console: Conso
     if files:
         console.note("output/failure, which the job's page shows:")
         with files[0].open(encoding="utf-8", errors="replace") as file:
-            _tell_error(file.read(_PAGE).strip().splitlines(), job, console)
+            lines = _without_secrets(file.read(_PAGE).strip().splitlines(), job)
+        console.lines([f"  {line}" for line in lines], error=True)
 
 
-def _tell_error(lines: list[str], job: Simulation, console: Console) -> None:
-    """Show an error without secrets: people paste it into reports. The job's own output is shown as it is."""
-    error = redact("\n".join(lines), {**os.environ, **job.environment})
-    console.lines([f"  {line}" for line in error.splitlines()], error=True)
+def _without_secrets(lines: list[str], job: Simulation) -> list[str]:
+    """What is reported of an error: people paste it elsewhere. The job's own output is shown as it is."""
+    return redact("\n".join(lines), {**os.environ, **job.environment}).splitlines()
 
 
 def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure | None, bool]:
@@ -110,20 +135,17 @@ def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure |
         container.create(cluster, host)
     shape = f"{job.hosts} x {job.processes_per_host}, SDK {job.sdk}, {job.distribution}"
     console.note(f"{cluster.name}: {shape}, leader {job.leader_host}, folder {cluster.root}")
-    with tempfile.TemporaryDirectory(prefix="sagemaker-ranks-") as pipes:
-        made = plan.make(cluster, Path(pipes))
+    with temporary.folder(f"{_PREFIX}ranks-") as pipes:
+        refused = "" if job.shared_disk else own_disk.refused(str(cluster.root), job.leader_host)
+        made = plan.make(cluster, pipes, own_disks=not (job.shared_disk or refused))
+        if refused and job.hosts > 1:
+            console.note(
+                f"hosts see each other's files, as those of a job do not: {refused}. HINT: on Linux, root's rights or"
+                " user namespaces; --shared-disk asks for it, without this line"
+            )
         for note in (*made.notes, *source.notes(job, cluster.sent)):
             console.note(note)
-        supervisor = Supervisor(
-            made,
-            console,
-            mark=cluster.mark,
-            title=cluster.name,
-            hosts=job.hosts,
-            grace=job.grace,
-            interruption=interruption.of(job),
-            verbose=job.verbose,
-        )
+        supervisor = Supervisor(made, console, cluster)
         code, failure = supervisor.run()
     if cluster.place is not None:
         cluster.place.copy_back()
@@ -136,16 +158,10 @@ def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure |
     return code, failure, supervisor.interrupted
 
 
-def _cluster(job: Simulation) -> container.Cluster:
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", job.script.stem).strip("-")[:24] or "script"
+def _cluster(job: Simulation, root: Path, sent: Source) -> container.Cluster:
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", job.path.stem).strip("-")[:24] or "script"
     now = datetime.now(tz=timezone.utc)
     name = f"{stem}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03d}"
-    sent = source.read(job)  # before there is anything of ours, which may lie in that folder
-    if job.work_dir is None:
-        root = Path(tempfile.mkdtemp(prefix="sagemaker-")).resolve()
-    else:
-        root = job.work_dir.resolve()
-        root.mkdir(parents=True, exist_ok=True)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    place = CheckpointPlace((job.checkpoints or root / "checkpoints").resolve()) if job.has_checkpoints else None
+    place = CheckpointPlace(Path(job.checkpoints or root / "checkpoints").resolve()) if job.has_checkpoints else None
     return container.Cluster(job, name, root, container.free_port(), region, sent, place)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from lightning_sagemaker.arguments import Carried, carry
+from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.simulate import validation
 from lightning_sagemaker.simulate.validation import (
     MPIRUN_DISTRIBUTIONS,
@@ -16,8 +18,7 @@ from lightning_sagemaker.simulate.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
 # The type that SMDDP was made for: a script sees every variable that the toolkit can set, EFA's included.
 DEFAULT_INSTANCE_TYPE = "ml.p4d.24xlarge"
@@ -37,6 +38,7 @@ class Simulation:
         processes_per_host: World size divided by hosts; also the number of GPUs that a host claims (``SM_NUM_GPUS``).
         distribution: ``none``, ``torch_distributed``, ``smdistributed``, ``pytorchddp`` or ``mpi`` (SDK v2); ``none``,
             ``torch_distributed`` (`Torchrun`) or ``mpi`` (`MPI`) (SDK v3).
+        launcher: ``torchrun``, ``smddprun``, ``mpirun`` or ``none``: the distribution in the words of `submit`.
         sdk: ``v2`` (Estimator and the image's training toolkit) or ``v3`` (ModelTrainer and its container drivers).
         leader: SDK v2 with a distribution: number of the host that leads. The default is the last host, since on AWS
             the leader is often not ``algo-1``.
@@ -49,6 +51,8 @@ class Simulation:
         mpi_options: Further options of mpirun (``custom_mpi_options`` in v2, ``mpi_additional_options`` in v3).
         work_dir: Folder for the hosts' files, empty or to be made. The default is a temporary folder.
         keep: Keep the temporary folder.
+        shared_disk: Let hosts see each other's files. By default each has a disk of its own, as in a job, where the
+            system has mount namespaces: the folders of all hosts, and what is new in ``/tmp``, are the host's own.
         verbose: Show every line that a failing job writes to its standard error. By default a traceback is held back
             until it is known whether the job fails; of one that does, the report has what matters.
         grace: Seconds between SIGTERM and SIGKILL when the job is ended.
@@ -65,42 +69,51 @@ class Simulation:
             what `submit` would send of it, and starts the script there.
     """
 
-    script: Path
-    arguments: tuple[str, ...] = ()
+    script: str | Path
+    arguments: Sequence[str] = ()
     hosts: int = 1
     processes_per_host: int = 1
     distribution: str = "none"
-    sdk: str = "v2"
+    launcher: Literal["torchrun", "smddprun", "mpirun", "none"] | None = None
+    sdk: Literal["v2", "v3"] = "v2"
     leader: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    channels: Mapping[str, Path] = field(default_factory=dict)
-    sharded: tuple[str, ...] = ()
+    channels: Mapping[str, str | Path] = field(default_factory=dict)
+    sharded: Sequence[str] = ()
     instance_type: str = DEFAULT_INSTANCE_TYPE
     smddp: bool | None = None
-    mpi_options: tuple[str, ...] = ()
-    work_dir: Path | None = None
+    mpi_options: Sequence[str] = ()
+    work_dir: str | Path | None = None
     keep: bool = False
+    shared_disk: bool = False
     verbose: bool = False
     grace: float = 5.0
-    checkpoints: Path | None = None
+    checkpoints: str | Path | None = None
     interrupt_after: float | None = None
-    interrupt_by: str = "kill"
+    interrupt_by: Literal["kill", "sigterm"] = "kill"
     restart: bool = False
-    source_dir: Path | None = None
+    source_dir: str | Path | None = None
 
     def __post_init__(self) -> None:
+        if self.launcher in MODES and self.distribution == "none":
+            object.__setattr__(self, "distribution", MODES[self.launcher].distribution)
         validation.check(self)
         _ = self.carried  # checks the arguments
 
     @property
+    def path(self) -> Path:
+        """The script."""
+        return Path(self.script)
+
+    @property
     def folder(self) -> Path:
         """The source folder."""
-        return (self.script.resolve().parent if self.source_dir is None else self.source_dir).resolve()
+        return self.path.resolve().parent if self.source_dir is None else Path(self.source_dir).resolve()
 
     @property
     def entry(self) -> str:
         """The script, relative to the source folder."""
-        return self.script.resolve().relative_to(self.folder).as_posix()
+        return self.path.resolve().relative_to(self.folder).as_posix()
 
     @property
     def host_names(self) -> list[str]:

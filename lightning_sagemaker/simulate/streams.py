@@ -64,6 +64,10 @@ class RankStream(Stream):
     """The output of a rank that a launcher starts, read from a named pipe; its first line names its host.
 
     A writing end is held until the rank has opened its own, so that "no writer yet" is not taken for the end.
+
+    The launchers' own labels would not do: Open MPI 4.1 puts those of `--tag-output` in the middle of lines (21 of 103,
+    of two ranks that print at once), and torchrun's `--tee` runs last lines without a newline together, knows local
+    ranks only, and stands in no command of the toolkit. The host and the end of each rank would still be wanted.
     """
 
     def __init__(self, path: Path, rank: int, *, error: bool) -> None:

@@ -16,18 +16,19 @@ from lightning_sagemaker.simulate import diagnosis, processes
 from lightning_sagemaker.simulate.diagnosis import Failure
 from lightning_sagemaker.simulate.errors import HeldErrors, error_text, has_traceback
 from lightning_sagemaker.simulate.streams import RankStream, Stream
+from lightning_sagemaker.simulate.temporary import SIGNALS
+from lightning_sagemaker.simulate.validation import INTERRUPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lightning_sagemaker.simulate.interruption import Interruption
+    from lightning_sagemaker.simulate.container import Cluster
     from lightning_sagemaker.simulate.plan import Launch, Plan
     from lightning_sagemaker.simulate.status import Console
 
 _TICK = 0.1
 # After a process has ended, its last output is waited for this long; a child that holds the pipe must not hold us.
 _DRAIN = 0.5
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -44,31 +45,14 @@ class Supervisor:
     Args:
         plan: What to start.
         console: Where output goes.
-        mark: Random word by which its processes are recognised.
-        title: What the status line begins with.
-        hosts: How many hosts the job has.
-        grace: Seconds between SIGTERM and SIGKILL.
-        interruption: When the hosts are taken away, if they are.
-        verbose: Show every line of a failing job.
+        cluster: The run.
 
     Attributes:
-        interrupted: Whether the hosts were taken away.
+        interrupted: Whether the hosts were taken away, and nobody has ended the simulation.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        console: Console,
-        *,
-        mark: str,
-        title: str,
-        hosts: int,
-        grace: float,
-        interruption: Interruption | None = None,
-        verbose: bool = False,
-    ) -> None:
-        self._plan, self._mark, self._console, self._title, self._grace = plan, mark, console, title, grace
-        self._hosts, self._interruption = hosts, interruption
+    def __init__(self, plan: Plan, console: Console, cluster: Cluster) -> None:
+        self._plan, self._console, self._cluster, self._job = plan, console, cluster, cluster.job
         self.interrupted = False
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
@@ -80,7 +64,7 @@ class Supervisor:
         self._gone: float | None = None
         self._started = 0.0
         self._tracebacks: list[Stream] = []
-        self._errors = HeldErrors(verbose=verbose)
+        self._errors = HeldErrors(verbose=self._job.verbose)
 
     def run(self) -> tuple[int, Failure | None]:
         """Run to the end.
@@ -104,9 +88,10 @@ class Supervisor:
 
     def _result(self) -> tuple[int, Failure | None]:
         if self._received:
+            self.interrupted = False
             return 128 + self._received[0], None
-        if self._interruption is not None and self.interrupted:
-            return 128 + self._interruption.number, None
+        if self.interrupted:
+            return 128 + INTERRUPTIONS[self._job.interrupt_by].number, None
         failure = self._failure()
         return (failure.code if failure else 0), failure
 
@@ -151,7 +136,7 @@ class Supervisor:
             self._received.append(signal.SIGPIPE)
             self._end(signal.SIGTERM)
         if self._deadline is not None and now >= self._deadline:
-            self._deadline = now + self._grace
+            self._deadline = now + self._job.grace
             self._end(signal.SIGKILL)
         outputs = [stream for stream in self._ranks if not stream.error]
         running = sum(stream.open and stream.host is not None for stream in outputs)
@@ -164,18 +149,20 @@ class Supervisor:
         return read
 
     def _interrupt(self, now: float) -> None:
-        what = self._interruption
-        if what is None or now - self._started < what.after or self._deadline is not None:
+        after, what = self._job.interrupt_after, INTERRUPTIONS[self._job.interrupt_by]
+        if after is None or now - self._started < after or self._deadline is not None:
             return
-        self.interrupted, self._deadline = True, now + what.patience
+        self.interrupted = True
+        self._end(what.number, what.patience)
         self._console.note(f"the job is interrupted after {now - self._started:.1f} s, by {what.number.name}")
-        self._end(what.number)
 
     def _show(self, running: int) -> None:
         up = [child.launch for child in self._children if child.ended is None]
         # mpirun, one process on the leader's host, stands for all of them.
-        hosts = self._hosts if self._plan.ranks and up and len(self._children) == 1 else len({one.host for one in up})
-        text = f"{self._title} | {hosts} of {self._hosts} hosts up"
+        hosts = (
+            self._job.hosts if self._plan.ranks and up and len(self._children) == 1 else len({one.host for one in up})
+        )
+        text = f"{self._cluster.name} | {hosts} of {self._job.hosts} hosts up"
         if self._plan.ranks:
             text += f" | {running} of {len(self._plan.ranks)} ranks running"
         elif any(one.rank is not None for one in up):
@@ -216,14 +203,15 @@ class Supervisor:
                 if word and (self._word is None or (self._word[0] == stream.host and not self._word[1].names_rank)):
                     self._word = (stream.host, word)
                     # The launcher ends its own ranks; those that do not listen are given this long.
-                    self._deadline = self._deadline or time.monotonic() + self._grace
+                    self._deadline = self._deadline or time.monotonic() + self._job.grace
 
-    def _end(self, number: signal.Signals) -> None:
+    def _end(self, number: signal.Signals, patience: float | None = None) -> None:
         gone = {child.process.pid for child in self._children if child.process.returncode is not None}
         processes.end_groups((child.process.pid for child in self._children if child.process.pid not in gone), number)
         # The number of a group whose first process has been waited for may be another one's by now.
-        processes.end_members(self._mark, number, None if number == signal.SIGKILL else gone)
-        self._deadline = self._deadline or time.monotonic() + self._grace
+        processes.end_members(self._cluster.mark, number, None if number == signal.SIGKILL else gone)
+        until = time.monotonic() + (self._job.grace if patience is None else patience)
+        self._deadline = until if self._deadline is None else min(self._deadline, until)
 
     def _finish(self) -> None:
         """Take in the last output, kill what is left as the end of a container does, take in what that freed."""
@@ -233,7 +221,7 @@ class Supervisor:
         self._end(signal.SIGKILL)
         for child in self._children:
             child.process.wait()
-        while processes.end_members(self._mark, signal.SIGKILL):
+        while processes.end_members(self._cluster.mark, signal.SIGKILL):
             time.sleep(_TICK)
         self._drain()
         for key in list(self._selector.get_map().values()):
@@ -283,7 +271,7 @@ class Supervisor:
             self._received.append(number)
             self._end(signal.SIGTERM if len(self._received) == 1 else signal.SIGKILL)
 
-        before = {number: signal.signal(number, receive) for number in _SIGNALS}
+        before = {number: signal.signal(number, receive) for number in SIGNALS}
         try:
             yield
         finally:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import multiprocessing
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,10 @@ from lightning_sagemaker.simulate.container import (
     ADDRESS,
     GROUP,
     INTERFACE,
-    LOG_LEVEL,
     Cluster,
+    described,
     framework_parameters,
-    input_data_config,
-    resource_config,
+    instance_group,
 )
 
 if TYPE_CHECKING:
@@ -131,35 +129,21 @@ def launcher_variables(instance_type: str) -> dict[str, str]:
 def _described(cluster: Cluster, host: str) -> dict[str, Any]:
     """Everything that becomes a variable ``SM_<NAME>``."""
     job, base = cluster.job, cluster.base(host)
-    resources = resource_config(cluster, host)
     distribution_groups = [] if job.distribution == "none" else [GROUP]
     channels = {name: str(base / "input/data" / name) for name in job.channels}
     shared = {
-        "current_host": host,
+        **described(cluster, host),
         "current_instance_group": GROUP,
         "current_instance_group_hosts": job.group_hosts,
-        "current_instance_type": job.instance_type,
         "distribution_instance_groups": distribution_groups,
         "framework_module": FRAMEWORK_MODULE,
-        "hosts": job.host_names,
-        "input_config_dir": str(base / "input/config"),
-        "input_data_config": input_data_config(job),
-        "input_dir": str(base / "input"),
         "instance_groups": [GROUP],
-        "instance_groups_dict": {GROUP: resources["instance_groups"][0]},
+        "instance_groups_dict": {GROUP: instance_group(job)},
         "is_hetero": False,
-        "log_level": LOG_LEVEL,
-        "model_dir": str(base / "model"),
         "module_dir": str(cluster.source(host)),
         "module_name": job.entry.removesuffix(".py"),
-        "network_interface_name": INTERFACE,
-        "num_cpus": multiprocessing.cpu_count(),
-        "num_gpus": job.processes_per_host,
-        "num_neurons": 0,
-        "output_data_dir": str(base / "output/data"),
         "output_dir": str(base / "output"),
         "output_intermediate_dir": str(base / "output/intermediate"),
-        "resource_config": resources,
         "user_entry_point": job.entry,
     }
     training_env = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from lightning_sagemaker.instances import near
 from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.source_folder import holds_more
 
@@ -19,7 +21,28 @@ DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
 NUMBER_OPTIONS = ("-np", "--np", "-n", "--n")
 SMDDP_DISTRIBUTIONS = ("smdistributed", "pytorchddp")  # the same thing: the container cannot tell them apart
 MPIRUN_DISTRIBUTIONS = (*SMDDP_DISTRIBUTIONS, "mpi")
-INTERRUPTIONS = ("kill", "sigterm")
+
+
+class Interruption(NamedTuple):
+    """What the processes of a job get when SageMaker takes its hosts away.
+
+    Attributes:
+        number: The signal.
+        patience: Seconds until those that are left are killed.
+    """
+
+    number: signal.Signals
+    patience: float
+
+
+INTERRUPTIONS = {
+    # The first process of AWS's own images is a shell, which forwards no signal (sagemaker-training-toolkit#125,
+    # deep-learning-containers#632): the script sees nothing of an interruption and is killed in the end.
+    "kill": Interruption(signal.SIGKILL, 0.0),
+    # A container is stopped by SIGTERM to its first process, and killed 120 s later (AWS's developer guide,
+    # your-algorithms-training-algo-dockerfile.md).
+    "sigterm": Interruption(signal.SIGTERM, 120.0),
+}
 
 # Characters that the toolkit accepts in the name of an entry point; it refuses the job over any other.
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+-]*")
@@ -51,6 +74,11 @@ def check(job: Simulation) -> None:
 def _check_launch(job: Simulation) -> None:
     if job.sdk not in DISTRIBUTIONS:
         raise SimulationError(f"sdk is {job.sdk!r}, expected one of: {', '.join(DISTRIBUTIONS)}. HINT: --sdk v2.")
+    if job.launcher is not None and (job.launcher not in MODES or job.distribution != MODES[job.launcher].distribution):
+        raise SimulationError(
+            f"launcher is {job.launcher!r} and distribution {job.distribution!r}, expected one of"
+            f" them, and of launchers {', '.join(MODES)}. HINT: torchrun is the distribution torch_distributed."
+        )
     legal = DISTRIBUTIONS[job.sdk]
     if job.distribution not in legal:
         other = [sdk for sdk, names in DISTRIBUTIONS.items() if job.distribution in names]
@@ -63,6 +91,10 @@ def _check_launch(job: Simulation) -> None:
     for name, count in (("hosts", job.hosts), ("processes-per-host", job.processes_per_host)):
         if count < 1:
             raise SimulationError(f"{name} is {count}, expected at least 1. HINT: pass --{name} 1 or more.")
+    if meant := near(job.instance_type):
+        raise SimulationError(
+            f"instance-type is {job.instance_type!r}, expected ml.FAMILY.SIZE. HINT: {', '.join(meant)}?"
+        )
 
 
 def _check_options(job: Simulation) -> None:
@@ -97,16 +129,16 @@ def _check_leader(job: Simulation) -> None:
 
 
 def _check_script(job: Simulation) -> None:
-    if not job.script.is_file():
+    if not job.path.is_file():
         raise SimulationError(
             f"script is {str(job.script)!r}, which is not a file. HINT: paths are relative to {str(Path.cwd())!r}.",
         )
-    if job.script.suffix != ".py":
+    if job.path.suffix != ".py":
         raise SimulationError(
-            f"script is {job.script.name!r}, expected a .py file. HINT: every launcher of SageMaker but the plain one "
+            f"script is {job.path.name!r}, expected a .py file. HINT: every launcher of SageMaker but the plain one "
             "starts Python scripts only.",
         )
-    if job.source_dir is not None and not job.script.resolve().is_relative_to(job.folder):
+    if job.source_dir is not None and not job.path.resolve().is_relative_to(job.folder):
         raise SimulationError(
             f"script is {str(job.script)!r}, which is not in the source folder {str(job.source_dir)!r}. HINT:"
             " --source-dir names a folder that holds the script."
@@ -124,10 +156,11 @@ def _check_script(job: Simulation) -> None:
 
 
 def _check_files(job: Simulation) -> None:
-    if job.work_dir is not None and job.work_dir.exists():
-        if not job.work_dir.is_dir():
+    work_dir = None if job.work_dir is None else Path(job.work_dir)
+    if work_dir is not None and work_dir.exists():
+        if not work_dir.is_dir():
             raise SimulationError(f"work-dir is {str(job.work_dir)!r}, which is not a folder. HINT: name a new folder.")
-        if any(job.work_dir.iterdir()):
+        if any(work_dir.iterdir()):
             raise SimulationError(
                 f"work-dir is {str(job.work_dir)!r}, which is not empty, and a job begins with empty folders. "
                 "HINT: name a new folder, or leave --work-dir out for a temporary one.",
@@ -142,7 +175,7 @@ def _check_files(job: Simulation) -> None:
             raise SimulationError(
                 f"channel is named {name!r}, expected up to 64 letters, digits and . - _ HINT: --channel NAME=PATH."
             )
-        if not path.exists():
+        if not Path(path).exists():
             raise SimulationError(
                 f"channel {name!r} is {str(path)!r}, which does not exist. HINT: --channel NAME=PATH."
             )
@@ -164,7 +197,7 @@ def _check_interruption(job: Simulation) -> None:
             f"interrupt-after is {job.interrupt_after}, expected more than 0 seconds. HINT: a time at which the script"
             " has written a checkpoint: --interrupt-after 30."
         )
-    if job.checkpoints is not None and job.checkpoints.exists() and not job.checkpoints.is_dir():
+    if job.checkpoints is not None and Path(job.checkpoints).exists() and not Path(job.checkpoints).is_dir():
         raise SimulationError(
             f"checkpoints is {str(job.checkpoints)!r}, which is not a folder. HINT: name a folder, or a new one."
         )

@@ -13,7 +13,7 @@ base folder                  ``/opt/ml``          SAGEMAKER_BASE_DIR     several
 network interface            ``eth0``             loopback               every host is this machine
 GLOO_SOCKET_IFNAME           unset                loopback               gloo asks the host's name for its address
 CUDA_VISIBLE_DEVICES         unset                the host's GPUs        hosts share one machine's GPUs
-TMPDIR                       unset                the host's own         hosts share one machine's ``/tmp``
+TMPDIR                       unset                the host's own         ``/tmp`` may be the machine's (own_disk.py)
 PYTHONUNBUFFERED             1 (set by images)    1                      lines appear as they are printed
 TRAINING_JOB_ARN             set                  unset                  local mode has none either; this is not AWS
 LIGHTNING_SAGEMAKER_...      unset                a random word          the end of a container ends all that is in it

@@ -61,3 +61,9 @@ def has_mpi4py(torch: str) -> bool:
     """
     major, minor = (int(part) for part in torch.split(".")[:2])
     return (major, minor) < (2, 11)
+
+
+def has_smddp(torch: str) -> bool:
+    """Whether an image for GPUs has SMDDP."""
+    versions = list(_IMAGES)
+    return versions.index(full_version(torch)) >= versions.index(SMDDP_VERSION)

@@ -10,7 +10,7 @@ from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.smddp.availability import INSTANCE_TYPES as SMDDP_TYPES
 from lightning_sagemaker.smddp.names import STRATEGIES, sharding_of
-from lightning_sagemaker.submit.images import SMDDP_VERSION, full_version
+from lightning_sagemaker.submit.images import SMDDP_VERSION, has_smddp
 
 if TYPE_CHECKING:
     from lightning_sagemaker.instances import Instance
@@ -106,7 +106,7 @@ def _check_smddp(job: TrainingJob) -> Finding:
     if sharding is None:
         return ok("SMDDP", "not asked for.")
     kind = job.launched.instance_type
-    if job.image is None and _version(str(job.torch)) > _version(SMDDP_VERSION):
+    if job.image is None and not has_smddp(str(job.torch)):
         problems.append(
             f"image {job.torch} has no SMDDP, the last with it is {SMDDP_VERSION}: training falls back to NCCL"
             f" (HINT: --torch {SMDDP_VERSION})"
@@ -137,7 +137,3 @@ def _check_vpc(job: TrainingJob) -> Finding:
         missing = "security groups" if job.subnets else "subnets"
         return fail("VPC", f"a VPC without {missing}. HINT: give --subnet and --security-group.")
     return ok("VPC", f"{len(job.subnets)} subnet(s)." if job.subnets else "none: SageMaker's own network.")
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in full_version(text).split("."))

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.findings import Finding
+from lightning_sagemaker.submit.images import has_smddp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from lightning_sagemaker.submit.training_job import TrainingJob
 
@@ -32,15 +33,17 @@ def simulate(job: TrainingJob, channels: Mapping[str, Path], timeout: float = 60
         return Finding("simulation", "unknown", what, f"HINT: --local-channel {absent[0]}=PATH, a few files of it.")
     hosts = min(job.launched.instance_count, 2)
     variables = {"PL_TRAINER_FAST_DEV_RUN": "1", "PL_TRAINER_ACCELERATOR": "cpu", **job.variables}
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "source")
-        source.symlink_to(job.folder.resolve())
+    with tempfile.TemporaryDirectory(prefix="sagemaker-") as folder:
         command = [
             *(sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", str(hosts)),
             *("--launcher", str(job.launcher), "--instance-type", job.launched.instance_type),
+            *("--source-dir", str(job.folder)),
             *(part for name in variables for part in ("--env", name)),  # their values are nobody else's business
-            *(part for name, path in channels.items() for part in ("--channel", f"{name}={path}")),
-            *(str(source / job.entry), "--", *job.arguments),
+            *(part for name, path in channels.items() for part in ("--channel", _channel(job, name, path))),
+            # Empty, as the place of a first start is.
+            *(("--checkpoints", folder) if job.checkpoint_uri is not None else ()),
+            *(("--smddp" if has_smddp(str(job.torch)) else "--no-smddp",) if job.image is None else ()),
+            *(str(job.path), "--", *job.arguments),
         ]
         with subprocess.Popen(  # noqa: S603 - the command is ours
             command,
@@ -69,3 +72,7 @@ def simulate(job: TrainingJob, channels: Mapping[str, Path], timeout: float = 60
             "HINT: run `lightning-sagemaker simulate` on it.",
         )
     return Finding("simulation", "ok", f"one batch on {hosts} simulated host(s).")
+
+
+def _channel(job: TrainingJob, name: str, path: Path) -> str:
+    return f"{name}={path}:sharded" if name in job.sharded else f"{name}={path}"

@@ -60,7 +60,8 @@ _WORK = """
 download_tokenizer = lambda: "path"
 build_index_if_missing = build_if_missing = lambda: None
 """
-GIVEN = {"docs/checkpoints.md": _TRAINER, "docs/locking.md": _WORK}
+_SCRIPT = 'open("train.py", "w").write("print()")'
+GIVEN = {"docs/checkpoints.md": _TRAINER, "docs/jobs.md": _SCRIPT, "docs/locking.md": _WORK}
 
 
 class Block(NamedTuple):

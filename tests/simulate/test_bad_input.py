@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,8 @@ V2 = "none, torch_distributed, smdistributed, pytorchddp, mpi"
         (["--distribution", "mpi", "--leader", "0"], "leader is 0", "1 to 1"),
         (["--mpi-option=-np"], "mpi options are ['-np']", "smdistributed, pytorchddp, mpi"),
         (["--distribution", "mpi", "--mpi-option=-np", "--mpi-option=9"], "-np is '9'", "1 to 1"),
+        (["--instance-type", "ml.g5.12xlarg"], "instance-type is 'ml.g5.12xlarg'", "HINT: ml.g5.12xlarge, "),
+        (["--instance-type", "bogus"], "instance-type is 'bogus'", "ml.g6.xlarge?"),
         (["--env", "NAME"], "'NAME'", "NAME=VALUE"),
         (["--env", "1A=2"], "'1A'", "NAME=VALUE"),
         (["--channel", "data"], "'data'", "NAME=PATH"),
@@ -65,6 +68,14 @@ def test_options(
     assert "HINT: " in error or "expected" in error
     assert not (tmp_path / "job").exists()
     assert not (path.parent / "started").exists()
+
+
+def test_each_instance_type_of_the_api_is_taken(script: Callable[[str], Path]) -> None:
+    shape = importlib.import_module("botocore.session").get_session().get_service_model("sagemaker")
+    types = shape.shape_for("TrainingInstanceType").enum
+    assert len(types) > 200
+    for instance_type in types:
+        Simulation(script(""), instance_type=instance_type)
 
 
 def test_a_missing_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .helpers import alive, environment, run_cli
+from .helpers import alive, command, environment, run_cli, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +66,20 @@ def test_an_interruption_by_sigterm_lets_the_script_say_a_last_word(
     done = run_cli(*options, str(path), env=environment(TMPDIR=str(tmp_path)))
     assert done.returncode == 143, done.stderr
     assert (kept / "ended").read_text() == "algo-1"
+
+
+def test_who_ends_an_interrupted_simulation_does_not_see_it_start_again(
+    script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The script hears SIGTERM, and goes on."""
+    path, printed = script("import signal, time\nsignal.signal(15, 1)\ntime.sleep(300)"), tmp_path / "printed"
+    options = ["--interrupt-by", "sigterm", "--interrupt-after", "1", "--restart", "--grace", "1"]
+    with printed.open("w") as out:
+        started = subprocess.Popen(command(*options, str(path)), env=environment(), stdout=out, stderr=out)
+    wait_until(lambda: "is interrupted" in printed.read_text(), "the interruption")
+    started.send_signal(signal.SIGINT)
+    assert started.wait(timeout=60) == 130
+    assert printed.read_text().count("leader") == 1
 
 
 def test_a_job_that_ends_before_it_is_interrupted_is_no_rehearsal_and_a_line_says_so(

@@ -8,11 +8,11 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from lightning_sagemaker.simulate import Simulation, mpi, simulate
+from lightning_sagemaker.simulate import mpi, simulate
 
 from .helpers import PLAIN, PROBE, REPOSITORY, Seen, environment, read_probes, require, run_cli
 
@@ -189,7 +189,7 @@ _OF_MPIRUN = {
 )
 def test_without_mpirun_the_ranks_get_the_same_variables(
     *,
-    sdk: str,
+    sdk: Literal["v2", "v3"],
     distribution: str,
     options: tuple[str, ...],
     script: Callable[[str], Path],
@@ -209,7 +209,7 @@ def test_without_mpirun_the_ranks_get_the_same_variables(
         (folder / "seen").mkdir(parents=True)
         if way == "none":
             monkeypatch.setattr(mpi, "find", lambda *_: (None, "mpirun is not installed"))
-        job = Simulation(
+        ended = simulate(
             path,
             ("--learning-rate", "0.1"),
             sdk=sdk,
@@ -220,7 +220,7 @@ def test_without_mpirun_the_ranks_get_the_same_variables(
             environment={"PROBE_FOLDER": str(folder / "seen")},
             work_dir=folder / "job",
         )
-        assert simulate(job).exit_code == 0
+        assert ended.exit_code == 0
         seen[way] = read_probes(folder / "seen")
     assert "mpirun is not installed: ranks are started directly" in capsys.readouterr().err
     assert places(seen["none"]) == places(seen["real"])

@@ -16,7 +16,8 @@ import torch
 from ..aside import ASIDE  # noqa: TID252 - importmode=importlib
 from .helpers import REPOSITORY, environment, run_cli
 
-ROUNDS = int(os.environ.get("LIGHTNING_SAGEMAKER_KILL_ROUNDS", "2"))
+_FULL = os.environ.get("LIGHTNING_SAGEMAKER_FULL") == "1"  # each night
+ROUNDS = int(os.environ.get("LIGHTNING_SAGEMAKER_KILL_ROUNDS", "20" if _FULL else "2"))
 SCRIPT = Path(__file__).with_name("rehearsal.py")
 # Seconds until the kill: as long as it takes the ranks to begin, twice, where the machine is idle.
 AFTER = 15.0
@@ -54,6 +55,7 @@ def test_a_job_killed_at_any_moment_goes_on_and_ends_with_the_undisturbed_weight
     if way == "resume":
         options += ["--env", "LIGHTNING_SAGEMAKER_RESUME=1"]
     weights, printed = train(tmp_path, way, *options, killed_at=time.time() + AFTER, share=share)
+    assert re.findall(r"leader (\S+),", printed) == ["algo-2", "algo-1"]
     kept = int(re.findall(r"place for checkpoints, .*, holds (\d+) files", printed)[0])
     steps = int(re.findall(r"steps in this start: (\d+)", printed)[0])
     print(f"killed at {share:.0%} of the training, with {kept} checkpoints; then {steps} steps")

@@ -132,6 +132,32 @@ def test_a_signal_ends_everything(
     assert gone(path.parent, job)
 
 
+@pytest.mark.parametrize("moment", ["folder", "leader", "here is"])
+def test_a_signal_at_any_moment_leaves_no_temporary_folder(
+    moment: str, script: Callable[[str], Path], ready: Path, tmp_path: Path
+) -> None:
+    path, temporary, printed = script(SCRIPT), tmp_path / "temporary", tmp_path / "printed"
+    temporary.mkdir()
+    for word in range(200 if moment == "folder" else 1):  # so that the set-up takes a while
+        (path.parent / f"{word}.txt").write_text("x" * 100_000)
+    with printed.open("w") as out:
+        started = subprocess.Popen(
+            command(*options("smdistributed", ready), str(path), "--", "sleep", "-"),
+            env=environment(TMPDIR=str(temporary)),
+            stdout=out,
+            stderr=out,
+        )
+    if moment == "folder":
+        while not list(temporary.glob("sagemaker-*")):
+            assert started.poll() is None
+    else:
+        wait_until(lambda: moment in printed.read_text(), moment)
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(timeout=60) == 143
+    assert not list(temporary.iterdir())
+    assert gone(path.parent, temporary)
+
+
 @pytest.mark.parametrize("distribution", LAUNCHERS)
 def test_ranks_that_ignore_sigterm_are_killed_after_the_grace(
     distribution: str,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -156,6 +157,39 @@ def test_a_script_that_reads_a_channel_is_run_with_local_files_or_not_at_all(scr
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.csv").touch()
     assert simulate(made, {"train": tmp_path / "data"}).level == "ok"
+
+
+def test_the_simulation_has_the_source_folder_channels_checkpoints_and_image_of_the_job(tmp_path: Path) -> None:
+    script, data = tmp_path / "code/parts/train.py", tmp_path / "data"
+    for folder in (script.parent, data):
+        folder.mkdir(parents=True)
+    for name in ("a.csv", "b.csv"):
+        (data / name).touch()
+    (tmp_path / "code/shared.py").write_text("VALUE = 5\n")
+    script.write_text(
+        "import importlib.util, json, os, sys\n"
+        "sys.path.append(os.getcwd())\n"
+        "import shared\n"
+        "base = os.environ['SAGEMAKER_BASE_DIR']\n"
+        "kept = json.load(open(base + '/input/config/checkpointconfig.json'))['LocalPath']\n"
+        "smddp = importlib.util.find_spec('smdistributed') is not None\n"
+        "files = os.listdir(os.environ['SM_CHANNEL_TRAIN'])\n"
+        "raise KeyError(f'found {shared.VALUE} {files} {os.listdir(kept)} {smddp} {sys.argv[1:]}')\n"
+    )
+    made = job(
+        script,
+        source_dir=tmp_path / "code",
+        channels={"train": "s3://bucket/data:sharded"},
+        checkpoint_uri="s3://bucket/kept",
+        launcher="torchrun",
+        torch="2.5",
+        arguments=["fit", "--fast"],
+    )
+    what = simulate(made, {"train": data}).what
+    assert "2 simulated host(s)" in what
+    assert re.search(r"found 5 \['[ab].csv'\] \[\] True \['fit', '--fast'\]", what), what
+    made = made.changed(torch="2.8.0", launcher="smddprun", instance_count=1)
+    assert "found 5 ['a.csv', 'b.csv'] [] False ['fit', '--fast']" in simulate(made, {"train": data}).what
 
 
 def test_values_of_variables_are_in_no_command_line(script: Path) -> None:

@@ -27,6 +27,7 @@ from lightning_sagemaker import (
 from lightning_sagemaker.checkpoint import checkpoint_folder
 from lightning_sagemaker.jobs import Download, Job, Line, Stop, download, follow, jobs, logs, stop
 from lightning_sagemaker.jobs import job as job_of_the_account
+from lightning_sagemaker.simulate import Result, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,3 +133,11 @@ def life_of_jobs() -> None:
     assert_type(stop("digits", "speech", wait=True), list[Stop])
     assert_type(download("digits", "here", model=True), list[Download])
     job_of_the_account(7)  # type: ignore[arg-type]
+
+
+def simulation() -> None:
+    ended = simulate("train.py", ["--epochs", "2"], hosts=2, launcher="torchrun", interrupt_after=30, restart=True)
+    assert_type(ended, Result)
+    assert_type(ended.exit_code, int)
+    simulate("train.py", launcher="mpi")  # type: ignore[arg-type]
+    simulate("train.py", host=2)  # type: ignore[call-arg]
