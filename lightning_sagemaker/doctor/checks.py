@@ -1,4 +1,4 @@
-"""What can be wrong, and its fix: one function for each subject, which yields findings."""
+"""The checks: one function for each subject yields what is wrong, with the fix."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def job(situation: Situation) -> Iterator[Finding]:
     elif situation.job is None:
         stray = in_training_job(situation.environ)
         text = (
-            "marks of a training job are set, but there is no resourceconfig.json" if stray else "no mark of one is set"
+            "variables of a training job are set, but there is no resourceconfig.json"
+            if stray
+            else "no variable of one is set"
         )
         yield finding(
             "outside-job",
@@ -114,7 +116,7 @@ def plugin(situation: Situation) -> Iterator[Finding]:
 
 
 def strategy(situation: Situation) -> Iterator[Finding]:
-    """A strategy of SMDDP gets what it needs."""
+    """An SMDDP strategy has what it needs."""
     sharding = sharding_of(situation.strategy)
     if sharding is None:
         return
@@ -123,7 +125,7 @@ def strategy(situation: Situation) -> Iterator[Finding]:
         yield finding(
             "smddp-unusable",
             "warn",
-            f"{asked}, but {obstacle}. NCCL or gloo serves, unless {ON_MISSING}=error ends the job.",
+            f"{asked}, but {obstacle}. NCCL or gloo is used, unless {ON_MISSING}=error ends the job.",
             'HINT: take strategy="ddp" or "fsdp", or an image (PyTorch up to 2.5.1), an instance type and a'
             " distribution that have SMDDP.",
         )
@@ -135,7 +137,7 @@ def strategy(situation: Situation) -> Iterator[Finding]:
 
 
 def gpus(situation: Situation) -> Iterator[Finding]:
-    """Processes and GPUs fit."""
+    """The number of processes matches the GPUs."""
     machine, found = situation.machine, situation.job
     seen, visible = machine.gpus, situation.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = f" (CUDA_VISIBLE_DEVICES={visible!r})" if visible is not None else ""
@@ -161,7 +163,7 @@ def gpus(situation: Situation) -> Iterator[Finding]:
 
 
 def mpi4py(situation: Situation) -> Iterator[Finding]:
-    """What mpirun's modes start is installed."""
+    """mpi4py, which SageMaker starts under mpirun, is installed."""
     found = situation.job
     if found is not None and found.sdk and found.launcher == "mpirun" and not situation.machine.versions.get("mpi4py"):
         yield finding(
@@ -173,7 +175,7 @@ def mpi4py(situation: Situation) -> Iterator[Finding]:
 
 
 def shared_memory(situation: Situation) -> Iterator[Finding]:
-    """Data loaders and NCCL have shared memory."""
+    """Data loaders and NCCL have enough shared memory."""
     size = situation.machine.shared_memory
     if size is not None and size < _SMALL_SHARED_MEMORY:
         yield finding(
@@ -187,7 +189,7 @@ def shared_memory(situation: Situation) -> Iterator[Finding]:
 
 
 def channels(situation: Situation) -> Iterator[Finding]:
-    """Hosts that train together see the same data, or a line says that they do not."""
+    """Hosts that train together see the same data."""
     if situation.channel_problem:
         yield finding("channels-malformed", "warn", situation.channel_problem)
     elif situation.sharded and situation.job is not None and situation.job.num_nodes > 1:
@@ -195,7 +197,7 @@ def channels(situation: Situation) -> Iterator[Finding]:
 
 
 def settings(situation: Situation) -> Iterator[Finding]:
-    """Our settings can be read."""
+    """This package's settings can be read."""
     for name, value in sorted(situation.environ.items()):
         setting = SETTINGS.get(name)
         if setting and value and (text := problem(name, situation.environ)):
@@ -203,11 +205,13 @@ def settings(situation: Situation) -> Iterator[Finding]:
             yield finding("setting-malformed", LEVELS.get(name, "fail"), text, fix)
         elif setting is None and name.startswith(PREFIX) and not name.startswith(tuple(OF_COMMANDS)):
             similar = difflib.get_close_matches(name, SETTINGS, 1) or sorted(SETTINGS)
-            yield finding("setting-unknown", "warn", f"{name} is no setting of this version.", f"HINT: {similar[0]}?")
+            yield finding(
+                "setting-unknown", "warn", f"{name} is not a setting of this version.", f"HINT: {similar[0]}?"
+            )
 
 
 def checkpoints(situation: Situation) -> Iterator[Finding]:
-    """A job that shall continue has somewhere to continue from."""
+    """A job that should resume has a checkpoint folder."""
     machine = situation.machine
     if machine.checkpoint_problem:
         yield finding("checkpoints-unreadable", "fail", machine.checkpoint_problem, "HINT: look at the job's folder.")

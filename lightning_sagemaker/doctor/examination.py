@@ -1,4 +1,4 @@
-"""The core: from variables, files and what was probed to a report. Pure, and never raises."""
+"""Makes the report from variables, files and facts about the machine. Pure, and never raises."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def _stumbled(where: str, error: Exception) -> Finding:
     return Finding(
         "doctor-stumbled",
         "fail",
-        f"the doctor could not look at {where}: {type(error).__name__}: {error}",
-        "HINT: a variable or file holds what nobody expected; please report it with this page.",
+        f"the doctor could not examine {where}: {type(error).__name__}: {error}",
+        "HINT: a variable or file has an unexpected value; please report it with this page.",
     )

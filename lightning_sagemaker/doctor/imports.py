@@ -1,4 +1,4 @@
-"""Imports torch, Lightning and SMDDP, makes a Trainer and a Fabric, and tells what came of it.
+"""Imports torch, Lightning and SMDDP, makes a Trainer and a Fabric, and reports the results.
 
 Run in a process of its own, as a program's text.
 
@@ -55,7 +55,7 @@ _MPI = "OMPI_COMM_WORLD_SIZE"
 
 
 def tell(name: str, distributions: list[str]) -> dict[str, Any]:
-    """What comes of one import or construction.
+    """Result of one import or construction.
 
     Args:
         name: Of a module, or "smddp", "trainer", "fabric".

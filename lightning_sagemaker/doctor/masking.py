@@ -1,4 +1,4 @@
-"""What a report may print: values of listed variables only, and no secret in any text."""
+"""Redaction of reports: only listed variables have their values printed, and no text contains a secret."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _RELATED = re.compile(
 
 
 def related(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that may be printed with their values: those that launchers, Lightning, NCCL and libfabric read."""
+    """Variables that may be printed with their values: those that launchers, Lightning, NCCL and libfabric read."""
     return {name: environ[name] for name in sorted(environ) if _RELATED.fullmatch(name) and not is_credential(name)}
 
 
 def masked(report: Report, environ: Mapping[str, str]) -> Report:
-    """The report without secrets, wherever they stand in it.
+    """The report without secrets.
 
     Args:
         report: The report, whose texts may quote errors of others.

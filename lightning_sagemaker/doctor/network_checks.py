@@ -1,4 +1,4 @@
-"""What can be wrong between hosts: addresses, interfaces, EFA."""
+"""The checks of the network between hosts: addresses, interfaces, EFA."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def addresses(situation: Situation) -> Iterator[Finding]:
-    """The hosts can meet: main address and interfaces."""
+    """The hosts can connect: main address and interfaces."""
     found = situation.job
     if found is not None and situation.over_network and _is_loopback(found.main_address):
         yield finding(
@@ -55,14 +55,14 @@ def efa(situation: Situation) -> Iterator[Finding]:
         yield finding(
             "efa-missing",
             "warn",
-            f"{found.instance_type} has EFA, but no EFA device is in /sys/class/infiniband: NCCL goes over TCP.",
+            f"{found.instance_type} has EFA, but no EFA device is in /sys/class/infiniband: NCCL uses TCP.",
             "HINT: use an AWS training image, and look at the instance type's availability of EFA in your region.",
         )
     elif provider == "efa" and not devices:
         yield finding(
             "efa-missing",
             "warn",
-            f"FI_PROVIDER=efa, but {found.instance_type or 'this host'} has no EFA device: NCCL goes over TCP.",
+            f"FI_PROVIDER=efa, but {found.instance_type or 'this host'} has no EFA device: NCCL uses TCP.",
             "HINT: nothing to do if you meant TCP (SageMaker's toolkit sets it in `smdistributed` jobs whatever the"
             " instance type); else choose an instance type with EFA.",
         )

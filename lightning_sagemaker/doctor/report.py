@@ -17,7 +17,7 @@ _LONGEST = 600  # characters of a value that are shown in Markdown
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that was seen or follows.
+    """Something that was observed, or follows from it.
 
     Attributes:
         name: Its name, a stable key.
@@ -54,7 +54,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """1 where something fails, otherwise 0."""
+        """1 if a finding has the level ``fail``, otherwise 0."""
         return int(any(each.level == "fail" for each in self.findings))
 
     def as_json(self) -> dict[str, Any]:

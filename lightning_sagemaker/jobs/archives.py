@@ -1,4 +1,4 @@
-"""Unpacks what a training job has packed: complete or not at all, and nothing outside its folder."""
+"""Unpacks a training job's archives: completely or not at all, and nothing outside the folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def unpack(archive: Path, folder: Path, *, force: bool = False) -> None:
-    """Unpack an archive into a folder that is there once it is complete.
+    """Unpack an archive into a folder that exists only once it is complete.
 
     Args:
         archive: A tar file, compressed or not.
@@ -35,7 +35,7 @@ def unpack(archive: Path, folder: Path, *, force: bool = False) -> None:
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise ValueError(
                 f"{archive} is not unpacked: {error}."
-                " HINT: `tar -t` shows what it holds; once the file is removed, it is fetched again."
+                " HINT: `tar -t` shows what it holds; once the file is removed, it is downloaded again."
             ) from error
         if force and folder.exists():
             folder.rename(Path(there, "old"))

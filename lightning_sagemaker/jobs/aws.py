@@ -1,4 +1,4 @@
-"""boto3, where it is installed, with patience where AWS throttles; and which of its errors mean "not there"."""
+"""Access to AWS by boto3, if it is installed: retries what AWS throttles, and recognizes errors for missing things."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def session(region: str | None = None, profile: str | None = None) -> Any:
 
 
 def client(session: Any, service: str, region: str | None = None) -> Any:
-    """Client of a service, which repeats what was throttled and what the network lost.
+    """A client of a service; it repeats requests that were throttled or lost.
 
     Args:
         session: Session of boto3.
@@ -46,7 +46,7 @@ def client(session: Any, service: str, region: str | None = None) -> Any:
 
 
 def is_missing(error: Any) -> bool:
-    """Whether an error of botocore says that something is not there: SageMaker has a code of its own for that.
+    """Whether an error of botocore means that something does not exist; SageMaker has a code of its own for that.
 
     Args:
         error: A ``ClientError``.

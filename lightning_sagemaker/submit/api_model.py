@@ -1,4 +1,4 @@
-"""What the API takes, by botocore's own model of it: nobody is asked."""
+"""Checks a request against botocore's model of the API, without asking AWS."""
 
 from __future__ import annotations
 
@@ -58,15 +58,17 @@ def _wrong_text(value: str, shape: Any, path: str) -> Iterator[Finding]:
     if shape.enum and value not in shape.enum:
         near = difflib.get_close_matches(value, shape.enum, 3)
         fix = f"HINT: {' or '.join(near)}? " if near else "HINT: "
-        what = f"{value} is none that boto3 knows."
-        yield Finding(path, "fail", what, f"{fix}A word newer than this boto3 needs a newer one: pip install -U boto3.")
+        what = f"{value} is not a value that boto3 knows."
+        yield Finding(path, "fail", what, f"{fix}A newer name needs a newer boto3: pip install -U boto3.")
     pattern = shape.metadata.get("pattern")
     try:
         fits = pattern is None or re.fullmatch(pattern, value, re.DOTALL)
     except re.error:  # Java's own syntax
         return
     if not fits:
-        yield Finding(path, "fail", f"{value!r} does not fit the API's pattern {pattern}.", "HINT: name it otherwise.")
+        yield Finding(
+            path, "fail", f"{value!r} does not fit the API's pattern {pattern}.", "HINT: choose another name."
+        )
 
 
 def _beyond(number: int, shape: Any, path: str, unit: str) -> Iterator[Finding]:

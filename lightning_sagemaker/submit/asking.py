@@ -1,4 +1,4 @@
-"""How AWS is asked: what it says to no is a finding."""
+"""Questions to AWS: a refusal becomes a finding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ABSENT = (
 
 
 def asked(name: str, action: str, ask: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    """Findings of a question to AWS, or one that says why there is no answer.
+    """Findings of a question to AWS, or one finding that says why there is no answer.
 
     Args:
         name: What is checked.
@@ -52,11 +52,11 @@ def asked(name: str, action: str, ask: Callable[[], Iterator[Finding]]) -> list[
             return [Finding(name, "unknown", f"not checked: {action} is denied ({code}).", fix)]
         return [Finding(name, "unknown", f"not checked: {_short(error)}", "HINT: try again.")]
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
-        return [Finding(name, "fail", f"AWS cannot be told who asks. {error}.", _LOG_IN)]
+        return [Finding(name, "fail", f"There are no usable credentials for AWS. {error}.", _LOG_IN)]
     except BotoCoreError as error:
         return [Finding(name, "unknown", f"not checked: {_short(error)}", UNREACHABLE)]
 
 
 def _short(text: object) -> str:
-    """A text of AWS, or of a proxy that answers in its place with a page."""
+    """An error text of AWS, shortened: a proxy may have answered with a page."""
     return one_line(str(text))[:_LONGEST]

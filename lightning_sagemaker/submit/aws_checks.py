@@ -1,4 +1,4 @@
-"""What is wrong with a job before money is spent on it, as AWS can tell; where it may not be asked, it says so."""
+"""The checks of a job that ask AWS; what may not be asked is reported as not checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HERE = "between them: security groups must allow all traffic from and to themse
 
 
 def check_region(session: Any) -> Finding | None:
-    """What is wrong with the region, if anything is.
+    """Check the region.
 
     Args:
         session: Session of boto3.
@@ -30,13 +30,13 @@ def check_region(session: Any) -> Finding | None:
     regions = [region for one in partitions for region in session.get_available_regions("sagemaker", one)]
     if session.region_name in regions:
         return None
-    what = f"{session.region_name} is none that boto3 knows" if session.region_name else "none is configured"
+    what = f"{session.region_name} is not a region that boto3 knows" if session.region_name else "none is configured"
     near = ", ".join(difflib.get_close_matches(session.region_name or "", regions, 2)) or "one such as us-east-1"
     return Finding("region", "fail", f"{what}.", f"HINT: --region or AWS_DEFAULT_REGION, with {near}.")
 
 
 def check_identity(session: Any) -> Finding:
-    """Who asks.
+    """Check the credentials, and say whose they are.
 
     Args:
         session: Session of boto3, with a region.
@@ -45,7 +45,7 @@ def check_identity(session: Any) -> Finding:
 
 
 def check(job: TrainingJob, session: Any) -> list[Finding]:
-    """All checks that ask AWS; each asks to read only.
+    """All checks that ask AWS; each only reads.
 
     Args:
         job: The job.
@@ -65,7 +65,7 @@ def check(job: TrainingJob, session: Any) -> list[Finding]:
 
 
 def described(job: TrainingJob, session: Any) -> Instance | None:
-    """What EC2 says of the job's instance type; ``None`` where it may not be asked, or does not know it.
+    """EC2's description of the job's instance type; ``None`` if it may not be asked or does not know the type.
 
     Args:
         job: The job.
@@ -89,7 +89,7 @@ def _check_identity(session: Any) -> Iterator[Finding]:
 
 
 def _check_cost(job: TrainingJob, session: Any) -> Finding:
-    """What the job costs at most, by the price list: its longest training time on all its hosts."""
+    """Check the highest cost of the job, by the price list: its longest training time on all its hosts."""
     hours = job.max_run / 3600
     known, missing = prices({group.instance_type for group in job.groups.values()}, session)
     if missing:
@@ -101,7 +101,7 @@ def _check_cost(job: TrainingJob, session: Any) -> Finding:
 
 
 def _check_quota(job: TrainingJob, session: Any) -> Iterator[Finding]:
-    """Instances that this account may use at once: an account begins with none of the large ones."""
+    """Check how many instances this account may use at once: a new account may use none of the large ones."""
     use = "spot training job usage" if job.spot else "training job usage"
     wanted: dict[str, int] = {}
     for group in job.groups.values():
@@ -183,7 +183,7 @@ def _check_prefix(job: TrainingJob, uri: str, s3: Any) -> Iterator[Finding]:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
     if found.get("KeyCount", 0) == 0 and uri in {channel.uri for channel in job.inputs.values()}:
-        yield Finding(uri, "fail", "nothing lies under this channel's prefix.", "HINT: check the prefix.")
+        yield Finding(uri, "fail", "nothing is stored under this channel's prefix.", "HINT: check the prefix.")
     elif found.get("KeyCount", 0) and uri == job.checkpoint_uri and RESUME in job.env:
         yield Finding(
             uri,

@@ -27,7 +27,7 @@ def check(job: TrainingJob, session: Any = None) -> list[Finding]:
 
 
 def examine(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
-    """Check a job, and find out what its request names beyond its description.
+    """Check a job, and find the values that its request needs beyond its description.
 
     Args:
         job: The job; what it leaves out has been chosen.
@@ -37,7 +37,7 @@ def examine(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
     nothing = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
     if session is None:
         fix = "HINT: pip install 'lightning-sagemaker[submit]'."
-        unknown = Finding("AWS", "unknown", "nothing is asked of AWS, without boto3.", fix)
+        unknown = Finding("AWS", "unknown", "nothing was asked of AWS: boto3 is not installed.", fix)
         return nothing, [*found, *local_checks.check(job), unknown]
     from lightning_sagemaker.submit import api_model, asking, aws_checks, resolving
 

@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(given: argparse.Namespace) -> int:
-    """Do what the command line says.
+    """Run the command.
 
     Args:
         given: ``options``, as they stand on the command line, and ``rest``, the script's arguments.
@@ -75,7 +75,7 @@ def run(given: argparse.Namespace) -> int:
     refused = ("fail", "unknown") if options.strict else ("fail",)
     if any(finding.level in refused for finding in findings) and not options.force:
         what = "a check has failed" + " or could not be made" * options.strict
-        sys.stderr.write(f"Not sent: {what}. HINT: mend it, or --force.\n")
+        sys.stderr.write(f"Not sent: {what}. HINT: fix it, or --force.\n")
         return 1
     if options.dry_run:
         return 0

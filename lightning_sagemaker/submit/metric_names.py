@@ -1,4 +1,4 @@
-"""Names of the metrics that scripts log, as far as their text tells."""
+"""Names of the metrics that scripts log, found in their source code."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def logged_names(scripts: Iterable[Path]) -> list[str]:
-    """Names that scripts give to ``self.log("name", ...)``, as far as they are constants.
+    """Names that scripts pass to ``self.log("name", ...)`` as constants.
 
     Lightning adds ``_step`` and ``_epoch`` where both are logged, so both stand for such a name.
 
     Args:
-        scripts: Files; those that are no Python are passed over.
+        scripts: Files; those that are not Python are skipped.
     """
     names: set[str] = set()
     for path in scripts:

@@ -59,7 +59,7 @@ LISTS = {
 
 
 def make(prog: str, description: str, epilog: str) -> ArgumentParser:
-    """The parser of a job; its ``config`` is a file with the same names.
+    """Make the parser of a job; its option ``config`` names a file with the same names.
 
     Args:
         prog: Name of the command.
@@ -74,7 +74,7 @@ def make(prog: str, description: str, epilog: str) -> ArgumentParser:
         from jsonargparse import ArgumentParser
     except ImportError:
         raise ImportError(
-            "jsonargparse is not installed, which reads the options. HINT: pip install 'lightning-sagemaker[submit]'."
+            "jsonargparse, which reads the options, is not installed. HINT: pip install 'lightning-sagemaker[submit]'."
         ) from None
     parser = ArgumentParser(
         prog=prog,
@@ -105,7 +105,7 @@ def make(prog: str, description: str, epilog: str) -> ArgumentParser:
 
 
 def repeatable(options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Read the repeatable options, whose values are taken as they are: jsonargparse would read them as YAML.
+    """Read the repeatable options, whose values are taken literally: jsonargparse would read them as YAML.
 
     Args:
         options: The command line.
@@ -136,5 +136,5 @@ def _json(name: str, text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ValueError(
-            f"--set {name} is {text!r}, which is no JSON ({error}). HINT: --set '{name}=\"text\"'."
+            f"--set {name} is {text!r}, which is not JSON ({error}). HINT: --set '{name}=\"text\"'."
         ) from None

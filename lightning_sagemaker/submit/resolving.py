@@ -1,4 +1,4 @@
-"""What a request names that its description leaves to AWS and the SDK: image, role, place of the outputs."""
+"""Finds what a job's description leaves to AWS and the SDK: image, role, and S3 URI of the outputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def resolve(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
-    """Find out what is left; nothing is made.
+    """Find what is left out; nothing is created.
 
     Args:
         job: The job; what it leaves out has been chosen.
@@ -56,7 +56,7 @@ def image_uri(job: TrainingJob, region: str) -> str:
 
 
 def make_bucket(job: TrainingJob, session: Any) -> None:
-    """Make the SDK's default bucket, where the job goes by it and it is absent.
+    """Create the SDK's default bucket, if the job uses it and it does not exist.
 
     Args:
         job: The job.
@@ -109,7 +109,7 @@ def _account(session: Any) -> str:
 
 
 def _found(name: str, ask: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """What a question says, or why it could not be asked."""
+    """Answer to a question, or a finding that says why it could not be asked."""
     try:
         yield from ask()
     except (ImportError, ValueError) as error:  # of this package, or of the SDK

@@ -1,4 +1,4 @@
-"""What is asked of the SageMaker Python SDK, v2 or v3, whichever is installed: defaults of this account and region."""
+"""Defaults of this account and region, from the SageMaker Python SDK, v2 or v3, whichever is installed."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def start(job: TrainingJob, session: Any) -> str:
-    """Send a job; it runs on its own then.
+    """Check and send a job, without waiting for it.
 
     Args:
         job: The job.

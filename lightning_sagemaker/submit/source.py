@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def python_files(folder: Path) -> Iterator[Path]:
-    """The scripts that are sent."""
+    """Python files that are sent."""
     return (folder / name for name in read(folder).files if name.endswith(".py"))
 
 
 def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) -> None:
-    """Write the archive that is sent; the user's folder stays as it is.
+    """Write the archive that is sent; the user's folder is not changed.
 
     Args:
         job: The job.

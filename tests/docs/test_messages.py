@@ -196,12 +196,12 @@ def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
 
 def _sentences(function: ast.FunctionDef) -> Iterator[str]:
     """Sentences in a function's body, but for its docstring and its assertions."""
-    passed_over: set[int] = set()
+    skipped: set[int] = set()
     for statement in function.body[1:] if ast.get_docstring(function) else function.body:
         for node in ast.walk(statement):  # parents before their parts
-            text = _text(node) if id(node) not in passed_over else None
+            text = _text(node) if id(node) not in skipped else None
             if isinstance(node, (ast.JoinedStr, ast.Assert)):
-                passed_over |= {id(part) for part in ast.walk(node)}
+                skipped |= {id(part) for part in ast.walk(node)}
             if text is not None and " " in " ".join(pieces(text)):
                 yield text
 

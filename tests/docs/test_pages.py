@@ -34,7 +34,7 @@ PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+\.svg)\)")
 FENCE = re.compile(r"^(`{3,})([^`\n]*)\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 
 # Blocks that are compiled only: page, a line of the block, why.
-_SDK = "needs SageMaker's SDK, and would send a job; tests/submit does it with stand-ins for AWS"
+_SDK = "needs SageMaker's SDK, and would send a job; tests/submit does it with a fake AWS"
 _GPU = "Lightning's FSDP needs GPUs"
 NOT_RUN = (
     ("docs/checkpoints.md", "estimator = PyTorch(", _SDK),

@@ -201,7 +201,7 @@ def test_v3_mpi_that_starts_the_processes_of_one_host_only_fails_with_the_repair
             "warn",
             "`LIGHTNING_SAGEMAKER_AUTOLOAD`='perhaps'; expected 1",
         ),
-        ({**TORCHRUN, "LIGHTNING_SAGEMAKER_RESUM": "1"}, MACHINE, {}, "setting-unknown", "warn", "no setting"),
+        ({**TORCHRUN, "LIGHTNING_SAGEMAKER_RESUM": "1"}, MACHINE, {}, "setting-unknown", "warn", "not a setting"),
         (
             {**TORCHRUN, "LIGHTNING_SAGEMAKER_RESUME": "1"},
             replace(MACHINE, checkpoint_folder=None),

@@ -95,7 +95,7 @@ def test_an_empty_channel_fails_and_a_used_checkpoint_folder_of_a_spot_job_warns
         aws, script, "--channel", f"train=s3://{BUCKET}/nothing", "--spot", "--checkpoint-uri", f"s3://{BUCKET}/used"
     )
     assert run.code == 1
-    assert "nothing lies under this channel's prefix" in line(run, f"s3://{BUCKET}/nothing")
+    assert "nothing is stored under this channel's prefix" in line(run, f"s3://{BUCKET}/nothing")
     used = line(run, f"s3://{BUCKET}/used")
     assert used.startswith("warn")
     assert "training continues from the newest checkpoint" in used
@@ -141,13 +141,13 @@ WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str, str]] = {
         "ResourceConfig.InstanceType",
         "HINT: ml.p4d.24xlarge",
     ),
-    "no such region": (("--region", "eu-west-9"), {}, "region", "eu-west-9 is none that boto3 knows"),
+    "no such region": (("--region", "eu-west-9"), {}, "region", "eu-west-9 is not a region that boto3 knows"),
     "no region": ((), {"AWS_DEFAULT_REGION": ""}, "region", "none is configured"),
     "no credentials": (
         (),
         {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/nowhere"},
         "identity",
-        "AWS cannot be told who asks",
+        "There are no usable credentials for AWS",
     ),
     "too many retries": (("--retries", "99"), {}, "RetryStrategy.MaximumRetryAttempts", "SageMaker takes 1 to 30"),
     "a strategy with a typo": (("--strategy", "dpp"), {}, "strategy", "Lightning has no strategy 'dpp'. HINT: "),
