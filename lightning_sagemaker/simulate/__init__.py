@@ -1,4 +1,4 @@
-"""The local twin: run a script on this machine as a SageMaker training job of several hosts would.
+"""The simulation: runs a script on this machine as a SageMaker training job of several hosts would.
 
 >>> from pathlib import Path
 >>> from lightning_sagemaker.simulate import Simulation, simulate

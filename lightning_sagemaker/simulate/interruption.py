@@ -1,4 +1,4 @@
-"""A spot interruption: when SageMaker takes the hosts of a job away, and what their processes get of it."""
+"""A spot interruption: when SageMaker takes the hosts of a job away, and which signals their processes receive."""
 
 from __future__ import annotations
 
