@@ -45,6 +45,7 @@ tables: .venv/.dev
 	.venv/bin/python scripts/changes_table.py --check
 	.venv/bin/python scripts/variables_table.py --check
 	.venv/bin/python scripts/settings_table.py --check
+	.venv/bin/python scripts/messages_table.py --check
 	.venv/bin/python scripts/pictures.py --check
 
 lint: .venv/.dev

@@ -1,4 +1,4 @@
-"""From a blocked main port to the line that names it: as root, on test hosts that are network namespaces.
+"""Measures the time from a blocked main port to the line that names it: as root, on test hosts in network namespaces.
 
 ``python -m benchmarks.diagnosis SAMPLES_FILE --launches N``, by the Python of the development environment. Stock is
 given up after a patience, which then stands in the place of its time: a lower bound.

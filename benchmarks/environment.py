@@ -66,7 +66,7 @@ def gather(
     instance_type: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Environment:
-    """Look around; called in rank 0 after its steps, when the backend is there.
+    """Read the environment; called in rank 0 after its steps, when the backend is known.
 
     A ``smdistributed`` package that calls itself a stand-in makes the launch one, whatever the caller says.
     """

@@ -1,4 +1,4 @@
-"""What launches say beside the comparison of arms: numbers without a ratio, and how step times grow with the world."""
+"""Numbers beside the comparison of arms: those without a ratio, and how step times grow with the world."""
 
 from __future__ import annotations
 

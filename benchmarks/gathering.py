@@ -1,4 +1,4 @@
-"""What the jobs of `benchmarks/on_sagemaker.py` wrote, fetched from S3 and made into one report."""
+"""Downloads what the jobs of `benchmarks/on_sagemaker.py` wrote, and makes one report of it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def ended(state: State) -> bool:
 
 @dataclass
 class Result:
-    """A job, and what came of it.
+    """A job and its result.
 
     Attributes:
         sent: The job.

@@ -48,7 +48,7 @@ class Model(LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Change nothing that can be seen."""
+        """Use a learning rate that changes nothing visible."""
         return torch.optim.SGD(self.parameters(), lr=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""How long waiters sleep on after the work is done: from its end to the last of eight processes.
+"""Measures how long waiters sleep after the work is done: from its end to the last of eight processes.
 
 Run by the Python that has torch and Lightning: ``python -m benchmarks.locking SAMPLES_FILE [--launches 6]
 [--rounds 10] [--waiters 8] [--work 0.2]``. It measures accelerate too where that is installed. All ways are measured in
@@ -104,7 +104,7 @@ class Ways:
 
 
 def process(rank: int, arguments: argparse.Namespace, port: int, folder: Path, results: Any) -> None:  # noqa: ANN401
-    """One of the processes: meet the others, go through the ways, report."""
+    """One of the processes: wait for the others, try each way, report."""
     logging.disable(logging.WARNING)
     size = arguments.waiters + 1
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}

@@ -1,4 +1,4 @@
-"""What looking for each other costs where all is well: as root, on test hosts, in one run.
+"""Measures what the rendezvous costs in a healthy job: as root, on test hosts, in one run.
 
     python benchmarks/meeting.py [--hosts N] [--rounds N]
 

@@ -1,4 +1,4 @@
-"""The judgement behind a report: one row per case, arm and metric, and whether each suite is fit to judge at all."""
+"""The rows of a report: one per case, arm and metric, and whether each suite is fit for use."""
 
 from __future__ import annotations
 

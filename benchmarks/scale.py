@@ -47,7 +47,7 @@ _context = multiprocessing.get_context("fork")  # torch is imported once
 
 @dataclass
 class Talk:
-    """Something that each of several connections says again and again.
+    """A request that each of several connections repeats.
 
     Attributes:
         sayings: One for each connection; each returns how many requests it was.
@@ -69,7 +69,7 @@ class Talk:
 
 
 def talk(talks: list[Talk], ends: Callable[[float], bool]) -> float:
-    """Say all that is due until the end; the seconds until then."""
+    """Send all requests that are due until the end; the seconds until then."""
     start = time.monotonic()
     while not ends(now := time.monotonic() - start):
         if not sum(one.say_what_is_due(now) for one in talks):

@@ -30,12 +30,12 @@ _FIXES = {
         ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),
         LOG_IN,
     ),
-    "ProfileNotFound": "`aws configure list-profiles` names those that there are; see AWS_PROFILE.",
+    "ProfileNotFound": "`aws configure list-profiles` lists them; see AWS_PROFILE.",
     "NoRegionError": "--region, or AWS_DEFAULT_REGION.",
-    "ClientError": "the message is AWS's: look at the permissions, and at names and region.",
+    "ClientError": "the message is AWS's: check the permissions, names and region.",
     **dict.fromkeys(
         ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "SSLError", "ProxyConnectionError"),
-        "look at --region, and at the network from here to AWS.",
+        "check --region, and the network from here to AWS.",
     ),
 }
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.options = unknown
     elif unknown:
         arguments.parser.error(
-            f"unrecognized arguments: {shlex.join(unknown)}. HINT: what belongs to a script goes after --"
+            f"unrecognized arguments: {shlex.join(unknown)}. HINT: the script's own arguments go after --"
         )
     return _run(arguments)
 

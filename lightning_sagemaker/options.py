@@ -49,7 +49,7 @@ def _of_this_process(name: str, usage: str) -> str:
     value = os.environ.get(name)
     if value is None:
         option = usage.split(maxsplit=1)[0]
-        raise ValueError(f"{option} is {name!r}, which is no variable of this environment. HINT: {usage}")
+        raise ValueError(f"{option} is {name!r}, which is not set in this environment. HINT: {usage}")
     return value
 
 

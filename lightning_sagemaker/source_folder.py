@@ -136,7 +136,7 @@ def _spec(lines: Sequence[str]) -> Any:
         from pathspec import GitIgnoreSpec
     except ImportError:
         raise ImportError(
-            "pathspec is not installed, which reads .gitignore. HINT: pip install 'lightning-sagemaker[submit]'."
+            "pathspec, which reads .gitignore, is not installed. HINT: pip install 'lightning-sagemaker[submit]'."
         ) from None
     return GitIgnoreSpec.from_lines(lines)
 

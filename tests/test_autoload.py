@@ -1,7 +1,7 @@
 """Detection without import: what a real interpreter does when torch, Lightning or this package is imported.
 
-Each case is a process of its own. Where only the mechanism matters, a stand-in with the shape of Lightning's two
-connectors takes Lightning's place (`stand_in`); the import orders are those of the real one.
+Each case is a process of its own. Where only the mechanism matters, a fake with the shape of Lightning's two
+connectors takes Lightning's place (`fake`); the import orders are those of the real one.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path) -> Path:
+def fake(tmp_path: Path) -> Path:
     """A folder for PYTHONPATH whose `lightning_fabric` has a connector, and nothing else."""
-    package = tmp_path / "stand_in" / "lightning_fabric"
+    package = tmp_path / "fake" / "lightning_fabric"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "connector.py").write_text(CONNECTOR)
@@ -263,35 +263,35 @@ def test_the_hook_leaves_logging_unconfigured(run: Run) -> None:
 # --- the finder ------------------------------------------------------------------------------------------------------
 
 
-def test_a_connector_imported_after_the_hook_is_patched(run: Run, stand_in: Path) -> None:
-    done = run("import lightning_sagemaker, lightning_fabric.connector", report=True, path=(stand_in,))
+def test_a_connector_imported_after_the_hook_is_patched(run: Run, fake: Path) -> None:
+    done = run("import lightning_sagemaker, lightning_fabric.connector", report=True, path=(fake,))
     assert done.report == {LIGHTNING_FABRIC: True}
 
 
-def test_a_connector_imported_before_the_hook_is_patched(run: Run, stand_in: Path) -> None:
-    done = run("import lightning_fabric.connector, lightning_sagemaker", report=True, path=(stand_in,))
+def test_a_connector_imported_before_the_hook_is_patched(run: Run, fake: Path) -> None:
+    done = run("import lightning_fabric.connector, lightning_sagemaker", report=True, path=(fake,))
     assert done.report == {LIGHTNING_FABRIC: True}
 
 
-def test_our_class_is_of_lightning_s_kind_although_it_was_imported_first(run: Run, stand_in: Path) -> None:
-    environments = stand_in / "lightning_fabric" / "plugins" / "environments"
+def test_our_class_is_of_lightning_s_kind_although_it_was_imported_first(run: Run, fake: Path) -> None:
+    environments = fake / "lightning_fabric" / "plugins" / "environments"
     environments.mkdir(parents=True)
     (environments / "cluster_environment.py").write_text("import abc\nclass ClusterEnvironment(abc.ABC): ...")
     name = "lightning_fabric.plugins.environments.cluster_environment"
-    (stand_in / "lightning_fabric" / "connector.py").write_text(f"from {name} import ClusterEnvironment\n{CONNECTOR}")
+    (fake / "lightning_fabric" / "connector.py").write_text(f"from {name} import ClusterEnvironment\n{CONNECTOR}")
     done = run(
         """
         from lightning_sagemaker import SageMakerEnvironment
         import json, lightning_fabric.connector
         print(json.dumps(issubclass(SageMakerEnvironment, lightning_fabric.connector.ClusterEnvironment)))
         """,
-        path=(stand_in,),
+        path=(fake,),
     )
     assert done.report is True
 
 
 @pytest.mark.parametrize("value", ["0", "false", "False", "no", "OFF"])
-def test_the_off_switch_leaves_meta_path_and_connectors_untouched(run: Run, stand_in: Path, value: str) -> None:
+def test_the_off_switch_leaves_meta_path_and_connectors_untouched(run: Run, fake: Path, value: str) -> None:
     done = run(
         """
         import sys
@@ -300,18 +300,18 @@ def test_the_off_switch_leaves_meta_path_and_connectors_untouched(run: Run, stan
         assert sys.meta_path == before
         """,
         report=True,
-        path=(stand_in,),
+        path=(fake,),
         environ={"LIGHTNING_SAGEMAKER_AUTOLOAD": value},
     )
     assert done.report == {LIGHTNING_FABRIC: False}
 
 
 @pytest.mark.parametrize("value", ["", "1", "true", "perhaps"])
-def test_other_values_of_the_off_switch_leave_detection_on(run: Run, stand_in: Path, value: str) -> None:
+def test_other_values_of_the_off_switch_leave_detection_on(run: Run, fake: Path, value: str) -> None:
     done = run(
         "import lightning_sagemaker, lightning_fabric.connector",
         report=True,
-        path=(stand_in,),
+        path=(fake,),
         environ={"LIGHTNING_SAGEMAKER_AUTOLOAD": value},
     )
     assert done.report == {LIGHTNING_FABRIC: True}
@@ -319,7 +319,7 @@ def test_other_values_of_the_off_switch_leave_detection_on(run: Run, stand_in: P
     assert (warned in done.stderr) == (value == "perhaps")
 
 
-def test_many_calls_of_the_hook_have_the_effect_of_one(run: Run, stand_in: Path) -> None:
+def test_many_calls_of_the_hook_have_the_effect_of_one(run: Run, fake: Path) -> None:
     done = run(
         """
         import json, sys
@@ -331,12 +331,12 @@ def test_many_calls_of_the_hook_have_the_effect_of_one(run: Run, stand_in: Path)
         again = lightning_fabric.connector._Connector._choose_and_init_cluster_environment
         print(json.dumps([len(sys.meta_path) - before, again is wrapped, hasattr(wrapped.__wrapped__, "__wrapped__")]))
         """,
-        path=(stand_in,),
+        path=(fake,),
     )
     assert done.report == [1, True, False]
 
 
-def test_a_second_copy_of_the_hook_does_not_search_without_end(run: Run, stand_in: Path) -> None:
+def test_a_second_copy_of_the_hook_does_not_search_without_end(run: Run, fake: Path) -> None:
     done = run(
         """
         import sys, lightning_sagemaker
@@ -345,12 +345,12 @@ def test_a_second_copy_of_the_hook_does_not_search_without_end(run: Run, stand_i
         import lightning_sagemaker, lightning_fabric.connector
         """,
         report=True,
-        path=(stand_in,),
+        path=(fake,),
     )
     assert done.report == {LIGHTNING_FABRIC: True}
 
 
-def test_a_reloaded_hook_does_not_search_without_end(run: Run, stand_in: Path) -> None:
+def test_a_reloaded_hook_does_not_search_without_end(run: Run, fake: Path) -> None:
     done = run(
         """
         import importlib, lightning_sagemaker._autoload
@@ -358,14 +358,14 @@ def test_a_reloaded_hook_does_not_search_without_end(run: Run, stand_in: Path) -
         import lightning_fabric.connector
         """,
         report=True,
-        path=(stand_in,),
+        path=(fake,),
     )
     assert done.report == {LIGHTNING_FABRIC: True}
 
 
 @pytest.mark.parametrize("position", ["0", "1"])
 def test_another_finder_that_asks_all_the_others_does_not_search_without_end(
-    run: Run, stand_in: Path, position: str
+    run: Run, fake: Path, position: str
 ) -> None:
     done = run(
         f"""
@@ -378,12 +378,12 @@ def test_another_finder_that_asks_all_the_others_does_not_search_without_end(
         import lightning_fabric.connector
         """,
         report=True,
-        path=(stand_in,),
+        path=(fake,),
     )
     assert done.report == {LIGHTNING_FABRIC: True}
 
 
-def test_a_finder_of_the_old_protocol_is_passed_over(run: Run, stand_in: Path) -> None:
+def test_a_finder_of_the_old_protocol_is_skipped(run: Run, fake: Path) -> None:
     done = run(
         """
         import sys, lightning_sagemaker
@@ -393,16 +393,16 @@ def test_a_finder_of_the_old_protocol_is_passed_over(run: Run, stand_in: Path) -
         import lightning_fabric.connector
         """,
         report=True,
-        path=(stand_in,),
+        path=(fake,),
     )
     assert done.report == {LIGHTNING_FABRIC: True}
 
 
-def test_lightning_in_a_zip_file_is_patched_without_a_complaint(run: Run, stand_in: Path, tmp_path: Path) -> None:
+def test_lightning_in_a_zip_file_is_patched_without_a_complaint(run: Run, fake: Path, tmp_path: Path) -> None:
     archive = tmp_path / "lightning.zip"
     with zipfile.ZipFile(archive, "w") as zipped:
-        for path in stand_in.rglob("*.py"):
-            zipped.write(path, path.relative_to(stand_in))
+        for path in fake.rglob("*.py"):
+            zipped.write(path, path.relative_to(fake))
     done = run(
         "import lightning_sagemaker, lightning_fabric.connector, lightning_fabric.other", report=True, path=(archive,)
     )
@@ -410,7 +410,7 @@ def test_lightning_in_a_zip_file_is_patched_without_a_complaint(run: Run, stand_
     assert done.stderr == ""
 
 
-def test_a_connector_whose_loader_cannot_be_watched_is_imported_with_a_complaint(run: Run, stand_in: Path) -> None:
+def test_a_connector_whose_loader_cannot_be_watched_is_imported_with_a_complaint(run: Run, fake: Path) -> None:
     done = run(
         """
         import importlib.util, lightning_sagemaker, sys
@@ -425,15 +425,15 @@ def test_a_connector_whose_loader_cannot_be_watched_is_imported_with_a_complaint
         import lightning_fabric.connector
         print(lightning_fabric.connector._Connector.__name__)
         """,
-        path=(stand_in,),
+        path=(fake,),
     )
     assert (done.code, done.stdout) == (0, "_Connector\n")
     assert "cannot watch the import of lightning_fabric.connector. HINT: LIGHTNING_SAGEMAKER_AUTO" in done.stderr
 
 
-def test_an_unknown_lightning_is_imported_with_a_complaint(run: Run, stand_in: Path) -> None:
-    (stand_in / "lightning_fabric" / "connector.py").write_text("class _Connector: ...")
-    done = run("import lightning_sagemaker, lightning_fabric.connector", report=True, path=(stand_in,))
+def test_an_unknown_lightning_is_imported_with_a_complaint(run: Run, fake: Path) -> None:
+    (fake / "lightning_fabric" / "connector.py").write_text("class _Connector: ...")
+    done = run("import lightning_sagemaker, lightning_fabric.connector", report=True, path=(fake,))
     assert done.code != 0  # the report finds no method to look at
     assert "lightning-sagemaker cannot serve <module 'lightning_fabric.connector'" in done.stderr
 
@@ -450,16 +450,16 @@ def test_an_unknown_lightning_is_imported_with_a_complaint(run: Run, stand_in: P
     ids=["no connector", "broken connector", "no submodule", "broken package", "no package"],
 )
 def test_a_damaged_lightning_fails_as_it_does_without_us(
-    run: Run, stand_in: Path, damage: Callable[[Path], object], error: str
+    run: Run, fake: Path, damage: Callable[[Path], object], error: str
 ) -> None:
-    damage(stand_in / "lightning_fabric")
+    damage(fake / "lightning_fabric")
     code = """
         import importlib.machinery, lightning_sagemaker, sys
         sys.path[:] = [path for path in sys.path if "site-packages" not in path]  # no other Lightning
         try: import lightning_fabric.connector
         except Exception as failure: print(type(failure).__name__, failure)
         """
-    with_us, without_us = run(code, path=(stand_in,)), run(code, path=(stand_in,), environ=OFF)
+    with_us, without_us = run(code, path=(fake,)), run(code, path=(fake,), environ=OFF)
     assert with_us.stdout.startswith(error)
     assert (with_us.stdout, with_us.stderr) == (without_us.stdout, without_us.stderr)
 
@@ -475,16 +475,16 @@ def test_a_damaged_lightning_fails_as_it_does_without_us(
     ids=["no patches", "no environment", "broken environment", "no job"],
 )
 def test_lightning_is_imported_with_a_complaint_where_half_of_us_is_missing(
-    run: Run, stand_in: Path, copy: Path, damage: Callable[[Path], object]
+    run: Run, fake: Path, copy: Path, damage: Callable[[Path], object]
 ) -> None:
     damage(copy / "lightning_sagemaker")
-    done = run("import lightning_sagemaker, lightning_fabric.connector", report=True, path=(copy, stand_in))
+    done = run("import lightning_sagemaker, lightning_fabric.connector", report=True, path=(copy, fake))
     assert done.report == {LIGHTNING_FABRIC: False}
     assert done.stderr.startswith("lightning-sagemaker cannot serve <module 'lightning_fabric.connector'")
     assert "HINT: LIGHTNING_SAGEMAKER_AUTOLOAD=0 switches it off" in done.stderr
 
 
-def test_loader_and_source_of_the_connector_stay_as_they_were(run: Run, stand_in: Path) -> None:
+def test_loader_and_source_of_the_connector_stay_as_they_were(run: Run, fake: Path) -> None:
     done = run(
         """
         import importlib.machinery, inspect, json, lightning_sagemaker, lightning_fabric.connector as connector
@@ -495,12 +495,12 @@ def test_loader_and_source_of_the_connector_stay_as_they_were(run: Run, stand_in
             inspect.getsource(connector._Connector._choose_and_init_cluster_environment).strip(),
         ]))
         """,
-        path=(stand_in,),
+        path=(fake,),
     )
     assert done.report == [True, True, CONNECTOR, "def _choose_and_init_cluster_environment(self): ..."]
 
 
-def test_a_reloaded_connector_is_patched_again(run: Run, stand_in: Path) -> None:
+def test_a_reloaded_connector_is_patched_again(run: Run, fake: Path) -> None:
     done = run(
         """
         import importlib, lightning_sagemaker, lightning_fabric.connector
@@ -508,7 +508,7 @@ def test_a_reloaded_connector_is_patched_again(run: Run, stand_in: Path) -> None
         assert importlib.reload(lightning_fabric.connector)._Connector is not first
         """,
         report=True,
-        path=(stand_in,),
+        path=(fake,),
     )
     assert done.report == {LIGHTNING_FABRIC: True}
 
@@ -599,8 +599,8 @@ def test_the_pth_file_starts_the_hook_in_a_job(run: Run, with_pth: Path, mark: s
     assert done.stderr == ""
 
 
-def test_the_pth_file_heeds_the_off_switch(run: Run, with_pth: Path, stand_in: Path) -> None:
-    done = run("import lightning_fabric.connector", report=True, python=with_pth, path=(stand_in,), environ=JOB | OFF)
+def test_the_pth_file_heeds_the_off_switch(run: Run, with_pth: Path, fake: Path) -> None:
+    done = run("import lightning_fabric.connector", report=True, python=with_pth, path=(fake,), environ=JOB | OFF)
     assert done.report == {LIGHTNING_FABRIC: False}
 
 

@@ -52,7 +52,7 @@ def test_options_of_the_script_without_dashes_before_them_are_an_error_with_a_hi
         main(["simulate", "train.py", "--epochs", "2"])
     assert ended.value.code == 2
     told = capsys.readouterr().err
-    assert "unrecognized arguments: --epochs 2. HINT: what belongs to a script goes after --" in told
+    assert "unrecognized arguments: --epochs 2. HINT: the script's own arguments go after --" in told
     assert told.startswith("usage: lightning-sagemaker simulate ")
 
 

@@ -1,4 +1,4 @@
-"""How a script's command line reaches it in a training job.
+"""Passes a script's command line to it in a training job.
 
 SageMaker's launchers know hyperparameters only, and write each as ``--name value``, sorted by name. So flags,
 positional arguments (LightningCLI's ``fit``, Hydra's ``key=value``), repeated names and another order are lost
@@ -37,7 +37,7 @@ class FromHyperparameter(TypedDict):
 
 @dataclass(frozen=True)
 class Carried:
-    """A command line as a job carries it.
+    """A command line as a job passes it on.
 
     Attributes:
         hyperparameters: By name; a number where its text stays the same, else a string.
@@ -53,7 +53,7 @@ class Carried:
     in_pairs: bool
 
     def write(self, folder: Path, script: str) -> None:
-        """Put the entry script, and what it reads, into a source folder.
+        """Write the entry script and the file that it reads into a source folder.
 
         Args:
             folder: The source folder.
@@ -103,7 +103,7 @@ def carry(arguments: Sequence[str]) -> Carried:
 
 
 def launcher_line(hyperparameters: Mapping[str, float | str]) -> list[str]:
-    """The command line that the training toolkit makes of hyperparameters (``mapping.to_cmd_args``).
+    """The command line that the training toolkit builds from hyperparameters (``mapping.to_cmd_args``).
 
     SDK v3's drivers write a name of one letter with two dashes as well, and keep the order.
     """

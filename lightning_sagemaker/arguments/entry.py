@@ -1,4 +1,4 @@
-"""Runs the training script with the command line that stands in the file beside this one.
+"""Runs the training script with the command line from the file beside this one.
 
 `lightning-sagemaker submit` puts both into the source folder of a job whose arguments no hyperparameter can carry.
 """

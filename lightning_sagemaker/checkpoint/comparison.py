@@ -107,8 +107,8 @@ class _Comparison:
                 bring(path)  # here: let the others have it
             write(self._store, "first", json.dumps(asdict(mine)))
         else:
-            look = partial(read, self._store, "first", str)
-            first = _Choice.of(self._wait(lambda: "rank 0 to reach the same point", look)[0])
+            poll = partial(read, self._store, "first", str)
+            first = _Choice.of(self._wait(lambda: "rank 0 to reach the same point", poll)[0])
             path = self._settled(path, mine, first)
         size = dist.get_world_size()
         all_ranks = Arrival(self._store, size)
@@ -189,11 +189,11 @@ class _Comparison:
         if self._hosts.rank == 0:  # to evaluate several at a time is a script's right
             log.warning("The ranks load different checkpoints: %s. %s", dispute, _HINT)
 
-    def _wait(self, what: Callable[[], str], look: Callable[[], Found | None]) -> Found:
+    def _wait(self, what: Callable[[], str], poll: Callable[[], Found | None]) -> Found:
         """Wait up to the group's time limit, which begins anew while a file is being sent."""
-        hint = "HINT: look for the rank that did not come, in the logs of all hosts."
+        hint = "HINT: look for the rank that is missing, in the logs of all hosts."
         pieces, speaks = partial(self._store.add, "pieces", 0), self._hosts.is_first_of_host
-        return Wait(self._me, what, limit=self._hosts.timeout, hint=hint, speaks=speaks, progress=pieces).until(look)
+        return Wait(self._me, what, limit=self._hosts.timeout, hint=hint, speaks=speaks, progress=pieces).until(poll)
 
 
 def _lack(mine: _Choice, first: _Choice) -> str:

@@ -95,15 +95,15 @@ def _is_named(path: Path) -> bool:
 
 def read_all(paths: Iterable[Path], note: Callable[..., None]) -> dict[Path, Content]:
     """The progress that each complete checkpoint records; one line of the log notes all that are skipped."""
-    complete, passed_over = {}, []
+    complete, skipped = {}, []
     for path in paths:
         try:
             complete[path] = read(path)
         except (OSError, ValueError) as error:  # noqa: PERF203 - one bad file must not hide the others
-            passed_over.append((path, error))
-    if passed_over:
-        (first, reason), *others = ((printable(path), printable(error)) for path, error in passed_over[:_NAMED])
-        more = len(passed_over) - _NAMED
+            skipped.append((path, error))
+    if skipped:
+        (first, reason), *others = ((printable(path), printable(error)) for path, error in skipped[:_NAMED])
+        more = len(skipped) - _NAMED
         further = [*(f"; {name}: {why}" for name, why in others), f"; and {more} more" if more > 0 else ""]
         note("Checkpoint %s is skipped: %s%s", first, reason, "".join(further))
     return complete

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from lightning_sagemaker.checkpoint.contents import kind_of, local
 from lightning_sagemaker.checkpoint.transfer import Server, receive
 from lightning_sagemaker.distributed.interface import address_in_network
-from lightning_sagemaker.distributed.store import PrefixStore, end_of_group, look, own_connection, read, write
+from lightning_sagemaker.distributed.store import PrefixStore, end_of_group, own_connection, raw_value, read, write
 from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.locking.lock import node_lock
 from lightning_sagemaker.messages import log
@@ -155,7 +155,7 @@ class OtherHosts:
         """What rank 0 has published about a path; ``None`` if nothing so far."""
         found: dict[str, Any] | None = None
 
-        def look() -> dict[str, Any] | None:
+        def poll() -> dict[str, Any] | None:
             nonlocal found
             told = self._read(f"offer/{key}")
             found = None if told is None else json.loads(told)
@@ -169,12 +169,12 @@ class OtherHosts:
         wait = Wait(f"{self.job.current_host}, rank {self.rank}", what, limit=patience)
         wait.say_soon(_FIRST_LINE)
         with suppress(TimeoutError):
-            return wait.until(look)
+            return wait.until(poll)
         return found
 
     def _tell(self, key: str, text: str) -> None:
         write(self._connection(), key, text)
-        look(self._connection(), key)  # which has an answer: whoever hears of it by another connection finds it
+        raw_value(self._connection(), key)  # which has an answer: whoever hears of it by another connection finds it
 
     def _read(self, key: str) -> str | None:
         with self._lock:
@@ -185,7 +185,7 @@ class OtherHosts:
         if self._store is None:
             store = own_connection(_STORE)
             if store is None:
-                raise RuntimeError("the store of the process group is no TCPStore")
+                raise RuntimeError("the store of the process group is not a TCPStore")
             self._store = PrefixStore(f"checkpoints/{self.number}", store)
         return self._store
 

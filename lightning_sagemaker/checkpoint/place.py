@@ -127,7 +127,7 @@ def say_where(trainer: Any, folder: str) -> None:
             log.warning(
                 "Checkpoints lie in %s, which is lost with this container: SageMaker keeps %s (checkpointconfig.json)."
                 " HINT: give ModelCheckpoint a `dirpath` below it; or leave `dirpath` out and set %s=1, and training"
-                " also goes on after a restart.",
+                " also continues after a restart.",
                 folder,
                 root,
                 RESUME,

@@ -56,7 +56,7 @@ def read(path: Path) -> Content:
         path = path / "meta.pt"
     content = _content(path)
     if not isinstance(content, dict):
-        raise ValueError("it holds no dictionary, and so is no checkpoint of Lightning")
+        raise ValueError("it does not hold a dictionary, so it is not a checkpoint of Lightning")
     if "pytorch-lightning_version" in content and "callbacks" not in content:
         raise ValueError("it holds weights only (`save_weights_only`), from which no training continues")
     step, epoch, mark = (content.get(key) for key in ("global_step", "epoch", MARK))
@@ -71,7 +71,7 @@ def read(path: Path) -> Content:
 def _content(path: Path) -> object:
     """The value that was given to :func:`torch.save`, without its tensors and objects."""
     if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe waits, and a device may never end
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     try:
         with _Bounded(io.FileIO(path)) as bounded, zipfile.ZipFile(bounded) as archive:
             # A file that was cut may end with an archive that some tensor or text in it holds: that one begins later.
@@ -92,7 +92,7 @@ def _content(path: Path) -> object:
     except OSError:
         raise
     except Exception as error:
-        raise ValueError(f"it is no checkpoint of torch.save ({type(error).__name__}: {error})") from error
+        raise ValueError(f"it is not a checkpoint of torch.save ({type(error).__name__}: {error})") from error
 
 
 def _check_shards(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who can reach whom, asked before the process group is made and while it is waited for.
+"""Communication between the processes of a job outside collectives: connections, heartbeat, SIGTERM, failures.
 
 A security group that blocks traffic between the hosts shows, in stock torch, as half an hour of silence: an address
 that drops packets looks like one where nobody listens yet. It does not look so to TCP, so three states are told apart:

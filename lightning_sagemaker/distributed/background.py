@@ -1,4 +1,4 @@
-"""Threads beside the training, which never end a job by a failure of their own."""
+"""Background threads: an error in one ends only that thread, never the job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def start(name: str, work: Callable[[], None], lost: str, on_failure: Callable[[], None]) -> threading.Thread:
-    """Start a thread that works beside the training. What it raises is one line in the log, and ends the thread alone.
+    """Start a background thread. What it raises becomes one line in the log, and ends only the thread.
 
     Args:
         name: Of the thread.
@@ -48,12 +48,12 @@ def start(name: str, work: Callable[[], None], lost: str, on_failure: Callable[[
 
 
 def warn_lost(lost: str, error: BaseException) -> None:
-    """Say in one line what is no longer done, and why."""
+    """Warn in one line of what this package no longer does, and why."""
     log.warning("%s The training continues. Cause: %s: %s", lost, type(error).__name__, error)
 
 
 def run_with_limit(function: Callable[[], Result], seconds: float) -> Result | None:
-    """Call a function that may hang, in a thread that is left alone after a limit.
+    """Call a function that may hang, in a thread that is abandoned after a time limit.
 
     Args:
         function: Called without arguments; what it raises is nobody's concern.

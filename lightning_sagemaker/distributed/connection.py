@@ -1,4 +1,4 @@
-"""One attempt to connect to one address, and what is said of a host that does not answer."""
+"""One attempt to connect to an address, and the message about a host that does not answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST_LINE = 3.0  # seconds of silence, two attempts, before it is said
 
 
 class Answer(Enum):
-    """What an attempt to connect met."""
+    """Outcome of an attempt to connect."""
 
     OPEN = "something listens there"
     REFUSED = "the host answers, but its process is not there yet"
@@ -27,7 +27,7 @@ class Answer(Enum):
 
 
 def try_to_connect(host: str, port: int, patience: float = PATIENCE) -> Answer:
-    """Try to connect once, and wait so many seconds for an answer."""
+    """Try once to connect, and wait for an answer up to a time limit."""
     try:
         socket.create_connection((host, port), timeout=patience).close()
     except (socket.gaierror, ValueError):  # the latter of a name that none can be: too long, with NUL in it
@@ -40,7 +40,7 @@ def try_to_connect(host: str, port: int, patience: float = PATIENCE) -> Answer:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the name or address means this very machine."""
+    """Whether a name or address is one of the loopback interface, so that it means this machine."""
     try:
         addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
     except OSError:
@@ -49,7 +49,7 @@ def is_loopback(host: str) -> bool:
 
 
 def blocked(job: SageMakerJob, there: str, address: str, seconds: float, tried: str) -> str:
-    """One text that names the two hosts, the address, what was tried, and the usual cause.
+    """Message about a blocked connection: both hosts, the address, what was tried, and the usual cause.
 
     Args:
         job: The job, seen from the host that asks.
@@ -69,5 +69,5 @@ def blocked(job: SageMakerJob, there: str, address: str, seconds: float, tried: 
 
 
 def warn_blocked(text: str, limit: float) -> None:
-    """Say that a host does not answer, while there is still time."""
+    """Warn that a host does not answer, before the time limit has passed."""
     log.warning("%s The job ends after %.0f s of this (%s).", text, limit, REACHABILITY)

@@ -32,13 +32,13 @@ LIMIT = 1024  # characters that the job page shows
 _PATIENCE = 3.0  # seconds that a dying process may spend on asking the others
 _COURTESY = 1.0  # seconds by which a mere consequence lets the cause come first
 _MOMENT = 0.1  # seconds; torchrun ends this process soon
-_ACCOUNT = "_lightning_sagemaker_account"  # attribute of an exception that another process has told of
+_REPORT = "_lightning_sagemaker_report"  # attribute of an exception that another process has reported
 # Signs of a consequence: what gloo, NCCL and the store say where another rank has gone.
 _LOST = ("connection reset", "connection closed", "connection was", "broken pipe", "remote process exited", "aborted")
 
 
 def report(text: str) -> bool:
-    """Write why this process failed, unless another one on this host did so before.
+    """Write why this process failed, unless another process of this host has written its reason already.
 
     Args:
         text: What happened, with the most important first; secrets are taken out, and what is over 1,024 characters.
@@ -58,14 +58,14 @@ def report(text: str) -> bool:
 
 
 def report_to_all(text: str) -> None:
-    """Write why this process ends the job, so that the others name it too, and not what it does to them."""
+    """Write why this process ends the job, and let the other ranks report this reason instead of its consequences."""
     report(text)
     _first_of_the_world(_public(text, LIMIT // 2), wait=0.0)
 
 
 @functools.cache
 def report_exceptions() -> None:
-    """Let an exception that ends this process be reported, with host and rank, before it is printed as ever.
+    """Report an exception that ends this process, with host and rank, before Python prints it.
 
     A second call does nothing.
     """
@@ -75,13 +75,13 @@ def report_exceptions() -> None:
         # Not Ctrl+C, and not a torchrun agent that is told to end: whoever told it knows why.
         if isinstance(error, Exception) and kind.__name__ != "SignalException":
             with suppress(Exception):
-                report(account(error))
+                report(failure_report(error))
         before(kind, error, trace)
 
     sys.excepthook = hook
 
 
-def whereabouts() -> str:
+def host_and_rank() -> str:
     """Host and rank of this process, in words."""
     try:
         job = SageMakerJob.detect()
@@ -95,16 +95,16 @@ def whereabouts() -> str:
     return host if rank is None else f"{host}, rank {rank}"
 
 
-def account(error: Exception, *, courtesy: float = _COURTESY) -> str:
-    """What the failure file says of an exception: the first failure of the world, with host, rank and frames.
+def failure_report(error: Exception, *, courtesy: float = _COURTESY) -> str:
+    """Text of the failure file for an exception: the first failure of the world, with host, rank and frames.
 
     Args:
         error: What ends this process.
         courtesy: Seconds by which a mere consequence, such as a lost connection, lets the cause come first.
     """
-    if told := str(getattr(error, _ACCOUNT, "")):
+    if told := str(getattr(error, _REPORT, "")):
         return told
-    where, what = whereabouts(), describe(error)
+    where, what = host_and_rank(), describe(error)
     lost = any(sign in what.lower() for sign in _LOST)
     text = f"{what}\n[{where}]\n{_frames(error)}"
     if lost and (cause := _cause_of_lost_connection()):
@@ -115,13 +115,13 @@ def account(error: Exception, *, courtesy: float = _COURTESY) -> str:
     return text if first in ("", beginning) else f"{first}\n\n...after which here, on {where}: {what}"
 
 
-def attach_account(error: Exception, text: str) -> None:
-    """Let an exception be reported by the :func:`account` of another process, where it comes from."""
-    setattr(error, _ACCOUNT, text)
+def attach_report(error: Exception, text: str) -> None:
+    """Let an exception be reported by the :func:`failure_report` of another process, where it comes from."""
+    setattr(error, _REPORT, text)
 
 
 def killed(rank: int, host: str, pid: int) -> str:
-    """What a rank says of another one that is gone without a word."""
+    """Message about a process that ended without an exception."""
     return (
         f"RuntimeError: rank {rank} on {host} (process {pid}) ended without an exception. Usual cause: the system"
         " killed it, because the host ran out of memory. HINT: look at the end of its log, and at the instance's memory"
@@ -130,7 +130,7 @@ def killed(rank: int, host: str, pid: int) -> str:
 
 
 def on_lost_connection(explain: Callable[[], str]) -> None:
-    """Let someone who knows say why a connection to another rank was lost; an empty text where he does not."""
+    """Register a function that explains a lost connection to another rank; it returns an empty text if it cannot."""
     global _explain_lost_connection  # noqa: PLW0603 - there is one default process group
     _explain_lost_connection = explain
 
@@ -140,7 +140,7 @@ def _explain_lost_connection() -> str:
 
 
 def _cause_of_lost_connection() -> str:
-    """What is known of it; a killed process closes its connections a moment before it is seen to have ended."""
+    """Known cause of a lost connection; a killed process closes its connections before it is seen to have ended."""
     until = time.monotonic() + _MOMENT
     while not (cause := _explain_lost_connection()) and time.monotonic() < until:
         time.sleep(_MOMENT / 20)
@@ -153,7 +153,7 @@ def describe(error: BaseException) -> str:
 
 
 def _frames(error: Exception) -> str:
-    """Where it was raised: the user's own frames first, and the innermost first, since what is last may be cut."""
+    """Frames of an exception: the user's own and the innermost first, since the end of the text may be cut off."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
     # Python's own of an import or of `python -m` stand between the user's, and tell nothing.
     told = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
@@ -167,7 +167,7 @@ def _public(text: str, limit: int = LIMIT) -> str:
 
 
 def _first_of_the_world(text: str, wait: float) -> str:
-    """What the first rank to fail said, perhaps this one; empty where the store is gone with its host."""
+    """Text of the first rank that failed, perhaps this one; empty if the store has gone with its host."""
     dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available() or not dist.is_initialized():
         return ""

@@ -1,10 +1,10 @@
-"""Who has gone silent: a stopped process, a host whose cable is pulled.
+"""The heartbeat: finds processes that were stopped and hosts that were cut off.
 
 Stock torch copes with deaths and not with silence: the others wait in a collective up to its time limit, half an hour,
 and then learn neither who nor when. Here threads beside the training watch each other:
 
-* the first two processes of each host send heartbeats to the store, and the first looks for those of the next host;
-* each process looks whether the next process of its own host is stopped (``/proc``).
+* the first two processes of each host send heartbeats to the store, and the first reads those of the next host;
+* each process checks whether the next process of its own host is stopped (``/proc``).
 
 Long work in one process - writing a checkpoint, validation, compilation - is no silence: threads go on. So does a
 process that waits in a Python debugger; one that a native debugger holds is stopped, hence the off switch. Time in
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
 
-_INTERVAL = 5.0  # seconds between two looks, and shares of the limit where that is short: a tenth, ...
+_INTERVAL = 5.0  # seconds between two checks, and shares of the limit where that is short: a tenth, ...
 _STOPPED = 20.0  # seconds after which a stopped process is named, ... a third,
 _SILENT = 40.0  # seconds after which a silent host is named; with two intervals, under 60 s. ... half
 _SENDERS = 2  # processes of a host that send heartbeats, so that one which holds Python's lock for long is no silence
@@ -56,12 +56,12 @@ _numbers = itertools.count()  # all ranks make their groups in the same order; a
 
 
 def _step() -> int | None:
-    """Number of optimizer steps so far; replaced once there is a Trainer that knows it."""
+    """Number of optimizer steps so far; replaced once a Trainer knows it."""
     return None
 
 
 def start(job: SageMakerJob) -> None:
-    """Watch the processes of the default process group, until it ends or another one is made.
+    """Watch the processes of the default process group until it ends or is replaced.
 
     ``LIGHTNING_SAGEMAKER_HEARTBEAT`` is the number of seconds of silence after which the job ends; 0 switches it off.
 
@@ -100,7 +100,7 @@ def start(job: SageMakerJob) -> None:
 
 
 def tell_step(step: Callable[[], int | None]) -> None:
-    """Let the lines say at which step the others went silent.
+    """Give the heartbeat a function that returns the step, for its messages.
 
     Args:
         step: Called in a thread; the number of optimizer steps so far, or ``None``.
@@ -110,7 +110,7 @@ def tell_step(step: Callable[[], int | None]) -> None:
 
 
 class Heartbeat:
-    """Two threads of one process: one talks to the store, which may hang; one looks at the clock, which does not.
+    """The two threads of one process: one talks to the store, which may hang; the other measures time and never hangs.
 
     Args:
         job: The job.
@@ -137,13 +137,13 @@ class Heartbeat:
         background.start("heartbeat-watch", self._watch, _lost(job), lambda: None)  # this process sends on
 
     def stop(self) -> None:
-        """Tell the others that this process leaves, and stop watching them."""
+        """Tell the other hosts that this process leaves, and stop watching them."""
         self._leaving.set()
         if self._sender.is_alive():
             self._sender.join(_GOODBYE)
 
     def explain_lost_connection(self) -> str:
-        """What this process knows of a rank that is gone; empty where it knows nothing."""
+        """Why a rank has gone, as far as this process knows; otherwise empty."""
         sibling = self._siblings.next
         if sibling is None or not sibling.has_ended():
             return ""
@@ -152,7 +152,7 @@ class Heartbeat:
     def _send(self) -> None:
         with suppress(RuntimeError):  # the store has ended, with rank 0 or with the process group: no silence
             while (self._siblings.missing() or self._hosts is not None) and not self._has_ended():
-                self._siblings.look()
+                self._siblings.poll()
                 if self._hosts is not None and self._job.local_rank == 0:
                     self._hosts.exchange(self._awake, self._step)
                 elif self._hosts is not None:  # in case that the first process cannot, while native code runs in it
@@ -218,7 +218,7 @@ class Heartbeat:
             self._check_silence(what, now - hosts.heard, self._silent, hosts.next_step)
 
     def _check_silence(self, what: str, silence: float, threshold: float, step: str) -> None:
-        """Say it once where the silence is longer than a threshold; end the job where it is longer than the limit."""
+        """Warn once when a silence exceeds a threshold, and end the job when it exceeds the limit."""
         text = f"{what} for {silence:.0f} s ({step}). The others wait for it in their next collective."
         if silence >= threshold:
             self._warn_once(what, f"{text} The job ends after {self._limit:.0f} s of this ({HEARTBEAT}; 0: never).")
@@ -232,7 +232,7 @@ class Heartbeat:
 
     def _end(self, text: str) -> None:
         with suppress(Exception):
-            failure_file.report_to_all(f"RuntimeError: {text}\n[seen on {failure_file.whereabouts()}]")
+            failure_file.report_to_all(f"RuntimeError: {text}\n[seen on {failure_file.host_and_rank()}]")
             log.error("RuntimeError: %s The job ends now.", text)
         if self._hosts is not None and not self._hosts.ended:
             background.run_with_limit(partial(self._hosts.end, text), _GOODBYE)

@@ -1,4 +1,4 @@
-"""What the processes of one host tell each other, without a connection to any other host."""
+"""A key-value store for the processes of one host, in a file: it needs no connection to another host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def host_store(store: Store, number: int) -> HostStore:
-    """The store of this host's processes. None of them waits for another one.
+    """Open the store of this host's processes. None of them waits for another one.
 
     Args:
         store: Where all processes of the job agree on a word that no other store of a host has; asked once.
@@ -32,7 +32,7 @@ def host_store(store: Store, number: int) -> HostStore:
 
 
 class HostStore(Store):
-    """A store in a file, which is there once something has been set: until then, looking at it is one system call.
+    """A store in a file that exists once something has been set: until then, reading costs one system call.
 
     Args:
         path: Of the file, in a folder that is this user's alone.
@@ -48,17 +48,17 @@ class HostStore(Store):
         self._open().set(key, value)
 
     def add(self, key: str, amount: int) -> int:
-        """Increase a counter, and return it."""
+        """Increase a counter, and return its new value."""
         return self._open().add(key, amount)
 
     def compare_set(self, key: str, expected: str, desired: str) -> bytes:
-        """Set a key if its value is the one that is expected, or if it has none and none is; its value, or that."""
+        """Set a key if it has the expected value, or if it has none and none is expected; its value afterwards."""
         if expected == desired and self._file is None and not self._path.exists():
             return expected.encode()
         return self._open().compare_set(key, expected, desired)
 
     def remove(self) -> None:
-        """Remove the file, once nobody needs it any more."""
+        """Remove the file once no process needs it."""
         self._path.unlink(missing_ok=True)
 
     def _open(self) -> FileStore:

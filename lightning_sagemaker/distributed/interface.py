@@ -22,7 +22,7 @@ _SIOCGIFADDR = 0x8915  # ioctl: IPv4 address of an interface (linux/sockios.h)
 
 
 def set_gloo_interface(job: SageMakerJob, environ: MutableMapping[str, str]) -> None:
-    """Let gloo use the job's interface, unless the user chose one.
+    """Make gloo use the job's network interface, unless the user has chosen one.
 
     By itself gloo takes the one that this host's name resolves to: an unknown name, or Debian's 127.0.1.1, makes one
     rank fail at once and the others wait for five times the time limit (measured, torch 2.13). The toolkit sets
@@ -34,7 +34,7 @@ def set_gloo_interface(job: SageMakerJob, environ: MutableMapping[str, str]) -> 
 
 
 def check_interfaces(job: SageMakerJob, backend: str) -> None:
-    """Check the interfaces that collectives are told to use, before anybody waits for this process.
+    """Check the interfaces that gloo and NCCL are told to use, before another process waits for this one.
 
     Args:
         job: The job.
@@ -55,7 +55,7 @@ def check_interfaces(job: SageMakerJob, backend: str) -> None:
 
 
 def has_interface(variable: str, chosen: str, interfaces: Sequence[str]) -> bool:
-    """Whether a choice of interfaces leaves what its library needs.
+    """Whether a choice of interfaces leaves the library one that exists.
 
     gloo needs each name of a list, and torch ignores a value of one character (measured, torch 2.13). NCCL takes any
     interface that begins with one of the names, is one of them (``=``), or does not begin with any (``^``); a port may
@@ -77,7 +77,7 @@ def has_interface(variable: str, chosen: str, interfaces: Sequence[str]) -> bool
 
 
 def address_in_network(job: SageMakerJob) -> str:
-    """Address at which the other hosts reach this one.
+    """This host's address on the job's network.
 
     Raises:
         OSError: There is no way to the main address.

@@ -1,4 +1,4 @@
-"""Waiting for the main address, on every host but the one of rank 0."""
+"""The wait for rank 0's address, on all other hosts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BY_HAND = "HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
 
 
 def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> None:
-    """Wait until something listens at the main address.
+    """Wait until a process listens at the main address.
 
     Args:
         job: The job.
@@ -37,7 +37,7 @@ def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> No
     silent_since: float | None = None
     has_warned = False
 
-    def look() -> bool | None:
+    def poll() -> bool | None:
         nonlocal answer, silent_since, has_warned
         asked = time.monotonic()
         answer = try_to_connect(job.main_address, job.main_port)
@@ -64,7 +64,7 @@ def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> No
         speaks=job.local_rank == 0,
     )
     try:
-        wait.until(look, pauses=(0.05, 1.0))
+        wait.until(poll, pauses=(0.05, 1.0))
     except ConnectionError as error:
         if notifier is not None:
             notifier.notify_last(str(error))
@@ -75,7 +75,7 @@ def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> No
 
 
 def wait_for_agents(job: SageMakerJob, limit: float) -> None:
-    """Look whether the main address is still that at which torchrun's agents have met, and where one of them listens.
+    """Check that the main address is still that of torchrun's agents, and that one of them listens there.
 
     Args:
         job: The job.
@@ -83,12 +83,12 @@ def wait_for_agents(job: SageMakerJob, limit: float) -> None:
     """
     start, answer, has_warned = time.monotonic(), Answer.REFUSED, False
 
-    def look() -> bool | None:
+    def poll() -> bool | None:
         nonlocal answer, has_warned
         answer = try_to_connect(job.main_address, job.main_port)
         if answer is Answer.OPEN:
             return True
-        waited, text = time.monotonic() - start, _nobody(job, answer)
+        waited, text = time.monotonic() - start, _no_listener(job, answer)
         if waited >= limit:
             raise ConnectionError(text)
         if job.local_rank == 0 and waited >= FIRST_LINE and not has_warned:
@@ -96,13 +96,14 @@ def wait_for_agents(job: SageMakerJob, limit: float) -> None:
             warn_blocked(text, limit)
         return None
 
-    Wait(job.current_host, lambda: _nobody(job, answer), speaks=False).until(look, pauses=(1.0, 1.0))
+    Wait(job.current_host, lambda: _no_listener(job, answer), speaks=False).until(poll, pauses=(1.0, 1.0))
 
 
-def _nobody(job: SageMakerJob, answer: Answer) -> str:
+def _no_listener(job: SageMakerJob, answer: Answer) -> str:
     return (
-        f"{job.current_host} finds nobody at {job.main_address}:{job.main_port}, though torchrun's agents have met"
-        f" ({answer.value}). HINT: was MASTER_ADDR or MASTER_PORT changed in the script? torchrun's own are right."
+        f"{job.current_host} finds no process listening at {job.main_address}:{job.main_port}, though"
+        f" torchrun's agents have connected ({answer.value}). HINT: was MASTER_ADDR or MASTER_PORT changed in the"
+        " script? torchrun's own are right."
     )
 
 

@@ -1,4 +1,4 @@
-"""Those that agree on something over one store: the ranks of a host, and the first ranks of all hosts."""
+"""The participants of an agreement over one store: the ranks of a host, or the first ranks of all hosts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Participants:
-    """Those that agree over one store.
+    """The participants of an agreement, with their store.
 
     Attributes:
         store: Where they meet.
@@ -36,12 +36,12 @@ class Participants:
     step: int = 1
 
     def rank(self, number: int) -> str:
-        """One of them in words."""
+        """Name of a participant, for messages."""
         return f"rank {self.first_rank + number * self.step}"
 
 
 def ranks_of_host(job: SageMakerJob, prefix: str, lost: str) -> Participants:
-    """The ranks of this host; this one alone where the host has no folder for them.
+    """The ranks of this host; only this one if the host has no folder for their store.
 
     Args:
         job: The job, seen from this rank.
@@ -60,7 +60,7 @@ def ranks_of_host(job: SageMakerJob, prefix: str, lost: str) -> Participants:
 
 
 def first_ranks(job: SageMakerJob, prefix: str, lost: str, timeout: timedelta) -> Participants:
-    """The first ranks of all hosts, by a connection of their own to the store of rank 0; this one with nobody without.
+    """The first ranks of all hosts, with a connection of their own to rank 0's store; without one, this rank alone.
 
     Alone with itself, and not without an agreement: then Lightning would broadcast before each batch, and the others
     would not.

@@ -1,4 +1,4 @@
-"""One connection from each host to the next, on a port of any number: are all ports open, or only the main one?
+"""A connection from each host to the next, on an arbitrary port: are all ports open, or only the main one?
 
 Collectives open connections between all hosts, on ports that the system chooses. Where a network lets only the main
 port through, gloo waits for five times its time limit and then names neither host nor port (measured, torch 2.13).
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit: float, timeout: float) -> None:
-    """Let the first process of each host connect to the next host; all processes wait for the outcome.
+    """Connect the first process of each host to the next host; all processes wait for the outcome.
 
     Args:
         job: The job, of two hosts or more.
@@ -52,7 +52,7 @@ def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit:
 def _attempts(
     job: SageMakerJob, all_hosts: Arrival, limit: float, next_host: tuple[str, str, int]
 ) -> Callable[[], str | None]:
-    """An attempt to connect to the next host, to be repeated: why it fails for good; empty once it need not go on."""
+    """Make a function that tries to connect to the next host: why that failed for good, or empty once it is done."""
     start, has_warned = time.monotonic(), False
     there, address, port = next_host
 

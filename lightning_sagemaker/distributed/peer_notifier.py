@@ -1,4 +1,4 @@
-"""How a host that cannot reach rank 0 tells it so: rank 0 can often reach the host, and its log is the one people read.
+"""Lets a host that cannot reach rank 0 say so: rank 0 can often reach that host, and its log is the one people read.
 
 On hosts other than rank 0's the main port is free. Who waits there in vain listens on it, and says why. Anybody may
 connect there and say anything: nobody is waited for longer than :data:`PATIENCE`, nor is another one kept waiting.
@@ -21,7 +21,7 @@ _PAUSE = 0.1  # seconds after a connection that could not be accepted
 
 
 class PeerNotifier:
-    """Tells a text to everyone who connects to the main port, once there is one; nothing where that port is taken."""
+    """Sends a text to everyone who connects to this host's main port; nothing if the port is taken."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
@@ -33,7 +33,7 @@ class PeerNotifier:
         self._server: socket.socket | None = None
 
     def notify(self, text: str) -> None:
-        """Say this from now on."""
+        """Send this text from now on."""
         self._text = text
         if self._server is None:
             with suppress(OSError, RuntimeError):  # the port is taken; no thread is left
@@ -42,7 +42,7 @@ class PeerNotifier:
                 self._server = server
 
     def notify_last(self, text: str) -> None:
-        """Say why this host ends, and wait a little until rank 0 has heard it."""
+        """Send the reason why this host ends, and wait briefly until rank 0 has received it."""
         if self._server is not None:
             self._text, self._ends = text, True
             self._heard.wait(_FAREWELL)
@@ -84,7 +84,7 @@ class PeerNotifier:
 
 
 def notification(host: str, port: int) -> tuple[str, bool]:
-    """What a host says that waits in vain, and whether it ends; an empty text where it says nothing."""
+    """Text of a host that cannot reach rank 0, and whether that host ends; empty if it says nothing."""
     until = time.monotonic() + PATIENCE
     said = None
     with suppress(OSError), socket.create_connection((host, port), timeout=PATIENCE) as connection:
@@ -97,7 +97,7 @@ def notification(host: str, port: int) -> tuple[str, bool]:
 
 
 def _receive(connection: socket.socket, until: float) -> bytes:
-    """All that the other side sends, unless it is too long or takes too long."""
+    """Everything that the other side sends, unless it is too long or takes too long."""
     message = b""
     while len(message) <= LONGEST and (left := until - time.monotonic()) > 0:
         connection.settimeout(left)

@@ -1,4 +1,4 @@
-"""What the heartbeat knows of the other processes of this host, and of the other hosts."""
+"""State that the heartbeat keeps about the other processes of this host, and about the other hosts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.distributed.store import look, read, write
+from lightning_sagemaker.distributed.store import raw_value, read, write
 from lightning_sagemaker.distributed.wire_format import decode
 
 if TYPE_CHECKING:
@@ -27,20 +27,20 @@ class Process:
     start: str
 
     def is_stopped(self) -> bool:
-        """Whether a signal or a tracer has stopped it."""
+        """Whether a signal or a debugger has stopped the process."""
         return processes.is_stopped(self.pid) and processes.start_of(self.pid) == self.start
 
     def has_ended(self) -> bool:
-        """Whether it is gone."""
+        """Whether the process has ended."""
         return processes.has_ended(self.pid, self.start)
 
     def kill(self) -> None:
-        """End it: a stopped process obeys nothing else, and its launcher waits for it."""
+        """Kill the process: a stopped one obeys nothing else, and its launcher waits for it."""
         processes.send(self.pid, signal.SIGKILL, lambda: processes.start_of(self.pid) == self.start)
 
 
 class Siblings:
-    """The other processes of this host, beginning with the next one; each is known once it has reported its id.
+    """The other processes of this host, beginning with the next; each is known once it has reported its process id.
 
     Nobody waits for one that never does: it was killed before, or its heartbeat is off.
     """
@@ -50,24 +50,24 @@ class Siblings:
         self._ranks = ranks
         self.known: dict[int, Process] = {}
 
-    def look(self) -> None:
-        """Ask the store for those that are not known; may hang where the store's host is cut off."""
+    def poll(self) -> None:
+        """Ask the store for processes that are not known yet; may hang if the host of the store is cut off."""
         for rank in self.missing():
             if (told := read(self._store, f"process/{rank}", int, str)) is not None:
                 self.known[rank] = Process(rank, *told)
 
     def missing(self) -> list[int]:
-        """Ranks that have not reported."""
+        """Ranks that have not reported their process id."""
         return [rank for rank in self._ranks if rank not in self.known]
 
     @property
     def next(self) -> Process | None:
-        """The one that this process watches."""
+        """The process that this one watches."""
         return self.known.get(self._ranks[0]) if self._ranks else None
 
 
 class Hosts:
-    """What the hosts tell each other at the store. Each method may hang where the store's host is cut off.
+    """Heartbeats of the hosts, at the store. Each method may hang if the host of the store is cut off.
 
     Args:
         job: The job, seen from this process.
@@ -90,14 +90,14 @@ class Hosts:
         self.ended = ""  # why another host has ended the job
 
     def exchange(self, now: float, step: str) -> None:
-        """Send this host's heartbeat, and look for that of the next one.
+        """Send this host's heartbeat, and read that of the next host.
 
         Args:
             now: Time by the observer's clock.
             step: At which step this process is, in words.
         """
         self.beat(step)
-        self._look(now)
+        self._read_heartbeat(now)
 
     def beat(self, step: str) -> None:
         """Send this host's heartbeat.
@@ -110,8 +110,8 @@ class Hosts:
         beat = (self._job.current_host, step, self._job.local_rank, self._beats)
         write(self._store, f"beat/{self._job.node_rank}", *beat)
 
-    def _look(self, now: float) -> None:
-        found = look(self._store, f"beat/{self._next}")
+    def _read_heartbeat(self, now: float) -> None:
+        found = raw_value(self._store, f"beat/{self._next}")
         if found is not None and found != self._found:
             self._found, self.heard = found, now
             # What no rank wrote says nothing of the next host, and is no silence of it.
@@ -123,7 +123,7 @@ class Hosts:
         self.answered = now
 
     def leave(self) -> None:
-        """Say that this host's silence is no alarm from now on."""
+        """Announce that this host stops sending heartbeats, so that its silence is no error."""
         try:
             write(self._store, f"left/{self._job.node_rank}")
         except RuntimeError:  # the store has ended, or this connection alone
@@ -131,6 +131,6 @@ class Hosts:
                 write(store, f"left/{self._job.node_rank}")
 
     def end(self, text: str) -> None:
-        """Let the others end too."""
+        """Tell the other hosts to end as well."""
         with suppress(RuntimeError):  # they have no store any more, and learn of it in their own way
             write(self._store, "ended", text)

@@ -1,4 +1,4 @@
-"""What happens around the making of a process group in a SageMaker training job."""
+"""The steps around making a process group in a SageMaker training job."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _groups = itertools.count()  # all ranks make their groups in the same order
 def watched(
     environment: object, rank: int, world_size: int, timeout: timedelta | None, backend: str
 ) -> Iterator[dict[str, Any]]:
-    """Let a process group be made: nobody waits in silence before, and none goes silent unnoticed afterwards.
+    """Make a process group: waits before it write lines, and the heartbeat watches its processes afterwards.
 
     Where the cluster environment is not ours, only the quiet end is seen to. The arguments are those of
     :func:`torch.distributed.init_process_group`.
@@ -65,7 +65,7 @@ def watched(
 
 
 def _store(job: SageMakerJob, timeout: timedelta, backend: str) -> Store | None:
-    """Where the processes of a new group find each other; ``None`` where torch finds it as well by itself."""
+    """Store at which the processes of a new group find each other; ``None`` if torch finds it by itself."""
     number, is_restarted = next(_groups), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     has_agents = job.launcher == "torchrun"  # they have joined already, and keep one store for all groups and attempts
     is_again = has_agents and (number > 0 or is_restarted) and is_on("group_keys")

@@ -1,4 +1,4 @@
-"""How the processes of a job find each other: a store at the main address, where nobody waits in silence.
+"""The rendezvous: the processes of a job find each other at a store at the main address, and every wait writes lines.
 
 In torch's own way to a process group (``env://``) all waiting happens inside one C++ call: rank 0 waits for the others,
 the others for rank 0, up to the group's time limit, and a blocked port looks like a late host.
@@ -26,7 +26,7 @@ _rendezvous = itertools.count()  # all ranks make their groups in the same order
 
 
 def limit_of(job: SageMakerJob) -> float:
-    """Seconds of no answer at all after which this job ends; 0 where nothing is to be checked.
+    """Seconds without any answer after which this job ends; 0 if connections are not checked.
 
     Raises:
         ValueError: The setting is malformed.
@@ -59,7 +59,7 @@ def open_store(job: SageMakerJob, timeout: timedelta, limit: float) -> TCPStore:
 
 
 def join(job: SageMakerJob, store: Store, timeout: timedelta, limit: float, backend: str) -> None:
-    """Wait at the store until all processes have joined, and let each host connect to the next one.
+    """Wait at the store until all processes have joined, and connect each host to the next one.
 
     Args:
         job: The job.
@@ -76,7 +76,7 @@ def join(job: SageMakerJob, store: Store, timeout: timedelta, limit: float, back
 
 
 def rendezvous_of_agents(address: str, port: int, rank: int, hosts: int, timeout: timedelta) -> TCPStore | None:
-    """Let torchrun's agents, one per host, find each other in the same way: they start before any user code.
+    """The rendezvous of torchrun's agents, one per host, done in the same way: they start before any user code.
 
     Args:
         address: Host of the first agent.

@@ -1,4 +1,4 @@
-"""The quiet end of a process that trained with others.
+"""The clean exit of a process that trained with others.
 
 gloo's threads let go of a collective's tensors some time after the training has learnt that it is done. Since tensors
 belong to Python, that takes Python's lock, and a thread that asks for it while the interpreter ends is ended by force:
@@ -34,7 +34,7 @@ _SMDDP = "smddp"
 
 
 def at_exit(function: Callable[[], None]) -> None:
-    """Call a function when this process ends, also where ``multiprocessing`` has forked it, which skips `atexit`."""
+    """Call a function when this process ends, also in a child forked by ``multiprocessing``, which skips `atexit`."""
     if multiprocessing.parent_process() is None:
         atexit.register(function)
     else:
@@ -43,7 +43,7 @@ def at_exit(function: Callable[[], None]) -> None:
 
 @functools.cache
 def end_at_exit() -> None:
-    """Let this process end quietly; a second call does nothing.
+    """Arrange a clean exit of this process; a second call does nothing.
 
     The earlier it is called, the later it happens: exit handlers that are registered afterwards run before.
     """
@@ -62,7 +62,7 @@ def _end() -> None:
 
 
 def wait_for_workers(*, unknown: bool) -> None:
-    """Wait until gloo's threads sleep, with nothing left to do that needs Python's lock.
+    """Wait until gloo's threads sleep and have no work left that needs Python's lock.
 
     A thread that waits for the lock wakes up each switch interval, to ask for it once more. One that does not run for
     two of them, while the lock is free, waits for something else.
@@ -80,7 +80,7 @@ def wait_for_workers(*, unknown: bool) -> None:
 
 
 def _workers() -> dict[str, tuple[bool, list[str]]]:
-    """Gloo's threads in this process, none in a forked one: whether each sleeps, and how often it has begun to run."""
+    """Gloo's threads in this process, none in a forked one: whether each sleeps, and how often it has run."""
     workers = {}
     for status in Path("/proc/self/task").glob("*/status"):
         with suppress(OSError):  # the thread has just ended

@@ -1,4 +1,4 @@
-"""SIGTERM: all ranks stop at the same point of the training, whichever of them it reached.
+"""SIGTERM: all ranks stop at the same step, whichever of them received it.
 
 Lightning's own handler runs a collective inside the signal handler (since 2.5.6), which deadlocks where one rank alone
 got the signal, and a broadcast before each batch; older versions let each rank stop at a step of its own. Here nothing
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
 
 EXIT_CODE = 128 + 15  # what a shell calls the end by SIGTERM; 0 would be a success to SageMaker
-_INTERVAL = 1.0  # seconds between two looks at the host's file; of a small world, also at the store
+_INTERVAL = 1.0  # seconds between two reads of the host's file; in a small world, also of the store
 _HOSTS_PER_SECOND = 350  # that ask the store: 0.5 % of a core
-_LONGEST = 3.0  # seconds between two looks at the store; with one at the file on each side, all know of it within 5 s
+_LONGEST = 3.0  # seconds between two reads of the store; with one of the file on each side, all know of it within 5 s
 _PATIENCE = 60.0  # seconds that a rank may take to answer
 _GOODBYE = 2.0  # seconds that rank 0 waits for the others at its end
 
@@ -69,7 +69,7 @@ _numbers = itertools.count()  # all ranks make their agreements in the same orde
 
 @dataclass(frozen=True)
 class Stop:
-    """What all ranks agreed on.
+    """Where all ranks have agreed to stop.
 
     Attributes:
         boundary: Number of the step boundary at which all stop, from 1.
@@ -81,12 +81,12 @@ class Stop:
 
 
 def interval(hosts: int) -> float:
-    """Seconds between two looks of a host at the store of rank 0, the longer the more hosts there are."""
+    """Seconds between two requests of a host to the store of rank 0; longer with more hosts."""
     return max(_INTERVAL, min(hosts / _HOSTS_PER_SECOND, _LONGEST))
 
 
 def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgreement | None:
-    """The agreement between the ranks of the default process group, or of one process with itself; one for each group.
+    """The agreement of the default process group's ranks, or of a single process; one for each group.
 
     Args:
         job: The world of the ranks that agree, seen from this one.
@@ -113,7 +113,7 @@ def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgree
 
 
 class StopAgreement:
-    """One rank's part in the agreement.
+    """One rank's part in the agreement on where to stop.
 
     Args:
         ranks: Those of this host.
@@ -155,7 +155,7 @@ class StopAgreement:
         at_exit(self._leave)
 
     def request(self) -> bool:
-        """Say that this rank got SIGTERM; for signal handlers.
+        """Record that this rank received SIGTERM; safe in signal handlers.
 
         Returns:
             Whether anybody listens: not in a process that was forked from the rank's own and inherited its handler,
@@ -167,7 +167,7 @@ class StopAgreement:
         return heard
 
     def stop_here(self) -> Stop | None:
-        """Pass a step boundary; all ranks call this as often and in the same order.
+        """Called at each step boundary, by all ranks equally often and in the same order.
 
         Returns:
             What was agreed, where all ranks stop at this step boundary or could have stopped at an earlier one.
@@ -175,7 +175,7 @@ class StopAgreement:
         Raises:
             TimeoutError: SIGTERM arrived somewhere, but a rank does not answer.
         """
-        self._passed += 1  # before the look below, as the thread reads the number after it has set what we look at
+        self._passed += 1  # before the check below, as the thread reads the number after it has set what we check
         return self._when_decided() if self._asked else None
 
     def _when_decided(self) -> Stop | None:
@@ -189,7 +189,7 @@ class StopAgreement:
         return self._stop if self._passed >= self._stop.boundary else None
 
     def _watch(self) -> None:
-        """Do everything that is not done at a step boundary; runs in the thread."""
+        """Body of the background thread: everything that is not done at a step boundary."""
         try:
             if self._connect is not None and not self._has_ended():
                 self._hosts = self._connect()
@@ -217,8 +217,8 @@ class StopAgreement:
             self._connected.set()
 
     def _wait_for_origin(self) -> bool:
-        """Wait for SIGTERM on any rank; false where this process or its group ends before."""
-        while not self._look_for_origin():
+        """Wait for SIGTERM on any rank; false if this process or its group ends before."""
+        while not self._poll_origin():
             told = self._next_signal(_INTERVAL)
             if self._has_ended():
                 return False
@@ -228,13 +228,13 @@ class StopAgreement:
                 return False
         return True
 
-    def _look_for_origin(self) -> bool:
-        """Look whether SIGTERM arrived; tell the other hosts what this one knows, and the other way round."""
+    def _poll_origin(self) -> bool:
+        """Check once whether SIGTERM has arrived on any rank; exchange this with the other hosts."""
         here, hosts, now = read(self._ranks.store, "origin", str), self._hosts, time.monotonic()
         if hosts is not None and here is not None:
             write_first(hosts.store, "origin", here[0])
         elif hosts is not None and now >= self._asks_again:
-            self._asks_again = now + interval(hosts.size) - _INTERVAL / 2  # not a look later
+            self._asks_again = now + interval(hosts.size) - _INTERVAL / 2  # not a request later
             if (here := read(hosts.store, "origin", str)) is not None:
                 write_first(self._ranks.store, "origin", here[0])
         if here is not None:
@@ -242,7 +242,7 @@ class StopAgreement:
         return here is not None
 
     def _leave_stores(self) -> None:
-        """Let rank 0, whose process may be the store's, end after the others: they would see a broken connection."""
+        """Let rank 0, whose process may hold the store, end last: the others would see a broken connection."""
         ranks = self._ranks
         if (
             self.origin
@@ -259,7 +259,7 @@ class StopAgreement:
                 Wait(self._where, lambda: "the other hosts to end", limit=_GOODBYE).until(others.outcome)
 
     def _decide(self) -> tuple[int, str]:
-        """The step boundary at which all stop, and the folder of the checkpoint; on the first rank of each host."""
+        """The step boundary at which all stop, and the checkpoint folder; called on the first rank of each host."""
         passed = self._largest(self._ranks)
         if (hosts := self._hosts) is not None:
             write(hosts.store, f"passed/{hosts.number}", passed)
@@ -286,12 +286,12 @@ class StopAgreement:
     def _wait_for(self, participants: Participants, number: int, key: str, *kinds: type) -> tuple[Any, ...]:
         who = participants.rank(number)
 
-        def look() -> tuple[Any, ...] | None:
+        def poll() -> tuple[Any, ...] | None:
             if self._leaving:
                 raise TimeoutError(f"this process ended before {who} answered")
             return read(participants.store, key, *kinds)
 
-        return Wait(self._where, lambda: f"an answer of {who}", limit=_PATIENCE).until(look)
+        return Wait(self._where, lambda: f"an answer of {who}", limit=_PATIENCE).until(poll)
 
     def _next_signal(self, timeout: float | None) -> bool:
         try:
@@ -300,7 +300,7 @@ class StopAgreement:
             return False
 
     def _leave(self) -> None:
-        """End the thread: what would run in it while the interpreter ends could abort the process."""
+        """End the thread: code that ran in it while the interpreter ends could abort the process."""
         if os.getpid() == self._pid:
             self._leaving = True
             self._signals.put(False)

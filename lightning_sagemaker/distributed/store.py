@@ -1,4 +1,4 @@
-"""The key-value store that made the process group: what ranks tell each other without a collective.
+"""The key-value store of the process group, over which ranks exchange messages without a collective.
 
 Threads of ours use a connection of their own: the group's own one is held by whoever waits on it.
 """
@@ -26,7 +26,7 @@ _ABSENT = "lightning_sagemaker: absent"  # no value of ours
 
 
 def default_store() -> Store:
-    """Store of the default process group, with a prefix of ours.
+    """The store of the default process group, under this package's prefix.
 
     Raises:
         ValueError: There is no process group.
@@ -35,12 +35,12 @@ def default_store() -> Store:
 
 
 def prefixed(store: Store) -> Store:
-    """The store with a prefix of ours; under torchrun, one per attempt, since the agents' store outlives an attempt."""
+    """The store under this package's prefix; under torchrun, one per attempt, since the agents' store outlives it."""
     return PrefixStore(f"{_PREFIX}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def server_of_group() -> TCPStore | None:
-    """The default group's own connection to its TCP server; ``None`` where its store is none.
+    """The default group's own connection to its TCP server; ``None`` if its store has none.
 
     Raises:
         ValueError: There is no process group.
@@ -52,11 +52,11 @@ def server_of_group() -> TCPStore | None:
 
 
 def own_connection(timeout: timedelta, *, only_if_there: bool = False) -> Store | None:
-    """A second connection to the default group's store; ``None`` where that store is no TCP server.
+    """A second connection to the default group's store; ``None`` if that is no TCP server.
 
     Args:
         timeout: How long each operation may wait.
-        only_if_there: Whether to look first if the server has ended, for which torch would wait, with lines of its own.
+        only_if_there: Whether to check first if the server has ended, for which torch would wait and write lines.
 
     Raises:
         OSError: It has ended.
@@ -71,7 +71,7 @@ def own_connection(timeout: timedelta, *, only_if_there: bool = False) -> Store 
 
 
 def end_of_group() -> Callable[[], bool]:
-    """A function that tells whether today's default process group has ended, or another one has taken its place."""
+    """Make a function that tells whether the current default process group has ended or was replaced."""
     group = dist.group.WORLD
     if group is None:  # of which nothing can end
         return lambda: False
@@ -80,8 +80,8 @@ def end_of_group() -> Callable[[], bool]:
     return lambda: dist.group.WORLD is None or dist.group.WORLD is not known()
 
 
-def look(store: Store, key: str) -> bytes | None:
-    """Value of a key; ``None`` where there is none yet.
+def raw_value(store: Store, key: str) -> bytes | None:
+    """Value of a key; ``None`` if it has none yet.
 
     ``Store.check`` would ask the same; torch before 2.3 has it in C++ only. Comparing a key that is absent sets
     nothing, and answers what was expected of it.
@@ -92,12 +92,12 @@ def look(store: Store, key: str) -> bytes | None:
 
 
 def write(store: Store, key: str, *values: object) -> None:
-    """Set a key to what :func:`read` returns on the other side: texts, numbers, truth values."""
+    """Set a key to texts, numbers and truth values, which :func:`read` returns on another rank."""
     store.set(key, encode(*values))
 
 
 def write_first(store: Store, key: str, text: str) -> str:
-    """Set a key to a text unless another rank has done so; the text that stands."""
+    """Set a key to a text unless another rank has set it; the text that it has then."""
     found: bytes | str = store.compare_set(key, "", encode(text))
     values = decode(found.encode() if isinstance(found, str) else found, str)
     if values is None:  # not a rank's
@@ -107,8 +107,8 @@ def write_first(store: Store, key: str, text: str) -> str:
 
 
 def read(store: Store, key: str, *kinds: type) -> tuple[Any, ...] | None:
-    """What :func:`write` has set a key to, with values of these types; ``None`` where it is nothing of a rank's."""
-    found = look(store, key)
+    """Values of a key that :func:`write` has set, of these types; ``None`` for anything else."""
+    found = raw_value(store, key)
     return None if found is None else decode(found, *kinds)
 
 
@@ -125,7 +125,7 @@ class Arrival:
         self._expected = expected
 
     def arrive(self) -> int:
-        """Count this process, and let all go on where it is the last one; its number in the order of arrival."""
+        """Count this process, and release all if it is the last one; its number in the order of arrival."""
         number = self._store.add("arrived", 1)
         if number == self._expected:
             write(self._store, "outcome", "")
@@ -137,10 +137,10 @@ class Arrival:
         return self._store.add("arrived", 0)
 
     def fail(self, why: str) -> None:
-        """Let all who wait here, now or later, learn why they cannot go on; the first reason holds."""
+        """Tell all who wait here, now or later, why they cannot go on; the first reason counts."""
         write_first(self._store, "outcome", why)
 
     def outcome(self) -> str | None:
-        """Empty once all have arrived, else why they cannot; ``None`` while neither is known."""
+        """Empty once all have arrived, or why they cannot; ``None`` while neither is known."""
         found = read(self._store, "outcome", str)
         return None if found is None else str(found[0])

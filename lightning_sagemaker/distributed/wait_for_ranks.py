@@ -1,4 +1,4 @@
-"""All processes join at the store; meanwhile each host says who is missing."""
+"""The wait at the store until all processes have joined; meanwhile each host names those that are missing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ROUND = 4 * PATIENCE  # seconds that a question to all of them may take; names 
 
 
 def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
-    """Join the others at the store, and wait until all have joined.
+    """Join at the store, and wait until all processes have joined.
 
     Rank 0 asks missing hosts whether they are there at all.
 
@@ -56,7 +56,7 @@ def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
         store.add(job.current_host, 1)
         all_ranks.arrive()
 
-    def look() -> str | None:
+    def poll() -> str | None:
         outcome = all_ranks.outcome()
         if outcome is None:
             missing.ask()
@@ -65,15 +65,15 @@ def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
     hint = "HINT: look at the logs of those hosts; where hosts start further apart, give the strategy a longer"
     what = lambda: f"all processes of the job. Missing: {missing}"  # noqa: E731 - as in the other waits
     wait_for_all = Wait(job.current_host, what, limit=timeout, hint=f"{hint} `timeout`.", speaks=job.local_rank == 0)
-    if clash := wait_for_all.until(look):
+    if clash := wait_for_all.until(poll):
         raise ValueError(
-            f"{clash}, in a world of {world_size} processes. HINT: NODE_RANK has to be another number on each host,"
+            f"{clash}, in a world of {world_size} processes. HINT: NODE_RANK must be a different number on each host,"
             " from 0; or remove it from the job's environment and from your entry script: it is derived from the job."
         )
 
 
 class _MissingHosts:
-    """Hosts whose processes have not all joined; as text, what is known of them."""
+    """The hosts whose processes have not all joined; its text says what is known about them."""
 
     def __init__(self, job: SageMakerJob, store: Store, per_host: int) -> None:
         self._job = job
@@ -97,7 +97,7 @@ class _MissingHosts:
         return some(states)
 
     def ask(self) -> None:
-        """Name hosts that do not answer, and repeat what those say that cannot reach this one."""
+        """Name hosts that do not answer, and repeat the messages of those that cannot reach this one."""
         if not self._asks or time.monotonic() - self._asked < FIRST_LINE / 2:
             return
         before = self._asked
@@ -123,12 +123,12 @@ class _MissingHosts:
             log.warning(text)
 
     def _joined(self) -> dict[str, int]:
-        """How many processes of each host that lacks some have joined."""
+        """For each host with missing processes, how many have joined."""
         joined = {host: self._store.add(host, 0) for host in self._job.world_hosts}
         return {host: count for host, count in joined.items() if count < self._per_host}
 
     def _of_each(self, question: Callable[[str, int], Answered], hosts: list[str]) -> dict[str, Answered]:
-        """Ask hosts beside each other; those that have not answered within a limit for all are left out."""
+        """Ask several hosts at once; those that do not answer within a common limit are left out."""
         asked = {host: self._pool.submit(question, host, self._job.main_port) for host in hosts[:_AT_ONCE]}
         answered, late = wait(asked.values(), _ROUND)
         for future in late:

@@ -1,4 +1,4 @@
-"""Waiting for other processes: never in silence, and no longer than a limit."""
+"""Waits for other processes: each writes a line every 30 s, and ends after a limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY = 30.0  # seconds between lines while anyone waits
 
 
 class Wait:
-    """One wait for other processes: a line each 30 s says for whom, and a limit ends it.
+    """One wait for other processes: every 30 s a line says for whom, and a limit ends it.
 
     Args:
         who: Host or rank that waits.
@@ -48,25 +48,25 @@ class Wait:
         self._start = self._moved = time.monotonic()
         self._due, self._has_spoken = self._start + EVERY, False
 
-    def until(self, look: Callable[[], Found | None], pauses: tuple[float, float] = (0.005, 0.25)) -> Found:
-        """Wait until something is found.
+    def until(self, poll: Callable[[], Found | None], pauses: tuple[float, float] = (0.005, 0.25)) -> Found:
+        """Wait until a function returns something.
 
         Args:
-            look: Returns it, or ``None``; what it raises ends the wait.
-            pauses: Seconds between two looks, the first and the longest.
+            poll: Returns it, or ``None``; what it raises ends the wait.
+            pauses: Seconds between two calls, the first and the longest.
 
         Raises:
             TimeoutError: The limit is over.
         """
         pause, longest = pauses
-        while (found := look()) is None:
+        while (found := poll()) is None:
             self._check()
             time.sleep(pause)
             pause = min(2 * pause, longest)
         return found
 
     def say_soon(self, seconds: float) -> None:
-        """Let the first line come after so many seconds."""
+        """Write the first line after this many seconds instead of 30."""
         if not self._has_spoken:
             self._due = min(self._due, self._start + seconds)
 

@@ -1,4 +1,4 @@
-"""What hosts tell each other, at the store or at a port: begins with a mark of ours, is bounded and printable.
+"""The format of messages between hosts, at the store or at a port: prefixed, bounded in length, printable.
 
 Store and ports are open to the network, as in stock torch, so what is found there may be anything: a scanner's bytes,
 no UTF-8, a number of a thousand digits. All of it is parsed here, and what is not ours counts as not there.

@@ -1,1 +1,1 @@
-"""``lightning-sagemaker doctor``: what this process sees of its job, what Lightning does with it, what is wrong."""
+"""``lightning-sagemaker doctor``: what a process sees of its job, what Lightning does with it, and what is wrong."""

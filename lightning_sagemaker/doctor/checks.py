@@ -1,4 +1,4 @@
-"""What can be wrong, and its fix: one function for each subject, which yields findings."""
+"""The checks: one function for each subject yields what is wrong, with the fix."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def job(situation: Situation) -> Iterator[Finding]:
     if situation.problem:
         yield fail("job-malformed", situation.problem, "HINT: look at /opt/ml/input/config and SM_*.")
     elif situation.job is None:
-        marks = "marks of a training job are set, but there is no resourceconfig.json"
-        marks = marks if in_training_job(situation.environ) else "no mark of one is set"
+        marks = "variables of a training job are set, but there is no resourceconfig.json"
+        marks = marks if in_training_job(situation.environ) else "no variable of one is set"
         yield ok(
             "outside-job",
             f"this process is in no SageMaker training job ({marks}): the plugin does nothing here. HINT:"
@@ -102,14 +102,14 @@ def plugin(situation: Situation) -> Iterator[Finding]:
 
 
 def strategy(situation: Situation) -> Iterator[Finding]:
-    """A strategy of SMDDP gets what it needs."""
+    """An SMDDP strategy has what it needs."""
     sharding = sharding_of(situation.strategy)
     if sharding is None:
         return
     if obstacle := situation.smddp_obstacle:
         yield warn(
             "smddp-unusable",
-            f"PL_TRAINER_STRATEGY={situation.strategy}, but {obstacle}. NCCL or gloo serves, unless {ON_MISSING}=error"
+            f"PL_TRAINER_STRATEGY={situation.strategy}, but {obstacle}. NCCL or gloo is used, unless {ON_MISSING}=error"
             " ends the job.",
             'HINT: take strategy="ddp" or "fsdp", or an image (PyTorch up to 2.5.1), an instance type and a'
             " distribution that have SMDDP.",
@@ -122,7 +122,7 @@ def strategy(situation: Situation) -> Iterator[Finding]:
 
 
 def gpus(situation: Situation) -> Iterator[Finding]:
-    """Processes and GPUs fit."""
+    """The number of processes matches the GPUs."""
     machine, found = situation.machine, situation.job
     seen, visible = machine.gpus, situation.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = f" (CUDA_VISIBLE_DEVICES={visible!r})" if visible is not None else ""
@@ -145,7 +145,7 @@ def gpus(situation: Situation) -> Iterator[Finding]:
 
 
 def addresses(situation: Situation) -> Iterator[Finding]:
-    """The hosts can meet: main address and interfaces."""
+    """The hosts can connect: main address and interfaces."""
     found, interfaces = situation.job, situation.machine.interfaces
     if found is not None and situation.over_network and _is_loopback(found.main_address):
         yield fail(
@@ -181,13 +181,13 @@ def efa(situation: Situation) -> Iterator[Finding]:
     if known is not None and known.efa and not devices:
         yield warn(
             "efa-missing",
-            f"{found.instance_type} has EFA, but no EFA device is in /sys/class/infiniband: NCCL goes over TCP.",
+            f"{found.instance_type} has EFA, but no EFA device is in /sys/class/infiniband: NCCL uses TCP.",
             "HINT: use an AWS training image, and look at the instance type's availability of EFA in your region.",
         )
     elif provider == "efa" and not devices:
         yield warn(
             "efa-missing",
-            f"FI_PROVIDER=efa, but {found.instance_type or 'this host'} has no EFA device: NCCL goes over TCP.",
+            f"FI_PROVIDER=efa, but {found.instance_type or 'this host'} has no EFA device: NCCL uses TCP.",
             "HINT: nothing to do if you meant TCP (SageMaker's toolkit sets it in `smdistributed` jobs whatever the"
             " instance type); else choose an instance type with EFA.",
         )
@@ -208,7 +208,7 @@ def efa(situation: Situation) -> Iterator[Finding]:
 
 
 def mpi4py(situation: Situation) -> Iterator[Finding]:
-    """What mpirun's modes start is installed."""
+    """mpi4py, which SageMaker starts under mpirun, is installed."""
     found = situation.job
     if found is not None and found.sdk and found.launcher == "mpirun" and not situation.machine.versions.get("mpi4py"):
         yield fail(
@@ -219,7 +219,7 @@ def mpi4py(situation: Situation) -> Iterator[Finding]:
 
 
 def shared_memory(situation: Situation) -> Iterator[Finding]:
-    """Data loaders and NCCL have shared memory."""
+    """Data loaders and NCCL have enough shared memory."""
     size = situation.machine.shared_memory
     if size is not None and size < _SMALL_SHARED_MEMORY:
         yield warn(
@@ -231,7 +231,7 @@ def shared_memory(situation: Situation) -> Iterator[Finding]:
 
 
 def channels(situation: Situation) -> Iterator[Finding]:
-    """Hosts that train together see the same data, or a line says that they do not."""
+    """Hosts that train together see the same data."""
     if situation.channel_problem:
         yield warn("channels-malformed", situation.channel_problem)
     elif situation.sharded and situation.job is not None and situation.job.num_nodes > 1:
@@ -239,7 +239,7 @@ def channels(situation: Situation) -> Iterator[Finding]:
 
 
 def settings(situation: Situation) -> Iterator[Finding]:
-    """Our settings can be read."""
+    """This package's settings can be read."""
     for name, value in sorted(situation.environ.items()):
         setting = SETTINGS.get(name)
         if setting and value and (text := problem(name, situation.environ)):
@@ -247,11 +247,11 @@ def settings(situation: Situation) -> Iterator[Finding]:
             yield finding("setting-malformed", LEVELS.get(name, "fail"), text, fix)
         elif setting is None and name.startswith(PREFIX) and not name.startswith(tuple(OF_COMMANDS)):
             similar = difflib.get_close_matches(name, SETTINGS, 1) or sorted(SETTINGS)
-            yield warn("setting-unknown", f"{name} is no setting of this version.", f"HINT: {similar[0]}?")
+            yield warn("setting-unknown", f"{name} is not a setting of this version.", f"HINT: {similar[0]}?")
 
 
 def checkpoints(situation: Situation) -> Iterator[Finding]:
-    """A job that shall continue has somewhere to continue from."""
+    """A job that should resume has a checkpoint folder."""
     machine = situation.machine
     if machine.checkpoint_problem:
         yield fail("checkpoints-unreadable", machine.checkpoint_problem, "HINT: look at the job's folder.")

@@ -17,9 +17,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "doctor",
-        help="say what this process sees of its SageMaker job, what Lightning does with it, and what is wrong",
-        description="Say what this process sees of its SageMaker job, what Lightning does with it, and what "
-        "is wrong. Markdown to be pasted into an issue; of credentials only the names. Exit code 1 where something "
+        help="report what this process sees of its SageMaker job, what Lightning does with it, and what is wrong",
+        description="Report what this process sees of its SageMaker job, what Lightning does with it, and what "
+        "is wrong. Prints Markdown for an issue; of credentials only the names. Exit code 1 where something "
         "will fail.",
     )
     parser.add_argument("--json", action="store_true", help="JSON instead of Markdown")

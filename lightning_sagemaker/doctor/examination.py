@@ -1,4 +1,4 @@
-"""The core: from variables, files and what was probed to a report. Pure, and never raises."""
+"""Makes the report from variables, files and facts about the machine. Pure, and never raises."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def examine(environ: Mapping[str, str], base: Path, machine: Machine) -> Report:
 def _stumbled(where: str, error: Exception) -> Finding:
     return fail(
         "doctor-stumbled",
-        f"the doctor could not look at {where}: {type(error).__name__}: {error}",
-        "HINT: a variable or file holds what nobody expected; please report it with this page.",
+        f"the doctor could not examine {where}: {type(error).__name__}: {error}",
+        "HINT: a variable or file has an unexpected value; please report it with this page.",
     )
 
 

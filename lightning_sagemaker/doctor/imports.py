@@ -1,4 +1,4 @@
-"""Imports torch, Lightning and SMDDP, makes a Trainer and a Fabric, and tells what came of it.
+"""Imports torch, Lightning and SMDDP, makes a Trainer and a Fabric, and reports the results.
 
 Run in a process of its own, as a program's text.
 
@@ -50,7 +50,7 @@ def _made(name: str, distribution: str) -> dict[str, Any]:
 
 
 def tell(name: str, distributions: list[str]) -> dict[str, Any]:
-    """What comes of one import or construction: ``absent``, ``problem``, ``unknown`` (why nobody asked), or facts.
+    """Result of one import or construction: ``absent``, ``problem``, ``unknown`` (why nobody asked), or facts.
 
     Args:
         name: Of a module, or "smddp", "trainer", "fabric".

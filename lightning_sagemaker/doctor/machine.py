@@ -1,4 +1,4 @@
-"""Facts of this machine that the environment does not tell: what is installed, which devices and interfaces exist."""
+"""Facts about this machine beyond its variables: what is installed, which devices and interfaces exist."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LAST_LINES = 3  # of a process that died
 
 @dataclass(frozen=True)
 class Machine:
-    """What was probed.
+    """Facts about this machine.
 
     Attributes:
         versions: Versions by distribution, ``None`` where one is not installed; of Python and the system too.
@@ -69,19 +69,19 @@ class Machine:
 
     @property
     def gpus(self) -> int | None:
-        """Number of GPUs that torch sees; ``None`` where torch cannot be imported."""
+        """Number of GPUs that torch sees; ``None`` if torch cannot be imported."""
         return self.imports.get(TORCH, {}).get("gpus")
 
     @property
     def hooked(self) -> bool | None:
-        """Whether ``import torch`` alone loads the plugin; ``None`` where torch cannot be imported."""
+        """Whether ``import torch`` alone loads the plugin; ``None`` if torch cannot be imported."""
         return self.imports.get(TORCH, {}).get("hooked")
 
     @property
     def smddp_problem(self) -> str | None:
-        """Why SMDDP cannot be used on this machine, ``None`` where it can."""
+        """Why SMDDP cannot be used on this machine; ``None`` if it can."""
         found = self.imports.get(SMDDP, {})
-        return None if found.get("version") else str(found.get("problem") or "nothing is known of the SMDDP library")
+        return None if found.get("version") else str(found.get("problem") or "the SMDDP library was not examined")
 
 
 def probe_machine(
@@ -89,7 +89,7 @@ def probe_machine(
     infiniband: Path = Path("/sys/class/infiniband"),
     shared_memory: Path = SHARED_MEMORY,
 ) -> Machine:
-    """Look at this machine; what cannot be seen is left out.
+    """Examine this machine; what cannot be read is left out.
 
     Args:
         environ: Variables of the process, by which its checkpoints are found.
@@ -121,7 +121,7 @@ def probe_machine(
 
 
 def efa_devices(folder: Path) -> tuple[str, ...]:
-    """EFA devices among those of a folder like ``/sys/class/infiniband``; those without a known driver count too."""
+    """EFA devices in a folder like ``/sys/class/infiniband``; those without a known driver count too."""
     if not folder.is_dir():
         return ()
     drivers = {device.name: device / "device" / "driver" for device in folder.iterdir()}

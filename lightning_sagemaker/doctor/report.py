@@ -42,7 +42,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """1 where something fails, otherwise 0."""
+        """1 if a finding has the level ``fail``, otherwise 0."""
         return int(any(each.level == "fail" for each in self.findings))
 
     def as_json(self) -> dict[str, Any]:

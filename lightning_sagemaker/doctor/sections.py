@@ -1,4 +1,4 @@
-"""What is seen, by subject."""
+"""The sections of the report: the facts, by subject."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _RELATED = re.compile(
 
 
 def _known(name: str, value: Value, absent: str) -> Fact:
-    """A fact that speaks for itself, where it is known."""
+    """A fact, or the reason why it is unknown."""
     return Fact(name, value, absent if value is None else "")
 
 
@@ -62,7 +62,7 @@ def job(situation: Situation) -> Iterator[Fact]:
     """Job."""
     environ, found, resources = situation.environ, situation.job, situation.resources
     if resources is None:
-        stray = "marks of a training job are set, but there is no resourceconfig.json"
+        stray = "variables of a training job are set, but there is no resourceconfig.json"
         outside = stray if in_training_job(environ) else _OUTSIDE
         yield Fact("name", None, _UNREADABLE if situation.problem else outside)
         return
@@ -90,7 +90,7 @@ def world(situation: Situation) -> Iterator[Fact]:
         yield Fact("node_rank", found.node_rank)
         yield _known("world_size", found.world_size, later)
         yield _known("rank", found.rank, later)
-        yield _known("local_world_size", found.local_world_size, "unknown: the job tells of no GPUs")
+        yield _known("local_world_size", found.local_world_size, "unknown: the job reports no GPUs")
         yield Fact("local_rank", found.local_rank)
         yield Fact("main_address", found.main_address)
         yield Fact("main_port", found.main_port)
@@ -143,7 +143,7 @@ def lightning(situation: Situation) -> Iterator[Fact]:
 
 
 def _made(answer: Mapping[str, Any]) -> Mapping[str, Value] | str:
-    """The facts, or why there are none."""
+    """Facts about a Trainer or Fabric, or why there are none."""
     facts: Mapping[str, Value] = answer.get("facts", {})
     problem = answer.get("problem")
     return facts or (problem or answer.get("unknown", "unknown: torch cannot be imported"))
@@ -171,7 +171,7 @@ def changes(situation: Situation) -> Iterator[Fact]:
 
 
 def _off(change: Change, situation: Situation) -> str:
-    """Why a change is off in this process; empty where it is on."""
+    """Why a change is off in this process; empty if it is on."""
     environ, found = situation.environ, situation.job
     if not is_on(AUTOLOAD, environ):
         return f"{AUTOLOAD}={environ[AUTOLOAD]}"

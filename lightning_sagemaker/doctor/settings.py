@@ -1,4 +1,4 @@
-"""This package's own settings, as the doctor looks at them."""
+"""This package's settings, as the doctor checks them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Set by us for processes of ours, and by whom, in words.
 OF_COMMANDS = {
-    f"{PREFIX}STANDIN_": "of the simulation's stand-in for SMDDP",
+    f"{PREFIX}STANDIN_": "of the simulation's fake SMDDP",
     f"{PREFIX}SIMULATION": "of `simulate`, by which it knows its processes",
     RANK_PROCESS: "of a rank, for the processes that it starts",
 }
@@ -25,7 +25,7 @@ LEVELS: dict[str, Level] = {AUTOLOAD: "warn", DISABLE: "warn"}  # what they woul
 
 
 def problem(name: str, environ: Mapping[str, str]) -> str | None:
-    """What is wrong with a setting in an environment; ``None`` where nothing is."""
+    """What is wrong with a setting in an environment; ``None`` if nothing is."""
     try:
         check(name, environ)
         if reader := _READERS.get(name):
@@ -36,7 +36,7 @@ def problem(name: str, environ: Mapping[str, str]) -> str | None:
 
 
 def is_on(name: str, environ: Mapping[str, str]) -> bool:
-    """Whether a switch is on; what cannot be read is as if it were not there, and a finding of its own."""
+    """Whether a switch is on; a malformed value counts as unset, and is a finding of its own."""
     try:
         return switch(name, environ)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the doctor knows of one process, before anything is concluded from it."""
+"""The facts about one process from which the doctor draws its conclusions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Situation:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], base: Path, machine: Machine) -> Situation:
-        """Read the job, whatever state its variables and files are in."""
+        """Read the job, whatever the state of its variables and files."""
         config_dir = base / "input" / "config"
         job, problem, resources, channel_problem = None, None, None, None
         sharded: tuple[str, ...] = ()
@@ -62,18 +62,18 @@ class Situation:
         return cls(environ, machine, job, problem, resources, sharded, channel_problem)
 
     def number(self, name: str) -> int | None:
-        """Value of a variable that nobody has checked, ``None`` where it is no plain number."""
+        """Value of an unchecked variable; ``None`` if it is not a plain number."""
         text = self.environ.get(name, "")
         return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
     @property
     def strategy(self) -> str:
-        """Strategy that the environment asks the Trainer for, ``"auto"`` where it asks for none."""
+        """Strategy that the environment asks the Trainer for; ``"auto"`` if it asks for none."""
         return self.environ.get("PL_TRAINER_STRATEGY") or "auto"
 
     @property
     def smddp_obstacle(self) -> str | None:
-        """Why a strategy of SMDDP would not use it in this process; ``None`` where it would."""
+        """Why an SMDDP strategy would not use SMDDP in this process; ``None`` if it would."""
         if self.machine.smddp_problem:
             return self.machine.smddp_problem
         if self.job is None:

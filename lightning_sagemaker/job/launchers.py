@@ -80,7 +80,7 @@ _LAUNCHERS = (
 
 
 def recognised_by(launcher: Launcher) -> str:
-    """By what a launcher is recognised, in words.
+    """How a launcher is recognised, in words.
 
     Args:
         launcher: The launcher.
@@ -155,7 +155,7 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
 
 
 def _is_no_launcher_s(environ: Mapping[str, str], names: _Variables, num_hosts: int) -> bool:
-    """Whether a launcher's variables describe no world here.
+    """Whether a launcher's variables do not describe a world here.
 
     mpirun with one process is Lightning's to fill on a single host: `MPIEnvironment` asks for more than one, and SDK
     v2's `mpi` starts one where `processes_per_host` is left out.

@@ -1,4 +1,4 @@
-"""The life of training jobs: which there are, what they do and cost, their logs, their end, and what they made.
+"""Training jobs that were sent: lists, describes, follows and stops them, and downloads what they wrote.
 
 Example::
 

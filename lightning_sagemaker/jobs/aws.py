@@ -1,4 +1,4 @@
-"""boto3, where it is installed, with patience where AWS throttles; and which of its errors mean "not there"."""
+"""Access to AWS by boto3, if it is installed: retries what AWS throttles, and recognizes errors for missing things."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def session(region: str | None = None, profile: str | None = None) -> Any:
 
 
 def client(session: Any, service: str) -> Any:
-    """Client of a service, which repeats what was throttled and what the network lost."""
+    """A client of a service; it repeats requests that were throttled or lost."""
     from botocore.config import Config
 
     return session.client(service, config=Config(retries=_RETRIES))
 
 
 def is_missing(error: Any) -> bool:
-    """Whether a ``ClientError`` says that something is not there: SageMaker has a code of its own for that."""
+    """Whether a ``ClientError`` means that something does not exist; SageMaker has a code of its own for that."""
     found = error.response.get("Error", {})
     code, message = str(found.get("Code", "")), str(found.get("Message", ""))
     return code in _MISSING or (code == "ValidationException" and bool(re.search(r"(?i)not found|not find", message)))

@@ -26,36 +26,36 @@ if TYPE_CHECKING:
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _KINDS = ("model", "output", "checkpoints")
 _EPILOG = """\
-a NAME may be the beginning of a job's name that no other has.
+a NAME may be the beginning of a job's name, if it fits no other job.
 exit code: 0, with `logs --follow` 1 for a job that has not completed, 2 for bad input, 130 after Ctrl-C
 """
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand, with its own."""
+    """Add the subcommand, with its own subcommands."""
     parser = subparsers.add_parser(
         "jobs",
-        help="list, show, follow, stop training jobs, and fetch what they made",
-        description="The life of training jobs, of those that `submit` has sent and of any other.",
+        help="list, show, follow and stop training jobs, and download what they wrote",
+        description="Follows training jobs that `submit` or anything else has sent.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    add = _add(actions, "list", _list, "which jobs there are, the newest first")
+    add = _add(actions, "list", _list, "list jobs, newest first")
     add("--limit", type=int, default=20, metavar="N", help="(default: %(default)s)")
     add("--all", action="store_true", help="without a limit")
     add("--status", choices=STATUSES, metavar="STATUS", help=f"one of {', '.join(STATUSES)}")
-    add("--name-contains", metavar="TEXT", help="only names with this text in them")
+    add("--name-contains", metavar="TEXT", help="only jobs with this text in their names")
     add("--json", action="store_true", help="for programs")
 
-    add = _add(actions, "show", _show, "state, failure reason, hosts, cost so far, places and metrics of a job")
+    add = _add(actions, "show", _show, "show a job's state, failure reason, hosts, cost so far, S3 URIs and metrics")
     add("name", metavar="NAME")
     add("--json", action="store_true", help="for programs")
 
-    add = _add(actions, "logs", _logs, "what a job's hosts have written")
+    add = _add(actions, "logs", _logs, "show the log of a job's hosts")
     add("name", metavar="NAME")
-    add("--follow", action="store_true", help="go on until the job ends; Ctrl-C leaves the job running")
+    add("--follow", action="store_true", help="follow the log until the job ends; Ctrl-C leaves the job running")
     add("--host", metavar="HOST", help="only this one, for example algo-1")
     add("--tail", type=int, metavar="N", help="only the last lines")
     add("--since", type=_moment, metavar="TIME", help="30m, 2h, 1d ago, or a time such as 2026-12-01T09:30 (UTC)")
@@ -66,12 +66,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--wait", action="store_true", help="until they have ended")
     _add_interval(add)
 
-    add = _add(actions, "download", _download, "fetch what a job has made")
+    add = _add(actions, "download", _download, "download a job's model, output or checkpoints")
     add("name", metavar="NAME")
     add("--to", type=Path, metavar="FOLDER", help="(default: one with the job's name)")
     for kind in _KINDS:
         add(f"--{kind}", action="store_true", help=f"its {kind} (default: model and output)")
-    add("--force", action="store_true", help="replace other files that are there")
+    add("--force", action="store_true", help="replace existing files")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -94,7 +94,7 @@ def _add(
 
 
 def _add_interval(add: Callable[..., object]) -> None:
-    add("--interval", type=float, default=EVERY, metavar="SECONDS", help="between two questions (default: %(default)s)")
+    add("--interval", type=float, default=EVERY, metavar="SECONDS", help="between two requests (default: %(default)s)")
 
 
 def _list(given: argparse.Namespace, session: Any) -> int:
@@ -142,7 +142,7 @@ def _download(given: argparse.Namespace, session: Any) -> int:
 
 
 def _moment(text: str) -> datetime:
-    """A moment: so long ago, or a time, which is UTC's unless it says otherwise."""
+    """Read a moment: an age such as ``2h``, or a time, in UTC unless it names an offset."""
     ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if ago:
         return datetime.now(timezone.utc) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})

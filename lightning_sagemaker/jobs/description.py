@@ -1,4 +1,4 @@
-"""A training job as AWS describes it, and how a person reads it."""
+"""A training job as AWS describes it, and as people read it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DOMAINS = {"cn-": "amazonaws.cn", "us-gov-": "amazonaws-us-gov.com"}  # of the 
 
 @dataclass(frozen=True)
 class Instances:
-    """Hosts of one type: all of a job's, or one of its instance groups.
+    """Hosts of one type: all hosts of a job, or one of its instance groups.
 
     Attributes:
         type: Instance type.
@@ -108,12 +108,12 @@ class Job:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it will do nothing any more."""
+        """Whether the job has ended."""
         return self.status in ENDED
 
     @property
     def cost(self) -> float | None:
-        """USD for the hosts so far, at the on-demand price; ``None`` where that is not known."""
+        """Cost of the hosts so far in USD, at the on-demand price; ``None`` if the price is unknown."""
         if self.billable_seconds is None or any(group.type not in self.prices for group in self.instances):
             return None
         return sum(self.prices[group.type] * group.count for group in self.instances) * self.billable_seconds / 3600
@@ -147,7 +147,7 @@ class Job:
 
 
 def read(found: Mapping[str, Any], region: str) -> Job:
-    """What AWS answers to ``DescribeTrainingJob`` in a region."""
+    """Read an answer to ``DescribeTrainingJob`` in a region."""
     resources, output = found.get("ResourceConfig", {}), found.get("OutputDataConfig", {}).get("S3OutputPath")
     groups = resources.get("InstanceGroups") or ([resources] if "InstanceType" in resources else [])
     started, ended = found.get("TrainingStartTime"), found.get("TrainingEndTime")
@@ -180,23 +180,23 @@ def read(found: Mapping[str, Any], region: str) -> Job:
 
 
 def failure(job: Job) -> list[str]:
-    """Lines that say why a job failed; the failure file of this package has several, with host, rank and frames."""
+    """Lines that say why a job failed; this package's failure file has several, with host, rank and frames."""
     first, *others = (job.failure_reason or "").splitlines() or [""]
     return [f"FailureReason: {printable(first)}", *(f"    {printable(line)}" for line in others)] if first else []
 
 
 def hosts(job: Job) -> str:
-    """Numbers and types of a job's hosts, as a person reads them."""
+    """Numbers and types of a job's hosts, for people."""
     return " + ".join(f"{group.count} x {group.type}" for group in job.instances) or "-"
 
 
 def when(moment: datetime) -> str:
-    """A moment, to the second."""
+    """A moment as text, to the second."""
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def seconds(number: int | None) -> str:
-    """A number of seconds, as a person reads it."""
+    """A number of seconds as hours, minutes and seconds."""
     if number is None:
         return "-"
     minutes, rest = divmod(number, 60)

@@ -1,4 +1,4 @@
-"""Fetches and unpacks what a training job has made: model, output and checkpoints, each complete or not there."""
+"""Downloads and unpacks what a training job wrote: model, output and checkpoints, each complete or absent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 @dataclass(frozen=True, repr=False)
 class Download:
-    """A file that lies here now.
+    """A downloaded file.
 
     Attributes:
         uri: S3 URI that it comes from.
@@ -52,7 +52,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Transfer:
-    """An object of S3 that shall lie here."""
+    """An object in S3 to be downloaded."""
 
     s3: Any
     bucket: str
@@ -64,14 +64,14 @@ class Transfer:
 
     @property
     def is_here(self) -> bool:
-        """Whether it lies there: a file of its size, which is not older. A newer checkpoint has the old one's size."""
+        """Whether the file exists: of this size, and not older, as a newer checkpoint often has the same size."""
         if not self.path.is_file():
             return False
         status = self.path.stat()
         return status.st_size == self.size and status.st_mtime >= self.modified
 
     def run(self, *, force: bool) -> Download:
-        """Fetch it, unless it is here, and unpack it; what else lies there is replaced by force only."""
+        """Download the file unless it exists, and unpack it; what else lies there is replaced by force only."""
         fetched = not self.is_here
         if fetched:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def download(
     force: bool = False,
     session: Any = None,
 ) -> list[Download]:
-    """Fetch what a training job has made; what is here already, by size and time, is not fetched again.
+    """Download what a training job wrote; files that exist already, by size and time, are skipped.
 
     Args:
         name: Name of the job, or the beginning of it that no other has.
@@ -118,7 +118,7 @@ def download(
 def transfers(
     name: str, to: str | Path | None, kinds: set[str], *, force: bool = False, session: Any = None
 ) -> list[Transfer]:
-    """What `download` does, each by its ``run``: nothing is done before all of it is known and allowed."""
+    """The transfers of a `download`, each done by its ``run``: none begins before all are known and allowed."""
     session = session or aws.session()
     job = find(name, session)
     s3, folder = aws.client(session, "s3"), Path(to or job.name)
@@ -127,14 +127,13 @@ def transfers(
     if missing and (kinds or len(missing) == len(found)):
         raise ValueError(
             f"{job.name} has no {' and no '.join(missing)} in S3: it is {job.status} ({job.secondary_status})."
-            " HINT: `lightning-sagemaker jobs show` tells where they come to lie."
+            " HINT: `lightning-sagemaker jobs show` shows where they will be stored."
         )
     wanted = [one for several in found.values() for one in several]
     for path in (path for one in wanted if not (force or one.is_here) for path in (one.path, one.folder)):
         if path is not None and path.exists():
             raise FileExistsError(
-                f"{path} is there, and is not what the job has made, or is older."
-                " HINT: --to another folder, or --force."
+                f"{path} exists, and differs from the job's file or is older. HINT: --to another folder, or --force."
             )
     return wanted
 
@@ -161,7 +160,7 @@ def unpack(archive: Path, folder: Path, *, force: bool = False) -> None:
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise ValueError(
                 f"{archive} is not unpacked: {error}."
-                " HINT: `tar -t` shows what it holds; once the file is removed, it is fetched again."
+                " HINT: `tar -t` shows what it holds; once the file is removed, it is downloaded again."
             ) from error
         if force and folder.exists():
             folder.rename(Path(there, "old"))
@@ -169,7 +168,7 @@ def unpack(archive: Path, folder: Path, *, force: bool = False) -> None:
 
 
 def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[Transfer]:
-    """What is there of one kind; nothing where it is not there (yet)."""
+    """Transfers of one kind; empty if there is nothing (yet)."""
     if kind == "checkpoints":
         return list(_below(s3, job.checkpoints, folder / kind))
     # Where the job was sent with the compression type NONE, they are no archives.
@@ -213,15 +212,15 @@ def _place(uri: str) -> tuple[str, str]:
 
 
 def _inside(name: str) -> PurePosixPath:
-    """A path below a folder; a key of S3 may be anything."""
+    """A path below a folder, checked, since a key in S3 may be anything."""
     path = PurePosixPath(name.lstrip("/"))
     if ".." in path.parts or "\0" in name:
-        raise ValueError(f"The key {name!r} in S3 leads out of its folder. HINT: fetch the others by `aws s3 cp`.")
+        raise ValueError(f"The key {name!r} in S3 points outside its folder. HINT: download the others by `aws s3 cp`.")
     return path
 
 
 def size(number: float) -> str:
-    """A number of bytes, as a person reads it."""
+    """A number of bytes, for people."""
     for unit in _UNITS[:-1]:
         if number < _UNIT:
             return f"{number:.4g} {unit}"

@@ -26,7 +26,7 @@ _VALUES = re.compile(r"(?<=[:;] )([^=;]+)=([^;]+)(?=;)")
 
 
 def states(name: str, session: Any, every: float = EVERY) -> Iterator[Job]:
-    """A job, again and again, until it has ended; so many seconds are between two questions."""
+    """States of a job, one after another, until it has ended; so many seconds are between two questions."""
     client = aws.client(session, "sagemaker")
     while True:
         job = read(client.describe_training_job(TrainingJobName=name), session.region_name)
@@ -46,7 +46,7 @@ def follow(
     every: float = EVERY,
     out: TextIO | None = None,
 ) -> int:
-    """Print a job's log and state until it ends, or until Ctrl-C: the job goes on then, and a line says so.
+    """Print a job's log and state until it ends, or until Ctrl-C: then the job continues, and a line says so.
 
     Args:
         name: Name of the job, or the beginning of it that no other has.
@@ -72,7 +72,7 @@ def follow(
     except KeyboardInterrupt:
         profile = "" if session.profile_name == "default" else f" --profile {session.profile_name}"
         stop = f"lightning-sagemaker jobs stop {job.name} --region {session.region_name}{profile}"
-        write(f"Not followed any longer: the job goes on. HINT: `{stop}` ends it.\n", out)
+        write(f"No longer following: the job continues. HINT: `{stop}` ends it.\n", out)
         return _INTERRUPTED
 
 

@@ -1,4 +1,4 @@
-"""Which training jobs there are, and the one that is meant by a name or its beginning."""
+"""Lists training jobs, and finds one by its name or the beginning of its name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Jobs(list[Job]):
 def jobs(
     *, limit: int | None = 20, status: str | None = None, name_contains: str | None = None, session: Any = None
 ) -> Jobs:
-    """Training jobs of the account, the newest first.
+    """Training jobs of the account, newest first.
 
     Args:
         limit: How many at most; ``None`` for all.
@@ -67,7 +67,7 @@ def jobs(
 
 
 def job(name: str, *, session: Any = None) -> Job:
-    """One training job, with its tags, and with prices where the price API may be asked.
+    """One training job, with its tags, and with prices if the price API may be asked.
 
     Args:
         name: Its name, or the beginning of it that no other has.
@@ -84,7 +84,7 @@ def job(name: str, *, session: Any = None) -> Job:
 
 
 def find(name: str, session: Any) -> Job:
-    """The one job with this name, or with a name that begins so, as `DescribeTrainingJob` tells it."""
+    """The one job with this name, or whose name begins with it, as `DescribeTrainingJob` describes it."""
     client, region = aws.client(session, "sagemaker"), session.region_name
     found = _describe(client, name) if _NAME.fullmatch(_checked(name)) else None
     if found is None:
@@ -92,7 +92,9 @@ def find(name: str, session: Any) -> Job:
         several = list(islice(begin_so, _TOLD + 1))
         if len(several) > 1:
             told = ", ".join(several[:_TOLD]) + ", ..." * (len(several) > _TOLD)
-            raise ValueError(f"Several training jobs begin with {name!r}: {told}. HINT: one of these names, complete.")
+            raise ValueError(
+                f"Several training jobs begin with {name!r}: {told}. HINT: give one of these names in full."
+            )
         found = _describe(client, several[0]) if several else None
     if found is not None:  # it may have been deleted meanwhile
         return read(found, region)
@@ -111,7 +113,7 @@ def _checked(name: str) -> str:
 
 
 def _names(client: Any, **chosen: str) -> Iterator[str]:
-    """Names of jobs, the newest first."""
+    """Names of jobs, newest first."""
     pages = client.get_paginator("list_training_jobs").paginate(
         SortBy="CreationTime", SortOrder="Descending", PaginationConfig={"PageSize": _PAGE}, **chosen
     )

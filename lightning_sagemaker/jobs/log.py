@@ -50,7 +50,7 @@ class Lines(list[Line]):
 def logs(
     name: str, *, host: str | None = None, tail: int | None = None, since: datetime | None = None, session: Any = None
 ) -> Lines:
-    """What a training job has written so far, of all hosts, by time.
+    """Log lines of a training job so far, of all hosts, by time.
 
     Args:
         name: Name of the job, or the beginning of it that no other has.
@@ -69,7 +69,7 @@ def logs(
 
 
 class Log:
-    """The log of a job while it is written: streams, one for each start of each host, appear as time goes by."""
+    """The log of a job while it is written: streams, one for each start of each host, appear over time."""
 
     def __init__(self, job: Job, session: Any, *, host: str | None = None, since: datetime | None = None) -> None:
         if host is not None and host not in {f"algo-{number}" for number in range(1, job.hosts + 1)}:
@@ -82,12 +82,12 @@ class Log:
         self._streams: dict[str, _Stream] = {}
 
     def new(self) -> Iterator[Line]:
-        """What has been written since the last call, by time; to be read to its end."""
+        """Lines written since the last call, by time; the caller must read all of them."""
         self._look_for_streams()
         return heapq.merge(*(stream.new() for stream in self._streams.values()), key=_time)
 
     def last(self, count: int) -> list[Line]:
-        """The last lines; `new` goes on behind them."""
+        """The last lines; `new` continues after them."""
         if count < 1:
             raise ValueError(f"`tail` is {count}; expected a number of lines, 1 or more.")
         self._look_for_streams()
@@ -112,7 +112,7 @@ class Log:
 
 
 class _Stream:
-    """One log stream, read from where the last answer ended."""
+    """One log stream, read on from the end of the last answer."""
 
     def __init__(self, client: Any, name: str, host: str, since: datetime | None) -> None:
         self._client = client
@@ -123,7 +123,7 @@ class _Stream:
         self._token: str | None = None
 
     def new(self) -> Iterator[Line]:
-        """What was written behind what is known. An answer may be empty before the end: only its token tells."""
+        """Lines after those that were read. An answer may be empty before the end: only its token tells."""
         while True:
             try:
                 found = self._ask(startFromHead=True, token=self._token)

@@ -1,4 +1,4 @@
-"""What an hour of a training instance costs, as AWS's price API says."""
+"""On-demand prices of training instances, from AWS's price API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATIENCE = {"connect_timeout": 5, "read_timeout": 10, "retries": {"mode": "stan
 
 
 def prices(instance_types: Iterable[str], session: Any) -> tuple[dict[str, float], str]:
-    """On-demand price of an hour of training on each type, in USD, where the session's region has one.
+    """On-demand price per hour of training on each type, in USD, if the session's region has one.
 
     Nothing is guessed: a price that may not be asked for, is not there, or is there twice, is unknown.
 
@@ -31,7 +31,7 @@ def prices(instance_types: Iterable[str], session: Any) -> tuple[dict[str, float
 
     found: dict[str, float] = {}
     if session.region_name.startswith(("cn-", "us-gov-")):
-        return found, f"the price API that is asked does not tell of {session.region_name}"
+        return found, f"the price API does not list {session.region_name}"
     try:
         api = session.client("pricing", region_name=_HOME, config=Config(**_PATIENCE))
         for kind in instance_types:

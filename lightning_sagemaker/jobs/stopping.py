@@ -13,7 +13,7 @@ from lightning_sagemaker.jobs.listing import find
 
 @dataclass(frozen=True, repr=False)
 class Stop:
-    """What became of the wish to stop a job.
+    """Outcome of a request to stop a job.
 
     Attributes:
         name: Complete name of the job.
@@ -36,7 +36,7 @@ class Stop:
 
 
 def stop(*names: str, wait: bool = False, every: float = EVERY, session: Any = None) -> list[Stop]:
-    """Stop training jobs, all or, where one of the names is wrong, none.
+    """Stop training jobs: all of them, or none if one of the names is wrong.
 
     Args:
         names: Names of jobs, or beginnings of them that no other has.
@@ -59,7 +59,7 @@ def stop(*names: str, wait: bool = False, every: float = EVERY, session: Any = N
 
 
 def _ask(client: Any, name: str) -> Stop:
-    """Ask one job to stop; it may end before the question arrives."""
+    """Ask SageMaker to stop one job, which may end before the request arrives."""
     refused = None
     try:
         client.stop_training_job(TrainingJobName=name)

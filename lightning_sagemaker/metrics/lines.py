@@ -43,7 +43,7 @@ class _Line(NamedTuple):
 
 
 class MetricLines:
-    """Prints how a Trainer gets on, and what has changed of its metrics since the line before.
+    """Prints a Trainer's progress, and the metrics that have changed since the previous line.
 
     Args:
         interval: Seconds between two lines within an epoch; 0 for none.
@@ -60,12 +60,12 @@ class MetricLines:
         self._trained = self._due = math.inf
 
     def begin(self) -> None:
-        """Begin a run of the Trainer on the rank that prints; on others nothing is ever due."""
+        """Begin a run of the Trainer on the rank that prints; on other ranks no line is ever due."""
         self._printed, self._pace, self._begins = {}, None, True
         self._due = self._clock() + self._interval
 
     def is_due(self, *, trained: bool) -> bool:
-        """Whether there is anything to do after a batch; this alone runs at each.
+        """Whether a line is due after a batch; the only code that runs after each one.
 
         Args:
             trained: Whether it was one of training.
@@ -76,7 +76,7 @@ class MetricLines:
         return now >= self._due or bool(self._waiting) or (trained and self._begins)
 
     def after_batch(self, metrics: Mapping[str, object], place: Place) -> None:
-        """Print a line within an epoch, where its time has come.
+        """Print a line within an epoch, if one is due.
 
         Args:
             metrics: Values by name.
@@ -109,7 +109,7 @@ class MetricLines:
         self._add(metrics, place, head, ", ".join(notes), always=not place.has_bar)
 
     def during_evaluation(self, place: Place, note: str) -> None:
-        """Print a line within a validation or a test, where its time has come and no bar is there.
+        """Print a line within a validation or a test, if one is due and there is no progress bar.
 
         Args:
             place: Where the Trainer is.
@@ -120,7 +120,7 @@ class MetricLines:
             self._add({}, place, {}, note, always=not place.has_bar)
 
     def after_evaluation(self, metrics: Mapping[str, object], place: Place) -> None:
-        """Print what a validation or a test has found.
+        """Print the metrics of a validation or a test.
 
         Args:
             metrics: Values by name.
@@ -133,7 +133,7 @@ class MetricLines:
         self._add(metrics, place, {}, "", always=False)
 
     def end(self) -> None:
-        """Print what is left when a run of the Trainer ends, also by an error."""
+        """Print the remaining metrics when a run of the Trainer ends, also after an error."""
         with suppress(RuntimeError):  # the device has failed, which whoever used it says
             while self._waiting:
                 self._print(self._waiting.popleft())

@@ -1,4 +1,4 @@
-"""How fast a training goes, and how long it still takes."""
+"""The speed of a training, and the time it still takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Position(NamedTuple):
-    """How far a training is at a moment.
+    """Progress of a training at one moment.
 
     Attributes:
         now: The moment, in seconds of a monotonic clock.
@@ -21,18 +21,18 @@ class Position(NamedTuple):
 
 
 class Pace:
-    """Speed of a training from the end of its first batch on, which takes longer than others."""
+    """Speed of a training, measured from the end of its first batch, which takes longer than others."""
 
     def __init__(self, start: Position) -> None:
         self._start = self._last = start
         self._aside = 0.0
 
     def leave_out(self, seconds: float) -> None:
-        """Take a validation's time out of the steps per second; it stays in the time left, as more of them follow."""
+        """Exclude a validation's time from the steps per second; the time left includes it, as more follow."""
         self._aside += seconds
 
     def measure(self, position: Position) -> tuple[float | None, float | None]:
-        """Steps per second since the last measurement, and seconds left; ``None`` for what cannot be told.
+        """Steps per second since the last measurement, and seconds left; ``None`` for what is unknown.
 
         Args:
             position: How far the training is now.

@@ -1,4 +1,4 @@
-"""Numbers of metrics, read from their device without waiting for it.
+"""Values of metrics, read from their device without waiting for it.
 
 ``.item()`` of a value that a GPU is still computing stops the process until all that was sent to the GPU before is
 done; the training's next kernels are sent late, and the GPU idles. So values are copied to the host behind the
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Values:
-    """Metrics of one moment; those that are no single number are left out, as are those of devices other than CUDA's.
+    """Metrics at one moment; only single numbers, on the CPU or a CUDA device.
 
     Other accelerators (XLA, HPU) compute a value when it is asked for, which is not for one rank to do.
 
@@ -37,11 +37,11 @@ class Values:
         self._names = list(metrics)
 
     def are_there(self) -> bool:
-        """Whether all of them can be read without waiting."""
+        """Whether all values can be read without waiting."""
         return all(arrived.query() for _, _, arrived in self._copies)
 
     def read(self) -> dict[str, float]:
-        """All of them by name, waited for where they are not there yet.
+        """All values by name; waits for those that have not arrived.
 
         Raises:
             RuntimeError: The device has failed.
@@ -54,7 +54,7 @@ class Values:
 
 
 def _copy(values: list[torch.Tensor]) -> tuple[torch.Tensor, torch.cuda.Event]:
-    """Send values of one CUDA device on their way to the host; nothing here waits for the device."""
+    """Start copying values from one CUDA device to the host, without waiting for the device."""
     together = torch.stack([value.detach().reshape(()).to(torch.float64) for value in values])
     copy = torch.empty(len(values), dtype=torch.float64, pin_memory=True)  # into other memory, a copy waits for its end
     copy.copy_(together, non_blocking=True)

@@ -144,7 +144,7 @@ def _is_child(connector: Any) -> bool:
     if not is_started_by_rank():
         return False
     _warn_once(
-        f"A rank of the SageMaker job started this process (pid {os.getpid()}), so it is no rank:"
+        f"A rank of the SageMaker job started this process (pid {os.getpid()}), so it is not a rank:"
         f" {_package(connector)} runs by itself here. HINT: to join the job's world, start it"
         " by torchrun or mpirun."
     )

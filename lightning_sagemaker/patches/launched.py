@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.distributed.failure_file import account, attach_account, killed
+from lightning_sagemaker.distributed.failure_file import attach_report, failure_report, killed
 from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time, rank_zero
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, ModuleType
 
-_ACCOUNTS = "_lightning_sagemaker_accounts"  # attribute of a launcher: folder in which ranks tell why they failed
+_REPORTS = "_lightning_sagemaker_reports"  # attribute of a launcher: folder in which ranks tell why they failed
 
 
 def patch_launcher(module: ModuleType) -> None:
@@ -45,7 +45,7 @@ def patch_launcher(module: ModuleType) -> None:
             return launch(launcher, *args, **kwargs)
         note_launched(launcher._strategy.cluster_environment.world_size())
         ends_together = hasattr(launcher, "procs") and is_on("sigterm")  # a Trainer's: Fabric's ranks agree on nothing
-        with _accounts(launcher), _sigterm(launcher) if ends_together else nullcontext():
+        with _reports(launcher), _sigterm(launcher) if ends_together else nullcontext():
             return launch(launcher, *args, **kwargs)
 
     @functools.wraps(run)
@@ -56,16 +56,16 @@ def patch_launcher(module: ModuleType) -> None:
         try:
             run(launcher, process_idx, *args, **kwargs)
         except Exception as error:
-            if folder := getattr(launcher, _ACCOUNTS, None):
+            if folder := getattr(launcher, _REPORTS, None):
                 with suppress(OSError):
-                    Path(folder, str(process_idx)).write_text(account(error), encoding="utf-8", errors="replace")
+                    Path(folder, str(process_idx)).write_text(failure_report(error), encoding="utf-8", errors="replace")
             raise
 
     launcher_class.launch, launcher_class._wrapping_function = launch_and_tell, run_and_tell
 
 
 @contextmanager
-def _accounts(launcher: Any) -> Iterator[None]:
+def _reports(launcher: Any) -> Iterator[None]:
     """Give an exception that torch raises here the rank's own error, in case it reaches the failure file.
 
     torch's own text begins with the outermost frames of torch and Lightning, and is cut before the error.
@@ -79,21 +79,21 @@ def _accounts(launcher: Any) -> Iterator[None]:
         yield
         return
     with tempfile.TemporaryDirectory(prefix="lightning_sagemaker-") as folder:
-        setattr(launcher, _ACCOUNTS, folder)
+        setattr(launcher, _REPORTS, folder)
         try:
             yield
         except ProcessRaisedException as error:
             with suppress(OSError):
-                attach_account(error, Path(folder, str(error.error_index)).read_text(encoding="utf-8"))
+                attach_report(error, Path(folder, str(error.error_index)).read_text(encoding="utf-8"))
             raise
         except ProcessExitedException as error:
             if error.exit_code < 0:
                 job, processes = launcher._strategy.cluster_environment.job, launcher._strategy.num_processes
                 rank = job.node_rank * processes + error.error_index
-                attach_account(error, killed(rank, job.current_host, error.error_pid))
+                attach_report(error, killed(rank, job.current_host, error.error_pid))
             raise
         finally:
-            delattr(launcher, _ACCOUNTS)
+            delattr(launcher, _REPORTS)
 
 
 class _Forward:

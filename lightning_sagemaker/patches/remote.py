@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from lightning_sagemaker.distributed.failure_file import account, report
+from lightning_sagemaker.distributed.failure_file import failure_report, report
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time
 
@@ -32,7 +32,7 @@ def patch_errors(module: Any) -> None:
         error = sys.exc_info()[1]  # the entry is in its `except`
         if isinstance(error, Exception):
             with suppress(Exception):
-                report(account(error, courtesy=0.0))  # torchrun ends this process in a moment
+                report(failure_report(error, courtesy=0.0))  # torchrun ends this process in a moment
         write(failure_msg)  # where there is no reason yet
 
     module._write_failure_reason_file = _write_failure_reason_file

@@ -1,4 +1,4 @@
-"""The local twin: run a script on this machine as a SageMaker training job of several hosts would.
+"""The simulation: runs a script on this machine as a SageMaker training job of several hosts would.
 
 >>> from lightning_sagemaker.simulate import simulate
 >>> simulate("train.py", ["--epochs", "2"], hosts=2, launcher="torchrun")  # doctest: +SKIP

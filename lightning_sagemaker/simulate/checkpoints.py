@@ -1,4 +1,4 @@
-"""The job's place for checkpoints in S3, played by a folder: copied to each host, and back what its hosts did."""
+"""A folder in place of the job's S3 location for checkpoints: copied to each host, and updated by what hosts wrote."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Files = dict[str, tuple[int, int]]  # length in bytes and time of change, by pa
 
 @dataclass
 class CheckpointPlace:
-    """A folder that stands for a place in S3, and what each host's copy of it held at the start.
+    """A folder in place of the S3 location, and what each host's copy of it held at the start.
 
     SageMaker copies the place to every host when it starts the job, and what changes on a host back, deletions too
     ("Use checkpoints in Amazon SageMaker AI" in AWS's developer guide). S3 has files only: no links, no empty folders.
@@ -45,7 +45,7 @@ class CheckpointPlace:
         self._copied[local] = _files(local)
 
     def copy_back(self) -> None:
-        """Do in the place what each host did in its copy; of two that wrote one file, the later one counts."""
+        """Apply to the folder what each host did in its copy; if two hosts wrote a file, the later one counts."""
         changed: dict[str, tuple[int, Path]] = {}
         removed: set[str] = set()
         for local, before in self._copied.items():

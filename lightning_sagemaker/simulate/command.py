@@ -1,4 +1,4 @@
-"""``lightning-sagemaker simulate``: the command line of the local twin."""
+"""``lightning-sagemaker simulate``: the command line of the simulation."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _add_interruption(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Simulate what the arguments say.
+    """Run the command.
 
     Args:
         arguments: Parsed arguments of `add_parser`.

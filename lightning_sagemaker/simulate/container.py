@@ -36,7 +36,7 @@ _PYTORCHDDP = "sagemaker_pytorch_ddp_enabled"
 
 @dataclass(frozen=True)
 class Cluster:
-    """A simulation with everything decided that differs from run to run.
+    """A simulation, with all values that differ from run to run.
 
     Args:
         job: What is simulated.
@@ -63,7 +63,7 @@ class Cluster:
         return replace(self, job=self.job.started_again(), port=free_port(), mark=secrets.token_hex(16))
 
     def base(self, host: str) -> Path:
-        """Folder that stands for ``/opt/ml`` on a host."""
+        """Folder in place of ``/opt/ml`` on a host."""
         return self.root / host / "ml"
 
     def temporary(self, host: str) -> Path:
@@ -76,7 +76,7 @@ class Cluster:
 
 
 def free_port() -> int:
-    """Return a TCP port that is free, and stays so: the system chooses none of these for connections.
+    """Return a free TCP port outside the range from which the system chooses ports for connections.
 
     Raises:
         OSError: No port is free, or none may be used.

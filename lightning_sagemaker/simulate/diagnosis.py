@@ -1,4 +1,4 @@
-"""The first failure of a job, and what launchers say about it: their own exit code often does not tell."""
+"""Finds the first failure of a job in the launchers' messages: their own exit code often does not tell."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A launcher's word that its job is failing.
+    """A launcher's message that its job is failing.
 
     Args:
         rank: Global rank that failed first, if it was named.

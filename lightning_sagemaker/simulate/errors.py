@@ -1,4 +1,4 @@
-"""What ranks write when a job fails: held back until it is known that it does, cut to what matters for the report."""
+"""Errors that ranks write: held back until the job is known to fail, and shortened to what matters for the report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_OTHERS = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python3|^<frozen 
 
 
 class HeldErrors:
-    """Keeps tracebacks, and all errors of a job that is known to fail, from drowning the report.
+    """Holds back tracebacks, and all errors of a job that is known to fail, so that the report stays readable.
 
     Args:
         verbose: Keep nothing.

@@ -1,4 +1,4 @@
-"""The mpirun modes: the command, the agent that stands for ssh, and the ranks' variables where no mpirun exists.
+"""The mpirun modes: the command, the agent in place of ssh, and the ranks' variables if mpirun is not installed.
 
 Several hosts on one machine: mpirun starts its daemon on each host of ``--host`` through a launch agent, by default
 ssh. Ours gets the same arguments (a host and a shell command) and runs the command right here, in the environment that
@@ -47,7 +47,7 @@ class Mpirun:
 
 
 def find(python: str, hosts: int) -> tuple[Mpirun | None, str]:
-    """Find an mpirun that can play several hosts: beside the interpreter, or on PATH.
+    """Find an mpirun that can simulate several hosts: beside the interpreter, or on PATH.
 
     Args:
         python: The interpreter.
@@ -176,7 +176,7 @@ def write_agent(folder: Path, environments: Mapping[str, Mapping[str, str]], on:
 
 
 def rank_variables(job: Simulation, rank: int) -> dict[str, str]:
-    """What mpirun itself would tell a rank.
+    """Variables that mpirun itself would set for a rank.
 
     Args:
         job: What is simulated.

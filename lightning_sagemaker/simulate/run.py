@@ -129,7 +129,7 @@ def _without_secrets(lines: list[str], job: Simulation) -> list[str]:
 
 
 def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure | None, bool]:
-    """Start the job's hosts and stay until they are gone; say whether they were taken away."""
+    """Start the job's hosts and wait until they have ended; whether they were interrupted."""
     job = cluster.job
     for host in job.host_names:
         container.create(cluster, host)

@@ -1,4 +1,4 @@
-"""What the user sees: complete lines with host and rank, and on a terminal one live line of status below them."""
+"""The output of a simulation: complete lines with host and rank, and on a terminal a live status line below them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Console:
         self._shown, self._next = True, now + 1.0
 
     def close(self) -> None:
-        """Take the status line away."""
+        """Remove the status line."""
         self._erase()
 
     def _erase(self) -> None:

@@ -1,4 +1,4 @@
-"""Runs what a plan says: output, failures, signals, and an end that leaves nothing behind."""
+"""Runs a plan: output, failures, signals, and an end that leaves no process behind."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> s
             " that have SMDDP, or let on_missing be 'native' to train with NCCL."
         ) from found.cause
     _say(
-        f"SMDDP IS NOT USED: {problem}. Training goes on with NCCL (GPU) or gloo (CPU), with the same results."
+        f"SMDDP IS NOT USED: {problem}. Training uses NCCL (GPU) or gloo (CPU) instead, with the same results."
         f" HINT: to make this an error, set on_missing='error' or {ON_MISSING}=error.",
         job,
     )

@@ -1,4 +1,4 @@
-"""Training jobs: described, checked before money is spent, and sent to SageMaker as one request.
+"""Describes training jobs, checks them before money is spent, and sends them to SageMaker as one request.
 
 Example::
 

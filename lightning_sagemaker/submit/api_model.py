@@ -1,4 +1,4 @@
-"""What the API takes, by botocore's own model of it: nobody is asked."""
+"""Checks a request against botocore's model of the API, without asking AWS."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ def _wrong_text(value: str, shape: Any, path: str) -> Iterator[Finding]:
     yield from _beyond(len(value), shape, path, " characters")
     if shape.enum and value not in shape.enum:
         near = " or ".join(difflib.get_close_matches(value, shape.enum, 3))
-        fix = f"HINT: {near}{'? ' if near else ''}A word newer than this boto3 needs a newer one: pip install -U boto3."
-        yield fail(path, f"{value} is none that boto3 knows.", fix)
+        fix = f"HINT: {near}{'? ' if near else ''}A newer name needs a newer boto3: pip install -U boto3."
+        yield fail(path, f"{value} is not a value that boto3 knows.", fix)
     pattern = shape.metadata.get("pattern")
     try:
         fits = pattern is None or re.fullmatch(pattern, value, re.DOTALL)
     except re.error:  # Java's own syntax
         return
     if not fits:
-        yield fail(path, f"{value!r} does not fit the API's pattern {pattern}.", "HINT: name it otherwise.")
+        yield fail(path, f"{value!r} does not fit the API's pattern {pattern}.", "HINT: choose another name.")
 
 
 def _beyond(number: int, shape: Any, path: str, unit: str) -> Iterator[Finding]:

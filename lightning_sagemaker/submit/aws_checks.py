@@ -1,4 +1,4 @@
-"""What is wrong with a job before money is spent on it, as AWS can tell; where it may not be asked, it says so."""
+"""The checks of a job that ask AWS; what may not be asked is reported as not checked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HERE = "between them: security groups must allow all traffic from and to themse
 
 
 def asked(name: str, action: str, ask: Callable[..., Iterator[Finding]], *given: Any) -> list[Finding]:
-    """Findings of a question to AWS or the SDK, or one that says why there is no answer.
+    """Findings of a question to AWS or the SDK, or one finding that says why there is no answer.
 
     Args:
         name: What is checked.
@@ -56,7 +56,7 @@ def asked(name: str, action: str, ask: Callable[..., Iterator[Finding]], *given:
             return [unknown(name, f"not checked: {action} is denied ({code}). HINT: allow {action} to check it.")]
         return [unknown(name, f"not checked: {text}", "HINT: try again.")]
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
-        return [fail(name, f"AWS cannot be told who asks. {error}. HINT: {aws.LOG_IN}")]
+        return [fail(name, f"There are no usable credentials for AWS. {error}. HINT: {aws.LOG_IN}")]
     except BotoCoreError as error:
         return [unknown(name, f"not checked: {_short(error)}", UNREACHABLE)]
     except (ImportError, ValueError) as error:  # of this package, or of the SDK
@@ -64,28 +64,28 @@ def asked(name: str, action: str, ask: Callable[..., Iterator[Finding]], *given:
 
 
 def _short(text: object) -> str:
-    """A text of AWS, or of a proxy that answers in its place with a page."""
+    """An error text of AWS, shortened: a proxy may have answered with a page."""
     return one_line(str(text))[:_LONGEST]
 
 
 def check_region(session: Any) -> Finding | None:
-    """What is wrong with the region, if anything is."""
+    """Check the region."""
     partitions = session.get_available_partitions()  # China and GovCloud are none of the default one
     regions = [region for one in partitions for region in session.get_available_regions("sagemaker", one)]
     if session.region_name in regions:
         return None
-    what = f"{session.region_name} is none that boto3 knows" if session.region_name else "none is configured"
+    what = f"{session.region_name} is not a region that boto3 knows" if session.region_name else "none is configured"
     near = ", ".join(difflib.get_close_matches(session.region_name or "", regions, 2)) or "one such as us-east-1"
     return fail("region", f"{what}. HINT: --region or AWS_DEFAULT_REGION, with {near}.")
 
 
 def check_identity(session: Any) -> Finding:
-    """Who asks."""
+    """Check the credentials, and say whose they are."""
     return asked("identity", "sts:GetCallerIdentity", _check_identity, session)[0]
 
 
 def check(job: TrainingJob, session: Any) -> list[Finding]:
-    """All checks that ask AWS; each asks to read only."""
+    """All checks that ask AWS; each only reads."""
     found = []
     if job.subnets and job.security_groups:
         ec2 = session.client("ec2")
@@ -102,7 +102,7 @@ def check(job: TrainingJob, session: Any) -> list[Finding]:
 
 
 def described(job: TrainingJob, session: Any) -> Instance | None:
-    """What EC2 says of the job's instance type; ``None`` where it may not be asked, or does not know it."""
+    """EC2's description of the job's instance type; ``None`` if it may not be asked or does not know the type."""
     kind = job.launched.instance_type.removeprefix("ml.")
     try:
         (found,) = session.client("ec2").describe_instance_types(InstanceTypes=[kind])["InstanceTypes"]
@@ -119,7 +119,7 @@ def _check_identity(session: Any) -> Iterator[Finding]:
 
 
 def _check_cost(job: TrainingJob, session: Any) -> Finding:
-    """What the job costs at most, by the price list: its longest training time on all its hosts."""
+    """Check the highest cost of the job, by the price list: its longest training time on all its hosts."""
     hours = job.max_run / 3600
     known, missing = prices({group.instance_type for group in job.groups.values()}, session)
     if missing:
@@ -134,7 +134,7 @@ def _check_cost(job: TrainingJob, session: Any) -> Finding:
 
 
 def _check_quota(job: TrainingJob, session: Any) -> Iterator[Finding]:
-    """Instances that this account may use at once: an account begins with none of the large ones."""
+    """Check how many instances this account may use at once: a new account may use none of the large ones."""
     use = "spot training job usage" if job.spot else "training job usage"
     wanted: dict[str, int] = {}
     for group in job.groups.values():
@@ -203,7 +203,7 @@ def _check_prefix(job: TrainingJob, uri: str, s3: Any) -> Iterator[Finding]:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
     if found.get("KeyCount", 0) == 0 and uri in {channel.uri for channel in job.inputs.values()}:
-        yield fail(uri, "nothing lies under this channel's prefix. HINT: check the prefix.")
+        yield fail(uri, "nothing is stored under this channel's prefix. HINT: check the prefix.")
     elif found.get("KeyCount", 0) and uri == job.checkpoint_uri and RESUME in job.env:
         yield warn(
             uri,

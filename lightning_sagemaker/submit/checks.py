@@ -28,7 +28,7 @@ def check(job: TrainingJob, session: Any = None) -> list[Finding]:
 
 
 def examine(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
-    """Check a job, and find out what its request names beyond its description.
+    """Check a job, and find the values that its request needs beyond its description.
 
     Args:
         job: The job; what it leaves out has been chosen.
@@ -37,7 +37,7 @@ def examine(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
     found = [*source_checks.check(job)]
     nothing = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
     if session is None:
-        text = "nothing is asked of AWS, without boto3. HINT: pip install 'lightning-sagemaker[submit]'."
+        text = "nothing was asked of AWS: boto3 is not installed. HINT: pip install 'lightning-sagemaker[submit]'."
         return nothing, [*found, *local_checks.check(job), unknown("AWS", text)]
     from lightning_sagemaker.submit import api_model, aws_checks, resolving
 

@@ -1,4 +1,4 @@
-"""What a job's description leaves out is chosen here: launcher, image, variables, metrics."""
+"""Chooses what a job's description leaves out: launcher, image, variables, metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _METRICS = 40  # metric definitions that a job may have (API reference, Algorith
 
 
 def complete(job: TrainingJob) -> TrainingJob:
-    """The same job with everything decided that its description leaves out; nothing is asked of AWS.
+    """The same job with the values that its description leaves out; AWS is not asked.
 
     The launcher is the one that the strategy needs, the image the newest that has what it needs; variables for EFA are
     set where several instances have it; a job that may be interrupted resumes. The user's variables come first.
@@ -46,7 +46,7 @@ def complete(job: TrainingJob) -> TrainingJob:
 
 
 def _launcher(job: TrainingJob) -> Launcher:
-    """The launcher under which a strategy is worth something.
+    """The launcher that suits a strategy.
 
     SMDDP's all-reduce runs under mpirun, its all-gather, which sharded strategies live on, under torchrun (AWS's
     documentation of SMDDP).

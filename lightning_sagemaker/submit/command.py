@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(given: argparse.Namespace) -> int:
-    """Do what the command line says; its ``options`` as they stand there, and ``rest``, the script's arguments."""
+    """Run the command; its ``options`` as they stand there, and ``rest``, the script's arguments."""
     options, job = parser.read(given.parser.prog, given.options, given.rest)
     session = aws.session(options.region, options.profile)
     whole = complete(job)
@@ -53,7 +53,7 @@ def run(given: argparse.Namespace) -> int:
     refused = ("fail", "unknown") if options.strict else ("fail",)
     if any(finding.level in refused for finding in findings) and not options.force:
         what = "a check has failed" + " or could not be made" * options.strict
-        sys.stderr.write(f"Not sent: {what}. HINT: mend it, or --force.\n")
+        sys.stderr.write(f"Not sent: {what}. HINT: fix it, or --force.\n")
         return 1
     if options.dry_run:
         return 0

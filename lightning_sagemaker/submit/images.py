@@ -1,4 +1,4 @@
-"""AWS's PyTorch training images: which versions there are, and their tags."""
+"""AWS's PyTorch training images: their versions and tags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SMDDP_VERSION = "2.5.1"  # the last with SMDDP
 
 
 class Image(NamedTuple):
-    """Where an image lies in AWS's registry: its repository there, and a tag for instances with and without GPUs."""
+    """An image in AWS's registry: its repository there, and a tag for instances with and without GPUs."""
 
     repository: str
     gpu: str
@@ -42,7 +42,7 @@ def full_version(torch: str) -> str:
         if torch in (version, version.rpartition(".")[0]):
             return version
     raise ValueError(
-        f"AWS publishes no PyTorch training image {torch!r}, as far as is known here (August 2026); there are"
+        f"AWS publishes no PyTorch training image {torch!r}, as of August 2026; there are"
         f" {', '.join(_IMAGES)}. HINT: --torch with one of these, or --image with a URI."
     )
 
@@ -55,7 +55,7 @@ def repository_and_tag(torch: str, instance_type: str) -> str:
 
 
 def has_mpi4py(torch: str) -> bool:
-    """Whether an image for GPUs has ``mpi4py``, with which both of the toolkit's MPI launchers start Python.
+    """Whether an image for GPUs has ``mpi4py``, with which both MPI launchers of the toolkit start Python.
 
     Those for CUDA since 2.11 lack it (their ``uv.lock``).
     """

@@ -1,4 +1,4 @@
-"""What is wrong with a job before money is spent on it, as far as its description tells."""
+"""The checks of a job that need only its description."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KNOWN = (
 
 
 def check(job: TrainingJob, known: Instance | None = None) -> list[Finding]:
-    """All checks that need nothing but the description.
+    """All checks that need only the description.
 
     Args:
         job: The job; what it leaves out has been chosen.
@@ -114,7 +114,7 @@ def _check_smddp(job: TrainingJob) -> Finding:
     if kind not in SMDDP_TYPES:
         problems.append(f"{kind} is not supported, only {' and '.join(SMDDP_TYPES)} are (HINT: --strategy ddp)")
     if job.launched.instance_count == 1:
-        problems.append("it brings nothing on one instance (HINT: --strategy ddp)")
+        problems.append("it has no advantage on one instance (HINT: --strategy ddp)")
     sharded = sharding == "sharded"
     if sharded != (job.launcher == "torchrun"):
         wanted = "torchrun" if sharded else "smddprun"

@@ -1,4 +1,4 @@
-"""A job as a notebook would send it: the same, as code for SageMaker's SDK v2 or v3."""
+"""Writes a job as code for a notebook, for SageMaker's SDK v2 or v3."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def notebook(job: TrainingJob, sdk: Literal["v2", "v3"], image: str) -> str:
             " several letters with one value each. HINT: without --as-notebook, `submit` sends any arguments."
         )
     if job.set or job.instance_groups:
-        raise ValueError("`set` and `instance_groups` are not put into code. HINT: leave them out, and add them there.")
+        raise ValueError(
+            "`set` and `instance_groups` cannot be written as code. HINT: leave them out, and add them to the code."
+        )
     lines = [f"#     {line}" for line in needed(job, [])]
     head = [f"# {job.folder}/{REQUIREMENTS} needs these lines, if it has none for them:", *lines]
     return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, image, dict(carried.hyperparameters))]) + "\n"
@@ -44,8 +46,8 @@ def _v2(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
     if job.processes_per_host is not None:
         if job.launcher != "mpirun":
             raise ValueError(
-                f"`processes_per_host` is {job.processes_per_host}; SDK v2 drops it, without a word, for every launcher"
-                " but mpirun. HINT: leave it out, or --launcher mpirun."
+                f"`processes_per_host` is {job.processes_per_host}; SDK v2 silently drops it for every launcher but"
+                " mpirun. HINT: leave it out, or --launcher mpirun."
             )
         distribution = {"mpi": {"enabled": True, "processes_per_host": job.processes_per_host}}
     arguments = {
@@ -180,7 +182,7 @@ def _given(name: str, /, **arguments: Any) -> _Code | None:
 
 
 def _call(name: str, /, **arguments: Any) -> _Code:
-    """A call with the arguments that are given, a line each."""
+    """A call as code, one line for each argument that is given."""
     given = [f"{key}={_literal(value)}" for key, value in arguments.items() if value is not None]
     return _Code(_lines(f"{name}(", given, ")") if given else f"{name}()")
 

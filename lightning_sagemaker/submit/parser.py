@@ -94,7 +94,7 @@ def _parser(prog: str) -> ArgumentParser:
         from jsonargparse import ArgumentParser
     except ImportError:
         raise ImportError(
-            "jsonargparse is not installed, which reads the options. HINT: pip install 'lightning-sagemaker[submit]'."
+            "jsonargparse, which reads the options, is not installed. HINT: pip install 'lightning-sagemaker[submit]'."
         ) from None
     parser = ArgumentParser(
         prog=prog,
@@ -161,5 +161,5 @@ def _json(name: str, text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ValueError(
-            f"--set {name} is {text!r}, which is no JSON ({error}). HINT: --set '{name}=\"text\"'."
+            f"--set {name} is {text!r}, which is not JSON ({error}). HINT: --set '{name}=\"text\"'."
         ) from None

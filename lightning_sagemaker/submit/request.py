@@ -1,4 +1,4 @@
-"""The CreateTrainingJob request of a job: pure, and printed by the dry run exactly as it is sent.
+"""The CreateTrainingJob request of a job; the dry run prints it exactly as it is sent.
 
 It is the request by which SDK v2's estimators let the image's own training toolkit start the script, so that each
 launcher of the toolkit can be had whatever SDK is installed. Tests compare it with what both SDKs send for such a job.
@@ -27,7 +27,7 @@ UNKNOWN = "(unknown)"  # stands in a dry run's request for what could not be fou
 
 @dataclass(frozen=True)
 class Resolved:
-    """What AWS and the SDK know of a job, in addition to its description.
+    """What AWS and the SDK add to a job's description.
 
     Attributes:
         name: The job's name.
@@ -45,7 +45,7 @@ class Resolved:
 
     @property
     def source(self) -> str:
-        """Where the archive of the source folder goes."""
+        """S3 URI of the source folder's archive."""
         return f"{self.output}/{self.name}/source/{ARCHIVE}"
 
 
@@ -133,7 +133,7 @@ def _channel(name: str, channel: Channel) -> dict[str, Any]:
 
 
 def shown(request: dict[str, Any]) -> str:
-    """A request as JSON for the eyes of others: without the values of variables and arguments that are secrets."""
+    """A request as JSON to be shown: without the values of variables and arguments that are secrets."""
     masked = {
         part: {name: _masked(name, value) for name, value in request[part].items()}
         for part in ("HyperParameters", "Environment")
@@ -150,7 +150,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 def _set(made: dict[str, Any], path: list[str], value: Any) -> None:
-    """Put a value into the request; two mappings become one."""
+    """Put a value into the request; mappings are merged."""
     *folders, last = path
     for name in folders:
         made = made.setdefault(name, {})

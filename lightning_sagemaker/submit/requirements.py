@@ -24,7 +24,7 @@ ANY_LIGHTNING = "lightning>=2.2,!=2.6.2,!=2.6.3"
 
 
 def needed(job: TrainingJob, wheels: list[Path]) -> list[str]:
-    """Lines that the job's requirements need beyond those of the folder: the job's, and what is not named there.
+    """Lines that must be added to the folder's requirements: the job's, and what is not named there.
 
     That is Lightning and this package, in the versions that are installed here, or as one of the wheels that are sent.
     """
@@ -51,7 +51,7 @@ def given_wheels(job: TrainingJob) -> list[Path]:
 
 
 def own_source(job: TrainingJob) -> Path | None:
-    """From what a wheel of this package is made for a job; ``None`` if an index has it, or the user names it."""
+    """Source of the wheel of this package for a job; ``None`` if an index has it, or the user names one."""
     named = {name_of(line) for line in [*own_lines(job.folder), *job.requirements]}
     return None if OURS in named else local_source()
 
@@ -76,7 +76,7 @@ def own_lines(folder: Path) -> list[str]:
 
 
 def name_of(line: str) -> str:
-    """Distribution that a line of requirements names, as PEP 503 writes it."""
+    """Distribution that a line of requirements names, normalized as in PEP 503."""
     text = Path(line).name.partition("-")[0] if line.endswith(".whl") else line.split("#", 1)[0].strip()
     found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
     return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""

@@ -1,4 +1,4 @@
-"""What a request names that its description leaves to AWS and the SDK: image, role, place of the outputs.
+"""Finds what a job's description leaves to AWS and the SDK: image, role, and S3 URI of the outputs.
 
 The SDK is the SageMaker Python SDK, v2 or v3, whichever is installed; it knows the defaults of an account and region.
 """
@@ -27,7 +27,7 @@ _SESSION = ("sagemaker.session", "sagemaker.core.helper.session_helper")
 
 
 def resolve(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
-    """Find out what is left; nothing is made.
+    """Find what is left out; nothing is created.
 
     Args:
         job: The job; what it leaves out has been chosen.

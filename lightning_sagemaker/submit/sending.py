@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def start(job: TrainingJob, session: Any) -> str:
-    """Send a job; it runs on its own then.
+    """Check and send a job, without waiting for it.
 
     Args:
         job: The job.
@@ -63,7 +63,7 @@ def send(job: TrainingJob, resolved: Resolved, session: Any) -> None:
 
 
 def archive(job: TrainingJob, target: Path, wheels: list[Path]) -> None:
-    """Write the archive that is sent; the user's folder stays as it is.
+    """Write the archive that is sent; the user's folder is not changed.
 
     Args:
         job: The job.

@@ -1,4 +1,4 @@
-"""The script, run for one batch on this machine before it is sent."""
+"""Runs one batch of the script on this machine before it is sent."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def simulate(job: TrainingJob, channels: Mapping[str, Path], timeout: float = 60
                     "simulation",
                     "fail",
                     f"the script did not end one batch within {timeout:g} s.",
-                    "HINT: run `lightning-sagemaker simulate` on it, to see where it stands.",
+                    "HINT: run `lightning-sagemaker simulate` on it, to see where it hangs.",
                 )
     if process.returncode != 0:
         return Finding(

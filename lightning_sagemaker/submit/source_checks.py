@@ -1,4 +1,4 @@
-"""What is wrong with the script and its folder before money is spent on them."""
+"""The checks of the script and its folder."""
 
 from __future__ import annotations
 
@@ -30,20 +30,22 @@ def check(job: TrainingJob) -> Iterator[Finding]:
     yield _check_size(source)
     if source.credentials:
         what = f"the folder holds credentials, which are left out: {_some(source.credentials)}."
-        fix = f"HINT: --source-dir says that the rest shall be sent; `!NAME` in {IGNORE_FILES[-1]} sends one of them."
+        fix = (
+            f"HINT: --source-dir confirms that the rest is to be sent; `!NAME` in {IGNORE_FILES[-1]} sends one of them."
+        )
         yield finding("credentials", "fail" if job.source_dir is None else "warn", what, fix)
     if source.large:
         told = [f"{name} ({size / 1e6:.0f} MB)" for name, size in source.large.items()]
         fix = f"HINT: put data into a channel (--channel NAME=s3://...). `!NAME` in {IGNORE_FILES[-1]} sends it."
         yield warn("large files", f"they are left out: {_some(told)}.", fix)
     if source.links:
-        what = f"they lead out of the folder or nowhere, and are left out: {_some(source.links)}."
+        what = f"they lead out of the folder or to nothing, and are left out: {_some(source.links)}."
         yield warn("links", what, "HINT: nothing, or copy what they lead to into the folder.")
     yield from _check_requirements(job)
 
 
 def listing(job: TrainingJob) -> str:
-    """The files that are sent, with their sizes, largest first, and what the requirements get in addition."""
+    """The files that are sent, with their sizes, largest first, and the lines added to the requirements."""
     source = read(job.folder)
     order = sorted(source.files.items(), key=lambda item: (-item[1], item[0]))
     lines = [f"{size / 1e3:10.1f} kB  {printable(name)}" for name, size in order[:_SHOWN]]
@@ -85,14 +87,14 @@ def _check_size(source: Source) -> Finding:
     largest = max(source.files, key=source.files.__getitem__)
     return warn(
         "source folder",
-        f"{told}, which every host fetches while all are paid for; the largest is {largest} with"
+        f"{told}, which every host downloads while all are paid for; the largest is {largest} with"
         f" {source.files[largest] / 1e6:.0f} MB. HINT: put data into a channel (--channel NAME=s3://...), or give"
         " --source-dir a smaller folder.",
     )
 
 
 def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
-    """Another torch than the image's, which would replace a build that fits its CUDA, EFA and SMDDP."""
+    """Check the requirements: another torch would replace a build that matches the image's CUDA, EFA and SMDDP."""
     from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
 
     for line in [*requirements.own_lines(job.folder), *job.requirements]:
@@ -105,7 +107,7 @@ def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
             continue  # pip names the one, the check of the image the other
         if not fits:
             what = f"{line.strip()!r} replaces torch {version} of the image, which is built for its CUDA and network."
-            yield fail("requirements", what, "HINT: take it out, or choose the image with --torch.")
+            yield fail("requirements", what, "HINT: remove it, or choose the image with --torch.")
             return
     yield ok("requirements", "torch stays the image's.")
 

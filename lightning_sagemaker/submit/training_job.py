@@ -1,4 +1,4 @@
-"""A training job as its user describes it: what is left out is chosen when it is sent."""
+"""The description of a training job; what it leaves out is chosen when it is sent."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Channel:
 
     @staticmethod
     def parse(text: str) -> Channel:
-        """Read ``s3://bucket/prefix``, with ``:sharded`` or ``:FastFile`` behind it, or both."""
+        """Read ``s3://bucket/prefix``, optionally followed by ``:sharded``, ``:FastFile`` or both."""
         place, *words = re.split(r":(?=sharded\b|File\b|FastFile\b|Pipe\b)", text)
         modes: list[Any] = [word for word in words if word != "sharded"]
         return Channel(place, "sharded" in words, modes[-1] if modes else None)
 
     @property
     def distribution(self) -> str:
-        """The API's word for who gets which files."""
+        """The API's name for the distribution of files to hosts."""
         return SHARDED if self.sharded else "FullyReplicated"
 
 
@@ -148,7 +148,7 @@ class TrainingJob:
     set: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Bring values into one form, and refuse what cannot run.
+        """Normalize values, and refuse a job that cannot run.
 
         Raises:
             FileNotFoundError: There is no such script, or no such wheel.
@@ -196,7 +196,7 @@ class TrainingJob:
 
     @property
     def sharded(self) -> tuple[str, ...]:
-        """Names of the channels of which each host gets a part."""
+        """Names of the channels whose files are divided among the hosts."""
         return tuple(name for name, channel in self.inputs.items() if channel.sharded)
 
     @property
@@ -205,7 +205,7 @@ class TrainingJob:
         return self.env  # type: ignore[return-value] # __post_init__ has made them texts
 
     def __str__(self) -> str:
-        """What is not left out, a line each, without secrets."""
+        """The values that are given, one line each, without secrets."""
         given = {one.name: getattr(self, one.name) for one in fields(self)}
         lines = [f"{name:<20}{_shown(value)}" for name, value in given.items() if value not in (None, False, (), {})]
         return redact("\n".join(lines), self.variables)

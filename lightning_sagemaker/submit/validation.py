@@ -1,4 +1,4 @@
-"""What no training job can be: refused when it is described, before anything is read or asked."""
+"""Validation of a job's description, before anything is read or AWS is asked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COUNTS = ("instance_count", "processes_per_host", "volume_gb", "max_run", "max_
 
 
 def validate(job: TrainingJob) -> None:
-    """Refuse what cannot run.
+    """Refuse a job that cannot run.
 
     Raises:
         FileNotFoundError: There is no such script, or no such wheel.
@@ -52,7 +52,7 @@ def _check_script(job: TrainingJob) -> None:
 
 
 def _check_folder(job: TrainingJob) -> None:
-    """The folder holds the script, and is none of which all would be sent: credentials lie in a home folder."""
+    """Check that the folder contains the script, and is not a home or root folder, which holds credentials."""
     if not job.path.is_file():
         raise FileNotFoundError(f"There is no script {str(job.path)!r}. HINT: give the path of the training script.")
     folder = job.folder.resolve()
@@ -128,6 +128,6 @@ def _check_places(job: TrainingJob) -> None:
     uris = filter(None, (job.checkpoint_uri, job.output_uri, *(channel.uri for channel in job.inputs.values())))
     if wrong := [uri for uri in uris if not _S3.fullmatch(uri)]:
         raise ValueError(
-            f"{wrong[0]!r} is no S3 URI; expected s3://bucket/prefix. HINT: --channel, --checkpoint-uri and"
+            f"{wrong[0]!r} is not an S3 URI; expected s3://bucket/prefix. HINT: --channel, --checkpoint-uri and"
             " --output-uri take places in S3, no local folders."
         )

@@ -95,24 +95,24 @@ def resumed_from() -> int:
     return int(text.partition("step=")[2].partition(".ckpt")[0]) if "continues from" in text else 0
 
 
-def drafts() -> set[Path]:
+def temporary_files() -> set[Path]:
     return set(CHECKPOINTS.rglob(".*.part"))
 
 
 def kill_while_writing(pid: int, left: set[Path], chance: random.Random) -> bool:
-    """Kill at a random moment of a random write; whether a draft was left, besides those of before."""
+    """Kill at a random moment of a random write; whether it left a temporary file, besides earlier ones."""
     for _ in range(chance.randint(1, 2)):
-        while not drafts() - left:
+        while not temporary_files() - left:
             if os.waitpid(pid, os.WNOHANG)[0]:
                 sys.exit("the training ended by itself:\n" + (FOLDER / "log").read_text())
             time.sleep(0.0005)
         begun = time.monotonic()
         moment = chance.random() * 0.03
-        while drafts() - left and time.monotonic() - begun < moment:
+        while temporary_files() - left and time.monotonic() - begun < moment:
             time.sleep(0.0005)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    return bool(drafts() - left)
+    return bool(temporary_files() - left)
 
 
 def main() -> None:
@@ -120,7 +120,7 @@ def main() -> None:
     chance, at_work, wrong, start = random.Random(seed), 0, [], time.monotonic()  # noqa: S311 - moments, no secrets
     expected = 0
     for _ in range(ROUNDS):
-        left = drafts()
+        left = temporary_files()
         at_work += kill_while_writing(fork(FOLDER / "never"), left, chance)
         if resumed_from() != expected:
             wrong.append((expected, resumed_from()))
@@ -137,7 +137,7 @@ def main() -> None:
                 "resumed_from_another": wrong,
                 "exit_status": status,
                 "same_weights": all(torch.equal(first[name], second[name]) for name in second),
-                "drafts_left": len(drafts()),
+                "temporary_files_left": len(temporary_files()),
                 "seconds": round(time.monotonic() - start, 1),
             }
         )

@@ -93,7 +93,7 @@ def test_what_is_no_regular_file_is_neither_opened_nor_taken(tmp_path: Path, cap
         server.bind(os.path.relpath(tmp_path / "socket.ckpt"))
         assert latest_checkpoint(tmp_path) == tmp_path / "good.ckpt"
     (record,) = caplog.records
-    assert record.getMessage().count("it is no regular file") == 4
+    assert record.getMessage().count("it is not a regular file") == 4
     assert record.getMessage().endswith("; and 1 more")
 
 
@@ -128,7 +128,7 @@ def test_no_more_memory_is_taken_than_the_file_has_bytes(tmp_path: Path) -> None
         reading.read(tmp_path / "compressed.ckpt")
 
 
-def test_what_is_larger_than_any_checkpoint_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_larger_than_any_checkpoint_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.ckpt"
     path.write_bytes(content())
     assert reading.progress(path) == (5, 1)
@@ -160,7 +160,7 @@ def test_names_may_be_any_bytes_and_a_line_shows_them(tmp_path: Path, caplog: py
     assert r"/\xfe\n\x1b.ckpt is skipped: it is not complete" in record.getMessage()
 
 
-def test_a_file_that_cannot_be_read_is_passed_over_with_its_reason(
+def test_a_file_that_cannot_be_read_is_skipped_with_its_reason(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "good.ckpt").write_bytes(content())

@@ -27,4 +27,4 @@ def test_a_training_that_is_killed_while_it_writes_goes_on_from_the_newest_whole
     assert seen["killed"] == ROUNDS
     assert seen["killed_while_writing"] > 0
     assert seen["resumed_from_another"] == []
-    assert (seen["exit_status"], seen["same_weights"], seen["drafts_left"]) == (0, True, 0), seen
+    assert (seen["exit_status"], seen["same_weights"], seen["temporary_files_left"]) == (0, True, 0), seen

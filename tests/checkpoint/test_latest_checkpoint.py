@@ -72,7 +72,7 @@ def test_a_folder_of_the_user_s_is_searched_instead(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.3, 0.5, 0.9, 0.99, 0.999, 0.9999])
-def test_one_that_was_cut_at_any_length_is_passed_over_with_a_line_that_names_it(
+def test_one_that_was_cut_at_any_length_is_skipped_with_a_line_that_names_it(
     job: Path, share: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole, cut = save(job / "whole.ckpt", 1), save(job / "cut.ckpt", 2)
@@ -82,9 +82,7 @@ def test_one_that_was_cut_at_any_length_is_passed_over_with_a_line_that_names_it
     assert f"Checkpoint {cut} is skipped: it is not complete" in caplog.text
 
 
-def test_one_that_was_cut_where_an_archive_in_it_ends_is_passed_over(
-    job: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_that_was_cut_where_an_archive_in_it_ends_is_skipped(job: Path, caplog: pytest.LogCaptureFixture) -> None:
     inner = save(job / "inner.pt", 99).read_bytes()
     outer = {"global_step": 100, "epoch": 0, "replay": torch.frombuffer(bytearray(inner), dtype=torch.uint8)}
     torch.save(outer, job / "outer.ckpt")
@@ -95,7 +93,7 @@ def test_one_that_was_cut_where_an_archive_in_it_ends_is_passed_over(
     assert "it is not complete" in caplog.text
 
 
-def test_one_of_weights_only_is_passed_over_since_no_training_continues_from_it(
+def test_one_of_weights_only_is_skipped_since_no_training_continues_from_it(
     job: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     full = {"global_step": 5, "epoch": 0, "pytorch-lightning_version": "2.6.6", "state_dict": {}, "callbacks": {}}
@@ -118,19 +116,17 @@ def test_no_length_but_the_whole_is_taken(job: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"text", pickle.dumps({"global_step": 9})], ids=["text", "pickle"])
-def test_what_is_no_file_of_torch_save_is_passed_over(
-    job: Path, content: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_no_file_of_torch_save_is_skipped(job: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     (job / "odd.ckpt").write_bytes(content)
     assert latest_checkpoint() is None
     assert "odd.ckpt is skipped" in caplog.text
 
 
-def test_another_zip_file_is_passed_over(job: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_zip_file_is_skipped(job: Path, caplog: pytest.LogCaptureFixture) -> None:
     with zipfile.ZipFile(job / "odd.ckpt", "w") as archive:
         archive.writestr("readme", "no checkpoint")
     assert latest_checkpoint() is None
-    assert "it is no checkpoint of torch.save" in caplog.text
+    assert "it is not a checkpoint of torch.save" in caplog.text
 
 
 class Dangerous:
@@ -171,7 +167,7 @@ def test_a_sharded_checkpoint_is_not_whole_before_both_of_its_ends_are_written(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_sharded_checkpoint_with_a_cut_shard_or_cut_metadata_is_passed_over(
+def test_a_sharded_checkpoint_with_a_cut_shard_or_cut_metadata_is_skipped(
     sharded: Path, share: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, text in (("__0_0.distcp", "its shard __0_0.distcp has"), (".metadata", "its .metadata is not complete")):
@@ -183,7 +179,7 @@ def test_a_sharded_checkpoint_with_a_cut_shard_or_cut_metadata_is_passed_over(
     assert latest_checkpoint() == sharded
 
 
-def test_a_sharded_checkpoint_without_one_of_its_shards_is_passed_over(
+def test_a_sharded_checkpoint_without_one_of_its_shards_is_skipped(
     sharded: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (sharded / "__0_0.distcp").unlink()
@@ -192,7 +188,7 @@ def test_a_sharded_checkpoint_without_one_of_its_shards_is_passed_over(
 
 
 def test_hidden_files_are_never_taken(job: Path) -> None:
-    save(job / ".draft.ckpt", 8)
+    save(job / ".hidden.ckpt", 8)
     assert latest_checkpoint() is None
 
 

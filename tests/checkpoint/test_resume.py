@@ -92,7 +92,7 @@ def test_a_second_fit_of_a_trainer_is_no_second_trainer_and_does_not_go_back(job
 
 
 @pytest.mark.parametrize("limits", [{"max_epochs": 2}, {"max_steps": 6}])
-def test_what_lies_beyond_the_limits_of_a_fit_is_passed_over_with_a_line(
+def test_what_lies_beyond_the_limits_of_a_fit_is_skipped_with_a_line(
     job: Path, limits: dict[str, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     within = write(job / "checkpoints" / "a.ckpt", 4, epoch=1)

@@ -147,7 +147,7 @@ def test_a_path_that_the_script_names_comes_first(job: Job) -> None:
         assert start.batches("chosen") == [2, 2]
 
 
-def test_weights_only_are_passed_over_with_a_line(job: Job) -> None:
+def test_weights_only_are_skipped_with_a_line(job: Job) -> None:
     assert [start.batches("weights") for start in job.starts] == [[6], [4]]
     assert "weights.ckpt is skipped: it holds weights only" in job.starts[1].said
 

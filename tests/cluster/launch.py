@@ -1,7 +1,7 @@
 """Starts a script on test hosts as SageMaker's containers start it, by unmodified public parts.
 
 v2: the `sagemaker-training` toolkit's `train`, with `sagemaker-pytorch-training`; v3: the SDK's container drivers. Not
-stock are two things: `nvidia-smi` is a stand-in that lists as many GPUs as there shall be processes (torch sees
+stock are two things: `nvidia-smi` is a fake that lists as many GPUs as there shall be processes (torch sees
 none), and the MPI runners' fixed 30 s of sleep at the end are shortened.
 """
 
@@ -50,7 +50,7 @@ class Mode:
         sdk: ``v2`` or ``v3``.
         flags: Hyperparameters of the toolkit, or the content of v3's ``distributed.json``.
         driver: File of v3's distributed driver.
-        smddp: Whether the image has SMDDP (the stand-in).
+        smddp: Whether the image has SMDDP (the fake one).
     """
 
     sdk: str

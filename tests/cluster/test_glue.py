@@ -54,7 +54,10 @@ def test_the_first_host_for_the_main_address_is_named_under_torchrun_where_anoth
     job = Job(make_cluster("algo-2", "algo-1"), "torch_distributed", SCRIPT, {}, processes=1, environ=limit).start()
     assert 0 not in job.wait(150).values(), job.text
     failures = [host.failure() for host in job.world]
-    assert all("finds nobody at algo-1:7777, though torchrun's agents have met" in text for text in failures), failures
+    assert all(
+        "finds no process listening at algo-1:7777, though torchrun's agents have connected" in text
+        for text in failures
+    ), failures
 
 
 def test_the_number_of_gpus_is_the_leaders_under_mpirun_and_devices_are_the_launchers(

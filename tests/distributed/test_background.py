@@ -230,7 +230,7 @@ def test_what_no_process_tells_of_itself_makes_no_process_known() -> None:
     siblings = Siblings(store, [1])
     for value in [*STRANGE, wire_format.encode("5", "1").encode(), wire_format.encode(-5, "1").encode()]:
         store.set("process/1", value)  # type: ignore[arg-type] # bytes are taken
-        siblings.look()
+        siblings.poll()
         assert siblings.missing() == [1]
 
 

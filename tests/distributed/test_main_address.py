@@ -106,7 +106,9 @@ def test_agents_who_listen_elsewhere_are_said_and_then_an_error_that_names_what_
 ) -> None:
     monkeypatch.setattr(main_address, "FIRST_LINE", 0.5)
     job = make_job(main_port=free_port)
-    with pytest.raises(ConnectionError, match=rf"algo-1 finds nobody at 127.0.0.1:{free_port}, .*MASTER_ADDR"):
+    with pytest.raises(
+        ConnectionError, match=rf"algo-1 finds no process listening at 127.0.0.1:{free_port}, .*MASTER_ADDR"
+    ):
         wait_for_agents(job, limit=2)
     (line,) = caplog.messages
     assert "The job ends after 2 s of this (LIGHTNING_SAGEMAKER_REACHABILITY)." in line

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from torch.distributed import FileStore, HashStore, PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from lightning_sagemaker.distributed.store import Arrival, look
+from lightning_sagemaker.distributed.store import Arrival, raw_value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,21 +27,21 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def test_a_key_is_seen_once_it_is_set_and_looking_sets_nothing(store: Store) -> None:
-    assert look(store, "key") is None
-    assert look(store, "key") is None
+    assert raw_value(store, "key") is None
+    assert raw_value(store, "key") is None
     store.set("key", "value")
-    assert look(store, "key") == b"value"
+    assert raw_value(store, "key") == b"value"
     assert store.get("key") == b"value"
 
 
 def test_an_empty_value_is_a_value(store: Store) -> None:
     store.set("key", "")
-    assert look(store, "key") == b""
+    assert raw_value(store, "key") == b""
 
 
 def test_a_counter_is_seen_as_its_text(store: Store) -> None:
     store.add("count", 3)
-    assert look(store, "count") == b"3"
+    assert raw_value(store, "count") == b"3"
     assert store.add("count", 1) == 4
 
 

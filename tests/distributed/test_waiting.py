@@ -49,11 +49,11 @@ def test_the_first_line_can_come_sooner(caplog: pytest.LogCaptureFixture, monkey
     wait = Wait("algo-1", lambda: "algo-2")
     found = after(0.6)
 
-    def look() -> bool | None:
+    def poll() -> bool | None:
         wait.say_soon(0.1)  # again and again, and yet one line
         return found()
 
-    wait.until(look)
+    wait.until(poll)
     assert len(caplog.records) == 1
 
 
@@ -69,21 +69,21 @@ def test_the_limit_begins_anew_while_the_others_get_on() -> None:
     assert time.monotonic() - start > 1.5
 
 
-def test_what_is_looked_for_may_end_the_wait() -> None:
-    def look() -> None:
+def test_an_error_in_the_polled_function_ends_the_wait() -> None:
+    def poll() -> None:
         raise ConnectionError("the others are gone")
 
     with pytest.raises(ConnectionError, match="the others are gone"):
-        Wait("algo-1", lambda: "algo-2").until(look)
+        Wait("algo-1", lambda: "algo-2").until(poll)
 
 
-def test_a_wait_looks_often_at_first_and_rarely_later() -> None:
-    looks: list[float] = []
+def test_a_wait_polls_often_at_first_and_rarely_later() -> None:
+    polls: list[float] = []
     found = after(1.0)
 
-    def look() -> bool | None:
-        looks.append(time.monotonic())
+    def poll() -> bool | None:
+        polls.append(time.monotonic())
         return found()
 
-    Wait("algo-1", lambda: "algo-2").until(look)
-    assert 5 < len(looks) < 20
+    Wait("algo-1", lambda: "algo-2").until(poll)
+    assert 5 < len(polls) < 20

@@ -34,7 +34,7 @@ PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+\.svg)\)")
 FENCE = re.compile(r"^(`{3,})([^`\n]*)\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 
 # Blocks that are compiled only: page, a line of the block, why.
-_SDK = "needs SageMaker's SDK, and would send a job; tests/submit does it with stand-ins for AWS"
+_SDK = "needs SageMaker's SDK, and would send a job; tests/submit does it with a fake AWS"
 _GPU = "Lightning's FSDP needs GPUs"
 NOT_RUN = (
     ("docs/checkpoints.md", "estimator = PyTorch(", _SDK),
@@ -217,10 +217,15 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_each_page_is_in_the_index() -> None:
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    listed = {line for block in FENCE.finditer(index) if block[2] == "{toctree}" for line in block[3].split()}
-    pages = {path.stem for path in (ROOT / "docs").glob("*.md") if not path.name.startswith("benchmarks")}
-    assert pages - {"index"} <= listed
+    listed = {
+        line
+        for page in PAGES.values()
+        for block in FENCE.finditer(page.read_text(encoding="utf-8"))
+        if block[2] == "{toctree}"
+        for line in block[3].split()
+    }
+    pages = {page.removeprefix("docs/").removesuffix(".md") for page in PAGES if page.startswith("docs/")}
+    assert {page for page in pages if not page.startswith("benchmarks")} - {"index"} <= listed
 
 
 # --- tables --------------------------------------------------------------------------------------------------------

@@ -100,8 +100,8 @@ def test_a_lookout_that_fails_is_told_and_hides_nothing_else(in_job: Examine, mo
     )
     report = in_job(None, replace(MACHINE, shared_memory=1))
     assert [each.what for each in of_kind(report, "doctor-stumbled")] == [
-        "the doctor could not look at Job: ZeroDivisionError: by nought",
-        "the doctor could not look at stumble: ZeroDivisionError: by nought",
+        "the doctor could not examine Job: ZeroDivisionError: by nought",
+        "the doctor could not examine stumble: ZeroDivisionError: by nought",
     ]
     assert of_kind(report, "shared-memory-small")
     assert len(report.sections) == len(sections.SECTIONS)

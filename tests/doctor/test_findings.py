@@ -134,7 +134,7 @@ WARNINGS = [
     case("efa-provider-unset", "FI_PROVIDER is not set", {**TORCHRUN, "FI_PROVIDER": ""}),
     case("shared-memory-small", "has 64 MiB", machine=replace(MACHINE, shared_memory=64 * 2**20)),
     case("setting-malformed", "_AUTOLOAD`='perhaps'; expected 1", {"LIGHTNING_SAGEMAKER_AUTOLOAD": "perhaps"}),
-    case("setting-unknown", "no setting", {**TORCHRUN, "LIGHTNING_SAGEMAKER_RESUM": "1"}),
+    case("setting-unknown", "not a setting", {**TORCHRUN, "LIGHTNING_SAGEMAKER_RESUM": "1"}),
     case(
         "nothing-to-resume",
         "no checkpoint folder",

@@ -160,7 +160,7 @@ def test_an_older_checkpoint_of_the_same_size_does_not_pass_for_the_newer_one(pl
     place.put(**{"checkpoints/last.ckpt": b"epoch 2"})
     run = place.fetch("--checkpoints")
     assert run.code == 2
-    assert f"{place.name}/checkpoints/last.ckpt is there, and is not what the job has made, or is older." in run.err
+    assert f"{place.name}/checkpoints/last.ckpt exists, and differs from the job's file or is older." in run.err
     assert place.fetch("--checkpoints", "--force").code == 0
     assert place.files() == {"checkpoints/last.ckpt": "epoch 2"}
 
@@ -188,7 +188,7 @@ def test_another_file_that_lies_there_stays_and_nothing_is_fetched(place: Place,
     run = place.fetch("--model", "--checkpoints")
     assert (run.code, run.out) == (2, "")
     assert (
-        f"error: {place.name}/{other} is there, and is not what the job has made, or is older. HINT: --to another"
+        f"error: {place.name}/{other} exists, and differs from the job's file or is older. HINT: --to another"
         in run.err
     )
     assert [path for path in place.folder.rglob("*") if path.is_file()] == [path]
@@ -342,5 +342,5 @@ def test_a_key_that_leads_out_of_the_folder_is_refused(
     with serving(Bucket, world=world, key=f"checkpoints/{key}") as url:
         run = console.python(command("download", "digits", "--checkpoints"), tmp_path, url)
     assert (run.code, run.out) == (2, "")
-    assert f"error: The key {key!r} in S3 leads out of its folder. HINT: " in run.err
+    assert f"error: The key {key!r} in S3 points outside its folder. HINT: " in run.err
     assert [*tmp_path.iterdir()] == []

@@ -178,7 +178,7 @@ def test_after_ctrl_c_a_line_says_that_the_job_goes_on_and_how_to_end_it(world: 
     *_, line, last = out.splitlines()
     assert "InProgress: Training" in line
     stop = f"lightning-sagemaker jobs stop {NAME} --region us-east-1"
-    assert last == f"Not followed any longer: the job goes on. HINT: `{stop}` ends it."
+    assert last == f"No longer following: the job continues. HINT: `{stop}` ends it."
     assert world.times("StopTrainingJob") == 0
 
 

@@ -92,7 +92,7 @@ def test_the_beginning_of_a_name_is_enough_where_no_other_begins_so(world: World
     assert several.code == 2
     assert several.err == (
         "lightning-sagemaker jobs show: error: Several training jobs begin with 'digits-': digits-12, digits-1."
-        " HINT: one of these names, complete.\n"
+        " HINT: give one of these names in full.\n"
     )
 
 

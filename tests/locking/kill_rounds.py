@@ -94,7 +94,7 @@ def play(number: int, folder: Path, dice: random.Random) -> tuple[list[str], int
         os.kill(victim, signal.SIGKILL)
         killed.add(victim)
     problems = reap(children)
-    problems += judge(folder, children, killed)
+    problems += problems_in(folder, children, killed)
     return problems, killed_at_work
 
 
@@ -113,7 +113,7 @@ def reap(children: set[int]) -> list[str]:
     return [f"hung: {sorted(left)}"] if left else []
 
 
-def judge(folder: Path, children: set[int], killed: set[int]) -> list[str]:
+def problems_in(folder: Path, children: set[int], killed: set[int]) -> list[str]:
     """What is wrong with the end of a round."""
     results: dict[int, dict[str, Any]] = {
         int(path.stem): json.loads(path.read_text()) for path in folder.glob("*.json")

@@ -99,8 +99,8 @@ print(hasattr(StaticTCPRendezvous.next_rendezvous, "__wrapped__"))
 
 
 def test_an_agent_of_a_single_host_makes_its_store_as_ever(free_port: int) -> None:
-    meeting = importlib.import_module("lightning_sagemaker.distributed.rendezvous")
-    assert meeting.rendezvous_of_agents("127.0.0.1", free_port, 0, 1, timedelta(seconds=5)) is None
+    rendezvous = importlib.import_module("lightning_sagemaker.distributed.rendezvous")
+    assert rendezvous.rendezvous_of_agents("127.0.0.1", free_port, 0, 1, timedelta(seconds=5)) is None
 
 
 def test_the_step_of_a_trainer_is_known_to_the_heartbeat_and_the_trainer_is_not_kept_alive(run: Run) -> None:

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SITE, SCREENSHOTS = ROOT / "build" / "docs", ROOT / "build" / "site"
-PAGES = sorted(path.name for path in SITE.glob("*.html") if path.stem not in ("genindex", "search", "py-modindex"))
+PAGES = sorted(
+    path.relative_to(SITE).with_suffix("").as_posix()
+    for path in SITE.rglob("*.html")
+    if path.stem not in ("genindex", "search", "py-modindex")
+)
 WIDTHS = (390, 1024, 1600)
 # What goes beyond its frame. On a phone tables and drawings scroll within theirs; lines of code never have to.
 BEYOND = """narrow => {
@@ -50,11 +54,11 @@ def test_nothing_goes_beyond_its_frame_and_pictures_have_words(browser: Any, wid
     tab, wrong = context.new_page(), {}
     assert len(PAGES) > 20, "make docs makes them"
     for name in PAGES:
-        tab.goto((SITE / name).as_uri())
+        tab.goto((SITE / f"{name}.html").as_uri())
         found = tab.evaluate(BEYOND, width < WIDTHS[1])
         found += tab.evaluate("[...document.images].filter(one => !one.alt || !one.naturalWidth).map(one => one.src)")
         if found:
             wrong[name] = found
-        tab.screenshot(path=SCREENSHOTS / f"{Path(name).stem}-{width}-{scheme}.png")
+        tab.screenshot(path=SCREENSHOTS / f"{name.replace('/', '-')}-{width}-{scheme}.png")
     context.close()
     assert wrong == {}

@@ -1,4 +1,4 @@
-"""Real trainings under the stand-in for SMDDP, compared with native DDP on gloo, number by number."""
+"""Real trainings under the fake SMDDP, compared with native DDP on gloo, number by number."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def simulate(
 
 @pytest.fixture(scope="session")
 def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, int], tuple[dict[str, Ranks], list[Any]]]:
-    """Runs a script with a strategy once; its results by package and rank, and the stand-in's log of rank 0."""
+    """Runs a script with a strategy once; its results by package and rank, and the fake's log of rank 0."""
     done: dict[tuple[str, str, int], tuple[dict[str, Ranks], list[Any]]] = {}
 
     def run(api: str, strategy: str, processes: int) -> tuple[dict[str, Ranks], list[Any]]:

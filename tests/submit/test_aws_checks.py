@@ -95,7 +95,7 @@ def test_an_empty_channel_fails_and_a_used_checkpoint_folder_of_a_spot_job_warns
         aws, script, "--channel", f"train=s3://{BUCKET}/nothing", "--spot", "--checkpoint-uri", f"s3://{BUCKET}/used"
     )
     assert run.code == 1
-    assert "nothing lies under this channel's prefix" in line(run, f"s3://{BUCKET}/nothing")
+    assert "nothing is stored under this channel's prefix" in line(run, f"s3://{BUCKET}/nothing")
     used = line(run, f"s3://{BUCKET}/used")
     assert used.startswith("warn")
     assert "training continues from the newest checkpoint" in used

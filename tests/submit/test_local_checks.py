@@ -50,7 +50,7 @@ def test_a_good_job_passes_every_check(script: Path) -> None:
         ({"strategy": "mine"}, "strategy", "unknown", "no strategy 'mine'"),
         ({"strategy": "smddp", "torch": "2.8.0"}, "SMDDP", "fail", "image 2.8.0 has no SMDDP"),
         ({"strategy": "smddp", "instance_type": "ml.p5.48xlarge"}, "SMDDP", "fail", "is not supported"),
-        ({"strategy": "smddp", "instance_count": 1}, "SMDDP", "fail", "brings nothing on one instance"),
+        ({"strategy": "smddp", "instance_count": 1}, "SMDDP", "fail", "has no advantage on one instance"),
         ({"strategy": "smddp", "launcher": "torchrun"}, "SMDDP", "fail", "run under smddprun, not torchrun"),
         ({"strategy": "smddp_fsdp", "launcher": "mpirun"}, "SMDDP", "fail", "run under torchrun, not mpirun"),
         (

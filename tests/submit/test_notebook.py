@@ -25,8 +25,8 @@ def test_the_code_names_the_requirements_and_the_notebook_s_own_role(script: Pat
     ("sdk", "changes", "error"),
     [
         ("v2", {"arguments": ("fit",)}, "The script's arguments are ['fit']"),
-        ("v2", {"set": {"A": 1}}, "`set` and `instance_groups` are not put into code"),
-        ("v2", {"processes_per_host": 4}, "SDK v2 drops it, without a word"),
+        ("v2", {"set": {"A": 1}}, "`set` and `instance_groups` cannot be written as code"),
+        ("v2", {"processes_per_host": 4}, "SDK v2 silently drops it"),
         ("v3", {"strategy": "smddp"}, "SDK v3 starts no smddprun"),
         ("v3", {"launcher": "mpirun"}, "SDK v3's mpirun needs the number of all processes"),
     ],

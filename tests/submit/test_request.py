@@ -164,7 +164,7 @@ def test_values_that_are_set_win_and_are_merged(script: Path) -> None:
     ("changes", "name", "text"),
     [
         ({"retries": 99}, "RetryStrategy.MaximumRetryAttempts", "99, but SageMaker takes 1 to 30"),
-        ({"instance_type": "ml.p4d.24xlarg"}, "ResourceConfig.InstanceType", "none that boto3 knows"),
+        ({"instance_type": "ml.p4d.24xlarg"}, "ResourceConfig.InstanceType", "not a value that boto3 knows"),
         ({"tags": {f"k{n}": "v" for n in range(51)}}, "Tags", "51 elements, but SageMaker takes 0 to 50"),
         ({"tags": {"": "v"}}, "Tags[0].Key", "0 characters"),
         ({"env": {"A": "x" * 513}}, "Environment.A", "513 characters, but SageMaker takes"),

@@ -1,4 +1,4 @@
-"""STAND-IN for AWS's SMDDP library, for simulated jobs only: it has the real one's documented limits, not its speed.
+"""A fake of AWS's SMDDP library, for simulated jobs only, with the real one's documented limits but not its speed.
 
 Its folder is put on the path of simulated workers; nothing else imports it. ``smdistributed`` itself is a namespace
 package: `smdistributed.modelparallel` may come from another place, and a real ``smdistributed`` wins over this one.

@@ -1,1 +1,1 @@
-"""The library's part for PyTorch; only `torch_smddp` is played. Its older API (1.x) is not."""
+"""The library's part for PyTorch: only `torch_smddp`, not the older API (1.x)."""

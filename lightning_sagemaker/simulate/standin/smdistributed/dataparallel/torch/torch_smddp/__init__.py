@@ -1,4 +1,4 @@
-"""STAND-IN: importing it registers a torch.distributed backend ``smddp`` that has the real one's documented limits.
+"""Fake SMDDP: importing it registers a torch.distributed backend ``smddp`` with the real one's documented limits.
 
 ============================================  ==========================================================================
 variable, read at import                      meaning

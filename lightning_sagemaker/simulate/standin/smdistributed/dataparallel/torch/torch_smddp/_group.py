@@ -28,7 +28,7 @@ _POSITION = {"allgather": 1, "_allgather_base": 1}
 
 
 class ProcessGroupSMDDP(dist.ProcessGroup):
-    """A stand-in for SMDDP's process group.
+    """A fake of SMDDP's process group.
 
     Its collectives are added below, from the tables of what is allowed and what is not. torch's C++ callers (DDP's
     reducer and its broadcasts) reach them too.

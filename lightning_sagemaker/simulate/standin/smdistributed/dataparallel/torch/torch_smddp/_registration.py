@@ -55,7 +55,7 @@ def register(limits: Limits, environ: Mapping[str, str]) -> None:
 
 
 def announce(limits: Limits, environ: Mapping[str, str]) -> None:
-    """Say on rank 0 that this is a stand-in."""
+    """Print on rank 0 that this is not the real library."""
     ranks = [name for name in _RANKS if name in environ] or _LIGHTNING_RANKS
     if all(environ.get(name, "0") == "0" for name in ranks):
         library, tensors = ("NCCL", "CUDA") if limits.device == "cuda" else ("gloo", "CPU")
