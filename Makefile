@@ -5,7 +5,7 @@ SHELL := $(PYTHON)
 .SHELLFLAGS := scripts/recipe_shell.py -eu -o pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: demo check test test-all tables lint types docs site lightning oldest python wheel-suite bench bench-full gpu on-sagemaker clean
+.PHONY: demo check test test-all tables lint types docs site lightning oldest python wheel-suite coverage bench bench-full gpu on-sagemaker clean
 
 WORKERS ?= 3
 MAKEFLAGS += --jobs=3  # environments are set up beside each other
@@ -126,8 +126,7 @@ python: | .venv/.torch
 	"$$work/venv/bin/lightning-sagemaker" simulate --hosts 2 examples/download/train.py
 
 # Before a release: the wheel as built passes the suite, and the suite takes 95 % of its branches. In a clone of its own,
-# from which the sources of the package are removed. Processes in containers, under mpirun and on test hosts inherit
-# nothing: the environments themselves start the counting.
+# from which the sources of the package are removed.
 wheel-suite:
 	work=$(CURDIR)/build/wheel-suite
 	rm -rf "$$work" && mkdir -p "$$work/data"
@@ -140,19 +139,25 @@ wheel-suite:
 	for line in v2 v3; do .venv/sdk/$$line/bin/pip $(INSTALL) --no-deps coverage "$$work"/dist/*.whl; done
 	rm -r lightning_sagemaker lightning_sagemaker.pth
 	export LIGHTNING_SAGEMAKER_DIST="$$work/dist"  # for the tests of the files themselves
-	purelib() { "$$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
-	export COVERAGE_PACKAGE="$$(purelib .venv/bin/python)/lightning_sagemaker" COVERAGE_FILES="$$work/data/coverage"
-	export COVERAGE_PROCESS_START="$$work/clone/pyproject.toml"
-	for python in .venv/bin/python .venv/sdk/v2/bin/python .venv/sdk/v3/bin/python; do
-	    for name in COVERAGE_PACKAGE COVERAGE_FILES COVERAGE_PROCESS_START; do
-	        echo "import os; os.environ.setdefault('$$name', '$${!name}')"
-	    done >"$$(purelib $$python)/count_branches.pth"
-	    echo 'import coverage; coverage.process_startup()' >>"$$(purelib $$python)/count_branches.pth"
-	done
+	package="$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lightning_sagemaker"
+	$(COUNT_BRANCHES) "$$package" "$$work/data"
 	.venv/bin/python $(PYTEST)
-	rm "$$(purelib .venv/bin/python)/count_branches.pth"
+	count_no_branches
 	.venv/bin/coverage combine -q "$$work/data" 2>"$$work/combine.log"  # names killed processes
 	.venv/bin/coverage report
+
+# How many of the package's branches `make test` takes.
+coverage: .venv/.dev .venv/.sdk
+	$(QUICK_IMPORTS) on .venv $(SDKS)
+	work=$(CURDIR)/build/coverage
+	rm -rf "$$work" && mkdir -p "$$work"
+	.venv/bin/pip $(INSTALL) coverage
+	for line in v2 v3; do .venv/sdk/$$line/bin/pip $(INSTALL) --no-deps coverage; done
+	$(COUNT_BRANCHES) $(CURDIR)/lightning_sagemaker "$$work"
+	.venv/bin/python $(PYTEST) -m "not nightly"
+	count_no_branches
+	.venv/bin/coverage combine -q "$$work" 2>build/combine.log  # names killed processes
+	.venv/bin/coverage report --fail-under=93
 
 clean:
 	rm -rf .venv build dist
@@ -174,6 +179,24 @@ quick_imports() {
 quick_imports
 endef
 SDKS := .venv/sdk/v2 .venv/sdk/v3
+
+# Arguments: the package's folder, and one for the data. Processes in containers, under mpirun and on test hosts inherit
+# nothing: the environments themselves start the counting.
+define COUNT_BRANCHES
+pth() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib") + "/count_branches.pth")'; }
+count_no_branches() { for environment in .venv $(SDKS); do rm -f "$$(pth $$environment)"; done; }
+count_branches() {
+    trap count_no_branches EXIT
+    export COVERAGE_PACKAGE="$$1" COVERAGE_FILES="$$2/coverage" COVERAGE_PROCESS_START="$$PWD/pyproject.toml"
+    for environment in .venv $(SDKS); do
+        for name in COVERAGE_PACKAGE COVERAGE_FILES COVERAGE_PROCESS_START; do
+            echo "import os; os.environ.setdefault('$$name', '$${!name}')"
+        done >"$$(pth $$environment)"
+        echo 'import coverage; coverage.process_startup()' >>"$$(pth $$environment)"
+    done
+}
+count_branches
+endef
 
 define DEBIAN
 debian() {
