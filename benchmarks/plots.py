@@ -61,12 +61,13 @@ def forest(suite: Suite, where: str) -> Drawing | None:
         at = place(tick)
         if MARGIN <= at <= WIDTH - MARGIN and all(abs(at - other) > TEXT for other in named):
             named.append(at)
-            picture.line(at, TOP - 12 if tick == 1 else height - 38, at, height - 30, "cut" if tick == 1 else "")
+            picture.line(at, height - 38, at, height - 30)
             picture.text(at, height - 12, f"{tick:g}", "middle dim")
     for number, (row, ratio, low, high) in enumerate(rows):
         y = TOP + ROW * number
         picture.text(MARGIN, y, label(row))
         picture.text(MARGIN, y + 18, f"{row.ours} / {row.baseline}: {ratio:.3f} [{low:.3f}, {high:.3f}]", "dim")
+        picture.line(place(1), y + 22, place(1), y + 40, "cut")
         picture.box(place(low), y + 26, max(2, place(high) - place(low)), 8, KINDS.get(row.verdict, ""))
         picture.box(place(ratio) - 3, y + 24, 6, 12, "rank")
     return picture

@@ -42,7 +42,7 @@ def measure(launches: int = 30, hosts: int = 4) -> Iterator[Measured]:
     with tempfile.TemporaryDirectory() as name, Cluster(names, Path(name)) as cluster:
         arguments = {"folder": str(cluster.shared), "rounds": launches}
         job = Job(cluster, "none", Path(__file__), arguments, processes=1).start()
-        codes = job.wait(120 + 2 * launches)
+        codes = job.wait(300 + 2 * launches)
         if set(codes.values()) != {0}:
             raise RuntimeError(f"exit codes {codes}:\n{job.text}")
         taken = json.loads((cluster.shared / "taken.json").read_text())

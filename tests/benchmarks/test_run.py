@@ -78,6 +78,7 @@ def test_a_full_run_covers_every_suite(tmp_path: Path) -> None:
     assert [*dict.fromkeys(found)] == [*SUITES]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("suite", [name for name, each in SUITES.items() if each.cases is None])
 def test_a_suite_without_a_job_measures_what_it_says(tmp_path: Path, suite: str) -> None:
     few = {
