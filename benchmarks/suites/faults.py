@@ -140,7 +140,6 @@ def measure(
     *,
     names: tuple[str, ...] = ("blocked main port",),
     modes: tuple[str, ...] = ("torch_distributed",),
-    arms: tuple[str, ...] = ARMS,
     patience: float = 60.0,
     scale: float = 10.0,
     processes: int = 2,
@@ -151,7 +150,6 @@ def measure(
         launches: Of each arm.
         names: Of faults; "none" is a short training to its end.
         modes: Launch modes, of tests/cluster/launch.py.
-        arms: Those to run; stock makes no world of two hosts where there is no launcher.
         patience: Seconds after which a run counts as hanging.
         scale: Our default limits are divided by it.
         processes: On each host; 1 makes "none" cheaper.
@@ -159,7 +157,8 @@ def measure(
     settings: dict[str, Any] = {"scale": scale, "patience": patience, "processes": processes}
     for fault in names:
         for mode in modes:
-            left = [arm for arm in arms if arm != "stock" or not mode.endswith("none")]
+            # Stock makes no world of two hosts where there is no launcher.
+            left = [arm for arm in ARMS if arm != "stock" or not mode.endswith("none")]
             for arm, index in interleaved(left, launches):
                 found = run(fault, mode, arm.removesuffix(" again"), **settings)
                 print(json.dumps(found))
