@@ -5,7 +5,7 @@ SHELL := $(PYTHON)
 .SHELLFLAGS := scripts/recipe_shell.py -eu -o pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: demo check test test-all tables lint types docs site lightning oldest python wheel-suite coverage bench bench-full gpu on-sagemaker clean
+.PHONY: demo check test test-all tables lint types docs site lightning oldest python wheel-suite coverage bench bench-full bench-on-sagemaker gpu on-sagemaker clean
 
 WORKERS ?= 3
 MAKEFLAGS += --jobs=3  # environments are set up beside each other
@@ -41,12 +41,13 @@ test-all: .venv/.dev .venv/.sdk .venv/.bench
 	PYTHONPATH=. .venv/bench/bin/python -m pytest tests/benchmarks
 
 # What is made by scripts, of the code's own tables where there are some.
-tables: .venv/.dev
+tables: .venv/.dev .venv/.bench
 	.venv/bin/python scripts/changes_table.py --check
 	.venv/bin/python scripts/variables_table.py --check
 	.venv/bin/python scripts/settings_table.py --check
 	.venv/bin/python scripts/messages_table.py --check
 	.venv/bin/python scripts/pictures.py --check
+	.venv/bench/bin/python -m benchmarks report docs/benchmarks/*.jsonl --output docs/benchmarks --check
 
 lint: .venv/.dev
 	.venv/bin/ruff check
@@ -72,6 +73,21 @@ bench: .venv/.dev .venv/.bench
 bench-full: .venv/.dev .venv/.bench
 	$(QUICK_IMPORTS) off .venv
 	.venv/bench/bin/python -m benchmarks run --python .venv/bin/python --full
+
+# The same launches as a job on real instances, which costs money: docs/benchmarks.md. The wheel is this tree's.
+SUITES ?= training,collectives
+LAUNCHES ?= 6
+SCALE ?= full
+bench-on-sagemaker: .venv/.dev
+	work=build/bench-on-sagemaker
+	rm -rf "$$work" && mkdir -p "$$work/source"
+	git ls-files benchmarks | xargs cp --parents --target-directory "$$work/source"
+	.venv/bin/python -m build --no-isolation --wheel --outdir "$$work" >/dev/null
+	.venv/bin/lightning-sagemaker submit "$$work/source/benchmarks/job.py" --source-dir "$$work/source" \
+	    --instance-type $(INSTANCE_TYPE) --instance-count $(INSTANCE_COUNT) $(if $(LAUNCHER),--launcher $(LAUNCHER)) --torch 2.5.1 \
+	    --env BENCHMARK_COMMIT=$$(git rev-parse HEAD) --requirement 'lightning>=2.2,!=2.6.2,!=2.6.3' \
+	    --requirement "$$(echo "$$work"/*.whl)" $(SUBMIT) -- \
+	    --suites $(SUITES) --launches $(LAUNCHES) --scale $(SCALE) --device gpu
 
 # What one GPU can show, in 8 minutes at most; tests skip with their reason what a CPU cannot. PYTHON is used as it is where
 # its torch sees a GPU and it has what tests/gpu imports, as in a container image; otherwise .venv.
@@ -246,10 +262,10 @@ endef
 	.venv/bin/pip $(INSTALL) --target .venv/rich --upgrade --no-deps --group rich
 	touch $@
 
-# The benchmark program has an environment of its own: where matplotlib is, Lightning imports it, at 0.5 s a process.
+# What judges the benchmarks has an environment of its own: where scipy is, Lightning imports it.
 .venv/.bench: pyproject.toml constraints.txt | .venv/.pip
 	[ -x .venv/bench/bin/pip ] || $(PYTHON) -m venv .venv/bench
-	.venv/bench/bin/pip $(INSTALL) numpy scipy matplotlib tqdm psutil pytest pytest-timeout pytest-randomly
+	.venv/bench/bin/pip $(INSTALL) numpy scipy psutil pytest pytest-timeout pytest-randomly
 	touch $@
 
 # Both lines of SageMaker's SDK, which no environment holds together, and a server that plays AWS. Of v3 what

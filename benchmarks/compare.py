@@ -1,26 +1,20 @@
-"""Two sets of launches against each other; refused unless all that decides a result is equal.
-
-python -m benchmarks compare samples.jsonl               # every arm against its case's baseline
-python -m benchmarks compare before.jsonl after.jsonl    # every arm of the second file against the first file's
-"""
+"""Two arms against each other; refused unless all that decides a result is equal."""
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import json
-import sys
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.intervals import Comparison, Verdict, compare_paired
-from benchmarks.samples import Launch, read
 from benchmarks.steps import numbers_of_steps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from benchmarks.samples import Launch
 
 # What being another arm means. An A/A run's arms may differ in nothing.
 BETWEEN_ARMS = (
@@ -36,8 +30,6 @@ BETWEEN_ARMS = (
 )
 COMPARED = ("_seconds", "_per_second", "_bytes")  # how names of numbers end that are compared
 _OF_SIZES: dict[Verdict, Verdict] = {"faster": "less", "slower": "more"}
-# What being another version of ours means.
-BETWEEN_FILES = ("environment.git_hash", "environment.versions.lightning-sagemaker")
 
 
 @dataclass(frozen=True)
@@ -103,19 +95,14 @@ def differences(
     return found
 
 
-def compare(
-    ours: Sequence[Launch],
-    baseline: Sequence[Launch],
-    may_differ: Collection[str] = BETWEEN_ARMS,
-    confidence: float = 0.95,
-) -> list[Compared]:
+def compare(ours: Sequence[Launch], baseline: Sequence[Launch], confidence: float = 0.95) -> list[Compared]:
     """Compare all metrics that every paired launch has; launches without a pair are left out.
 
     Raises:
         UnequalSettingsError: See `differences`.
         ValueError: An arm has an index twice.
     """
-    if unequal := differences(ours, baseline, may_differ):
+    if unequal := differences(ours, baseline, () if is_again(ours) else BETWEEN_ARMS):
         raise UnequalSettingsError(unequal)
     sides = [_by_index(side) for side in (ours, baseline)]
     indices = sorted(sides[0].keys() & sides[1].keys())
@@ -124,6 +111,11 @@ def compare(
     metrics = [[metrics_of(side[index]) for index in indices] for side in sides]
     names = [name for name in metrics[0][0] if all(name in launch for side in metrics for launch in side)]
     return [_compared(name, confidence, *([each[name] for each in side] for side in metrics)) for name in names]
+
+
+def is_again(launches: Sequence[Launch]) -> bool:
+    """Whether these are the baseline as an arm of its own."""
+    return any(launch.role == "again" for launch in launches)
 
 
 def metrics_of(launch: Launch) -> dict[str, float]:
@@ -147,7 +139,7 @@ def _by_index(launches: Sequence[Launch]) -> dict[int, Launch]:
     found: dict[int, Launch] = {}
     for launch in launches:
         if launch.index in found:
-            raise ValueError(f"{launch.case}, {launch.arm}: launch {launch.index} is there twice; one run per file")
+            raise ValueError(f"{launch.case}, {launch.arm}: launch {launch.index} is there twice; one run per case")
         found[launch.index] = launch
     return found
 
@@ -170,54 +162,3 @@ def baseline_of(arms: Mapping[str, Sequence[Launch]]) -> str:
     if len(names) != 1:
         raise ValueError(f"{len(names)} baselines among the arms {', '.join(arms)}: one is needed")
     return names[0]
-
-
-def may_differ_from_baseline(launches: Sequence[Launch]) -> tuple[str, ...]:
-    """What may differ between this arm and its case's baseline."""
-    return () if any(launch.role == "again" for launch in launches) else BETWEEN_ARMS
-
-
-def _pairs(paths: Sequence[Path]) -> Iterator[tuple[str, list[Launch], list[Launch], tuple[str, ...]]]:
-    cases = [by_case(read(path)) for path in paths]
-    for case, arms in cases[-1].items():
-        for arm, launches in arms.items():
-            title = f"{', '.join(case)}: {arm}"
-            if len(cases) > 1:
-                yield title, launches, cases[0].get(case, {}).get(arm, []), BETWEEN_FILES
-            elif arm != (base := baseline_of(arms)):
-                yield f"{title} against {base}", launches, arms[base], may_differ_from_baseline(launches)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Print the comparisons; 2 if one is refused."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl")
-    parser.add_argument("--may-differ", nargs="+", default=[], metavar="KEY", help="on top of what makes the arms")
-    given = parser.parse_args(arguments)
-    if len(given.files) > 2:  # noqa: PLR2004 - a pair
-        parser.error("one file or two")
-    code = 0
-    if len(given.files) > 1:
-        print("The files were measured one after the other: a drift between them counts as a difference.")
-    for title, ours, baseline, may_differ in _pairs(given.files):
-        labels = "".join(f" [{label}]" for label in dict.fromkeys(x for y in (*ours, *baseline) for x in y.all_labels))
-        print(f"{title}{labels}")
-        try:
-            for each in compare(ours, baseline, (*may_differ, *given.may_differ)):
-                print(f"  {each.metric:20} {in_words(each.comparison)}")
-        except UnequalSettingsError as refusal:
-            print(f"refused: {refusal}", file=sys.stderr)
-            code = 2
-    return code
-
-
-def in_words(comparison: Comparison) -> str:
-    """One line: ratio, interval, launches, verdict; without numbers that too few launches do not bear."""
-    if comparison.ratio is None:
-        return f"not enough runs ({comparison.launches} launches)"
-    return (
-        f"{comparison.ratio:.4f} [{comparison.low:.4f}, {comparison.high:.4f}], "
-        f"{comparison.launches} launches: {comparison.verdict}"
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -19,40 +18,24 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("torch", "lightning", "pytorch-lightning", "lightning-sagemaker", "smdistributed-dataparallel")
 # Only these are written down: whatever else a job's environment has may be secret.
 PREFIXES = ("NCCL_", "TORCH_NCCL_", "FI_", "OFI_NCCL_", "SMDATAPARALLEL_")
-NAMES = ("CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "OMP_NUM_THREADS")
+NAMES = ("BENCHMARK_COMMIT", "CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "OMP_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Of one launch, as its rank 0 saw it.
+    """Of one launch, as its rank 0 saw it."""
 
-    Attributes:
-        backend: The process group's backend that was really used, asked of torch and not of a flag.
-        stand_in: Whether that backend only stands in for the real one.
-        launcher: What started the processes.
-        hosts: How many.
-        instance_type: SageMaker's, where there is one.
-        python: Version.
-        versions: Of the packages that decide the result.
-        git_hash: Of the repository, "-dirty" with changes; None outside one.
-        platform: Operating system and its version.
-        cpu: Model.
-        cores: That this process may use.
-        gpus: Names.
-        variables: Those of the allow-list.
-    """
-
-    backend: str
-    stand_in: bool
+    backend: str  # of the process group, asked of torch and not of a flag
+    stand_in: bool  # whether that backend only stands in for the real one
     launcher: str = "none"
     hosts: int = 1
     instance_type: str | None = None
     python: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    git_hash: str | None = None
+    git_hash: str | None = None  # "-dirty" with changes; None outside of a repository
     platform: str = ""
     cpu: str = ""
-    cores: int = 0
+    cores: int = 0  # that this process may use
     gpus: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -64,14 +47,19 @@ def gather(
     launcher: str = "none",
     hosts: int = 1,
     instance_type: str | None = None,
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> Environment:
     """Read the environment; called in rank 0 after its steps, when the backend is known.
 
     A ``smdistributed`` package that calls itself a stand-in makes the launch one, whatever the caller says.
     """
-    environ = os.environ if environ is None else environ
-    versions = _versions()
+    versions, gpus = _versions(), tuple[str, ...]()
+    with suppress(ImportError, AttributeError, RuntimeError):
+        import torch  # noqa: PLC0415 - only where a launch has it anyway
+
+        gpus = tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        if gpus:
+            versions |= {"cuda": str(torch.version.cuda), "nccl": ".".join(map(str, torch.cuda.nccl.version()))}
     return Environment(
         backend=backend,
         stand_in=stand_in or (backend == "smddp" and "standin" in versions.get("smdistributed-dataparallel", "")),
@@ -84,7 +72,7 @@ def gather(
         platform=platform.platform(),
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
-        gpus=_gpus(),
+        gpus=gpus,
         variables={
             name: value for name, value in sorted(environ.items()) if name.startswith(PREFIXES) or name in NAMES
         },
@@ -98,23 +86,7 @@ def _versions() -> dict[str, str]:
             found[name] = metadata.version(name)
     # The stand-in is a folder on the path, so it has no metadata.
     loaded = getattr(sys.modules.get("smdistributed.dataparallel"), "__version__", None)
-    if loaded is not None:
-        found["smdistributed-dataparallel"] = str(loaded)
-    with suppress(ImportError, AttributeError, RuntimeError):
-        import torch  # noqa: PLC0415 - only where a launch has it anyway
-
-        if torch.cuda.is_available():
-            found["cuda"] = str(torch.version.cuda)
-            found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
-    return found
-
-
-def _gpus() -> tuple[str, ...]:
-    with suppress(ImportError):
-        import torch  # noqa: PLC0415 - as above
-
-        return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-    return ()
+    return found if loaded is None else found | {"smdistributed-dataparallel": str(loaded)}
 
 
 def _cpu() -> str:
@@ -127,21 +99,12 @@ def _cpu() -> str:
 
 def git_hash() -> str | None:
     """Commit of the repository that this file lies in, with ``-dirty`` where that says so; None outside of one."""
-    git = shutil.which("git")
-    root = Path(__file__).resolve().parents[1]
-    if git is None or not (root / ".git").exists():
-        return None
+    # Without the optional lock, looking does not write to the repository.
+    git = ("git", "--no-optional-locks", "-C", str(Path(__file__).resolve().parents[1]))
     with suppress(OSError, subprocess.SubprocessError):
-        said = [
-            # Without the optional lock, looking does not write to the repository.
-            subprocess.run(  # noqa: S603 - the command is ours
-                [git, "--no-optional-locks", "-C", str(root), *what],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=30,
-            ).stdout.strip()
-            for what in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
-        return said[0] + ("-dirty" if said[1] else "")
+        commit, changed = (
+            subprocess.run((*git, *what), capture_output=True, text=True, check=True, timeout=30).stdout.strip()  # noqa: S603 - our command
+            for what in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+        return commit + ("-dirty" if changed else "")
     return None

@@ -42,18 +42,10 @@ RESAMPLES = 1999
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the launches say about ours / baseline.
+    """What the launches say about ours / baseline."""
 
-    Attributes:
-        launches: Number of pairs.
-        ratio: Geometric mean of ours / baseline; None with too few launches.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        verdict: In words.
-    """
-
-    launches: int
-    ratio: float | None
+    launches: int  # number of pairs
+    ratio: float | None  # geometric mean of ours / baseline; None with too few launches, as the interval's ends are
     low: float | None
     high: float | None
     verdict: Verdict

@@ -26,14 +26,7 @@ if TYPE_CHECKING:
 STARTED = "BENCHMARK_STARTED"  # seconds since the epoch at which the worker's process was started
 LIMIT = 1800.0  # seconds that one launch may take
 TIMED_OUT = 124
-SCALES = ("quick", "full")
-DEVICES = ("cpu", "gpu")
 OUTPUT = "/opt/ml/output/data"  # SageMaker uploads it; what SM_OUTPUT_DATA_DIR says in every launch mode
-
-
-def launches(suites: Sequence[str], world: World, *, full: bool, count: int) -> list[Planned]:
-    """All launches of the job, in order."""
-    return [each for suite in suites for each in plan(suite, world, full=full, launches=count)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,8 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--suites", required=True, help="separated by commas")
     parser.add_argument("--launches", type=int, default=6, help="of each arm; an even number cancels a steady drift")
     # No flags: what SageMaker passes on are hyperparameters, a value for each name.
-    parser.add_argument("--scale", choices=SCALES, default="quick", help="models and sizes (default: %(default)s)")
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="of each process (default: %(default)s)")
+    parser.add_argument(
+        "--scale", choices=("quick", "full"), default="quick", help="models and sizes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "gpu"), default="cpu", help="of each process (default: %(default)s)"
+    )
     parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="for one launch")
     parser.add_argument("--output", type=Path, help="samples file (default: in the job's output folder)")
     given = parser.parse_args(arguments)
@@ -56,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     world = World(job.num_nodes, job.local_world_size or 1, job.launcher, given.device == "gpu")
     output = given.output or Path(os.environ.get("SM_OUTPUT_DATA_DIR", OUTPUT), "samples.jsonl")
-    planned = launches(given.suites.split(","), world, full=given.scale == "full", count=given.launches)
+    full = given.scale == "full"
+    planned = [
+        each for name in given.suites.split(",") for each in plan(name, world, full=full, launches=given.launches)
+    ]
     begin = time.monotonic()
     for number, launch in enumerate(planned):
         code = _run(launch, number, job.main_port, output, given.limit)
@@ -76,7 +76,8 @@ _BELOW = 21_000
 
 
 def _run(launch: Planned, number: int, port: int, output: Path, limit: float) -> int:
-    environ = os.environ | launch.environ
+    # Lines of metrics are work that the plugin would do in one arm only.
+    environ = os.environ | {"LIGHTNING_SAGEMAKER_METRICS": "0", **launch.environ}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))
     environ[STARTED] = repr(time.time())
     # A store of its own for each launch: in one that serves all, as torchrun's agents have it, each would read what its

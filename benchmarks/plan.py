@@ -1,4 +1,4 @@
-"""What is run in one world (hosts x processes, one launcher), in which order. Standard library only.
+"""The suites, and what is launched of those that run in jobs, in which order. Standard library only.
 
 A plan follows from a few arguments, so that every process of a job makes the same one.
 """
@@ -6,78 +6,73 @@ A plan follows from a few arguments, so that every process of a job makes the sa
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.samples import Role, interleaved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 SIMULATED = "BENCHMARK_SIMULATED"  # set where the job, and with it its instance type, is make-believe
-OFF = {"LIGHTNING_SAGEMAKER_AUTOLOAD": "0"}
 
 
-@dataclass(frozen=True)
-class World:
-    """Where launches run.
-
-    Attributes:
-        hosts: How many.
-        processes: On each host.
-        launcher: "torchrun", "mpirun" or "none".
-        gpu: Whether processes have one each.
-    """
+class World(NamedTuple):
+    """Where launches run."""
 
     hosts: int
-    processes: int
-    launcher: str
-    gpu: bool = False
-
-    @property
-    def size(self) -> int:
-        """World size."""
-        return self.hosts * self.processes
+    processes: int  # on each host
+    launcher: str  # "torchrun", "mpirun" or "none"
+    gpu: bool = False  # whether each process has one
 
     def __str__(self) -> str:
-        return f"{self.hosts} x {self.processes}"
+        return f"{self.hosts} x {self.processes}, {self.launcher}"
+
+
+class Arm(NamedTuple):
+    """A variant: its settings, and the variables that make it."""
+
+    name: str
+    role: Role
+    settings: Mapping[str, Any]
+    environ: Mapping[str, str] = {}
+
+    def again(self) -> Arm:
+        """The same as an arm of its own."""
+        return self._replace(name=f"{self.name} again", role="again")
+
+
+Cases = list[tuple[dict[str, Any], list[Arm]]]  # settings and arms of each
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One launch to be.
+    """One launch to be; the worker makes its case."""
 
-    Attributes:
-        worker: Module under `benchmarks.workers` that runs in every process.
-        suite: See `samples.Launch`; the worker makes the case.
-        arm: Name of the variant.
-        role: Of the arm.
-        index: Of the launch within the arm.
-        settings: What decides the result.
-        environ: Variables of this arm's processes.
-    """
-
-    worker: str
+    worker: str  # module under `benchmarks.workers` that runs in every process
     suite: str
     arm: str
     role: Role
     index: int
     settings: Mapping[str, Any]
-    environ: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str]  # of this arm's processes
 
     def to_json(self) -> str:
         """For a worker's command line."""
         return json.dumps(asdict(self))
 
 
-@dataclass(frozen=True)
-class Arm:
-    """A variant: its settings, and the variables that make it."""
+class Suite(NamedTuple):
+    """How a suite runs; docs/benchmarks.md says what it measures."""
 
-    name: str
-    role: Role
-    settings: Mapping[str, Any]
-    environ: Mapping[str, str] = field(default_factory=dict)
+    # Makes its cases in a world; None where it needs no job: then it is a module of `benchmarks/suites`.
+    cases: Callable[[World, bool], Cases] | None = None
+    worker: str = ""
+    worlds: tuple[World, ...] = ()  # that are simulated
+    further: tuple[World, ...] = ()  # more of them, with `--full`
+    quick: tuple[str, ...] = ()  # options without `--full`
+    times: int = 1  # how many of its cheap launches make one that is asked for
+    by_name: bool = False  # whether it runs only where it or `--full` is asked for
 
 
 def plan(suite: str, world: World, *, full: bool, launches: int) -> list[Planned]:
@@ -86,77 +81,80 @@ def plan(suite: str, world: World, *, full: bool, launches: int) -> list[Planned
     Raises:
         ValueError: There is no such suite.
     """
-    if suite not in _SUITES:
-        raise ValueError(f"suite {suite!r}: expected one of {', '.join(_SUITES)}")
-    found = []
-    for settings, arms in _SUITES[suite](world, full):
+    jobs = {name: (each.cases, each.worker) for name, each in SUITES.items() if each.cases}
+    if suite not in jobs:
+        raise ValueError(f"suite {suite!r}: expected one of {', '.join(jobs)}")
+    (cases, worker), found = jobs[suite], []
+    for settings, arms in cases(world, full):
         by_name = {arm.name: arm for arm in arms}
-        common = {"seed": 0, "world_size": world.size, "processes_per_host": world.processes} | settings
+        common = {"seed": 0, "world_size": world.hosts * world.processes, "processes_per_host": world.processes}
         for name, index in interleaved(tuple(by_name), launches):
             arm = by_name[name]
-            made = {**common, **arm.settings}
-            found.append(Planned(_WORKERS.get(suite, suite), suite, name, arm.role, index, made, arm.environ))
+            made = {**common, **settings, **arm.settings}
+            found.append(Planned(worker, suite, name, arm.role, index, made, arm.environ))
     return found
 
 
 def _native(world: World) -> Arm:
     # Stock Lightning finds its ranks under torchrun, not under SageMaker's mpirun: there the plugin serves both arms.
     if world.launcher == "torchrun":
-        return Arm("native", "baseline", {"strategy": "ddp", "plugin": "off"}, OFF)
+        off = {"LIGHTNING_SAGEMAKER_AUTOLOAD": "0"}
+        return Arm("native", "baseline", {"strategy": "ddp", "plugin": "off"}, off)
     return Arm("native", "baseline", {"strategy": "ddp", "plugin": "on"})
 
 
-def _again(arm: Arm) -> Arm:
-    return Arm(f"{arm.name} again", "again", arm.settings, arm.environ)
+def _smddp(world: World) -> Arm:
+    # Without SMDDP it would go on over NCCL, as a user's training does, and be another arm under its name.
+    strict = {"LIGHTNING_SAGEMAKER_ON_MISSING": "error"} if world.gpu else {}
+    return Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"}, strict)
 
 
-def _training(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list[Arm]]]:
-    native = _native(world)
-    smddp = Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"})
-    size = "gpu" if world.gpu else "laptop"
-    steps = {"mlp": 100, "gpt": 40, "resnet": 40} if not world.gpu else dict.fromkeys(("mlp", "gpt", "resnet"), 200)
-    models = ("gpt", "mlp", "resnet") if full else ("gpt", "mlp") if world.gpu else ("mlp",)
-    for model in models:
-        arms = [native, smddp]
-        if model == "mlp":
-            arms.insert(1, _again(native))
-        if model == "gpt" and full:
-            # What views save is no merit of ours: stock can be told to use them.
-            told = {**native.settings, "gradient_as_bucket_view": True}
-            arms.append(Arm("native, bucket views", "candidate", told, native.environ))
-        yield (
-            {"model": model, "size": size, "steps": steps[model], "precision": "bf16-mixed" if world.gpu else "32"},
-            arms,
-        )
+def _training(world: World, full: bool) -> Cases:
+    native, smddp = _native(world), _smddp(world)
+    common = {"size": "gpu" if world.gpu else "laptop", "precision": "bf16-mixed" if world.gpu else "32"}
+    mlp = common | {"model": "mlp", "steps": 200 if world.gpu else 100}, [native, native.again(), smddp]
+    # What views save is no merit of ours: stock can be told to use them.
+    told = {**native.settings, "gradient_as_bucket_view": True}
+    views = native._replace(name="native, bucket views", role="candidate", settings=told)
+    gpt = common | {"model": "gpt", "steps": 200 if world.gpu else 40}, [native, smddp, *([views] if full else [])]
+    return [mlp, gpt] if full or world.gpu else [mlp]
 
 
-def _self_check(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list[Arm]]]:
+def _self_check(world: World, full: bool) -> Cases:
     # Whether the harness finds what is there, and finds nothing where nothing is.
     native = _native(world)
     slower = [
-        Arm(f"{share:.0%} slower", "candidate", {**native.settings, "slowdown": share}, native.environ)
+        native._replace(name=f"{share:.0%} slower", role="candidate", settings={**native.settings, "slowdown": share})
         for share in (0.0, 0.05)
     ]
-    size = "gpu" if world.gpu else "laptop"
-    yield (
-        {"model": "mlp", "size": size, "steps": 400 if full else 200, "precision": "32"},
-        [native, _again(native), *slower],
-    )
+    settings = {"model": "mlp", "size": "gpu" if world.gpu else "laptop", "precision": "32"}
+    return [(settings | {"steps": 400 if full else 200}, [native, native.again(), *slower])]
 
 
-def _logging(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list[Arm]]]:
-    native = _native(world)
-    smddp = Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"})
+def _logging(world: World, full: bool) -> Cases:
     # One A/A run judges the suite; the larger world is the dearest of all.
-    arms = [native, smddp] if world.processes > 2 and not full else [native, _again(native), smddp]  # noqa: PLR2004
-    yield {"metrics": 20, "steps": 60 if full else 20}, arms
+    again = [] if world.processes > 2 and not full else [_native(world).again()]  # noqa: PLR2004
+    return [({"metrics": 20, "steps": 60 if full else 20}, [_native(world), *again, _smddp(world)])]
 
 
-def _collectives(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list[Arm]]]:
-    native = Arm("nccl" if world.gpu else "gloo", "baseline", {"backend": "nccl" if world.gpu else "gloo"})
+def _collectives(world: World, full: bool) -> Cases:
+    backend = "nccl" if world.gpu else "gloo"
+    native = Arm(backend, "baseline", {"backend": backend})
     largest = 2**30 if full and world.gpu else 2**26 if full else 2**24
-    yield {"largest": largest}, [native, _again(native), Arm("smddp", "candidate", {"backend": "smddp"})]
+    return [({"largest": largest}, [native, native.again(), Arm("smddp", "candidate", {"backend": "smddp"})])]
 
 
-_WORKERS = {"self-check": "training"}  # all other suites have one of their own name
-_SUITES = {"training": _training, "self-check": _self_check, "logging": _logging, "collectives": _collectives}
+_TWO, _FOUR, _MPI = World(1, 2, "torchrun"), World(1, 4, "torchrun"), World(2, 1, "mpirun")
+SUITES = {
+    "training": Suite(_training, "training", worlds=(_TWO,), further=(_FOUR, _MPI)),
+    "logging": Suite(_logging, "logging", worlds=(_TWO, _FOUR)),
+    "collectives": Suite(_collectives, "collectives", worlds=(_MPI,)),
+    "start-up": Suite(),
+    "locking": Suite(quick=("--waiters=3", "--rounds=4")),
+    "self-check": Suite(_self_check, "training", worlds=(_TWO,), by_name=True),
+    "checkpoints": Suite(by_name=True),
+    "lines": Suite(times=10, by_name=True),
+    "scale": Suite(times=4, by_name=True),  # as root
+    "meeting": Suite(times=4, by_name=True),  # as root: on test hosts
+    "faults": Suite(by_name=True),  # the same
+}

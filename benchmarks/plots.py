@@ -1,62 +1,73 @@
-"""One forest plot per suite: ratios with their intervals. matplotlib is imported only when something is drawn."""
+"""One forest plot per suite: ratios with their intervals, as SVG that is readable in dark mode and on a phone."""
 
 from __future__ import annotations
 
-import re
+import math
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from drawing import Drawing
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from benchmarks.verdicts import Row, Suite
 
-    from matplotlib.figure import Figure
-
-    from benchmarks.rows import Row, Suite
-
-
-def label(row: Row) -> str:
-    """What the row is called in the plot; says what must be read with its numbers."""
-    labels = "".join(f" [{each}]" for each in row.labels)
-    return f"{'A/A ' if row.again else ''}{row.case}: {row.ours} / {row.baseline}, {row.metric}{labels}"
+WIDTH, MARGIN, TOP, ROW, TEXT = 520, 16, 84, 60, 36
+TICKS = (0.01, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 1, 1.02, 1.05, 1.1, 1.25, 2, 5, 10, 100)
+KINDS = {"faster": "good", "less": "good", "slower": "bad", "more": "bad"}  # of boxes, by verdict
+TAILS = ("_p95_seconds", "_p99_seconds")  # in the table only: their intervals are wide, and would set the scale
 
 
 def title(suite: Suite) -> str:
     """Title of the plot: a picture is passed on without the report around it."""
     labels = dict.fromkeys(each for row in suite.rows for each in row.labels)
-    parts = [suite.name, *(f"[{each}]" for each in labels), *(["UNFIT FOR USE"] if suite.unfit else [])]
-    return " ".join(parts)
+    return " ".join([suite.name, *(f"[{each}]" for each in labels), *(["UNFIT FOR USE"] if suite.unfit else [])])
 
 
-def forest(suite: Suite) -> Figure | None:
-    """Draw the rows that have an interval; None if no row has one."""
-    rows = [row for row in suite.rows if row.comparison is not None and row.comparison.ratio is not None]
+def label(row: Row) -> str:
+    """What the row is called in the plot."""
+    return f"{'A/A: ' if row.again else ''}{row.case}: {row.metric.removesuffix('_seconds').replace('_', ' ')}"
+
+
+def forest(suite: Suite, where: str) -> Drawing | None:
+    """Draw the rows that have an interval; None if no row has one.
+
+    Args:
+        suite: The suite.
+        where: When and on what it was measured.
+    """
+    rows = [
+        (row, found.ratio, found.low, found.high)
+        for row in suite.rows
+        if (found := row.comparison) and found.ratio and found.low and found.high and not row.metric.endswith(TAILS)
+    ]
     if not rows:
         return None
-    # A figure of its own, not pyplot's: draws without a display and leaves no global state.
-    from matplotlib.figure import Figure  # noqa: PLC0415 - of the extra `bench`
+    lowest = math.log(min(1.0, *(low for _, _, low, _ in rows)) / 1.02)
+    highest = math.log(max(1.0, *(high for *_, high in rows)) * 1.02)
 
-    figure = Figure(figsize=(10, 1.6 + 0.4 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    for place, row in enumerate(rows):
-        found = row.comparison
-        if found is None or found.ratio is None or found.low is None or found.high is None:
-            continue
-        color = "0.5" if row.again else "C0"
-        axes.plot([found.low, found.high], [place, place], color=color, linewidth=2)
-        axes.plot([found.ratio], [place], "o", color=color)
-    axes.axvline(1.0, color="black", linewidth=1, linestyle="--")
-    axes.set_yticks(range(len(rows)), [label(row) for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    # Of the figure, not of the axes: long row names leave those little room.
-    figure.supxlabel("ours / baseline, geometric mean over paired launches, 95 % interval (seconds: below 1 is faster)")
-    figure.suptitle(title(suite))
-    return figure
+    def place(ratio: float) -> int:
+        return round(MARGIN + (math.log(ratio) - lowest) / (highest - lowest) * (WIDTH - 2 * MARGIN))
 
-
-def save(suite: Suite, folder: Path) -> str | None:
-    """Write the suite's plot; its file name, or None if there is nothing to draw."""
-    figure = forest(suite)
-    if figure is None:
-        return None
-    name = re.sub(r"[^a-z0-9]+", "-", suite.name.lower()).strip("-") + ".png"
-    figure.savefig(folder / name, dpi=120)
-    return name
+    told = "; ".join(f"{label(row)}, {row.ours} / {row.baseline} {a:.3f} [{b:.3f}, {c:.3f}]" for row, a, b, c in rows)
+    height = TOP + ROW * len(rows) + 34
+    picture = Drawing(WIDTH, height, f"{title(suite)}. Ratios with their 95 % intervals: {told}")
+    picture.text(MARGIN, 26, title(suite), "strong")
+    picture.text(MARGIN, 46, f"ours / baseline with 95 % interval; {where}", "dim")
+    named: list[int] = []
+    for tick in sorted(TICKS, key=lambda tick: abs(math.log(tick))):  # 1 first; others where they have room
+        at = place(tick)
+        if MARGIN <= at <= WIDTH - MARGIN and all(abs(at - other) > TEXT for other in named):
+            named.append(at)
+            picture.line(at, height - 38, at, height - 30)
+            picture.text(at, height - 12, f"{tick:g}", "middle dim")
+    for number, (row, ratio, low, high) in enumerate(rows):
+        y = TOP + ROW * number
+        picture.text(MARGIN, y, label(row))
+        picture.text(MARGIN, y + 18, f"{row.ours} / {row.baseline}: {ratio:.3f} [{low:.3f}, {high:.3f}]", "dim")
+        picture.line(place(1), y + 22, place(1), y + 40, "cut")
+        picture.box(place(low), y + 26, max(2, place(high) - place(low)), 8, KINDS.get(row.verdict, ""))
+        picture.box(place(ratio) - 3, y + 24, 6, 12, "rank")
+    return picture

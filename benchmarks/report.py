@@ -1,27 +1,27 @@
-"""From a samples file to report.md, report.json and a plot per suite.
+"""From samples files to report.md and a plot for each suite.
 
-python -m benchmarks report samples.jsonl [--output build/benchmarks]
+python -m benchmarks report samples.jsonl ... [--output build/benchmarks] [--check]
+
+Several files are those of several jobs, or of several suites: no case may be in two of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict
+import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import TYPE_CHECKING
 
 from benchmarks import plots
-from benchmarks.claims import CLAIMS, NOT_OURS
-from benchmarks.compare import decisive, in_words
-from benchmarks.further import Kept, Scaling, kept, scaling
-from benchmarks.rows import Row, Suite, judge
+from benchmarks.compare import COMPARED, by_case, decisive
 from benchmarks.samples import Launch, read
 from benchmarks.steps import numbers_of_steps
-from benchmarks.tables import table
+from benchmarks.verdicts import Row, Suite, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 COLUMNS = ("case", "arms", "metric", "label", "ours", "baseline", "launches", "ratio [95 % interval]", "verdict")
 
@@ -33,7 +33,7 @@ measures the baseline against itself; if its interval leaves out 1.0, the harnes
 none."""
 
 
-def header(launches: Sequence[Launch]) -> dict[str, Any]:
+def header(launches: Sequence[Launch]) -> dict[str, str]:
     """Date, machine, versions and git hash: each with all values that the launches have."""
     seen: dict[str, list[str]] = {}
     for launch in launches:
@@ -45,19 +45,40 @@ def header(launches: Sequence[Launch]) -> dict[str, Any]:
     dropped = [numbers_of_steps(launch.steps)[1] for launch in launches if launch.steps]
     return {
         "measured": f"{times[0]} to {times[-1]}",
-        "launches": len(launches),
+        "launches": str(len(launches)),
         "warm-up steps dropped": f"{min(dropped)} to {max(dropped)}" if dropped else "none",
         **{name: " / ".join(values).replace('"', "") for name, values in seen.items()},
     }
 
 
-def markdown(launches: Sequence[Launch], suites: Sequence[Suite], images: Mapping[str, str]) -> str:
-    """The report as text; its first line says whether it may be used."""
-    return "\n".join(_lines(launches, suites, images)) + "\n"
+def made(launches: Sequence[Launch]) -> tuple[list[Suite], dict[str, str]]:
+    """The suites, and the files of their report: names and contents.
+
+    Raises:
+        ValueError: There are no launches, or they do not make cases with one baseline each.
+    """
+    if not launches:
+        raise ValueError("no launches: nothing to report")
+    suites, drawn = judge(launches), {}
+    for suite in suites:
+        own = header([launch for launch in launches if launch.suite == suite.name])
+        where = f"{own['measured'][:10]}, {own['cores']} cores of {own['cpu']}"
+        if (picture := plots.forest(suite, where)) is not None:
+            drawn[suite.name] = (re.sub(r"[^a-z0-9]+", "-", suite.name.lower()).strip("-") + ".svg", picture)
+    text = "\n".join(_lines(launches, suites, {name: file for name, (file, _) in drawn.items()})) + "\n"
+    return suites, {"report.md": text} | {file: str(picture) for file, picture in drawn.values()}
+
+
+def write(launches: Sequence[Launch], folder: Path) -> list[Suite]:
+    """Write all files of the report; see `made`."""
+    suites, files = made(launches)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return suites
 
 
 def _lines(launches: Sequence[Launch], suites: Sequence[Suite], images: Mapping[str, str]) -> Iterator[str]:
-    numbers, growth = kept(launches), scaling(launches)
     unfit = [f"{suite.name} ({_first(suite.unfit)})" for suite in suites if suite.unfit]
     yield f"# UNFIT FOR USE: {', '.join(unfit)}" if unfit else "# Benchmark report"
     yield ""
@@ -67,44 +88,37 @@ def _lines(launches: Sequence[Launch], suites: Sequence[Suite], images: Mapping[
         yield from ("", f"## {suite.name}", "")
         if suite.unfit:
             yield from (f"Unfit for use, so without verdicts: {'; '.join(suite.unfit)}.", "")
-        yield from table(COLUMNS, (_cells(row) for row in suite.rows))
+        yield from _table(COLUMNS, map(_cells, suite.rows))
         for row in suite.rows:
             if row.refused:
-                yield from (
-                    "",
-                    f"{row.case}, {row.ours} against {row.baseline}, is refused; these settings differ:",
-                    "",
-                )
-                yield from (f"- {line}" for line in row.refused)
+                why = f"{row.case}, {row.ours} against {row.baseline}, is refused; these settings differ:"
+                yield from ("", why, "", *(f"- {line}" for line in row.refused))
         if checks := sum(row.again and row.comparison is not None for row in suite.rows):
             yield from ("", f"A/A intervals: {checks}, judged together: a sound harness is called unfit in up to 5 %.")
         if suite.name in images:
             yield from ("", f"![{plots.title(suite)}]({images[suite.name]})")
-        yield from _further([each for each in numbers if each.suite == suite.name])
-        yield from _growth([each for each in growth if each.suite == suite.name], suite)
-    yield from ("", "## What AWS reports", "", "Published without repeats or intervals.", "")
-    yield from table(("claim", "where", "source", "ours"), ((*claim, NOT_OURS) for claim in CLAIMS))
+        if further := list(_further([launch for launch in launches if launch.suite == suite.name])):
+            yield from ("", "Also measured, not compared:", "")
+            yield from _table(("case", "arm", "number", "median", "launches"), further)
 
 
 def _first(reasons: Sequence[str]) -> str:
     return reasons[0] + (f"; and {len(reasons) - 1} more" if len(reasons) > 1 else "")
 
 
-def _further(numbers: Sequence[Kept]) -> Iterator[str]:
-    if numbers:
-        cells = ((each.case, each.arm, each.number, _number(each.median), str(each.launches)) for each in numbers)
-        yield from ("", "Also measured, not compared:", "")
-        yield from table(("case", "arm", "number", "median", "launches"), cells)
+def _further(launches: Sequence[Launch]) -> Iterator[tuple[str, ...]]:
+    for (_, case), arms in by_case(launches).items():
+        for arm, own in arms.items():
+            for name in dict.fromkeys(name for each in own for name in each.numbers if not name.endswith(COMPARED)):
+                values = [each.numbers[name] for each in own if name in each.numbers]
+                yield (case, arm, name, _number(median(values)), str(len(values)))
 
 
-def _growth(growth: Sequence[Scaling], suite: Suite) -> Iterator[str]:
-    if growth and not suite.unfit:
-        cells = (
-            (each.what, each.arm, f"{each.smallest} to {each.world_size}", in_words(each.efficiency).partition(":")[0])
-            for each in growth
-        )
-        yield from ("", "Scaling efficiency: step time of the smallest world / of this one, equal work per device.", "")
-        yield from table(("model", "arm", "world size", "efficiency [95 % interval]"), cells)
+def _table(names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(names)} |"
+    yield "|" + " --- |" * len(names)
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -129,43 +143,23 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.5g}"
 
 
-def as_json(launches: Sequence[Launch], suites: Sequence[Suite]) -> dict[str, Any]:
-    """The same as data."""
-    return {
-        "fit": not any(suite.unfit for suite in suites),
-        "header": header(launches),
-        "suites": [asdict(suite) for suite in suites],
-        "kept": [each._asdict() for each in kept(launches)],
-        "scaling": [each._asdict() | {"efficiency": asdict(each.efficiency)} for each in scaling(launches)],
-        "claims": [claim._asdict() | {"ours": NOT_OURS} for claim in CLAIMS],
-    }
-
-
-def write(launches: Sequence[Launch], folder: Path) -> list[Suite]:
-    """Write all files of the report.
-
-    Raises:
-        ValueError: There are no launches, or they do not make cases with one baseline each.
-    """
-    if not launches:
-        raise ValueError("no launches: nothing to report")
-    suites = judge(launches)
-    folder.mkdir(parents=True, exist_ok=True)
-    images = {suite.name: name for suite in suites if (name := plots.save(suite, folder)) is not None}
-    (folder / "report.md").write_text(markdown(launches, suites, images), encoding="utf-8")
-    content = json.dumps(as_json(launches, suites), indent=2, allow_nan=False)
-    (folder / "report.json").write_text(content + "\n", encoding="utf-8")
-    return suites
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Write the report; 1 if it is unfit."""
+    """Write the report; 1 if it is unfit, or is not what `--check` finds."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", type=Path, metavar="FILE.jsonl")
+    parser.add_argument("samples", nargs="+", type=Path, metavar="FILE.jsonl")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks"), metavar="FOLDER")
+    parser.add_argument("--check", action="store_true", help="whether the files are there as the samples make them")
     given = parser.parse_args(arguments)
-    suites = write(read(given.file), given.output)
+    launches = [launch for path in given.samples for launch in read(path)]
+    if given.check:
+        there = {path.name: path.read_bytes() for path in given.output.iterdir()}
+        wrong = [name for name, content in made(launches)[1].items() if there.get(name) != content.encode()]
+        if wrong:
+            hint = f"python -m benchmarks report {' '.join(map(str, given.samples))} --output {given.output}"
+            print(f"{', '.join(wrong)}: not as the samples make it. HINT: {hint}", file=sys.stderr)
+        return int(bool(wrong))
+    suites = write(launches, given.output)
     print(given.output / "report.md")
     return int(any(suite.unfit for suite in suites))

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from benchmarks.environment import Environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 SCHEMA = 1
 
 # baseline: what others are compared with. candidate: what is compared. again: the baseline as an arm of its own (A/A).
 Role = Literal["baseline", "candidate", "again"]
+Numbers = dict[str, float]
 
 
 def _now() -> str:
@@ -26,33 +27,20 @@ def _now() -> str:
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch of one arm.
+    """One launch of one arm."""
 
-    Attributes:
-        suite: What the benchmark is about, such as "training"; judged fit or unfit as a whole.
-        case: What is measured, such as "resnet50, 2 x 8"; arms are compared within it.
-        arm: Name of the variant.
-        role: Of the arm within the case.
-        index: Of the launch within the arm; equal indices of two arms are a pair.
-        settings: What the harness chose: seed, batch, steps, model, dtype, bucket size, strategy, ...
-        environment: What it ran on and with.
-        steps: Seconds per step, for each rank, warm-up included; empty where a suite has no steps.
-        numbers: Further results. "..._seconds" and "..._per_second" are compared, all others only kept.
-        labels: What must be read with every number of this launch, such as "plumbing check".
-        time: Start, UTC.
-    """
-
-    suite: str
-    case: str
+    suite: str  # what the benchmark is about, such as "training"; judged fit or unfit as a whole
+    case: str  # what is measured, such as "gpt, 2 x 8, torchrun"; arms are compared within it
     arm: str
     role: Role
-    index: int
-    settings: Mapping[str, Any]
+    index: int  # of the launch within the arm; equal indices of two arms are a pair
+    settings: Mapping[str, Any]  # what the harness chose: seed, batch, steps, model, strategy, ...
     environment: Environment
-    steps: tuple[tuple[float, ...], ...] = ()
+    steps: tuple[tuple[float, ...], ...] = ()  # seconds, for each rank, warm-up included; empty where there are none
+    # Further results. "..._seconds", "..._per_second" and "..._bytes" are compared, all others only kept.
     numbers: Mapping[str, float] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
-    time: str = field(default_factory=_now)
+    labels: tuple[str, ...] = ()  # what must be read with every number of this launch, such as "plumbing check"
+    time: str = field(default_factory=_now)  # of the start, UTC
 
     @property
     def all_labels(self) -> tuple[str, ...]:
@@ -60,8 +48,20 @@ class Launch:
         return (*(["stand-in"] if self.environment.stand_in else []), *self.labels)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a suite without a job measures in one launch of one arm."""
+
+    case: str
+    arm: str
+    index: int
+    numbers: Numbers
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+
+
 def append(path: Path, *launches: Launch) -> None:
-    """Add lines; the rest of a line that an earlier run was killed in goes first.
+    """Add lines; each run has a file of its own, so nothing that a killed one left is continued.
 
     Raises:
         ValueError: A number is not finite.
@@ -70,15 +70,8 @@ def append(path: Path, *launches: Launch) -> None:
         json.dumps({"schema": SCHEMA, **asdict(launch)}, allow_nan=False, sort_keys=True) + "\n" for launch in launches
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        file.seek(0)
-        rest = file.read().rpartition(b"\n")[2]
-        if rest and _parsed(rest) is None:
-            file.truncate(file.tell() - len(rest))
-            warnings.warn(f"{path}: dropped a torn last line", stacklevel=2)
-        elif rest:
-            file.write(b"\n")
-        file.write("".join(lines).encode())
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(lines))
 
 
 def read(path: Path) -> list[Launch]:
@@ -87,20 +80,37 @@ def read(path: Path) -> list[Launch]:
     Raises:
         ValueError: Another line is not a launch of this schema.
     """
-    lines = path.read_bytes().split(b"\n")
+    lines = path.read_text(encoding="utf-8").split("\n")
     launches = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        content = _parsed(line)
-        if content is None and number == len(lines):
-            warnings.warn(f"{path}: left out line {number}, the last one: it is torn", stacklevel=2)
-            continue
+        try:
+            content = json.loads(line)
+        except ValueError:
+            content = None
+            if number == len(lines):
+                warnings.warn(f"{path}: left out line {number}, the last one: it is torn", stacklevel=2)
+                continue
         try:
             launches.append(_launch(content))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
     return launches
+
+
+def _launch(content: object) -> Launch:
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    if content.get("schema") != SCHEMA:
+        raise ValueError(f"schema {content.get('schema')!r}; this program reads schema {SCHEMA}")
+    if content["role"] not in get_args(Role):
+        raise ValueError(f"role {content['role']!r} is none of {', '.join(get_args(Role))}")
+    made = {name: value for name, value in content.items() if name != "schema"}
+    made["environment"] = Environment(**{**content["environment"], "gpus": tuple(content["environment"]["gpus"])})
+    made["steps"] = tuple(tuple(rank) for rank in content["steps"])
+    made["labels"] = tuple(content["labels"])
+    return Launch(**made)
 
 
 def interleaved(arms: Sequence[str], launches: int) -> Iterator[tuple[str, int]]:
@@ -118,25 +128,9 @@ def interleaved(arms: Sequence[str], launches: int) -> Iterator[tuple[str, int]]
             yield arm, index
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        content = json.loads(line)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _launch(content: dict[str, Any] | None) -> Launch:
-    if content is None:
-        raise ValueError("not a JSON object")
-    if content.get("schema") != SCHEMA:
-        raise ValueError(f"schema {content.get('schema')!r}; this program reads schema {SCHEMA}")
-    if content["role"] not in get_args(Role):
-        raise ValueError(f"role {content['role']!r} is none of {', '.join(get_args(Role))}")
-    environment = dict(content["environment"])
-    environment["gpus"] = tuple(environment["gpus"])
-    kept = {name: value for name, value in content.items() if name != "schema"}
-    kept["environment"] = Environment(**environment)
-    kept["steps"] = tuple(tuple(rank) for rank in content["steps"])
-    kept["labels"] = tuple(content["labels"])
-    return Launch(**kept)
+def in_turn(
+    case: str, launches: int, arms: Mapping[str, Callable[[], Numbers]], **settings: object
+) -> Iterator[Measured]:
+    """Call what measures each arm, the arms interleaved."""
+    for arm, index in interleaved(tuple(arms), launches):
+        yield Measured(case, arm, index, arms[arm](), settings)

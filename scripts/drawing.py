@@ -63,5 +63,9 @@ class Drawing:
         """An arrow; of the kind ``cut`` where nothing gets through."""
         self._parts.append(f'<line x1="{x}" y1="{y}" x2="{to_x}" y2="{to_y}" marker-end="url(#end)" class="{kind}"/>')
 
+    def line(self, x: int, y: int, to_x: int, to_y: int, kind: str = "") -> None:
+        """A line without a head; of the kind ``cut`` it is dashed."""
+        self._parts.append(f'<line x1="{x}" y1="{y}" x2="{to_x}" y2="{to_y}" class="{kind}"/>')
+
     def __str__(self) -> str:
         return "\n".join([*self._parts, "</svg>", ""])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     MakeJob = Callable[..., SageMakerJob]
 
 # They have an environment of their own, in which `make test` runs them.
-collect_ignore = [] if importlib.util.find_spec("matplotlib") else ["benchmarks"]
+collect_ignore = [] if importlib.util.find_spec("scipy") else ["benchmarks"]
 collect_ignore += ["site"]  # in the environment of the pages: make site
 collect_ignore += ["on_sagemaker"]  # run in a job: test_on_sagemaker.py simulates some
 
@@ -81,9 +81,9 @@ _OTHER_DISTRIBUTION = "pytorch_lightning|lightning_fabric" if importlib.util.fin
 # of names as regular expressions; some tests have the marker `nightly` of their own.
 NIGHTLY = {
     "checkpoint/test_trainer.py": _OTHER_DISTRIBUTION,
+    "cluster/test_benchmark.py": "",
     "cluster/test_faults.py": "lost_packets|come_late|killed_rank.*mpi|pulled_cable.*mpi|peer_ports",
     "cluster/test_glue.py": r"v3|\[none",
-    "cluster/test_on_sagemaker.py": "",
     "cluster/test_own_disks.py": f"large_checkpoint|{_OTHER_DISTRIBUTION}",
     "cluster/test_submitted.py": "v3",
     "cluster/test_training.py": r"v3|pytorchddp|smdistributed|four_hosts|world\[none",
@@ -99,7 +99,6 @@ NIGHTLY = {
     "smddp/test_log_reduction.py": rf"-4[-\]]|{_OTHER_DISTRIBUTION}",
     "smddp/test_training.py": rf"-4[-\]]|{_OTHER_DISTRIBUTION}",
     "submit/test_examples.py": "",
-    "submit/test_on_sagemaker.py": "v2_sends_a_job_for_each",
     "test_autoload.py": r"every_order.*\[import (lightning-|lightning, pyt|pytorch_lightning, lightning_f|torch, pyt)",
 }
 

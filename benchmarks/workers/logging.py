@@ -17,6 +17,8 @@ from benchmarks.workers.training import trainer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from benchmarks.samples import Numbers
+
 KINDS = (None, False, True)  # of steps, in turn: nothing is logged, or metrics with this `sync_dist`
 WARM_UP = 5  # steps of each kind that are not counted
 
@@ -62,7 +64,7 @@ def main() -> None:
     module = Logging(settings, Clock())
     trainer(settings, max_epochs=1).fit(module, DataLoader(batches, batch_size=None))
 
-    def combine(_: str, steps: results.Steps, __: list[dict[str, float]]) -> dict[str, float]:
+    def combine(steps: results.Steps, _: list[Numbers]) -> Numbers:
         seconds = slowest_rank(steps)
         silent, local, logged = (float(median(seconds[kind :: len(KINDS)][WARM_UP:])) for kind in range(len(KINDS)))
         return {
@@ -73,9 +75,7 @@ def main() -> None:
             "step_with_metrics": logged,
         }
 
-    processes = settings["processes_per_host"]
-    case = f"{settings['metrics']} metrics, {settings['world_size'] // processes} x {processes}"
-    results.write(planned, path, [(case, module.seconds, {})], combine)
+    results.write(planned, path, [(f"{settings['metrics']} metrics", module.seconds, {})], combine)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 
 from benchmarks.environment import gather
-from benchmarks.plan import SIMULATED, Planned
-from benchmarks.samples import Launch, append
+from benchmarks.plan import SIMULATED, Planned, World
+from benchmarks.samples import Launch, Numbers, append
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,8 +45,8 @@ def of_all_ranks(mine: Any) -> list[Any] | None:  # noqa: ANN401 - what JSON can
 def write(
     planned: Planned,
     path: Path,
-    results: Sequence[tuple[str, Sequence[float], dict[str, float]]],
-    combine: Callable[[str, Steps, list[dict[str, float]]], dict[str, float]],
+    results: Sequence[tuple[str, Sequence[float], Numbers]],
+    combine: Callable[[Steps, list[Numbers]], Numbers],
 ) -> None:
     """Add one launch for each case; called on all ranks.
 
@@ -54,7 +54,7 @@ def write(
         planned: The launch.
         path: Samples file, written by rank 0.
         results: For each case of this rank its name, seconds of its steps, and other numbers.
-        combine: From a case, the steps of all ranks and the numbers of all ranks to the launch's numbers.
+        combine: From the steps and the numbers of all ranks to the launch's numbers.
     """
     ranks = of_all_ranks(results)
     if ranks is None:
@@ -62,27 +62,28 @@ def write(
     from lightning_sagemaker.job import SageMakerJob  # noqa: PLC0415 - after the measurement: stock is without us
 
     job = SageMakerJob.detect()
+    processes = planned.settings["processes_per_host"]
+    world = World(planned.settings["world_size"] // processes, processes, "none" if job is None else job.launcher)
     environment = gather(
         dist.get_backend() if dist.is_initialized() else "none",
         stand_in=False,  # a stand-in says so itself
-        launcher="none" if job is None else job.launcher,
-        hosts=planned.settings["world_size"] // planned.settings["processes_per_host"],
+        launcher=world.launcher,
+        hosts=world.hosts,
         instance_type=None if job is None or SIMULATED in os.environ else job.instance_type,
     )
     made = []
     for each in zip(*ranks, strict=True):
-        case = each[0][0]
         steps = tuple(tuple(seconds) for _, seconds, _ in each)
         launch = Launch(
             suite=planned.suite,
-            case=case,
+            case=f"{each[0][0]}, {world}",
             arm=planned.arm,
             role=planned.role,
             index=planned.index,
             settings=planned.settings,
             environment=environment,
             steps=steps if any(steps) else (),
-            numbers=combine(case, steps, [numbers for _, _, numbers in each]),
+            numbers=combine(steps, [numbers for _, _, numbers in each]),
             labels=() if environment.gpus else ("plumbing check",),
         )
         made.append(launch)

@@ -28,6 +28,8 @@ from benchmarks.workers.clock import Clock
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from benchmarks.samples import Numbers
+
 BATCHES = 8  # made beforehand and used in turn: making data is not what is measured
 
 
@@ -136,7 +138,7 @@ def main() -> None:
         "process_groups": float(len(dist.distributed_c10d._world.pg_map)),  # noqa: SLF001 - to show that ours is one
     }
 
-    def combine(_: str, steps: results.Steps, numbers: list[dict[str, float]]) -> dict[str, float]:
+    def combine(steps: results.Steps, numbers: list[Numbers]) -> Numbers:
         worst = {name: max(rank[name] for rank in numbers) for name in mine}
         seconds = slowest_rank(steps)
         step = float(median(seconds[warm_up_length(seconds) :]))
@@ -146,9 +148,7 @@ def main() -> None:
             "exposed communication / step": 1 - worst["unsynced_step_p50_seconds"] / step,
         }
 
-    processes = settings["processes_per_host"]
-    case = f"{settings['model']}, {settings['world_size'] // processes} x {processes}"
-    results.write(planned, path, [(case, training.synced, mine)], combine)
+    results.write(planned, path, [(settings["model"], training.synced, mine)], combine)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,6 @@ def parameters(name: str, size: str) -> int:
         return sum(each.numel() for each in models.workload(name, size).make().parameters())
 
 
-def test_the_large_resnet_is_resnet_50() -> None:
-    assert parameters("resnet", "gpu") == 25_557_032  # torchvision's
-
-
 def test_the_large_decoder_is_the_smallest_gpt_2() -> None:
     # 124,439,808 are GPT-2's, with biases, a vocabulary of 50,257 and 1,024 places; here it has 50,304 words.
     assert parameters("gpt", "gpu") == 124_439_808 + 47 * 768

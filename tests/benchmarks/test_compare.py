@@ -1,27 +1,21 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.compare import (
-    BETWEEN_FILES,
     UnequalSettingsError,
     baseline_of,
     compare,
     decisive,
     differences,
-    main,
     metrics_of,
 )
-from benchmarks.samples import Launch, append
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from tests.benchmarks.conftest import MakeLaunch, MakeRun
+    from benchmarks.samples import Launch
+    from tests.benchmarks.conftest import MakeLaunch
 
 
 def test_all_that_decides_has_a_key(make_launch: MakeLaunch) -> None:
@@ -52,14 +46,6 @@ def test_arm_that_changed_between_its_launches_is_refused(make_launch: MakeLaunc
     ours = [make_launch("smddp", 0, backend="smddp"), make_launch("smddp", 1, backend="nccl")]
     (found,) = differences(ours, [make_launch("ddp")])
     assert (found.key, found.ours) == ("environment.backend", ('"nccl"', '"smddp"'))
-
-
-def test_other_files_may_differ_in_our_version_only(make_launch: MakeLaunch) -> None:
-    before = make_launch(versions={"lightning-sagemaker": "0.1.0"})
-    after = make_launch(versions={"lightning-sagemaker": "0.2.0"})
-    assert differences([after], [before], BETWEEN_FILES) == []
-    other = make_launch(backend="gloo")
-    assert [each.key for each in differences([other], [before], BETWEEN_FILES)] == ["environment.backend"]
 
 
 def test_launches_are_paired_by_index(make_launch: MakeLaunch) -> None:
@@ -99,39 +85,3 @@ def test_larger_rate_and_shorter_time_are_faster(make_launch: MakeLaunch) -> Non
 def test_case_needs_one_baseline(make_launch: MakeLaunch) -> None:
     with pytest.raises(ValueError, match="0 baselines among the arms smddp"):
         baseline_of({"smddp": [make_launch("smddp", role="candidate")]})
-
-
-def _written(path: Path, launches: Sequence[Launch]) -> str:
-    for launch in launches:
-        append(path, launch)
-    return str(path)
-
-
-def test_command_compares_the_arms_of_a_file(
-    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([_written(tmp_path / "a.jsonl", make_run(0.05, stand_in=True))]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "training, tiny, 2 x 2: smddp against ddp [stand-in]" in lines
-    assert lines[-1].endswith("8 launches: slower")
-
-
-def test_command_compares_two_files_and_refuses(
-    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = _written(tmp_path / "before.jsonl", make_run(0.0))
-    changed = [replace(each, environment=replace(each.environment, cores=4)) for each in make_run(0.0)]
-    after = _written(tmp_path / "after.jsonl", changed)
-    assert main([before, before]) == 0
-    assert main([before, after]) == 2
-    assert "environment.cores: 4 against 0" in capsys.readouterr().err
-    assert main([before, after, "--may-differ", "environment.cores"]) == 0
-
-
-def test_arm_without_its_pair_in_the_other_file_is_not_compared(
-    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = _written(tmp_path / "before.jsonl", [each for each in make_run(0.0) if each.arm != "smddp"])
-    after = _written(tmp_path / "after.jsonl", make_run(0.0))
-    assert main([before, after]) == 0
-    assert "not enough runs (0 launches)" in capsys.readouterr().out

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tqdm import tqdm
 
 from benchmarks.__main__ import main as command
+from benchmarks.compare import metrics_of
+from benchmarks.plan import SUITES
 from benchmarks.run import Step, follow, main, steps
 from benchmarks.samples import read
 
@@ -37,7 +37,9 @@ def test_collectives_are_checked_and_measured_on_the_backend_that_was_asked_for(
     assert {launch.environment.launcher for launch in launches} == {"mpirun"}
     assert {len(launch.steps) for launch in launches} == {2}
     cases = {launch.case for launch in launches if launch.arm == "smddp"}
-    assert {"all_reduce, 1 KiB", "all_reduce, 4 MiB", "all_gather, 256 KiB"} <= cases
+    assert {
+        f"{name}, 2 x 1, mpirun" for name in ("all_reduce, 1 KiB", "all_reduce, 4 MiB", "all_gather, 256 KiB")
+    } <= cases
     assert not [case for case in cases if case.startswith("reduce_scatter")]  # SMDDP has none under mpirun
     for launch in launches:
         algbw, busbw = launch.numbers["algbw, GB/s"], launch.numbers["busbw, GB/s"]
@@ -47,12 +49,13 @@ def test_collectives_are_checked_and_measured_on_the_backend_that_was_asked_for(
 
 
 @pytest.mark.timeout(280)
-def test_logging_is_measured_with_and_without_metrics_on_stock_and_on_ours(tmp_path: Path) -> None:
+def test_logging_is_measured_with_and_without_metrics_on_stock_and_on_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     samples = tmp_path / "samples.jsonl"
-    step, *_ = steps(["logging"], str(PYTHON), samples, full=False, count=1)
-    with tqdm(total=step.count, file=io.StringIO()) as bar:
-        follow(step, bar)
-        assert bar.n == step.count
+    step, *_ = steps(["logging"], str(PYTHON), samples, full=False, launches=1)
+    follow(step)
+    assert capsys.readouterr().out.count("logging, 1 x 2, torchrun: ") == 3
     launches = read(samples)
     assert {launch.arm for launch in launches} == {"native", "native again", "smddp"}
     for launch in launches:
@@ -65,20 +68,36 @@ def test_logging_is_measured_with_and_without_metrics_on_stock_and_on_ours(tmp_p
 
 
 def test_a_program_that_fails_ends_the_run_with_its_last_words() -> None:
-    step = Step("training", (sys.executable, "-c", "print('no space left'); raise SystemExit(3)"), 1)
-    with (
-        tqdm(total=1, file=io.StringIO()) as bar,
-        pytest.raises(RuntimeError, match=r"training ended with exit code 3:\nno space left"),
-    ):
-        follow(step, bar)
+    step = Step("training", (sys.executable, "-c", "print('no space left'); raise SystemExit(3)"))
+    with pytest.raises(RuntimeError, match=r"training ended with exit code 3:\nno space left"):
+        follow(step)
 
 
-def test_a_full_run_covers_every_suite_and_counts_its_launches(tmp_path: Path) -> None:
-    suites = ("training", "logging", "self-check", "collectives", "start-up", "locking", "diagnosis")
-    found = list(steps(suites, "python", tmp_path / "samples.jsonl", full=True, count=12))
-    text = " ".join(" ".join(step.command) for step in found)
-    assert all(suite.replace("-", "_") in text or suite in text for suite in suites)
-    assert all(step.count % 12 == 0 for step in found)
+def test_a_full_run_covers_every_suite(tmp_path: Path) -> None:
+    found = [step.title.partition(",")[0] for step in steps([*SUITES], "python", tmp_path, full=True, launches=12)]
+    assert [*dict.fromkeys(found)] == [*SUITES]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("suite", [name for name, each in SUITES.items() if each.cases is None])
+def test_a_suite_without_a_job_measures_what_it_says(tmp_path: Path, suite: str) -> None:
+    few = {
+        "start-up": [],
+        "locking": ["--waiters=2", "--rounds=2"],
+        "checkpoints": ["--megabytes=20"],
+        "lines": [],
+        "scale": ["--hosts=[2]", "--seconds=0.5"],
+        "meeting": ["--hosts=2"],
+        "faults": [],
+    }
+    samples = tmp_path / "samples.jsonl"
+    command = (str(PYTHON), "-m", "benchmarks.local", suite, str(samples), "--launches=1", *few[suite])
+    follow(Step(suite, command))
+    launches = read(samples)
+    assert {launch.suite for launch in launches} == {suite}
+    assert {launch.role for launch in launches} == {"baseline", "again", "candidate"}
+    compared = [launch for launch in launches if not launch.case.endswith(", once")]
+    assert all(metrics_of(launch) for launch in compared)
 
 
 def test_commands_are_listed_where_none_is_given(

@@ -41,21 +41,6 @@ def test_torn_last_line_is_left_out(file: Path, make_launch: MakeLaunch) -> None
         assert read(file) == [make_launch()]
 
 
-def test_next_line_replaces_a_torn_one(file: Path, make_launch: MakeLaunch) -> None:
-    append(file, make_launch())
-    file.write_bytes(file.read_bytes() + b'{"suite": "trai')
-    with pytest.warns(UserWarning, match="torn last line"):
-        append(file, make_launch(index=1))
-    assert read(file) == [make_launch(), make_launch(index=1)]
-
-
-def test_whole_last_line_without_its_end_is_kept(file: Path, make_launch: MakeLaunch) -> None:
-    append(file, make_launch())
-    file.write_bytes(file.read_bytes().rstrip())
-    append(file, make_launch(index=1))
-    assert read(file) == [make_launch(), make_launch(index=1)]
-
-
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .conftest import Crew
 
 CONTENDERS = (2, 8, 64)
-# Only against hangs: the machine of the tests may be busy. benchmarks/locking.py measures.
+# Only against hangs: the machine of the tests may be busy. benchmarks/suites/locking.py measures.
 SOON = 10.0
 
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from benchmarks.compare import (
-    UnequalSettingsError,
-    baseline_of,
-    by_case,
-    compare,
-    may_differ_from_baseline,
-)
+from benchmarks.compare import UnequalSettingsError, baseline_of, by_case, compare, is_again
 from benchmarks.intervals import Comparison, fit_for_use
 
 if TYPE_CHECKING:
@@ -25,35 +19,19 @@ UNFIT = "none: the suite is unfit"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report.
+    """One line of the report."""
 
-    Attributes:
-        suite: Of the case.
-        case: What was measured.
-        ours: Name of the arm.
-        baseline: Name of the arm that it is compared with.
-        again: Whether this is an A/A row.
-        metric: Name of the number.
-        labels: "stand-in" and others, of either arm.
-        ours_median: Over the paired launches.
-        baseline_median: The same.
-        comparison: None where it was refused.
-        verdict: The comparison's, unless the suite is unfit.
-        refused: Why there is no comparison, line by line.
-    """
-
-    suite: str
     case: str
-    ours: str
-    baseline: str
-    again: bool
-    metric: str
-    labels: tuple[str, ...]
-    ours_median: float | None
-    baseline_median: float | None
-    comparison: Comparison | None
-    verdict: str
-    refused: tuple[str, ...] = ()
+    ours: str  # name of the arm
+    baseline: str  # name of the arm that it is compared with
+    again: bool  # whether this is an A/A row
+    labels: tuple[str, ...]  # "stand-in" and others, of either arm
+    metric: str = "-"
+    ours_median: float | None = None  # over the paired launches
+    baseline_median: float | None = None
+    comparison: Comparison | None = None  # None where it was refused
+    verdict: str = "refused: unequal settings"  # the comparison's, unless the suite is unfit
+    refused: tuple[str, ...] = ()  # why there is no comparison, line by line
 
 
 @dataclass(frozen=True)
@@ -66,7 +44,7 @@ class Suite:
 
 
 def judge(launches: Sequence[Launch]) -> list[Suite]:
-    """All suites of a file, in order of appearance.
+    """All suites of a run, in order of appearance.
 
     Raises:
         ValueError: A case has not exactly one baseline, or an arm has a launch twice.
@@ -76,36 +54,40 @@ def judge(launches: Sequence[Launch]) -> list[Suite]:
     for (suite, case), arms in by_case(launches).items():
         base = baseline_of(arms)
         found, pairs = rows.setdefault(suite, []), same.setdefault(suite, [])
-        for arm in arms:
+        for arm, own in arms.items():
             if arm != base:
-                found.extend(_rows(suite, case, arms[arm], arms[base]))
-                if _is_again(arms[arm]):
-                    pairs.append((case, arms[arm], arms[base]))
+                found.extend(_rows(case, own, arms[base]))
+                if is_again(own):
+                    pairs.append((case, own, arms[base]))
     return [_suite(name, sorted(found, key=lambda row: not row.again), same[name]) for name, found in rows.items()]
 
 
-def _is_again(launches: Sequence[Launch]) -> bool:
-    return any(launch.role == "again" for launch in launches)
-
-
-def _rows(suite: str, case: str, ours: Sequence[Launch], baseline: Sequence[Launch]) -> list[Row]:
-    names = (suite, case, ours[0].arm, baseline[0].arm, _is_again(ours))
+def _rows(case: str, ours: Sequence[Launch], baseline: Sequence[Launch]) -> list[Row]:
     labels = tuple(dict.fromkeys(label for launch in (*ours, *baseline) for label in launch.all_labels))
+    row = Row(case, ours[0].arm, baseline[0].arm, is_again(ours), labels)
     try:
-        compared = compare(ours, baseline, may_differ_from_baseline(ours))
+        compared = compare(ours, baseline)
     except UnequalSettingsError as refusal:
-        lines = tuple(map(str, refusal.differences))
-        return [Row(*names, "-", labels, None, None, None, "refused: unequal settings", lines)]
+        return [replace(row, refused=tuple(map(str, refusal.differences)))]
     return [
-        Row(*names, each.metric, labels, each.ours, each.baseline, each.comparison, each.comparison.verdict)
+        replace(
+            row,
+            metric=each.metric,
+            ours_median=each.ours,
+            baseline_median=each.baseline,
+            comparison=each.comparison,
+            verdict=each.comparison.verdict,
+        )
         for each in compared
     ]
 
 
 def _suite(name: str, rows: list[Row], same: Sequence[Pair]) -> Suite:
     unfit = tuple(_unfit(same, sum(row.again and row.comparison is not None for row in rows)))
-    if unfit:
-        rows = [_without_verdict(row) for row in rows]
+    if unfit:  # rows without a ratio say already that they say nothing
+        rows = [
+            replace(row, verdict=UNFIT) if row.comparison and row.comparison.ratio is not None else row for row in rows
+        ]
     return Suite(name, tuple(rows), unfit)
 
 
@@ -118,7 +100,7 @@ def _unfit(same: Sequence[Pair], checks: int) -> list[str]:
     reasons = [] if same else ["it has no A/A run"]
     for case, again, baseline in same:
         try:
-            compared = compare(again, baseline, may_differ_from_baseline(again), 1 - 0.05 / max(1, checks))
+            compared = compare(again, baseline, 1 - 0.05 / max(1, checks))
         except UnequalSettingsError:
             reasons.append(f"A/A {case}: refused: unequal settings")
             continue
@@ -129,9 +111,3 @@ def _unfit(same: Sequence[Pair], checks: int) -> list[str]:
                 ends = f"[{each.comparison.low:.4f}, {each.comparison.high:.4f}]"
                 reasons.append(f"A/A {case}, {each.metric}: the interval {ends} does not cover 1.0")
     return list(dict.fromkeys(reasons))
-
-
-def _without_verdict(row: Row) -> Row:
-    if row.comparison is None or row.comparison.ratio is None:
-        return row  # these say already that they say nothing
-    return Row(**(vars(row) | {"verdict": UNFIT}))
