@@ -146,9 +146,9 @@ def _self_check(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list
 
 def _logging(world: World, full: bool) -> Iterator[tuple[dict[str, Any], list[Arm]]]:
     native = _native(world)
-    smddp = Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"})
+    ours = [Arm(name, "candidate", {"strategy": name, "plugin": "on"}) for name in ("ddp", "smddp")]
     # One A/A run judges the suite; the larger world is the dearest of all.
-    arms = [native, smddp] if world.processes > 2 and not full else [native, _again(native), smddp]  # noqa: PLR2004
+    arms = [native, *ours] if world.processes > 2 and not full else [native, _again(native), *ours]  # noqa: PLR2004
     yield {"metrics": 20, "steps": 60 if full else 20}, arms
 
 

@@ -54,7 +54,7 @@ def test_logging_is_measured_with_and_without_metrics_on_stock_and_on_ours(tmp_p
         follow(step, bar)
         assert bar.n == step.count
     launches = read(samples)
-    assert {launch.arm for launch in launches} == {"native", "native again", "smddp"}
+    assert {launch.arm for launch in launches} == {"native", "native again", "ddp", "smddp"}
     for launch in launches:
         silent, local, reduced = (
             launch.numbers[f"step_{kind}metrics"] for kind in ("without_", "with_local_", "with_")
