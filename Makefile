@@ -119,7 +119,7 @@ LIGHTNING := .venv/$(DISTRIBUTION)-$(VERSION)
 lightning: $(LIGHTNING)/.ready
 	$(QUICK_IMPORTS) on $(LIGHTNING)
 	$(LIGHTNING)/bin/python $(PYTEST) -m "not nightly" tests/test_autoload.py tests/patches tests/test_environment.py \
-	    tests/launch/test_launch_modes.py tests/checkpoint tests/locking/test_node_lock.py tests/metrics/test_jobs.py tests/smddp/test_log_reduction.py \
+	    tests/launch/test_launch_modes.py tests/checkpoint tests/locking/test_node_lock.py tests/metrics/test_jobs.py tests/metrics/test_log_reduction.py \
 	    tests/smddp/test_strategies.py tests/smddp/test_training.py tests/distributed/test_shutdown.py tests/distributed/test_sigterm.py
 
 # What CI adds to the newest: the oldest `lightning`, and `pytorch_lightning`, which it requires.

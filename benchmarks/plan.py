@@ -132,9 +132,10 @@ def _self_check(world: World, full: bool) -> Cases:
 
 
 def _logging(world: World, full: bool) -> Cases:
+    ours = [Arm(name, "candidate", {"strategy": name, "plugin": "on"}) for name in ("ddp", "smddp")]
     # One A/A run judges the suite; the larger world is the dearest of all.
     again = [] if world.processes > 2 and not full else [_native(world).again()]  # noqa: PLR2004
-    return [({"metrics": 20, "steps": 60 if full else 20}, [_native(world), *again, _smddp(world)])]
+    return [({"metrics": 20, "steps": 60 if full else 20}, [_native(world), *again, *ours])]
 
 
 def _collectives(world: World, full: bool) -> Cases:

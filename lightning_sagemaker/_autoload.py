@@ -34,7 +34,7 @@ _MODULES = {
         (_PYTORCH, "trainer.connectors.logger_connector.result", "results.patch_result"),
         (_PYTORCH, "trainer.connectors.data_connector", "preparation.patch_data_connector"),
         (_FABRIC, "strategies", "strategies.register_strategies"),
-        (_PYTORCH, "strategies", "strategies.register_strategies"),
+        (_PYTORCH, "strategies", "strategies.register_strategies", "results.patch_strategies"),
         (
             _PYTORCH,
             "trainer.connectors.signal_connector",

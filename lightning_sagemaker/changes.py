@@ -109,9 +109,10 @@ CHANGES = (
         "`self.log(sync_dist=True)` runs a barrier and a reduction for each metric, and waits for both",
         "the reductions start when metrics are logged, and are waited for when the metrics are read",
         "always",
-        "with a Trainer's `smddp...` strategies",
+        "with a Trainer's `smddp...` strategies; in a training job also with Lightning's: DDP in all variants, FSDP,"
+        " `ModelParallelStrategy` and DeepSpeed, but where a script puts a `reduce` of its own into the strategy",
         "",
-        ("results.patch_result",),
+        ("results.patch_result", "results.patch_strategies"),
     ),
     Change(
         "prepare_barrier",

@@ -1,19 +1,41 @@
-"""Metrics logged with ``sync_dist=True``, whose reductions an SMDDP strategy starts without waiting."""
+"""Metrics logged with ``sync_dist=True``, whose reductions start when they are logged and are waited for when read."""
 
 from __future__ import annotations
 
 import functools
+import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+_PENDING = "_lightning_sagemaker_pending"
+_CAN_WAIT = "reduce_that_can_wait"  # as in `smddp.strategies`
+
+
+def patch_strategies(module: ModuleType) -> None:
+    """Mark the reductions of Lightning's own strategies: a barrier and an ``all_reduce`` in place, and nothing else.
+
+    DeepSpeed's strategy inherits DDP's, and so do a script's own. Only the function that is there now is meant: where
+    a subclass, an instance or a script has put another in its place, nothing else reduces what is logged.
+
+    Args:
+        module: ``*.strategies`` of either distribution.
+    """
+    if not is_training_job(os.environ):
+        return
+    for name in ("DDPStrategy", "FSDPStrategy", "ModelParallelStrategy"):
+        strategy_class = getattr(module, name, None)  # the last one since Lightning 2.4
+        if strategy_class is not None and _CAN_WAIT not in vars(strategy_class):
+            setattr(strategy_class, _CAN_WAIT, strategy_class.reduce)
+
 
 def patch_result(module: ModuleType) -> None:
-    """Let a strategy's ``pending_reductions`` reduce logged metrics; reading the metrics waits for them.
+    """Let logged metrics be reduced without waiting where the strategy allows it; reading the metrics waits for them.
 
     ``strategy.reduce`` itself cannot do it: users call it too, for values that they need there and then.
 
@@ -24,24 +46,23 @@ def patch_result(module: ModuleType) -> None:
     if not first_time(collection_class):
         return
     log, metrics, to = collection_class.log, collection_class.metrics, collection_class.to
+    # What graphs leave out once need not be left out twice.
+    log = getattr(log, "_torchdynamo_orig_callable", log)
 
     @functools.wraps(log)
     def log_without_waiting(results: Any, *args: Any, **kwargs: Any) -> None:
-        reduce = kwargs.get("sync_dist_fn")
-        pending_reductions = getattr(getattr(reduce, "__self__", None), "pending_reductions", None)
-        pending = None if pending_reductions is None else pending_reductions(reduce)
+        pending = _pending(results, kwargs.get("sync_dist_fn")) if kwargs.get("sync_dist") else None
         if pending is None:
             log(results, *args, **kwargs)
             return
         kwargs["sync_dist_fn"] = pending.reduce
-        results.pending_reductions = pending
         # With a graph, who logs may go on calculating with what Lightning keeps.
         with nullcontext() if kwargs.get("enable_graph") else pending:
             log(results, *args, **kwargs)
 
     @functools.wraps(metrics)
     def metrics_waited_for(results: Any, *args: Any, **kwargs: Any) -> Any:
-        pending = getattr(results, "pending_reductions", None)
+        pending = getattr(results, _PENDING, None)
         if pending is not None:
             pending.wait()
         return metrics(results, *args, **kwargs)
@@ -49,7 +70,7 @@ def patch_result(module: ModuleType) -> None:
     @functools.wraps(to)
     def to_after_waiting(results: Any, *args: Any, **kwargs: Any) -> Any:
         # At the end of a run, also of one that failed: what is moved is copied, so it must be there.
-        pending = getattr(results, "pending_reductions", None)
+        pending = getattr(results, _PENDING, None)
         if pending is not None:
             pending.wait_quietly()
         return to(results, *args, **kwargs)
@@ -57,3 +78,19 @@ def patch_result(module: ModuleType) -> None:
     # As Lightning's own `log`, which graphs leave out.
     collection_class.log = module.torch.compiler.disable(log_without_waiting)
     collection_class.metrics, collection_class.to = metrics_waited_for, to_after_waiting
+
+
+def _pending(results: Any, reduce: Any) -> Any:
+    """The pending reductions of a collection, or ``None`` where the strategy's ``reduce`` has to be called."""
+    pending = getattr(results, _PENDING, None)
+    if pending is not None and pending.strategy_reduce == reduce:
+        return pending
+    if reduce != getattr(getattr(reduce, "__self__", None), _CAN_WAIT, ()):
+        return None
+    from lightning_sagemaker.metrics.log_reduction import PendingReductions
+
+    if pending is not None:
+        pending.wait()
+    pending = PendingReductions(reduce)
+    setattr(results, _PENDING, pending)
+    return pending

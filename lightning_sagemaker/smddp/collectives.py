@@ -60,7 +60,9 @@ class Reduction:
         # Sparse tensors have no memory format.
         carried = tensor.contiguous() if tensor.layout is torch.strided else tensor
         self._tensor, self._carried = tensor, carried
-        self._divide_by, self._pairwise = 1, _PAIRWISE.get(name) if dist.get_backend() == BACKEND else None
+        self._divide_by, self._pairwise = 1, _PAIRWISE.get(name)
+        if self._pairwise is not None and dist.get_backend() != BACKEND:
+            self._pairwise = None
         if name == "avg" and dist.get_backend(group) in ("gloo", BACKEND):
             operation, self._divide_by = ReduceOp.SUM, dist.get_world_size(group)
         with _writing_to(tensor):
@@ -70,14 +72,22 @@ class Reduction:
             else:
                 self._work = dist.all_reduce(carried, op=operation, group=group, async_op=not wait)
 
+    def wait(self) -> None:
+        """Wait until all ranks have sent theirs; the result is not written yet.
+
+        Raises:
+            Exception: The backend's, here and each time after.
+        """
+        if self._work is not None:
+            self._work.wait()
+
     def finish(self) -> Tensor:
         """Wait for the result.
 
         Returns:
             The tensor that was given.
         """
-        if self._work is not None:
-            self._work.wait()
+        self.wait()
         tensor, result = self._tensor, self._carried
         with _writing_to(tensor):
             if self._pairwise is not None:

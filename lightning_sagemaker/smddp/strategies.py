@@ -19,7 +19,6 @@ from lightning_sagemaker.distributed.process_group import watched
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.smddp import collectives
 from lightning_sagemaker.smddp.availability import BACKEND, Sharding
-from lightning_sagemaker.smddp.log_reduction import PendingReductions
 from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend
 
 if TYPE_CHECKING:
@@ -118,23 +117,6 @@ class _SMDDPMixin:
         """Register nothing: the inherited method would register Lightning's names again."""
 
 
-class _LoggingMixin:
-    """A Trainer's strategy that does not wait for reductions of logged metrics until one is read."""
-
-    @functools.cached_property
-    def _pending_reductions(self) -> PendingReductions:
-        return PendingReductions()
-
-    def pending_reductions(self, reduce: object) -> PendingReductions | None:
-        """The pending reductions of logged metrics, see `patches.results`.
-
-        Args:
-            reduce: This strategy's bound ``reduce``. Where a subclass or a script has put another in its place, nothing
-                else reduces what is logged.
-        """
-        return self._pending_reductions if getattr(reduce, "__func__", None) is _reduce else None
-
-
 def _reduce(
     _strategy: _SMDDPMixin,
     tensor: Any,
@@ -166,10 +148,10 @@ def strategy_class(package: Package, sharding: Sharding) -> type:
         "__qualname__": f"{name}{_FOR}{package.replace('.', '__')}",
         "__doc__": _SMDDPMixin.__doc__,
         "_sharding": sharding,
-        "all_reduce" if "fabric" in package else "reduce": _reduce,
     }
-    mixins: tuple[type, ...] = (_SMDDPMixin,) if "fabric" in package else (_LoggingMixin, _SMDDPMixin)
-    return type(name, (*mixins, base), members)
+    # Logged metrics are reduced by it without waiting: `patches.results`.
+    names = ("all_reduce",) if "fabric" in package else ("reduce", "reduce_that_can_wait")
+    return type(name, (_SMDDPMixin, base), members | dict.fromkeys(names, _reduce))
 
 
 def __getattr__(name: str) -> type:

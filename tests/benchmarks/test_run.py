@@ -57,7 +57,7 @@ def test_logging_is_measured_with_and_without_metrics_on_stock_and_on_ours(
     follow(step)
     assert capsys.readouterr().out.count("logging, 1 x 2, torchrun: ") == 3
     launches = read(samples)
-    assert {launch.arm for launch in launches} == {"native", "native again", "smddp"}
+    assert {launch.arm for launch in launches} == {"native", "native again", "ddp", "smddp"}
     for launch in launches:
         silent, local, reduced = (
             launch.numbers[f"step_{kind}metrics"] for kind in ("without_", "with_local_", "with_")

@@ -32,6 +32,7 @@ MODULES = (  # of `situations`, by subject
     "optimization",
     "platforms",
     "programs",
+    "reductions",
     "restarts",
     "started",
     "surroundings",

@@ -31,7 +31,7 @@ import torch.distributed as dist  # noqa: E402
 from lightning.fabric import Fabric  # noqa: E402
 from lightning.pytorch import LightningModule, Trainer  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy  # noqa: E402
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
@@ -46,7 +46,16 @@ STEADY = (
     3  # steps before which memory does not count: in the second one, DDP makes its buckets anew beside the old ones
 )
 
+
+class StockDDP(DDPStrategy):
+    """DDP that waits for each logged metric, as without this package: a strategy with a `reduce` of its own."""
+
+    def reduce(self, tensor: Any, group: Any = None, reduce_op: Any = "mean") -> Any:
+        return super().reduce(tensor, group, reduce_op)
+
+
 STRATEGIES: dict[str, Callable[[], Any]] = {
+    "stock": StockDDP,
     "fsdp_sharded": lambda: FSDPStrategy(state_dict_type="sharded"),
     "smddp_fsdp_sharded": lambda: SMDDPFSDPStrategy(state_dict_type="sharded"),
     "fsdp2": lambda: ModelParallelStrategy(save_distributed_checkpoint=False),
@@ -231,10 +240,11 @@ class Logging(LightningModule):
 
 
 def measure_logging(launches: str, steps: str) -> dict[str, list[float]]:
-    """Seconds that one metric costs, by strategy, in fits that take turns (A B B A)."""
-    found: dict[str, list[float]] = {"ddp": [], "smddp": []}
+    """Seconds that one metric costs, by strategy, in fits that take turns (A B C C B A)."""
+    strategies = ("stock", "ddp", "smddp")
+    found: dict[str, list[float]] = {strategy: [] for strategy in strategies}
     for launch in range(int(launches)):
-        for strategy in ("ddp", "smddp") if launch % 2 else ("smddp", "ddp"):
+        for strategy in strategies if launch % 2 else strategies[::-1]:
             model, batches = Logging(), [torch.randn(4, 8) for _ in range(2 * int(steps) + 1)]
             make_trainer(strategy).fit(model, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
             silent, logged = model.seconds()

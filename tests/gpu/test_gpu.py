@@ -21,23 +21,24 @@ pytestmark = pytest.mark.xdist_group("gpu")  # the jobs are shared, and so is th
 
 # Trainings of a world of one, each with the one that it must equal.
 ALONE = {
-    "train ddp_find_unused_parameters_true": "train ddp",
-    "train smddp": "train ddp",
-    "train smddp_find_unused_parameters_true": "train ddp",
-    "train smddp_find_unused_parameters_false": "train ddp",
-    "train smddp_bucket_views": "train ddp",
-    "train fsdp2": "train ddp",
-    "train fsdp2_sharded": "train ddp",
-    "train smddp bf16-mixed": "train ddp bf16-mixed",
-    "train fsdp2 bf16-true": "train ddp bf16-true",
+    "train ddp": "train stock",
+    "train ddp_find_unused_parameters_true": "train stock",
+    "train smddp": "train stock",
+    "train smddp_find_unused_parameters_true": "train stock",
+    "train smddp_find_unused_parameters_false": "train stock",
+    "train smddp_bucket_views": "train stock",
+    "train fsdp2": "train stock",
+    "train fsdp2_sharded": "train stock",
+    "train smddp bf16-mixed": "train stock bf16-mixed",
+    "train fsdp2 bf16-true": "train stock bf16-true",
 }
 # Lightning's FSDP and fp16 want a GPU.
 ALONE_ON_GPU = {
-    "train fsdp": "train ddp",
-    "train fsdp_sharded": "train ddp",
-    "train smddp_fsdp": "train ddp",
-    "train smddp_fsdp_sharded": "train ddp",
-    "train smddp 16-mixed": "train ddp 16-mixed",
+    "train fsdp": "train stock",
+    "train fsdp_sharded": "train stock",
+    "train smddp_fsdp": "train stock",
+    "train smddp_fsdp_sharded": "train stock",
+    "train smddp 16-mixed": "train stock 16-mixed",
     "train smddp_fsdp 16-mixed": "train fsdp 16-mixed",
     "train smddp_fsdp bf16-mixed": "train fsdp bf16-mixed",
 }
@@ -46,10 +47,10 @@ FABRIC_ON_GPU = {
     "train_with_fabric fsdp": "train_with_fabric ddp",
     "train_with_fabric smddp_fsdp": "train_with_fabric ddp",
 }
-FAKE_SMDDP = {"train smddp": "train ddp"}
+FAKE_SMDDP = {"train smddp": "train stock"}
 FAKE_SMDDP_ON_GPU = {"train smddp_fsdp": "train fsdp"}
-SHARED = {"train smddp": "train ddp"}
-SHARED_ON_GPU = {"train smddp 32-true sync_batchnorm": "train ddp 32-true sync_batchnorm"}  # torch's wants a GPU
+SHARED = {"train smddp": "train stock"}
+SHARED_ON_GPU = {"train smddp 32-true sync_batchnorm": "train stock 32-true sync_batchnorm"}  # torch's wants a GPU
 MEMORY = ("ddp", "smddp", "smddp_bucket_views")
 PARAMETERS = 8 * 4096 * 4096 * 4  # bytes
 
@@ -71,7 +72,7 @@ def named(*tables: dict[str, str]) -> list[str]:
 def alone(job: Job, gpu: str | None) -> Seen:
     """One process, with what Lightning takes for the device: NCCL or gloo."""
     logging = f"measure_logging {4 if gpu else 2} {100 if gpu else 20}"
-    more = ["train ddp 16-mixed", *(f"measure_memory {strategy}" for strategy in MEMORY)] if gpu else []
+    more = ["train stock 16-mixed", *(f"measure_memory {strategy}" for strategy in MEMORY)] if gpu else []
     trainings = named(ALONE, FABRIC, *((ALONE_ON_GPU, FABRIC_ON_GPU) if gpu else ()))
     seen = job(["describe", *trainings, *more, logging])
     return lambda check: seen(logging if check == "logging" else check)
@@ -190,10 +191,11 @@ def test_what_a_logged_metric_costs_is_measured_beside_stock(alone: Seen, figure
         of_fits = f"{min(each) * 1e6:.0f} to {max(each) * 1e6:.0f} in {len(each)} fits"
         figure(f"one of 20 metrics, {strategy}, µs ({where})", f"{median(each) * 1e6:.0f} ({of_fits})")
         assert median(each) > 0
-    figure("the same, ratio of smddp to ddp", f"{median(seconds['smddp']) / median(seconds['ddp']):.2f}")
+    for strategy in ("ddp", "smddp"):
+        figure(f"the same, ratio of {strategy} to stock", f"{median(seconds[strategy]) / median(seconds['stock']):.2f}")
 
 
 @pytest.mark.needs_gpu  # a CPU that others use too does not tell
 def test_a_logged_metric_costs_less_than_in_stock(alone: Seen) -> None:
     (seconds,) = alone("logging")
-    assert median(seconds["smddp"]) < median(seconds["ddp"])
+    assert max(median(seconds["ddp"]), median(seconds["smddp"])) < median(seconds["stock"])

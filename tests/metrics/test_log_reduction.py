@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
 
+from lightning_sagemaker.metrics.log_reduction import PendingReductions
 from lightning_sagemaker.smddp.collectives import reduce_in_place
-from lightning_sagemaker.smddp.log_reduction import PendingReductions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 TRAINERS = [name for name in ("lightning.pytorch", "pytorch_lightning") if importlib.util.find_spec(name.split(".")[0])]
 SITUATIONS = [f"{kind}, read by {reader}" for kind in ("manual", "automatic") for reader in ("none", "rank 0", "all")]
+
+JOB = {"TRAINING_JOB_NAME": "job", "SM_RESOURCE_CONFIG": '{"current_host": "algo-1", "hosts": ["algo-1"]}'}
+STOCK = ("--env", "LIGHTNING_SAGEMAKER_DISABLE=log_reduction")
 
 Sent = list[tuple[tuple[int, ...], bool]]
 
@@ -44,7 +49,7 @@ def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sent]:
 
 
 def test_what_is_logged_is_sent_at_once_and_anything_else_also_waited_for(sent: Sent) -> None:
-    pending, tensors = PendingReductions(), [torch.tensor(float(number)) for number in range(3)]
+    pending, tensors = PendingReductions(reduce_in_place), [torch.tensor(float(number)) for number in range(3)]
     for tensor in tensors:
         with pending:
             assert pending.reduce(tensor) is tensor
@@ -60,7 +65,7 @@ def test_what_is_logged_is_sent_at_once_and_anything_else_also_waited_for(sent: 
 
 @pytest.mark.usefixtures("sent")
 def test_what_is_moved_or_copied_has_nothing_to_wait_for() -> None:
-    pending = PendingReductions()
+    pending = PendingReductions(DDPStrategy().reduce)
     with pending:
         pending.reduce(torch.tensor(1.0))
     copied = copy.deepcopy(pending)
@@ -70,7 +75,7 @@ def test_what_is_moved_or_copied_has_nothing_to_wait_for() -> None:
 
 @pytest.mark.usefixtures("sent")
 def test_a_failed_reduction_is_an_error_once_and_its_value_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    pending, value = PendingReductions(), torch.tensor(1.0)
+    pending, value = PendingReductions(DDPStrategy().reduce), torch.tensor(1.0)
 
     class Lost:
         def wait(self) -> None:
@@ -111,14 +116,16 @@ def test_every_kind_of_tensor_is_reduced(operation: Any) -> None:
 
 def test_without_a_process_group_nothing_is_reduced() -> None:
     tensor = torch.tensor(3.0)
-    with PendingReductions() as pending:
+    with PendingReductions(DDPStrategy().reduce) as pending:
         assert pending.reduce(tensor) is tensor
     assert float(tensor) == 3.0
 
 
 @pytest.mark.parametrize("package", TRAINERS)
-@pytest.mark.parametrize("strategy", ["smddp", "ddp"])
-def test_a_trainer_sends_each_of_twenty_metrics_without_waiting(package: str, strategy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("job", "strategy"), [("", "smddp"), ("", "ddp"), ("job", "ddp")])
+def test_a_trainer_sends_each_of_twenty_metrics_without_waiting(
+    package: str, job: str, strategy: str, tmp_path: Path
+) -> None:
     program = FOLDER / "log_twenty_metrics.py"
     done = subprocess.run(
         [sys.executable, program, package, strategy, tmp_path / "store"],
@@ -126,9 +133,47 @@ def test_a_trainer_sends_each_of_twenty_metrics_without_waiting(package: str, st
         text=True,
         check=False,
         timeout=120,
+        env=os.environ | (JOB if job else {}),
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [[[], strategy == "smddp"]] * 80
+    assert json.loads(done.stdout.splitlines()[-1]) == [[[], bool(job) or strategy == "smddp"]] * 80
+
+
+@pytest.mark.parametrize("package", TRAINERS)
+def test_in_a_job_logged_values_are_sent_without_waiting_by_every_distributed_strategy(
+    package: str, tmp_path: Path
+) -> None:
+    """FSDP trains on no CPU, and DeepSpeed is not installed: what they have of it is asked here."""
+    code = f"""
+import torch, torch.distributed as dist
+import {package}.strategies as strategies
+from {package}.trainer.connectors.logger_connector.result import _ResultCollection
+
+dist.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)
+all_reduce, waits = dist.all_reduce, []
+dist.all_reduce = lambda *args, **kwargs: (waits.append(not kwargs["async_op"]), all_reduce(*args, **kwargs))[1]
+for kind in (strategies.DDPStrategy, strategies.FSDPStrategy, strategies.ModelParallelStrategy):
+    results, strategy = _ResultCollection(training=True), kind()
+    options = dict(on_step=True, on_epoch=False, sync_dist_fn=strategy.reduce)
+    results.log("training_step", "reduced", torch.tensor(3.0), sync_dist=True, **options)
+    results.log("training_step", "local", torch.tensor(4.0), sync_dist=False, **options)
+    assert {{name: value.item() for name, value in results.metrics(True)["log"].items()}} == dict(reduced=3, local=4)
+    strategy.reduce(torch.tensor(1.0))
+    assert waits == [False, True], waits
+    waits.clear()
+classes = (value for value in vars(strategies).values() if isinstance(value, type))
+print(*sorted(c.__name__ for c in classes if hasattr(c, "reduce_that_can_wait") and c.reduce_that_can_wait is c.reduce))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | JOB,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["DDPStrategy", "DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy"]
 
 
 def simulate(*arguments: object, processes: int, launcher: str) -> subprocess.CompletedProcess[str]:
@@ -140,15 +185,15 @@ def simulate(*arguments: object, processes: int, launcher: str) -> subprocess.Co
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], list[Any]]:
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Any]]:
     """What the ranks of a job wrote down; each job runs once."""
-    done: dict[tuple[int, str], list[Any]] = {}
+    done: dict[tuple[Any, ...], list[Any]] = {}
 
-    def run(processes: int, launcher: str, *strategies: str) -> list[Any]:
-        key = (processes, launcher)
+    def run(processes: int, launcher: str, *strategies: str, options: tuple[str, ...] = ()) -> list[Any]:
+        key = (processes, launcher, *strategies, *options)
         if key not in done:
             out = tmp_path_factory.mktemp("out")
-            script = (FOLDER / "log_and_read.py", "--", TRAINERS[0], out, *strategies)
+            script = (*options, FOLDER / "log_and_read.py", "--", TRAINERS[0], out, *strategies)
             job = simulate(*script, processes=processes, launcher=launcher)
             assert job.returncode == 0, job.stdout + job.stderr
             done[key] = [json.loads((out / f"{rank}.json").read_text()) for rank in range(processes)]
@@ -159,22 +204,24 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], list
 
 @pytest.mark.xdist_group("logged metrics")  # the jobs are shared
 @pytest.mark.parametrize("processes", [2, 4])
-@pytest.mark.parametrize("backend", ["gloo", "smddp"])
-def test_whoever_reads_values_and_weights_are_stocks_to_the_last_bit(ranks: Any, backend: str, processes: int) -> None:
-    stock = ranks(processes, "torch_distributed", "ddp", "smddp")
-    ours = stock if backend == "gloo" else ranks(processes, "smdistributed", "smddp")
-    for rank, (found, expected) in enumerate(zip(ours, stock, strict=True)):
-        assert found["backend"] == backend
+@pytest.mark.parametrize(("backend", "strategy"), [("gloo", "ddp"), ("gloo", "smddp"), ("smddp", "smddp")])
+def test_whoever_reads_values_and_weights_are_stocks_to_the_last_bit(
+    ranks: Any, backend: str, strategy: str, processes: int
+) -> None:
+    stock = ranks(processes, "torch_distributed", "ddp", options=STOCK)
+    ours = ranks(processes, "torch_distributed" if backend == "gloo" else "smdistributed", strategy)
+    for rank, (job, expected) in enumerate(zip(ours, stock, strict=True)):
+        assert job["backend"] == backend
+        found, reference = job["found"][strategy], expected["found"]["ddp"]
         for situation in SITUATIONS:
-            values, reference = found["found"]["smddp"][situation], expected["found"]["ddp"][situation]
-            assert len(reference["fitted"]) > 20
+            assert len(reference[situation]["fitted"]) > 20
             reads = situation.endswith("all") or (situation.endswith("0") and rank == 0)
-            assert bool(reference["read"]) == reads
-            assert values == reference, situation
-        assert found["found"]["smddp"]["failed"] == expected["found"]["ddp"]["failed"]
-        assert found["found"]["smddp"]["failed"]["read"]
-        assert found["found"]["smddp"]["own"] == {"step mean": 42}
-    weights = {json.dumps(found["found"]["smddp"][situation]["weights"]) for found in ours for situation in SITUATIONS}
+            assert bool(reference[situation]["read"]) == reads
+            assert found[situation] == reference[situation], situation
+        assert found["failed"] == reference["failed"]
+        assert found["failed"]["read"]
+        assert found["own"] == {"step mean": 42}
+    weights = {json.dumps(job["found"][strategy][situation]["weights"]) for job in ours for situation in SITUATIONS}
     assert len(weights) == 1
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from lightning_sagemaker.smddp.collectives import Reduction, reduce_in_place
+from lightning_sagemaker.smddp.collectives import Reduction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Self
 
 _MOST = 256  # reductions under way; a step that logs more waits for its first ones
@@ -22,9 +24,13 @@ class PendingReductions:
 
     All ranks send the same reductions in the same order, where stock Lightning sends them: when a metric is logged.
     Waiting for them is local, so a part of the ranks may do it.
+
+    Args:
+        strategy_reduce: The strategy's own ``reduce``, for whatever cannot wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, strategy_reduce: Callable[..., Any]) -> None:
+        self.strategy_reduce = strategy_reduce
         self._logging = False
         self._sent: deque[tuple[Reduction, torch.cuda.Stream | None]] = deque()
 
@@ -35,12 +41,12 @@ class PendingReductions:
     def __exit__(self, *_: object) -> None:
         self._logging = False
 
-    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+    def __getstate__(self) -> dict[str, Any]:
         # A copy of a Trainer copies finished values, and has nothing to wait for.
         self.wait()
-        return type(self), ()
+        return vars(self)
 
-    def reduce(self, tensor: torch.Tensor, group: Any = None, reduce_op: Any = "mean") -> torch.Tensor:
+    def reduce(self, tensor: torch.Tensor, group: Any = None, reduce_op: Any = "mean") -> Any:
         """Reduce a tensor over all ranks in place: by the next :meth:`wait` while something is logged, else at once.
 
         Args:
@@ -51,11 +57,9 @@ class PendingReductions:
         Returns:
             ``tensor``.
         """
-        if not dist.is_initialized():
-            return tensor
         plain = tensor.layout is torch.strided and tensor.is_contiguous() and not tensor.requires_grad
-        if not (self._logging and plain):
-            return reduce_in_place(tensor, group, reduce_op)
+        if not (self._logging and plain and dist.is_initialized()):
+            return self.strategy_reduce(tensor, group, reduce_op=reduce_op)
         if len(self._sent) >= _MOST:
             self._finish_first()
         # The value belongs to the stream that logs, whichever stream is current when somebody reads it.
@@ -69,6 +73,10 @@ class PendingReductions:
         Raises:
             Exception: The backend's, where another rank has gone; values that are not known are then NaN.
         """
+        if self._sent and self._sent[-1][1] is None:
+            # The last one first: on the CPU this thread is then woken once, and not by each of them.
+            with suppress(Exception):  # which its own turn raises
+                self._sent[-1][0].wait()
         while self._sent:
             self._finish_first()
 
