@@ -61,7 +61,7 @@ download_tokenizer = lambda: "path"
 build_index_if_missing = build_if_missing = lambda: None
 """
 _SCRIPT = 'open("train.py", "w").write("print()")'
-GIVEN = {"docs/checkpoints.md": _TRAINER, "docs/jobs.md": _SCRIPT, "docs/locking.md": _WORK}
+GIVEN = {"docs/checkpoints.md": _TRAINER, "docs/spot.md": _SCRIPT, "docs/locking.md": _WORK}
 
 
 class Block(NamedTuple):
