@@ -42,7 +42,8 @@ def refused(root: str, host: str) -> str:
     import subprocess  # not at every start of a host's process
 
     tried = subprocess.run([*on(root, host), "true"], capture_output=True, text=True, check=False)  # noqa: S603
-    return tried.stderr.strip().rpartition("\n")[2] if tried.returncode else ""
+    told = tried.stderr.strip().rpartition("\n")[2] or f"exit code {tried.returncode}"
+    return told if tried.returncode else ""
 
 
 def _enter(root: str, host: str) -> None:
