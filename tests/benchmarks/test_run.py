@@ -55,7 +55,7 @@ def test_logging_is_measured_with_and_without_metrics_on_stock_and_on_ours(
     samples = tmp_path / "samples.jsonl"
     step, *_ = steps(["logging"], str(PYTHON), samples, full=False, launches=1)
     follow(step)
-    assert capsys.readouterr().out.count("logging, 1 x 2, torchrun: ") == 3
+    assert capsys.readouterr().out.count("logging, 1 x 2, torchrun: ") == 4
     launches = read(samples)
     assert {launch.arm for launch in launches} == {"native", "native again", "ddp", "smddp"}
     for launch in launches:

@@ -21,7 +21,7 @@ GOOD: dict[str, Any] = {"instance_type": "ml.p4d.24xlarge", "instance_count": 2}
         ({"processes_per_host": 0}, "`processes_per_host` is 0"),
         ({"spot": True, "max_wait": 10}, "`max_wait` is 10 s; expected at least"),
         ({"launcher": "slurm"}, "Launcher 'slurm'; expected one of torchrun"),
-        ({"checkpoint_uri": "bucket/prefix"}, "'bucket/prefix' is no S3 URI"),
+        ({"checkpoint_uri": "bucket/prefix"}, "'bucket/prefix' is not an S3 URI"),
         ({"requirements": ["numpy\ntorch"]}, r"`requirements` has 'numpy\\ntorch', with a line break"),
         ({"arguments": ["a\0b"]}, "has a null character"),
     ],
