@@ -31,7 +31,7 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
         2,
         "Instance type 'g5.xlarge'; expected one such as 'ml.p4d.24xlarge'. HINT: SageMaker's types begin with 'ml.'",
     ),
-    ((*GOOD, "--instance-type", "ml.g5.xlarg"), {}, 1, "ResourceConfig.InstanceType ml.g5.xlarg is not a value that boto3"),
+    ((*GOOD, "--instance-type", "ml.g5.xlarg"), {}, 1, "InstanceType ml.g5.xlarg is not a value that boto3"),
     ((*GOOD, "--instance-type", "ml.p4d.24xlarg"), {}, 1, "HINT: ml.p4d.24xlarge"),
     ((*GOOD, "--launcher", "slurm"), {}, 2, "slurm"),
     ((*GOOD, "--launcher", "none", "--processes-per-host", "4"), {}, 2, "without a launcher SageMaker starts one"),
