@@ -85,6 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "benchmarks", metavar="FOLDER")
     given = parser.parse_args(arguments)
     suites = given.suites or [name for name, suite in SUITES.items() if given.full or not suite.by_name]
+    given.output.mkdir(parents=True, exist_ok=True)  # below /tmp, what a simulated host makes stays its own
     samples = given.output.resolve() / f"samples-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.jsonl"
     launches = given.launches or (12 if given.full else 5)
     for step in steps(suites, given.python, samples, full=given.full, launches=launches):

@@ -41,10 +41,10 @@ class PendingReductions:
     def __exit__(self, *_: object) -> None:
         self._logging = False
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy of a Trainer copies finished values, and has nothing to wait for.
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        # A copy of what was logged has finished values and nothing to wait for; nor does it take the strategy along.
         self.wait()
-        return vars(self)
+        return type(None), ()
 
     def reduce(self, tensor: torch.Tensor, group: Any = None, reduce_op: Any = "mean") -> Any:
         """Reduce a tensor over all ranks in place: by the next :meth:`wait` while something is logged, else at once.
