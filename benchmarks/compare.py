@@ -24,7 +24,7 @@ BETWEEN_ARMS = (
     "settings.gradient_as_bucket_view",
     "settings.slowdown",
     "environment.backend",
-    "environment.stand_in",
+    "environment.fake_smddp",
     "environment.variables.SMDATAPARALLEL_*",
     "environment.versions.smdistributed-dataparallel",
 )

@@ -26,7 +26,7 @@ class Environment:
     """Of one launch, as its rank 0 saw it."""
 
     backend: str  # of the process group, asked of torch and not of a flag
-    stand_in: bool  # whether that backend only stands in for the real one
+    fake_smddp: bool  # whether that backend only stands in for the real one
     launcher: str = "none"
     hosts: int = 1
     instance_type: str | None = None
@@ -43,7 +43,7 @@ class Environment:
 def gather(
     backend: str,
     *,
-    stand_in: bool,
+    fake_smddp: bool,
     launcher: str = "none",
     hosts: int = 1,
     instance_type: str | None = None,
@@ -51,7 +51,7 @@ def gather(
 ) -> Environment:
     """Read the environment; called in rank 0 after its steps, when the backend is known.
 
-    A ``smdistributed`` package that calls itself a stand-in makes the launch one, whatever the caller says.
+    A ``smdistributed`` package that calls itself a fake makes the launch one, whatever the caller says.
     """
     versions, gpus = _versions(), tuple[str, ...]()
     with suppress(ImportError, AttributeError, RuntimeError):
@@ -62,7 +62,7 @@ def gather(
             versions |= {"cuda": str(torch.version.cuda), "nccl": ".".join(map(str, torch.cuda.nccl.version()))}
     return Environment(
         backend=backend,
-        stand_in=stand_in or (backend == "smddp" and "standin" in versions.get("smdistributed-dataparallel", "")),
+        fake_smddp=fake_smddp or (backend == "smddp" and "fake" in versions.get("smdistributed-dataparallel", "")),
         launcher=launcher,
         hosts=hosts,
         instance_type=instance_type,
@@ -84,7 +84,7 @@ def _versions() -> dict[str, str]:
     for name in DISTRIBUTIONS:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-    # The stand-in is a folder on the path, so it has no metadata.
+    # The fake is a folder on the path, so it has no metadata.
     loaded = getattr(sys.modules.get("smdistributed.dataparallel"), "__version__", None)
     return found if loaded is None else found | {"smdistributed-dataparallel": str(loaded)}
 

@@ -156,6 +156,6 @@ SUITES = {
     "checkpoints": Suite(by_name=True),
     "lines": Suite(times=10, by_name=True),
     "scale": Suite(times=4, by_name=True),  # as root
-    "meeting": Suite(times=4, by_name=True),  # as root: on test hosts
+    "rendezvous": Suite(times=4, by_name=True),  # as root: on test hosts
     "faults": Suite(by_name=True),  # the same
 }

@@ -44,8 +44,8 @@ class Launch:
 
     @property
     def all_labels(self) -> tuple[str, ...]:
-        """With "stand-in", which no caller can forget."""
-        return (*(["stand-in"] if self.environment.stand_in else []), *self.labels)
+        """With "fake SMDDP", which no caller can forget."""
+        return (*(["fake SMDDP"] if self.environment.fake_smddp else []), *self.labels)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Row:
     ours: str  # name of the arm
     baseline: str  # name of the arm that it is compared with
     again: bool  # whether this is an A/A row
-    labels: tuple[str, ...]  # "stand-in" and others, of either arm
+    labels: tuple[str, ...]  # "fake SMDDP" and others, of either arm
     metric: str = "-"
     ours_median: float | None = None  # over the paired launches
     baseline_median: float | None = None

@@ -93,7 +93,7 @@ NIGHTLY = {
     "launch/test_second_groups.py": r"\[2-1",
     "launch/test_shards.py": r"\[none",
     "metrics/test_jobs.py": "smddp|none",
-    "simulate/standin/test_training.py": r"\[4\]",
+    "simulate/fake_smddp/test_training.py": r"\[4\]",
     "simulate/test_real_drivers.py": r"-1\]",
     "simulate/test_real_toolkit.py": r"-1\]",
     "metrics/test_log_reduction.py": rf"-4[-\]]|{_OTHER_DISTRIBUTION}",

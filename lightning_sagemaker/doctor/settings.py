@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Set by us for processes of ours, and by whom, in words.
 OF_COMMANDS = {
-    f"{PREFIX}STANDIN_": "of the simulation's fake SMDDP",
+    f"{PREFIX}FAKE_SMDDP_": "of the simulation's fake SMDDP",
     f"{PREFIX}SIMULATION": "of `simulate`, by which it knows its processes",
     RANK_PROCESS: "of a rank, for the processes that it starts",
 }

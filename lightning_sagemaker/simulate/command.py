@@ -76,7 +76,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--smddp",
         action=argparse.BooleanOptionalAction,
-        help="whether the image has SMDDP, played by a stand-in (default: with smdistributed and pytorchddp)",
+        help="whether the image has SMDDP: a fake with its limits (default: with smdistributed and pytorchddp)",
     )
     parser.add_argument(
         "--mpi-option",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.arguments import launcher_line
 from lightning_sagemaker.simulate import drivers, mpi, own_disk, toolkit, worker_environment
-from lightning_sagemaker.simulate.worker_environment import STANDIN
+from lightning_sagemaker.simulate.worker_environment import FAKE_SMDDP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,7 @@ def make(
     devices = worker_environment.share_devices(job, environ)
     notes = [] if devices else ["ranks run on the CPU (fewer GPUs than ranks on this machine)"]
     if job.has_smddp:
-        notes.append("the image has SMDDP: a stand-in with its documented limits, not AWS's library. HINT: --no-smddp")
+        notes.append("the image has SMDDP: a fake with its documented limits, not AWS's library. HINT: --no-smddp")
     if job.carried.by_entry_script:
         notes.append(
             "the arguments arrive by the entry script that `lightning-sagemaker submit` adds; a job of an estimator of"
@@ -157,7 +157,7 @@ def _mpirun(
             "--mpi-option=<n>",
         )
     script = [*module, job.entry, *job.arguments]
-    wrapper = [str(STANDIN / "bin" / "smddprun")] if job.asks_for_smddp and job.has_smddp else []
+    wrapper = [str(FAKE_SMDDP / "bin" / "smddprun")] if job.asks_for_smddp and job.has_smddp else []
     if program:
         worker = _rank_script(cluster, pipes, python, "OMPI_COMM_WORLD_RANK", environments)
         agent = mpi.write_agent(pipes, environments, on)

@@ -46,7 +46,7 @@ class Simulation:
         channels: Input channels: name to folder or file.
         sharded: Names of the channels that are ``ShardedByS3Key``: each host gets a part of the files.
         instance_type: Instance type that the job believes in.
-        smddp: Whether the image has SMDDP; the stand-in plays it. The default is yes where the distribution asks for it
+        smddp: Whether the image has (a fake) SMDDP. The default is yes where the distribution asks for it
             (``smdistributed``, ``pytorchddp``). No image of PyTorch 2.6 or later has it.
         mpi_options: Further options of mpirun (``custom_mpi_options`` in v2, ``mpi_additional_options`` in v3).
         work_dir: Folder for the hosts' files, empty or to be made. The default is a temporary folder.

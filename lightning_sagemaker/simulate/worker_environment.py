@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from lightning_sagemaker.simulate.spec import Simulation
 
-STANDIN = Path(__file__).with_name("standin")  # for the folder of an image's SMDDP library
+FAKE_SMDDP = Path(__file__).with_name("fake_smddp")  # for the folder of an image's SMDDP library
 
 # Set by launchers, schedulers and SageMaker. A simulation started inside one of them must not inherit its world.
 _FOREIGN_PREFIXES = (
@@ -106,7 +106,7 @@ def container_environment(cluster: Cluster, host: str, devices: str, environ: Ma
         environment["PYTHONPATH"] = os.pathsep.join(parts)
     environment |= {"PYTHONUNBUFFERED": "1", **cluster.job.environment}
     if cluster.job.has_smddp:  # installed in the image: after whatever the user puts on the path
-        for name, folder in (("PYTHONPATH", STANDIN), ("PATH", STANDIN / "bin")):
+        for name, folder in (("PYTHONPATH", FAKE_SMDDP), ("PATH", FAKE_SMDDP / "bin")):
             environment[name] = os.pathsep.join(part for part in (environment.get(name), str(folder)) if part)
     return {
         **environment,

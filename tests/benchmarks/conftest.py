@@ -37,7 +37,7 @@ def _launch(arm: str = "ddp", index: int = 0, **changed: Any) -> Launch:
     backend = changed.pop("backend", "nccl")
     environment = Environment(
         backend=backend,
-        stand_in=changed.pop("stand_in", False),
+        fake_smddp=changed.pop("fake_smddp", False),
         launcher="torchrun",
         hosts=2,
         instance_type="ml.p4d.24xlarge",

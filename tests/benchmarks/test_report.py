@@ -100,15 +100,15 @@ def test_few_launches_give_no_percentage_and_no_plot(tmp_path: Path, make_run: M
     assert not list(tmp_path.glob("*.svg"))
 
 
-def test_stand_in_is_named_in_every_row_and_in_the_plot(tmp_path: Path, make_run: MakeRun) -> None:
+def test_fake_smddp_is_named_in_every_row_and_in_the_plot(tmp_path: Path, make_run: MakeRun) -> None:
     launches = [
-        replace(launch, environment=replace(launch.environment, stand_in=True)) if launch.arm == "smddp" else launch
+        replace(launch, environment=replace(launch.environment, fake_smddp=True)) if launch.arm == "smddp" else launch
         for launch in make_run(0.05)
     ]
     lines, (suite,) = _report(tmp_path, launches)
-    assert ["| stand-in |" in row for row in _rows(lines)] == [False, False, True, True]
-    assert [row.labels for row in suite.rows] == [(), (), ("stand-in",), ("stand-in",)]
-    assert "training [stand-in]" in _texts((tmp_path / "training.svg").read_text())
+    assert ["| fake SMDDP |" in row for row in _rows(lines)] == [False, False, True, True]
+    assert [row.labels for row in suite.rows] == [(), (), ("fake SMDDP",), ("fake SMDDP",)]
+    assert "training [fake SMDDP]" in _texts((tmp_path / "training.svg").read_text())
 
 
 def _texts(picture: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The whole program on this machine, with few launches: real torchrun, real mpirun, the stand-in for SMDDP."""
+"""The whole program on this machine, with few launches: real torchrun, real mpirun, the fake SMDDP."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def measured(folder: Path, suite: str) -> list[Launch]:
 @pytest.mark.timeout(280)
 def test_collectives_are_checked_and_measured_on_the_backend_that_was_asked_for(tmp_path: Path) -> None:
     launches = measured(tmp_path, "collectives")
-    backends = {(launch.arm, launch.environment.backend, launch.environment.stand_in) for launch in launches}
+    backends = {(launch.arm, launch.environment.backend, launch.environment.fake_smddp) for launch in launches}
     assert backends == {("gloo", "gloo", False), ("gloo again", "gloo", False), ("smddp", "smddp", True)}
     assert {launch.environment.launcher for launch in launches} == {"mpirun"}
     assert {len(launch.steps) for launch in launches} == {2}
@@ -45,7 +45,7 @@ def test_collectives_are_checked_and_measured_on_the_backend_that_was_asked_for(
         algbw, busbw = launch.numbers["algbw, GB/s"], launch.numbers["busbw, GB/s"]
         factor = {"all_reduce": 1.0, "all_gather": 0.5, "reduce_scatter": 0.5, "broadcast": 1.0}  # for two ranks
         assert busbw == pytest.approx(algbw * factor[launch.case.partition(",")[0]])
-    assert "stand-in, plumbing check" in (tmp_path / "report.md").read_text()
+    assert "fake SMDDP, plumbing check" in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.timeout(280)
@@ -87,7 +87,7 @@ def test_a_suite_without_a_job_measures_what_it_says(tmp_path: Path, suite: str)
         "checkpoints": ["--megabytes=20"],
         "lines": [],
         "scale": ["--hosts=[2]", "--seconds=0.5"],
-        "meeting": ["--hosts=2"],
+        "rendezvous": ["--hosts=2"],
         "faults": [],
     }
     samples = tmp_path / "samples.jsonl"

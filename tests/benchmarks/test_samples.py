@@ -21,7 +21,7 @@ def file(tmp_path: Path) -> Path:
 def test_launches_come_back_as_they_were(file: Path, make_launch: MakeLaunch) -> None:
     launches = [
         make_launch(steps=((0.1, 0.2), (0.3, 0.1)), numbers={"loss": 0.5}, labels=("plumbing check",)),
-        make_launch("smddp", 1, stand_in=True, role="candidate"),
+        make_launch("smddp", 1, fake_smddp=True, role="candidate"),
     ]
     for launch in launches:
         append(file, launch)
@@ -29,8 +29,8 @@ def test_launches_come_back_as_they_were(file: Path, make_launch: MakeLaunch) ->
     assert all(json.loads(line)["schema"] == SCHEMA for line in file.read_text().splitlines())
 
 
-def test_stand_in_is_a_label_that_cannot_be_forgotten(make_launch: MakeLaunch) -> None:
-    assert make_launch(stand_in=True, labels=("a",)).all_labels == ("stand-in", "a")
+def test_fake_smddp_is_a_label_that_cannot_be_forgotten(make_launch: MakeLaunch) -> None:
+    assert make_launch(fake_smddp=True, labels=("a",)).all_labels == ("fake SMDDP", "a")
 
 
 def test_torn_last_line_is_left_out(file: Path, make_launch: MakeLaunch) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TYPE = "ml.p4d.24xlarge"
 REPOSITORY = Path(__file__).resolve().parents[2]
-_STAND_IN = Path(simulate.__file__).parent / "standin"
+FAKE_SMDDP = Path(simulate.__file__).parent / "fake_smddp"
 _MPI = "/usr/lib/x86_64-linux-gnu/libmpi.so.40"
 # What only the toolkit imports, and not the ranks that it starts with its own path: the Makefile says why.
 _START = f"""\
@@ -132,17 +132,17 @@ class Job:
     def _environment(self, given: Mapping[str, str]) -> dict[str, str]:
         tools = self.cluster.shared / "tools"
         tools.mkdir(exist_ok=True)
-        gpus = "".join(f"GPU {index}: stand-in\\n" for index in range(self._processes))
+        gpus = "".join(f"GPU {index}: fake\\n" for index in range(self._processes))
         (tools / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{gpus}'\n")
         (tools / "nvidia-smi").chmod(0o755)
         (tools / "sitecustomize.py").write_text(_START)
         # Debian's Open MPI 4: the launchers' flags are of that version, and the environment may hold version 5 too.
         if not (tools / "mpirun").exists():
             (tools / "mpirun").symlink_to("/usr/bin/mpirun")
-        python = [str(tools), *([str(_STAND_IN)] if self._mode.smddp else [])]
+        python = [str(tools), *([str(FAKE_SMDDP)] if self._mode.smddp else [])]
         if "sklearn" in self._script.read_text():
             python.append(str(ASIDE))
-        path = [str(tools), *([str(_STAND_IN / "bin")] if self._mode.smddp else []), str(Path(sys.executable).parent)]
+        path = [str(tools), *([str(FAKE_SMDDP / "bin")] if self._mode.smddp else []), str(Path(sys.executable).parent)]
         return {
             "PATH": os.pathsep.join([*path, os.defpath, "/usr/sbin"]),
             "PYTHONPATH": os.pathsep.join(python),

@@ -83,7 +83,7 @@ def test_what_was_sent_measures_on_the_hosts_and_its_samples_make_the_report(
     for launch in launches:
         smddp = launch.arm == "smddp"
         assert launch.environment.backend == ("smddp" if smddp else "gloo"), launch.arm
-        assert ("stand-in" in launch.all_labels) is smddp
+        assert ("fake SMDDP" in launch.all_labels) is smddp
         assert launch.environment.launcher == seen
         assert launch.case.endswith(f", 2 x 1, {seen}")
         assert (launch.environment.hosts, launch.settings["world_size"]) == (2, 2)
@@ -97,5 +97,5 @@ def test_what_was_sent_measures_on_the_hosts_and_its_samples_make_the_report(
     assert text.startswith("# UNFIT FOR USE: ")
     rows = [line for line in text.splitlines() if "| smddp / " in line]
     assert rows
-    assert all("stand-in" in line for line in rows)
+    assert all("fake SMDDP" in line for line in rows)
     shutil.rmtree(sources)

@@ -24,7 +24,7 @@ TESTS = {
         "patches/test_environment.py::test_an_environment_in_plugins_comes_first",
     ),
     'process_group_backend="smddp"': (
-        "simulate/standin/test_training.py::test_stock_lightning_fails_at_an_overridden_prepare_data",
+        "simulate/fake_smddp/test_training.py::test_stock_lightning_fails_at_an_overridden_prepare_data",
     ),
     "import ...torch_smddp": (
         "simulate/test_mpirun.py::test_smddp_can_be_in_the_image_of_any_distribution",

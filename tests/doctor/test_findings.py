@@ -180,7 +180,7 @@ WELL = [
     ),
     case("mpi4py-missing", environ=TORCHRUN, machine=replace(MACHINE, versions={})),
     case("nothing-to-resume", environ={"LIGHTNING_SAGEMAKER_RESUME": "1"}),
-    case("setting-unknown", environ={"LIGHTNING_SAGEMAKER_STANDIN_LOG": "x"}),
+    case("setting-unknown", environ={"LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG": "x"}),
     case("setting-malformed", environ={"LIGHTNING_SAGEMAKER_METRICS": "true"}),
     case("autoload-off", environ={"LIGHTNING_SAGEMAKER_AUTOLOAD": "1"}),
     case("torch-autoload-off", environ={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}),  # the .pth file loaded it

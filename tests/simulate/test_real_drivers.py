@@ -37,7 +37,7 @@ ALLOWED = {
     "MASTER_ADDR": "algo-N resolves on no laptop without root: 127.0.0.1",
     "MASTER_PORT": "7777 becomes a free port; on one host torchrun chooses one itself",
     "OLDPWD": "bash, which runs sm_train.sh",
-    "PATH": "the real run has a stand-in nvidia-smi on it",
+    "PATH": "the real run has a fake nvidia-smi on it",
     "PROBE_FOLDER": "where this test's probe writes",
     "PWD": "bash, which runs sm_train.sh",
     "PYTHONPATH": "the folder of this package, and of the line-wise output of the launcher-less mode",
@@ -90,7 +90,7 @@ def run_real(folder: Path, hosts: list[str], distributed: dict[str, Any], job: s
     seen, tools = folder / "seen", folder / "tools"
     seen.mkdir(parents=True)
     tools.mkdir()
-    gpus = "\n".join(f"GPU {index}: stand-in" for index in range(PROCESSES))
+    gpus = "\n".join(f"GPU {index}: fake" for index in range(PROCESSES))
     (tools / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<END\n{gpus}\nEND\n")
     (tools / "nvidia-smi").chmod(0o755)
     env = {**PLAIN, "PATH": f"{tools}:{PLAIN['PATH']}", "TRAINING_JOB_NAME": job, "PROBE_FOLDER": str(seen)}

@@ -43,7 +43,7 @@ ALLOWED = {
     "PROBE_FOLDER": "where this test's probe writes",
     "MASTER_ADDR": "algo-N resolves on no laptop without root: 127.0.0.1",
     "MASTER_PORT": "7777 becomes a free port; on one host torchrun chooses one itself",
-    "PATH": "the real run has a stand-in nvidia-smi on it",
+    "PATH": "the real run has a fake nvidia-smi on it",
     "PYTHONPATH": "the toolkit writes out its own sys.path; checked apart: the source folder comes first",
     "PYTHONUNBUFFERED": "set by the images, not by the toolkit",
     "TMPDIR": "simulated hosts share one machine's /tmp",
@@ -99,7 +99,7 @@ def run_real(folder: Path, hosts: list[str], distribution: str, name: str) -> li
     seen, tools = folder / "seen", folder / "tools"
     seen.mkdir(parents=True)
     tools.mkdir()
-    gpus = "\n".join(f"GPU {index}: stand-in" for index in range(PROCESSES))
+    gpus = "\n".join(f"GPU {index}: fake" for index in range(PROCESSES))
     (tools / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<END\n{gpus}\nEND\n")
     (tools / "nvidia-smi").chmod(0o755)
     running = []

@@ -59,7 +59,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, int],
             out, log = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("log")
             arguments = ("--strategy", strategy, "--out", out, "--packages", *packages)
             job = simulate(
-                f"train_with_{api}.py", *arguments, processes=processes, LIGHTNING_SAGEMAKER_STANDIN_LOG=str(log)
+                f"train_with_{api}.py", *arguments, processes=processes, LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG=str(log)
             )
             assert job.returncode == 0, job.stdout + job.stderr
             results = {

@@ -1,4 +1,4 @@
-"""Imports the stand-in under each of the environments given as JSON; prints what came of it."""
+"""Imports the fake SMDDP under each of the environments given as JSON; prints what came of it."""
 
 from __future__ import annotations
 

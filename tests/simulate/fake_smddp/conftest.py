@@ -1,4 +1,4 @@
-"""Worlds of real processes with the stand-in on their path."""
+"""Worlds of real processes with the fake SMDDP on their path."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lightning_sagemaker.simulate.container import INTERFACE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-STANDIN = Path(lightning_sagemaker.simulate.__file__).parent / "standin"
+FAKE_SMDDP = Path(lightning_sagemaker.simulate.__file__).parent / "fake_smddp"
 SCRIPTS = Path(__file__).parent
 FOREIGN = ("SM_", "SAGEMAKER_", "SMDATAPARALLEL_", "OMPI_", "TORCHELASTIC_", "LIGHTNING_SAGEMAKER_")
-LOG = "LIGHTNING_SAGEMAKER_STANDIN_LOG"
+LOG = "LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def environment(**more: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return {
         **clean,
-        "PYTHONPATH": str(STANDIN),
+        "PYTHONPATH": str(FAKE_SMDDP),
         "GLOO_SOCKET_IFNAME": INTERFACE,
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
@@ -126,12 +126,12 @@ def mpirun_with_option(world: Callable[..., World]) -> World:
 
 
 @pytest.fixture(scope="session")
-def standin() -> Path:
+def fake_smddp() -> Path:
     """The folder that simulated workers have on their path."""
-    return STANDIN
+    return FAKE_SMDDP
 
 
 @pytest.fixture(scope="session")
 def clean_environment() -> Callable[..., dict[str, str]]:
-    """Makes the environment of a process with the stand-in, and without anybody's world."""
+    """Makes the environment of a process with the fake SMDDP, and without anybody's world."""
     return environment

@@ -60,7 +60,7 @@ def announce(limits: Limits, environ: Mapping[str, str]) -> None:
     if all(environ.get(name, "0") == "0" for name in ranks):
         library, tensors = ("NCCL", "CUDA") if limits.device == "cuda" else ("gloo", "CPU")
         sys.stderr.write(
-            "*** STAND-IN for smddp, NOT AWS's SMDDP library: lightning-sagemaker plays its documented limits "
+            "*** FAKE SMDDP, NOT AWS's library: lightning-sagemaker plays its documented limits "
             f"over {library} ({tensors} tensors). Its speed means nothing. "
             f"AllGather side {'on' if limits.allgather else 'off'} ({limits.allgather_reason}); "
             f"instance type {limits.instance_type or 'unknown'}. ***\n",

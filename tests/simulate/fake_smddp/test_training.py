@@ -1,4 +1,4 @@
-"""What SMDDP can do, the stand-in does as gloo does; and stock Lightning meets its limits."""
+"""What SMDDP can do, the fake SMDDP does as gloo does; and stock Lightning meets its limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("stand-in")  # the worlds are shared by all tests
+pytestmark = pytest.mark.xdist_group("fake SMDDP")  # the worlds are shared by all tests
 
 Worlds = Callable[..., Any]
 

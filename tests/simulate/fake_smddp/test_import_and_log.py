@@ -1,4 +1,4 @@
-"""What the stand-in says of itself, what it writes down, and where it refuses to be imported."""
+"""What the fake SMDDP says of itself, what it writes down, and where it refuses to be imported."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SCRIPTS = Path(__file__).parent
 Worlds = Callable[..., Any]
 
 
-def test_rank_zero_says_once_that_it_is_a_stand_in(mpirun: Any) -> None:
+def test_rank_zero_says_once_that_it_is_a_fake(mpirun: Any) -> None:
     first, second = mpirun.errors
-    assert first.count("STAND-IN for smddp, NOT AWS's SMDDP library") == 1
+    assert first.count("FAKE SMDDP, NOT AWS's library") == 1
     assert "gloo (CPU tensors)" in first
     assert "AllGather side off (mpirun, and SMDATAPARALLEL_OPTIMIZE_SDP was not true at import)" in first
-    assert "STAND-IN" not in second
+    assert "FAKE SMDDP" not in second
 
 
 def test_log_has_every_call_with_its_tensor(world: Worlds) -> None:
@@ -53,7 +53,7 @@ def test_log_has_what_was_refused(mpirun: Any) -> None:
 
 def test_log_of_a_killed_process_is_whole(clean_environment: Callable[..., dict[str, str]], tmp_path: Path) -> None:
     store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # a world of one: any free port
-    environ = clean_environment(LIGHTNING_SAGEMAKER_STANDIN_LOG=str(tmp_path), RANK="0", WORLD_SIZE="1", **store)
+    environ = clean_environment(LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG=str(tmp_path), RANK="0", WORLD_SIZE="1", **store)
     log = tmp_path / "rank-0.jsonl"
     with subprocess.Popen([sys.executable, SCRIPTS / "endless.py"], env=environ, stderr=subprocess.DEVNULL) as process:
         try:
@@ -87,7 +87,7 @@ def test_import_fails_on_instance_types_without_smddp(imported_under: Callable[.
         {"SAGEMAKER_INSTANCE_TYPE": "ml.g5.12xlarge"},
         {"SM_CURRENT_INSTANCE_TYPE": "ml.p3.16xlarge"},
         {"SAGEMAKER_INSTANCE_TYPE": "ml.p5.48xlarge", "SM_CURRENT_INSTANCE_TYPE": "ml.p4d.24xlarge"},
-        {"SM_CURRENT_INSTANCE_TYPE": "ml.p4d.24xlarge", "LIGHTNING_SAGEMAKER_STANDIN_INSTANCE_TYPES": "ml.x"},
+        {"SM_CURRENT_INSTANCE_TYPE": "ml.p4d.24xlarge", "LIGHTNING_SAGEMAKER_FAKE_SMDDP_INSTANCE_TYPES": "ml.x"},
     )["answers"]
     for (kind, text, registered), name in zip(answers, ("g5.12", "p3.16", "p5.48", "p4d.24"), strict=True):
         assert kind == "RuntimeError"  # and no ImportError: guards for that one do not catch it
@@ -102,7 +102,7 @@ def test_import_works_on_instance_types_with_smddp_on_unknown_ones_and_with_the_
         {"SAGEMAKER_INSTANCE_TYPE": "ml.p4d.24xlarge", "SM_CURRENT_INSTANCE_TYPE": "ml.g5.12xlarge"},
         {"SM_CURRENT_INSTANCE_TYPE": "ml.p4de.24xlarge"},
         {},
-        {"SM_CURRENT_INSTANCE_TYPE": "ml.g5.xlarge", "LIGHTNING_SAGEMAKER_STANDIN_INSTANCE_TYPES": "any"},
-        {"SM_CURRENT_INSTANCE_TYPE": "ml.x", "LIGHTNING_SAGEMAKER_STANDIN_INSTANCE_TYPES": "ml.y, ml.x"},
+        {"SM_CURRENT_INSTANCE_TYPE": "ml.g5.xlarge", "LIGHTNING_SAGEMAKER_FAKE_SMDDP_INSTANCE_TYPES": "any"},
+        {"SM_CURRENT_INSTANCE_TYPE": "ml.x", "LIGHTNING_SAGEMAKER_FAKE_SMDDP_INSTANCE_TYPES": "ml.y, ml.x"},
     )
-    assert there == {"answers": [["imported", "", True]] * 5, "version": "2.6.0+standin"}
+    assert there == {"answers": [["imported", "", True]] * 5, "version": "2.6.0+fake"}

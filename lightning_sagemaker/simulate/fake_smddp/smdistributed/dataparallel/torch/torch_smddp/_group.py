@@ -89,7 +89,7 @@ class ProcessGroupSMDDP(dist.ProcessGroup):
         """
         name = _NAMES[method]
         if self._backend is None:
-            raise RuntimeError(f"{name}: the process group was destroyed (SMDDP's stand-in)")
+            raise RuntimeError(f"{name}: the process group was destroyed (fake SMDDP)")
         facts: dict[str, Any] = {}
         try:
             for fact in self._checked(method, arguments, keywords):

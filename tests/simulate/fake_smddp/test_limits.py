@@ -1,4 +1,4 @@
-"""What SMDDP cannot do, the stand-in cannot do, and says so in the real one's words."""
+"""What SMDDP cannot do, the fake SMDDP cannot do, and says so in the real one's words."""
 
 from __future__ import annotations
 

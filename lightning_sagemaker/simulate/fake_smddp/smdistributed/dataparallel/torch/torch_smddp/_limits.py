@@ -1,7 +1,7 @@
 """What SMDDP cannot do, and the words in which it says so.
 
 Documented words are ``SMDDP does not support: ReduceOp`` and ``SMDDP does not support: _allgather_base``; the same
-pattern is used where only the limit is known or likely. What follows in brackets is always the stand-in's.
+pattern is used where only the limit is known or likely. What follows in brackets is always the fake's own.
 
 Documented: the list of collectives, SUM only, no ``new_group``, no second backend, no ``barrier(device_ids=...)``, the
 AllGather side's two conditions, the instance types and that they are checked at import. Not documented, and taken for
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 INSTANCE_TYPE_VARIABLES = ("SAGEMAKER_INSTANCE_TYPE", "SM_CURRENT_INSTANCE_TYPE")
-ACCEPT_VARIABLE = "LIGHTNING_SAGEMAKER_STANDIN_INSTANCE_TYPES"
+ACCEPT_VARIABLE = "LIGHTNING_SAGEMAKER_FAKE_SMDDP_INSTANCE_TYPES"
 # Releases before 2.3 also ran on p3.16xlarge and p3dn.24xlarge, which AWS has deprecated since; this plays a later one.
 INSTANCE_TYPES = ("ml.p4d.24xlarge", "ml.p4de.24xlarge")
 
@@ -71,9 +71,9 @@ def unsupported(what: str, detail: str = "") -> RuntimeError:
 
     Args:
         what: What follows the documented words.
-        detail: The stand-in's explanation.
+        detail: The fake's own explanation.
     """
-    return RuntimeError(f"SMDDP does not support: {what} ({f'{detail}; ' if detail else ''}stand-in)")
+    return RuntimeError(f"SMDDP does not support: {what} ({f'{detail}; ' if detail else ''}fake SMDDP)")
 
 
 @dataclass(frozen=True)

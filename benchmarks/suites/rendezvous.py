@@ -1,7 +1,7 @@
-"""What looking for each other costs where all is well: on test hosts, so as root.
+"""What the checks before a process group cost where all is well: on test hosts, so as root.
 
 The processes of one job, one on each host, make a process group again and again, with the package's checks and
-without, in turn. All meet at a store of this program's own before each time, so that what is measured is the checks,
+without, in turn. All wait at a store of this program's own before each time, so that what is measured is the checks,
 and not that hosts start apart; the slowest process counts.
 """
 

@@ -5,4 +5,4 @@ package: `smdistributed.modelparallel` may come from another place, and a real `
 """
 
 # The last release that AWS put into an image (PyTorch 2.5.1), and what nobody may take it for.
-__version__ = "2.6.0+standin"
+__version__ = "2.6.0+fake"

@@ -18,9 +18,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def smddprun(standin: Path, clean_environment: Callable[..., dict[str, str]]) -> Run:
+def smddprun(fake_smddp: Path, clean_environment: Callable[..., dict[str, str]]) -> Run:
     def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        program = [str(standin / "bin" / "smddprun"), *command]
+        program = [str(fake_smddp / "bin" / "smddprun"), *command]
         return subprocess.run(program, env=clean_environment(**variables), check=False, capture_output=True, text=True)
 
     return run
@@ -41,9 +41,9 @@ def test_smddprun_passes_arguments_and_exit_code_on(smddprun: Run) -> None:
     assert (done.stdout, done.returncode) == ("a b||*|", 7)
 
 
-def test_smddprun_says_on_rank_zero_that_it_is_a_stand_in(smddprun: Run) -> None:
+def test_smddprun_says_on_rank_zero_that_it_is_a_fake(smddprun: Run) -> None:
     done = smddprun("true", **{**OMPI, "OMPI_COMM_WORLD_RANK": "0"})
-    assert "stand-in of lightning-sagemaker, not AWS's" in done.stderr
+    assert "fake of lightning-sagemaker, not AWS's" in done.stderr
 
 
 @pytest.mark.parametrize("missing", sorted(OMPI))
