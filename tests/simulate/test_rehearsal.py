@@ -21,6 +21,7 @@ ROUNDS = int(os.environ.get("LIGHTNING_SAGEMAKER_KILL_ROUNDS", "20" if _FULL els
 SCRIPT = Path(__file__).with_name("rehearsal.py")
 # Seconds until the kill where the machine is idle: as long as it takes the ranks to begin, twice.
 AFTER = 15.0
+KEPT: list[int] = []  # how many checkpoints each round's restart found
 
 
 def train(folder: Path, way: str, *options: str, killed_at: float = 0.0, share: float = 1.0) -> tuple[Any, str]:
@@ -63,4 +64,12 @@ def test_a_job_killed_at_any_moment_goes_on_and_ends_with_the_undisturbed_weight
     steps = int(re.findall(r"steps in this start: (\d+)", printed)[0])
     print(f"killed at {share:.0%} of the training, with {kept} checkpoints; then {steps} steps")
     assert (steps < 96) == (kept > 0)
+    KEPT.append(kept)
     torch.testing.assert_close(weights, undisturbed[0], rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not _FULL, reason="two kills may both come before the first checkpoint: LIGHTNING_SAGEMAKER_FULL=1")
+@pytest.mark.xdist_group("rehearsal")
+def test_most_of_the_killed_jobs_had_checkpoints_to_go_on_from() -> None:
+    assert len(KEPT) == ROUNDS
+    assert sum(kept > 0 for kept in KEPT) > ROUNDS / 2
