@@ -30,8 +30,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.samples import Measured, interleaved
+from lightning_sagemaker.distributed import heartbeat, sigterm
 from lightning_sagemaker.distributed.peers import Hosts
-from lightning_sagemaker.distributed.sigterm import interval
 from lightning_sagemaker.distributed.store import Arrival, PrefixStore, TCPStore, read, write, write_first
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 ARMS = ("stock", "stock again", "and ours")
 CLIENTS, PER_HOST, SENDERS = 2, 8, 2  # client processes; ranks of a host; ranks of a host that send heartbeats
-STOCK_INTERVAL, BEAT_INTERVAL = 1.0, 5.0  # seconds
+STOCK_INTERVAL = 1.0  # seconds
+LIMIT = 300.0  # seconds of silence that end the job, LIGHTNING_SAGEMAKER_HEARTBEAT
 JOIN_INTERVAL = 0.25  # seconds between two looks while others are missing, once a wait is long
 ASK_INTERVAL = 0.002  # seconds between two questions of somebody else
 STORE, ASKER, RANKS = 3, 2, 1  # priorities among real-time programs
@@ -110,12 +111,14 @@ class Ranks:
         """Open all connections."""
         for per_host, some in ((PER_HOST, self.groups), (1, self.stops), (SENDERS, self.beats)):
             some += [_connection(self.port, is_master=False) for _ in range(per_host * len(self.hosts))]
-        beats = [self._beat(host, sender) for host in range(len(self.hosts)) for sender in range(SENDERS)]
+        first, second = ([self._beat(host, sender) for host in range(len(self.hosts))] for sender in range(SENDERS))
+        beating = heartbeat.interval(self.all_hosts, LIMIT)
         self.talks = {
             "stock": [Talk([partial(_check, group) for group in self.groups], STOCK_INTERVAL)],
             "ours": [
-                Talk([partial(_ask, store) for store in self.stops], interval(self.all_hosts)),
-                Talk(beats, BEAT_INTERVAL),
+                Talk([partial(_ask, store) for store in self.stops], sigterm.interval(self.all_hosts)),
+                Talk(first, beating),
+                Talk(second, heartbeat.SECOND_EVERY * beating),
             ],
         }
 
@@ -180,8 +183,8 @@ class Ranks:
                 left.discard(number)
             return 1
 
-        asking = Talk([partial(ask, number) for number in left], interval(self.all_hosts))
-        talk([*self.talks["stock"], asking, self.talks["ours"][1]], lambda _: not left)
+        asking = Talk([partial(ask, number) for number in left], sigterm.interval(self.all_hosts))
+        talk([*self.talks["stock"], asking, *self.talks["ours"][1:]], lambda _: not left)
         return time.monotonic()
 
 

@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
 
 _INTERVAL = 5.0  # seconds between two checks, and shares of the limit where that is short: a tenth, ...
+_HOSTS_PER_SECOND, _LONGEST = 110, 9.0  # with many hosts: as many send heartbeats in a second, up to so many seconds
 _STOPPED = 20.0  # seconds after which a stopped process is named, ... a third,
 _SILENT = 40.0  # seconds after which a silent host is named; with two intervals, under 60 s. ... half
 _SENDERS = 2  # processes of a host that send heartbeats, so that one which holds Python's lock for long is no silence
+SECOND_EVERY = 3  # intervals between two heartbeats of the second one: less than the shortest silence that is named
 _MPI_DAEMONS = ("mpirun", "mpiexec", "orted", "prterun", "prted", "orterun")  # of Open MPI 4 and 5
 _GOODBYE = 2.0  # seconds that the end of a process may take on telling the others
 _UNKNOWN_STEP = "the step is not known"
@@ -109,6 +111,11 @@ def tell_step(step: Callable[[], int | None]) -> None:
     _step = step
 
 
+def interval(hosts: int, limit: float) -> float:
+    """Seconds between two heartbeats of a host; longer with more hosts."""
+    return min(max(_INTERVAL, min(hosts / _HOSTS_PER_SECOND, _LONGEST)), limit / 10)
+
+
 class Heartbeat:
     """The two threads of one process: one talks to the store, which may hang; the other measures time and never hangs.
 
@@ -125,7 +132,7 @@ class Heartbeat:
         self._hosts = hosts
         self._limit = limit
         self._has_ended = end_of_group()
-        self._interval = min(_INTERVAL, limit / 10)
+        self._interval = interval(job.num_nodes, limit)
         self._stopped = min(_STOPPED, limit / 3)
         self._silent = min(_SILENT, limit / 2)
         self._leaving = threading.Event()
@@ -151,11 +158,14 @@ class Heartbeat:
 
     def _send(self) -> None:
         with suppress(RuntimeError):  # the store has ended, with rank 0 or with the process group: no silence
+            rounds = itertools.cycle(range(SECOND_EVERY))
             while (self._siblings.missing() or self._hosts is not None) and not self._has_ended():
                 self._siblings.poll()
                 if self._hosts is not None and self._job.local_rank == 0:
                     self._hosts.exchange(self._awake, self._step)
-                elif self._hosts is not None:  # in case that the first process cannot, while native code runs in it
+                elif (
+                    self._hosts is not None and next(rounds) == 0
+                ):  # in case that the first process cannot, while native code runs in it
                     self._hosts.beat(self._step)
                 if self._leaving.wait(self._interval):
                     break

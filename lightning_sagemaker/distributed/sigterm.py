@@ -57,9 +57,10 @@ if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
 
 EXIT_CODE = 128 + 15  # what a shell calls the end by SIGTERM; 0 would be a success to SageMaker
-_INTERVAL = 1.0  # seconds between two reads of the host's file; in a small world, also of the store
-_HOSTS_PER_SECOND = 350  # that ask the store: 0.5 % of a core
-_LONGEST = 3.0  # seconds between two reads of the store; with one of the file on each side, all know of it within 5 s
+_INTERVAL = 0.5  # seconds between two reads of the host's file
+_SHORTEST = 1.0  # seconds between two reads of the store, in a small world
+_HOSTS_PER_SECOND = 250  # that ask the store
+_LONGEST = 3.9  # seconds between two reads of the store; with one of the file on each side, all know of it within 5 s
 _PATIENCE = 60.0  # seconds that a rank may take to answer
 _GOODBYE = 2.0  # seconds that rank 0 waits for the others at its end
 
@@ -82,7 +83,7 @@ class Stop:
 
 def interval(hosts: int) -> float:
     """Seconds between two requests of a host to the store of rank 0; longer with more hosts."""
-    return max(_INTERVAL, min(hosts / _HOSTS_PER_SECOND, _LONGEST))
+    return max(_SHORTEST, min(hosts / _HOSTS_PER_SECOND, _LONGEST))
 
 
 def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgreement | None:
