@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
 
 _INTERVAL = 5.0  # seconds between two checks, and shares of the limit where that is short: a tenth, ...
-_HOSTS_PER_SECOND, _LONGEST = 110, 9.0  # with many hosts: as many send heartbeats in a second, up to so many seconds
+_HOSTS_PER_SECOND, _LONGEST = 75, 15.0  # with many hosts: as many send heartbeats in a second, up to so many seconds
 _STOPPED = 20.0  # seconds after which a stopped process is named, ... a third,
 _SILENT = 40.0  # seconds after which a silent host is named; with two intervals, under 60 s. ... half
+_MISSED = 5  # intervals that this is at least, with many hosts
 _SENDERS = 2  # processes of a host that send heartbeats, so that one which holds Python's lock for long is no silence
 SECOND_EVERY = 3  # intervals between two heartbeats of the second one: less than the shortest silence that is named
 _MPI_DAEMONS = ("mpirun", "mpiexec", "orted", "prterun", "prted", "orterun")  # of Open MPI 4 and 5
@@ -116,6 +117,11 @@ def interval(hosts: int, limit: float) -> float:
     return min(max(_INTERVAL, min(hosts / _HOSTS_PER_SECOND, _LONGEST)), limit / 10)
 
 
+def silence(interval: float, limit: float) -> float:
+    """Seconds after which a silent host is named."""
+    return min(max(_SILENT, _MISSED * interval), limit / 2)
+
+
 class Heartbeat:
     """The two threads of one process: one talks to the store, which may hang; the other measures time and never hangs.
 
@@ -134,7 +140,7 @@ class Heartbeat:
         self._has_ended = end_of_group()
         self._interval = interval(job.num_nodes, limit)
         self._stopped = min(_STOPPED, limit / 3)
-        self._silent = min(_SILENT, limit / 2)
+        self._silent = silence(self._interval, limit)
         self._leaving = threading.Event()
         self._awake = 0.0  # seconds that the observer has run for: its clock
         self._step = _UNKNOWN_STEP
