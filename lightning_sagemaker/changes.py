@@ -67,7 +67,7 @@ CHANGES = (
         "environment",
         "each host trains alone, or waits forever for the others, unless the script sets ranks and `num_nodes`",
         "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error;"
-        " each rank sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that its child processes know that they are not ranks;"
+        " each process sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that children of ranks know that they are not ranks;"
         " a RANK that the image sets is ignored (LIGHTNING_SAGEMAKER_FOREIGN_RANK passes it to Lightning's processes),"
         " and so are RANK=0 WORLD_SIZE=1 LOCAL_RANK=0, with which stock waits for processes that nobody starts;"
         " in notebook kernels on several hosts `Trainer()` uses ddp_fork, where stock refuses",
@@ -184,7 +184,8 @@ CHANGES = (
     Change(
         "failure_file",
         "the job page shows the end of some log",
-        "it shows the first failure of any rank, with host and rank",
+        "it shows the first failure of any rank, with host and rank; that of a process that a rank or the script has"
+        " started only if none of them gives another reason",
         "job",
         "",
         "",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker._autoload import activate_unfinished
@@ -20,6 +19,7 @@ from lightning_sagemaker.environment import (
     SageMakerEnvironment,
     is_below_rank,
     is_started_by_rank,
+    process_group,
     register_virtual_subclass,
 )
 from lightning_sagemaker.job import SageMakerJob, agents_share_hosts, is_training_job
@@ -29,12 +29,14 @@ from lightning_sagemaker.patches import first_time, rank_zero
 from lightning_sagemaker.patches.arguments import given
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 _FOUND, _ALONE = "_lightning_sagemaker_environment", "_lightning_sagemaker_alone"
 _launched = 1  # processes that this one has started as ranks, by `multiprocessing`, and that have ended
 _trained_by_same_words: bool | None = None  # as Lightning recommends for tests; None before the first Trainer
 _ONE = ("1", "[0]")  # ways to write one device
+_FOR_GPUS = ("nccl", "smddp")  # backends that have no CPU tensors
 _said: set[str] = set()
 
 
@@ -58,7 +60,7 @@ def patch_connector(module: ModuleType) -> None:
     def set_devices_flag_if_auto_passed(connector: Any) -> None:
         automatic = isinstance(connector._devices_flag, str) and connector._devices_flag == "auto"
         environment = _environment_of(connector, module) if automatic else None
-        if environment is None or not _set_devices(connector, environment.job):
+        if environment is None or not _set_devices(connector, environment.job, module.CUDAAccelerator.is_available):
             choose_devices(connector)
 
     @functools.wraps(choose_environment)
@@ -158,23 +160,28 @@ def _is_apart(connector: Any, job: SageMakerJob) -> bool:
     (pytorch-lightning#12862). On hosts of one device each, the same words may mean the whole job, as for the next fold:
     there ``num_nodes=1`` has to be given, and not have been given to the Trainer that trained on the job.
     """
-    dist = sys.modules.get("torch.distributed")
-    is_group = dist is not None and dist.is_available() and dist.is_initialized()
-    world_size = dist.get_world_size() if dist is not None and is_group else _launched
-    devices = connector._devices_flag
-    if world_size == 1 or connector._strategy_flag != "auto" or str(devices) not in _ONE:
+    group = process_group()
+    world_size = group.get_world_size() if group else _launched
+    devices = str(connector._devices_flag)
+    if world_size == 1 or connector._strategy_flag != "auto" or devices not in ("auto", *_ONE):
         return False
-    if not is_group and job.num_nodes == 1:
-        return False  # it is alone on its host anyway
+    if group and _is_on_cpu(connector) and group.get_backend() in _FOR_GPUS:
+        return True  # as in stock, which gives it one device; the group of the fit on GPUs carries nothing of it
+    if devices == "auto" or (not group and job.num_nodes == 1):
+        return False  # the latter is alone on its host anyway
     return world_size != job.num_nodes or ("num_nodes" in given() and not _trained_by_same_words)
 
 
-def _set_devices(connector: Any, job: SageMakerJob) -> bool:
+def _is_on_cpu(connector: Any) -> bool:
+    return type(connector.accelerator).__name__ == "CPUAccelerator"
+
+
+def _set_devices(connector: Any, job: SageMakerJob, sees_gpus: Callable[[], bool]) -> bool:
     """Replace ``devices="auto"`` by the job's processes per host, if the job knows better than Lightning's count."""
-    accelerator = connector.accelerator
-    on_cpu = type(accelerator).__name__ == "CPUAccelerator"
-    if job.local_world_size is None or (job.launcher == "none" and not on_cpu):
-        return False  # Lightning will start the processes, one for each device that it sees
+    accelerator, on_cpu = connector.accelerator, _is_on_cpu(connector)
+    # Lightning will start the processes, one for each device that it sees. On the CPU of a host with GPUs that is one.
+    if job.local_world_size is None or (job.launcher == "none" and (not on_cpu or sees_gpus())):
+        return False
     if not on_cpu and job.local_world_size > (seen := accelerator.auto_device_count()):
         raise RuntimeError(
             f"{job.launcher} started {job.local_world_size} processes on this host, but torch sees {seen} device(s)"
@@ -241,8 +248,7 @@ def _remember_words() -> None:
 
 
 def _way_out() -> str:
-    dist = sys.modules.get("torch.distributed")
-    if dist is None or not dist.is_available() or not dist.is_initialized():
+    if process_group() is None:
         return ""
     return " This Trainer runs on all hosts too; to run it alone: Trainer(plugins=[LightningEnvironment()], devices=1)."
 

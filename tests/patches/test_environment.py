@@ -308,6 +308,32 @@ def test_without_a_launcher_the_gpus_are_counted_by_lightning(
     assert (strategy.num_processes, strategy.num_nodes, strategy.world_size) == (4, 2, 8)
 
 
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_on_the_cpu_of_a_host_with_gpus_lightning_starts_one_process_as_in_stock(
+    make: Make, job: Job, see_gpus: Callable[[int], None], hosts: int
+) -> None:
+    see_gpus(4)
+    job("none", hosts=hosts, gpus=4)
+    connector = make(accelerator="cpu")
+    assert [device.type for device in connector._parallel_devices] == ["cpu"]
+    assert getattr(connector.strategy, "world_size", 1) == hosts
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "mpirun", "none"])
+@pytest.mark.parametrize("world", [(1, 4, "auto"), (2, 4, "auto"), (2, 1, 1)])
+def test_on_the_cpu_after_a_fit_on_gpus_it_runs_alone_as_in_stock(
+    make: Make, job: Job, monkeypatch: pytest.MonkeyPatch, launcher: str, world: tuple[int, int, int | str]
+) -> None:
+    hosts, per_host, devices = world
+    job("lightning" if launcher == "none" else launcher, hosts=hosts, per_host=per_host, rank=1, gpus=per_host)
+    group = {"is_initialized": True, "get_world_size": hosts * per_host, "get_rank": 1, "get_backend": "nccl"}
+    for name, answer in group.items():
+        monkeypatch.setattr(f"torch.distributed.{name}", lambda *_, answer=answer: answer)
+    connector = make(accelerator="cpu", devices=devices)
+    assert strategy_name(connector) == "SingleDeviceStrategy"
+    assert connector._num_nodes_flag == 1
+
+
 def test_neuron_cores_that_lightning_cannot_use_start_no_processes(
     make: Make, job: Job, see_gpus: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
