@@ -74,7 +74,14 @@ CHANGES = (
         "job",
         "unless the script, SLURM or LSF chose a cluster environment",
         "num_nodes=...",
-        ("environment.patch_connector", "arguments.patch_trainer", "fabric.patch_fabric", "launched.patch_launcher"),
+        (
+            "environment.patch_connector",
+            "arguments.patch_trainer",
+            "fabric.patch_fabric",
+            "launched.patch_launcher",
+            "process_group.patch_init_dist_connection",
+            "process_group.patch_deepspeed",
+        ),
     ),
     Change(
         "rank_zero",

@@ -18,7 +18,7 @@ from lightning_sagemaker.distributed.main_address import wait_for_agents
 from lightning_sagemaker.distributed.rendezvous import join, limit_of, open_store
 from lightning_sagemaker.distributed.shutdown import end_at_exit
 from lightning_sagemaker.distributed.store import PrefixStore, prefixed
-from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank
+from lightning_sagemaker.environment import SageMakerEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,10 +58,8 @@ def watched(
     yield options
     if is_on("quiet_end"):
         end_at_exit()
-    if job is not None:
-        mark_rank()
-        if is_on("heartbeat"):
-            heartbeat.start(job)
+    if job is not None and is_on("heartbeat"):
+        heartbeat.start(job)
 
 
 def _store(job: SageMakerJob, timeout: timedelta, backend: str) -> Store | None:

@@ -105,9 +105,10 @@ def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgree
         if world_size > 1 and server_of_group() is None:
             return None
         where, prefix = f"{job.current_host}, rank {job.rank}", f"sigterm/{next(_numbers)}"
-        ranks, hosts = ranks_of_host(job, prefix, _lost(where)), None
+        timeout = timedelta(seconds=_PATIENCE)
+        ranks, hosts = ranks_of_host(job, prefix, _lost(where), timeout), None
         if world_size > 1 and job.num_nodes > 1 and job.local_rank == 0:
-            hosts = partial(first_ranks, job, prefix, _lost(where), timedelta(seconds=_PATIENCE))
+            hosts = partial(first_ranks, job, prefix, _lost(where), timeout)
         has_ended = end_of_group() if world_size > 1 else lambda: False
         _made[group] = StopAgreement(ranks, where, hosts=hosts, folder=folder, has_ended=has_ended)
     return _made[group]

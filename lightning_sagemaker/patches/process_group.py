@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.distributed.failure_file import report_exceptions
 from lightning_sagemaker.distributed.shutdown import end_at_exit
+from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time, replace_everywhere
 
@@ -45,15 +46,37 @@ def patch_init_dist_connection(module: ModuleType) -> None:
 
         if not dist.is_available() or dist.is_initialized() or "store" in kwargs:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs)
-            return
-        global_rank = cluster_environment.global_rank() if global_rank is None else global_rank
-        world_size = cluster_environment.world_size() if world_size is None else world_size
-        with watched(
-            cluster_environment, global_rank, world_size, kwargs.get("timeout"), torch_distributed_backend
-        ) as options:
-            connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs, **options)
+        else:
+            global_rank = cluster_environment.global_rank() if global_rank is None else global_rank
+            world_size = cluster_environment.world_size() if world_size is None else world_size
+            with watched(
+                cluster_environment, global_rank, world_size, kwargs.get("timeout"), torch_distributed_backend
+            ) as options:
+                connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs, **options)
+        if isinstance(cluster_environment, SageMakerEnvironment):
+            mark_rank()
 
     replace_everywhere(connect, _init_dist_connection)
+
+
+def patch_deepspeed(module: ModuleType) -> None:
+    """Mark ranks whose process group DeepSpeed makes.
+
+    Args:
+        module: ``*.strategies.deepspeed`` of either distribution, of Trainer or Fabric.
+    """
+    strategy_class = module.DeepSpeedStrategy
+    if not is_training_job(os.environ) or not first_time(strategy_class):
+        return
+    connect = strategy_class._init_deepspeed_distributed
+
+    @functools.wraps(connect)
+    def _init_deepspeed_distributed(strategy: Any) -> None:
+        connect(strategy)
+        if isinstance(strategy.cluster_environment, SageMakerEnvironment):
+            mark_rank()
+
+    strategy_class._init_deepspeed_distributed = _init_deepspeed_distributed
 
 
 def patch_static_rendezvous(module: ModuleType) -> None:
