@@ -30,31 +30,18 @@ SCOPES: dict[Scope, str] = {
 
 @dataclass(frozen=True)
 class Change:
-    """A row: one difference from stock Lightning.
+    """A row: one difference from stock Lightning."""
 
-    Attributes:
-        name: The name with which ``LIGHTNING_SAGEMAKER_DISABLE`` switches it off alone.
-        stock: What Lightning, torch and the toolkit do by themselves.
-        ours: What happens with this package.
-        scope: In which processes.
-        only: A further condition; empty where there is none.
-        line: Beginning of the line or error that says so; empty where a user sees no difference.
-        patches: Functions in :mod:`lightning_sagemaker.patches` that do it, as ``module.function``.
-        variable: Another variable that switches it.
-        opt_in: Whether that variable switches it on; if not, 0 switches it off.
-        values: Values of that variable that switch it on.
-    """
-
-    name: str
-    stock: str
-    ours: str
-    scope: Scope
-    only: str = ""
-    line: str = ""
-    patches: tuple[str, ...] = ()
-    variable: str = ""
-    opt_in: bool = False
-    values: tuple[str, ...] = ("1",)
+    name: str  # the name with which ``LIGHTNING_SAGEMAKER_DISABLE`` switches it off alone
+    stock: str  # what Lightning, torch and the toolkit do by themselves
+    ours: str  # what happens with this package
+    scope: Scope  # in which processes
+    only: str = ""  # a further condition; empty where there is none
+    line: str = ""  # beginning of the line or error that says so; empty where a user sees no difference
+    patches: tuple[str, ...] = ()  # functions in :mod:`lightning_sagemaker.patches` that do it, as ``module.function``
+    variable: str = ""  # another variable that switches it
+    opt_in: bool = False  # whether that variable switches it on; if not, 0 switches it off
+    values: tuple[str, ...] = ("1",)  # values of that variable that switch it on
 
     @property
     def when(self) -> str:
@@ -307,14 +294,7 @@ CHANGES = (
 
 
 def disabled(environ: Mapping[str, str] | None = None) -> frozenset[str]:
-    """Names of the changes that ``LIGHTNING_SAGEMAKER_DISABLE`` switches off.
-
-    Args:
-        environ: Environment to read, the process's own by default.
-
-    Raises:
-        ValueError: It lists an unknown name.
-    """
+    """Names of the changes that ``LIGHTNING_SAGEMAKER_DISABLE`` switches off."""
     text = (os.environ if environ is None else environ).get(DISABLE, "")
     found = frozenset(name.strip() for name in text.split(",") if name.strip())
     known = [change.name for change in CHANGES]
@@ -327,11 +307,7 @@ def disabled(environ: Mapping[str, str] | None = None) -> frozenset[str]:
 
 
 def is_on(name: str) -> bool:
-    """Whether a change is left on; a variable that cannot be read switches nothing off, and a line says so.
-
-    Args:
-        name: One of the table.
-    """
+    """Whether a change is left on; a variable that cannot be read switches nothing off, and a line says so."""
     try:
         return name not in disabled()
     except ValueError as error:  # the rest of the plugin is no reason to train without hosts and ranks
@@ -342,9 +318,5 @@ def is_on(name: str) -> bool:
 
 
 def is_patch_on(patch: str) -> bool:
-    """Whether any of the changes that a patch is for is left on.
-
-    Args:
-        patch: ``module.function``, as in the table.
-    """
+    """Whether any of the changes that a patch is for is left on."""
     return any(is_on(change.name) for change in CHANGES if patch in change.patches)

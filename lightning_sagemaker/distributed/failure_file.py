@@ -43,11 +43,7 @@ _LOST = ("connection reset", "connection closed", "connection was", "broken pipe
 def report(text: str) -> bool:
     """Write why this process failed, unless another process of this host, no helper, has written its reason already.
 
-    Args:
-        text: What happened, with the most important first; secrets are taken out, and what is over 1,024 characters.
-
-    Returns:
-        Whether this text is the one that stands.
+    Secrets are taken out, and what is over 1,024 characters. Returns whether this text is the one that stands.
     """
     if not is_on("failure_file"):
         return False
@@ -104,9 +100,7 @@ def host_and_rank() -> str:
 def failure_report(error: Exception, *, courtesy: float = _COURTESY) -> str:
     """Text of the failure file for an exception: the first failure of the world, with host, rank and frames.
 
-    Args:
-        error: What ends this process.
-        courtesy: Seconds by which a mere consequence, such as a lost connection, lets the cause come first.
+    A mere consequence, such as a lost connection, lets the cause come first by ``courtesy`` seconds.
     """
     if told := str(getattr(error, _REPORT, "")):
         return told

@@ -37,15 +37,7 @@ def watched(
     """Make a process group: waits before it write lines, and the heartbeat watches its processes afterwards.
 
     Where the cluster environment is not ours, only the quiet end is seen to. The arguments are those of
-    :func:`torch.distributed.init_process_group`.
-
-    Yields:
-        What to give to that function besides.
-
-    Raises:
-        ConnectionError: Hosts do not reach each other.
-        TimeoutError: Somebody has not joined in time.
-        ValueError: A setting is malformed.
+    :func:`torch.distributed.init_process_group`. It yields what to give to that function besides.
     """
     job: SageMakerJob | None = None
     options: dict[str, Any] = {}

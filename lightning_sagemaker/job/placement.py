@@ -33,12 +33,7 @@ class Place:
 
 
 def find_place(environ: Mapping[str, str], resources: Resources, sdk: str | None) -> Place:
-    """Find this process's place, in the world of its launcher or, without one, among the hosts of the job.
-
-    Raises:
-        ValueError: The launcher's variables are incomplete, malformed or contradict each other, its world does not span
-            the hosts that should train together, or ranks set from outside contradict the job.
-    """
+    """Find this process's place, in the world of its launcher or, without one, among the hosts of the job."""
     distributed = _distribution_hosts(environ, resources)
     hosts = _joining_hosts(resources, distributed)
     world = read_world(environ, len(hosts))

@@ -41,14 +41,7 @@ _said: set[str] = set()
 
 
 def patch_connector(module: ModuleType) -> None:
-    """Wrap the connector class of a Lightning connector module; a second call does nothing.
-
-    Args:
-        module: ``*.trainer.connectors.accelerator_connector`` or ``*fabric.connector`` of either distribution.
-
-    Raises:
-        AttributeError: The module is not as in Lightning 2.2 to 2.6.
-    """
+    """Wrap the connector class of a Lightning connector module; a second call does nothing."""
     connector_class = getattr(module, "_AcceleratorConnector", None) or module._Connector
     choose_environment = connector_class._choose_and_init_cluster_environment
     choose_devices = connector_class._set_devices_flag_if_auto_passed
@@ -113,10 +106,6 @@ def _job(connector: Any) -> SageMakerJob | None:
     """The job; ``None`` if the launcher's world is not the job's, and has formed as outside jobs.
 
     A rank has started that launcher, or torchrun has several agents on a host.
-
-    Raises:
-        FileNotFoundError: See :meth:`SageMakerJob.detect`.
-        ValueError: See :meth:`SageMakerJob.detect`.
     """
     try:
         return SageMakerJob.detect()
@@ -199,11 +188,7 @@ def _set_devices(connector: Any, job: SageMakerJob, sees_gpus: Callable[[], bool
 
 
 def note_launched(world_size: int) -> None:
-    """Remember that this process has started ranks that trained, and is not a rank itself.
-
-    Args:
-        world_size: Processes of their world.
-    """
+    """Remember that this process has started ranks that trained, and is not a rank itself."""
     global _launched  # noqa: PLW0603
     _launched = world_size
 

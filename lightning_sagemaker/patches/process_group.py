@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def patch_init_dist_connection(module: ModuleType) -> None:
-    """Wrap the function by which all of Lightning's strategies but DeepSpeed's make their process group.
-
-    Args:
-        module: ``*fabric.utilities.distributed`` of either distribution.
-    """
+    """Wrap the function by which all of Lightning's strategies but DeepSpeed's make their process group."""
     if not is_training_job(os.environ) or not first_time(module):
         return
     if is_on("failure_file"):
@@ -60,11 +56,7 @@ def patch_init_dist_connection(module: ModuleType) -> None:
 
 
 def patch_deepspeed(module: ModuleType) -> None:
-    """Mark ranks whose process group DeepSpeed makes.
-
-    Args:
-        module: ``*.strategies.deepspeed`` of either distribution, of Trainer or Fabric.
-    """
+    """Mark ranks whose process group DeepSpeed makes."""
     strategy_class = module.DeepSpeedStrategy
     if not is_training_job(os.environ) or not first_time(strategy_class):
         return
@@ -80,11 +72,7 @@ def patch_deepspeed(module: ModuleType) -> None:
 
 
 def patch_static_rendezvous(module: ModuleType) -> None:
-    """Let torchrun's agents, one per host, run the checks between hosts: they start before any user code.
-
-    Args:
-        module: ``torch.distributed.elastic.rendezvous.static_tcp_rendezvous``, which SageMaker's launchers use.
-    """
+    """Let torchrun's agents, one per host, run the checks between hosts: they start before any user code."""
     rendezvous_class = module.StaticTCPRendezvous
     if not is_training_job(os.environ) or not first_time(rendezvous_class):
         return
@@ -110,11 +98,7 @@ def patch_static_rendezvous(module: ModuleType) -> None:
 
 
 def patch_signal_connector(module: ModuleType) -> None:
-    """Tell the heartbeat the Trainer's step.
-
-    Args:
-        module: ``*.trainer.connectors.signal_connector`` of either distribution.
-    """
+    """Tell the heartbeat the Trainer's step."""
     connector_class = module._SignalConnector
     if not is_training_job(os.environ) or not first_time(connector_class, "steps"):
         return

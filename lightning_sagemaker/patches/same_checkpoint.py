@@ -18,11 +18,7 @@ _WORDS = (None, "best", "last", "hpc")  # for which Lightning looks for a file b
 
 
 def patch_init_dist_connection(module: ModuleType) -> None:
-    """Register process groups of our environment for sending checkpoints between hosts.
-
-    Args:
-        module: ``*fabric.utilities.distributed`` of either distribution.
-    """
+    """Register process groups of our environment for sending checkpoints between hosts."""
     if not is_training_job(os.environ) or not first_time(module, "same"):
         return
     connect = module._init_dist_connection
@@ -49,11 +45,7 @@ def patch_init_dist_connection(module: ModuleType) -> None:
 
 
 def patch_checkpoint_connector(module: ModuleType) -> None:
-    """Let ranks compare what they are about to load.
-
-    Args:
-        module: ``*.trainer.connectors.checkpoint_connector`` of either distribution.
-    """
+    """Let ranks compare what they are about to load."""
     connector_class = module._CheckpointConnector
     if not is_training_job(os.environ) or not first_time(connector_class, "same"):
         return
@@ -109,11 +101,7 @@ def _is_stock(checkpoint_io: Any) -> bool:
 
 
 def patch_strategy(module: ModuleType) -> None:
-    """Remove a file that came from rank 0's host when rank 0 removes it: tuners remove what they restored.
-
-    Args:
-        module: ``*.strategies.strategy`` of either distribution's Trainer.
-    """
+    """Remove a file that came from rank 0's host when rank 0 removes it: tuners remove what they restored."""
     strategy_class = module.Strategy
     if not is_training_job(os.environ) or not first_time(strategy_class, "same"):
         return
@@ -130,11 +118,7 @@ def patch_strategy(module: ModuleType) -> None:
 
 
 def patch_saving(module: ModuleType) -> None:
-    """Let ``load_from_checkpoint`` find a file that another host has written.
-
-    Args:
-        module: ``*.core.saving`` of either distribution.
-    """
+    """Let ``load_from_checkpoint`` find a file that another host has written."""
     if not is_training_job(os.environ) or not first_time(module, "same"):
         return
     load = module._load_from_checkpoint
@@ -148,11 +132,7 @@ def patch_saving(module: ModuleType) -> None:
 
 
 def patch_fabric(module: ModuleType) -> None:
-    """Let ``Fabric.load`` and ``load_raw`` find a file that another host has written.
-
-    Args:
-        module: ``*fabric.fabric`` of either distribution.
-    """
+    """Let ``Fabric.load`` and ``load_raw`` find a file that another host has written."""
     fabric_class = module.Fabric
     if not is_training_job(os.environ) or not first_time(fabric_class, "same"):
         return

@@ -36,11 +36,7 @@ _agreements: WeakKeyDictionary[object, StopAgreement] = WeakKeyDictionary()
 
 
 def patch_signal_connector(module: ModuleType) -> None:
-    """Let all ranks agree on where SIGTERM stops the training; inside SageMaker training jobs only.
-
-    Args:
-        module: ``*.trainer.connectors.signal_connector`` of either distribution.
-    """
+    """Let all ranks agree on where SIGTERM stops the training; inside SageMaker training jobs only."""
     connector_class = module._SignalConnector
     if not is_training_job(os.environ) or not first_time(connector_class, "sigterm"):
         return
@@ -75,11 +71,7 @@ def patch_signal_connector(module: ModuleType) -> None:
 
 
 def patch_training_epoch_loop(module: ModuleType) -> None:
-    """Begin each training batch with a step boundary, which replaces Lightning's broadcast.
-
-    Args:
-        module: ``*.loops.training_epoch_loop`` of either distribution.
-    """
+    """Begin each training batch with a step boundary, which replaces Lightning's broadcast."""
     loop_class = module._TrainingEpochLoop
     if not is_training_job(os.environ) or not first_time(loop_class):
         return

@@ -42,17 +42,9 @@ class Reduction:
     """A reduction over all ranks that has started; its result is written into the given tensor.
 
     A mean is a sum and a division; a mean of integers is truncated, as Lightning does it on gloo. On SMDDP, operations
-    other than sum and mean gather and reduce locally. One collective each: Lightning puts a barrier before it, but
-    a reduction waits for all ranks by itself.
-
-    Args:
-        tensor: Any shape, also empty and 0-dim, of any dtype that the backend carries.
-        group: Process group; all ranks by default.
-        reduce_op: As for :func:`reduce_in_place`.
-        wait: Whether sending waits for the result. Else the tensor may be read once :meth:`finish` has returned.
-
-    Raises:
-        ValueError: The operation is not known.
+    other than sum and mean gather and reduce locally. One collective each: Lightning puts a barrier before it, but a
+    reduction waits for all ranks by itself. With ``wait``, sending waits for the result; else the tensor may be read
+    once :meth:`finish` has returned.
     """
 
     def __init__(self, tensor: Tensor, group: Any, reduce_op: ReduceOp | str | None, *, wait: bool) -> None:
@@ -73,20 +65,12 @@ class Reduction:
                 self._work = dist.all_reduce(carried, op=operation, group=group, async_op=not wait)
 
     def wait(self) -> None:
-        """Wait until all ranks have sent theirs; the result is not written yet.
-
-        Raises:
-            Exception: The backend's, here and each time after.
-        """
+        """Wait until all ranks have sent theirs; the result is not written yet."""
         if self._work is not None:
             self._work.wait()
 
     def finish(self) -> Tensor:
-        """Wait for the result.
-
-        Returns:
-            The tensor that was given.
-        """
+        """Wait for the result."""
         self.wait()
         tensor, result = self._tensor, self._carried
         with _writing_to(tensor):
@@ -111,18 +95,9 @@ class Reduction:
 def reduce_in_place(tensor: Tensor, group: Any = None, reduce_op: ReduceOp | str | None = "mean") -> Tensor:
     """Reduce a tensor over all ranks and write the result into it, as Lightning's ``reduce`` and ``all_reduce`` do.
 
-    Args:
-        tensor: As for :class:`Reduction`.
-        group: Process group; all ranks by default.
-        reduce_op: ``"mean"``, ``"avg"``, ``"sum"``, ``"min"``, ``"max"``, ``"product"``, ``"band"``, ``"bor"``,
-            ``"bxor"``, the :class:`torch.distributed.ReduceOp` of the same name, or ``None`` for a sum. Other
-            operations are handed to a backend other than SMDDP as they are.
-
-    Returns:
-        ``tensor``.
-
-    Raises:
-        ValueError: The operation is not known.
+    ``reduce_op`` is ``mean``, ``avg``, ``sum``, ``min``, ``max``, ``product``, ``band``, ``bor``, ``bxor``, the
+    :class:`torch.distributed.ReduceOp` of the same name, or ``None`` for a sum. Others are handed to a backend other
+    than SMDDP as they are.
     """
     return Reduction(tensor, group, reduce_op, wait=True).finish()
 
@@ -130,14 +105,8 @@ def reduce_in_place(tensor: Tensor, group: Any = None, reduce_op: ReduceOp | str
 def all_gather(tensor: Tensor, group: Any = None) -> Tensor:
     """Gather a tensor of equal shape from all ranks; gradients flow back to the rank that each part came from.
 
-    torch's own differentiable all_gather needs all_to_all for the way back; this one needs all_reduce.
-
-    Args:
-        tensor: Shape ``(...)``.
-        group: Process group; all ranks by default.
-
-    Returns:
-        Shape ``(world_size, ...)``, in the order of ranks.
+    torch's own differentiable all_gather needs all_to_all for the way back; this one needs all_reduce. Shape ``(...)``
+    becomes ``(world_size, ...)``, in the order of ranks.
     """
     return _AllGather.apply(tensor, group)  # type: ignore[no-any-return,no-untyped-call]
 

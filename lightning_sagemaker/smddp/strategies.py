@@ -131,16 +131,7 @@ def _reduce(
 
 @functools.cache
 def strategy_class(package: Package, sharding: Sharding) -> type:
-    """Class of the strategy for a Trainer or Fabric.
-
-    Args:
-        package: Where the Trainer or Fabric comes from: ``"lightning.pytorch"``, ``"pytorch_lightning"``,
-            ``"lightning.fabric"`` or ``"lightning_fabric"``.
-        sharding: ``"replicated"`` for DDP, ``"sharded"`` for FSDP.
-
-    Raises:
-        ImportError: The package is not installed.
-    """
+    """Class of the strategy for a Trainer or Fabric."""
     kind = "DDPStrategy" if sharding == "replicated" else "FSDPStrategy"
     base, name = getattr(import_module(f"{package}.strategies"), kind), f"SMDDP{kind.removeprefix('DDP')}"
     members = {
@@ -165,14 +156,8 @@ def __getattr__(name: str) -> type:
 def class_by_name(name: str, *packages: Package) -> type:
     """Class that ``SMDDPStrategy`` or ``SMDDPFSDPStrategy`` stands for.
 
-    Args:
-        name: One of the two.
-        packages: Packages of the two distributions. The class is made for the first that is imported, else installed:
-            where neither is imported yet, nothing tells which one will be. A class that decides later would have no
-            base, and Trainers refuse what has not theirs.
-
-    Raises:
-        ImportError: None is installed.
+    The class is made for the first package that is imported, else installed: where neither is imported yet, nothing
+    tells which one will be. A class that decides later would have no base, and Trainers refuse what has not theirs.
     """
     imported = (package for package in packages if package in sys.modules)
     installed = (package for package in packages if importlib.util.find_spec(package.partition(".")[0]))
