@@ -10,14 +10,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lightning_sagemaker.messages import log
+from lightning_sagemaker.messages import warn_once
 from lightning_sagemaker.settings import DISABLE, EXPORT, HEARTBEAT, METRICS, REACHABILITY, RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_said: set[str] = set()
-
 
 Scope = Literal["always", "job", "processes", "hosts"]
 SCOPES: dict[Scope, str] = {
@@ -311,9 +308,7 @@ def is_on(name: str) -> bool:
     try:
         return name not in disabled()
     except ValueError as error:  # the rest of the plugin is no reason to train without hosts and ranks
-        if str(error) not in _said:
-            _said.add(str(error))
-            log.warning("Nothing is switched off: %s", error)
+        warn_once(f"Nothing is switched off: {error}")
         return True
 
 

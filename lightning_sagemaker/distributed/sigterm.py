@@ -48,7 +48,7 @@ from lightning_sagemaker.distributed.store import (
     write_first,
 )
 from lightning_sagemaker.distributed.waiting import Wait
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import log, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,8 +184,7 @@ class StopAgreement:
                 self._stop = Stop(number, folder or None)
                 self._decided.set()
                 while self._next_signal(None):
-                    speak()
-                    log.info("Another SIGTERM arrived on %s. The job is already ending.", self._where)
+                    say("Another SIGTERM arrived on %s. The job is already ending.", self._where)
             self._leave_stores()
         except (RuntimeError, TimeoutError) as error:  # the former of the store, which has ended with rank 0
             self._error = str(error)

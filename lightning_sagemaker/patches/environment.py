@@ -24,7 +24,7 @@ from lightning_sagemaker.environment import (
 )
 from lightning_sagemaker.job import SageMakerJob, agents_share_hosts, is_training_job
 from lightning_sagemaker.job.channels import dropped_rows, sharded_channels
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import say, warn_once
 from lightning_sagemaker.patches import first_time, rank_zero
 from lightning_sagemaker.patches.arguments import given
 
@@ -37,7 +37,6 @@ _launched = 1  # processes that this one has started as ranks, by `multiprocessi
 _trained_by_same_words: bool | None = None  # as Lightning recommends for tests; None before the first Trainer
 _ONE = ("1", "[0]")  # ways to write one device
 _FOR_GPUS = ("nccl", "smddp")  # backends that have no CPU tensors
-_said: set[str] = set()
 
 
 def patch_connector(module: ModuleType) -> None:
@@ -111,12 +110,12 @@ def _job(connector: Any) -> SageMakerJob | None:
         return SageMakerJob.detect()
     except ValueError as error:
         if is_below_rank():
-            _warn_once(
+            warn_once(
                 f"A rank of the SageMaker job started the launcher of this process (pid {os.getpid()}), whose world is"
                 f" none of the job's: {_package(connector)} runs in it as elsewhere. ({error})"
             )
         elif agents_share_hosts(os.environ):
-            _warn_once(
+            warn_once(
                 f"torchrun has several agents on a host of the SageMaker job: {_package(connector)} runs in their world"
                 " as elsewhere, with the `num_nodes` and `devices` of the script. HINT: with one agent on each host"
                 " (`--nproc_per_node`), both come from the job."
@@ -134,7 +133,7 @@ def _is_child(connector: Any) -> bool:
     """Whether a rank started this process, which is no rank itself, so that its Trainers run alone."""
     if not is_started_by_rank():
         return False
-    _warn_once(
+    warn_once(
         f"A rank of the SageMaker job started this process (pid {os.getpid()}), so it is not a rank:"
         f" {_package(connector)} runs by itself here. HINT: to join the job's world, start it"
         " by torchrun or mpirun."
@@ -178,7 +177,7 @@ def _set_devices(connector: Any, job: SageMakerJob, sees_gpus: Callable[[], bool
             " device, and look at CUDA_VISIBLE_DEVICES."
         )
     if not on_cpu and job.local_world_size < seen and job.is_rank_zero:
-        _warn_once(
+        warn_once(
             f"{job.launcher} started {job.local_world_size} process(es) on each host, but torch sees {seen} device(s)"
             f" of {type(accelerator).__name__}: the others stay idle. HINT: let the job's distribution start a process"
             " per device; if this is meant, `devices` says so."
@@ -215,8 +214,7 @@ def _set_num_nodes(connector: Any, job: SageMakerJob, *, is_interactive: bool) -
     """Replace ``num_nodes=1``, Lightning's default, by the job's number: a default cannot be told from a choice."""
     if connector._num_nodes_flag == 1 and job.num_nodes > 1:
         if job.is_rank_zero:
-            speak()
-            log.info("num_nodes=%d, as in %r.%s", job.num_nodes, job, _way_out())
+            say("num_nodes=%d, as in %r.%s", job.num_nodes, job, _way_out())
         connector._num_nodes_flag = job.num_nodes
         if is_interactive and connector._strategy_flag == "auto" and job.launcher == "none":
             connector._strategy_flag = "ddp_fork"  # Lightning's own choice in notebooks, but on one host only
@@ -245,7 +243,7 @@ def _say_lone_local_rank(environment: SageMakerEnvironment, devices: int) -> Non
     """
     alone = environment.job.launcher == "none" and environment.creates_processes_externally
     if alone and devices > 1 and environment.local_rank() == 0 and "NODE_RANK" not in os.environ:
-        _warn_once(
+        warn_once(
             f"Environment variable `LOCAL_RANK`={os.environ['LOCAL_RANK']} says that the {devices} processes of this"
             f" host are started by hand, so Lightning starts none and waits for the other {devices - 1}. HINT: remove"
             " `LOCAL_RANK` from the image and from your entry script, and Lightning starts them."
@@ -259,10 +257,10 @@ def _say_dropped_rows(connector: Any, job: SageMakerJob) -> None:
     try:
         channels = sharded_channels(os.environ)
     except ValueError as error:  # nothing else needs the file, so it is no reason to train without
-        _warn_once(f"Whether a channel gives each host data of its own is unknown: {error}")
+        warn_once(f"Whether a channel gives each host data of its own is unknown: {error}")
         return
     if channels:
-        _warn_once(dropped_rows(channels, job.num_nodes))
+        warn_once(dropped_rows(channels, job.num_nodes))
 
 
 def _check_chosen_world(connector: Any) -> None:
@@ -275,7 +273,7 @@ def _check_chosen_world(connector: Any) -> None:
         job = SageMakerJob.detect()
         world = _chosen_world(connector, chosen) if job else None
     if world is not None and job is not None and (line := check_chosen_world(world, job)) and job.is_rank_zero:
-        _warn_once(line)
+        warn_once(line)
 
 
 def _chosen_world(connector: Any, environment: Any) -> ChosenWorld | None:
@@ -299,10 +297,3 @@ def _chosen_world(connector: Any, environment: Any) -> ChosenWorld | None:
         world_size=world_size,
         samples=getattr(connector, "use_distributed_sampler", True),
     )
-
-
-def _warn_once(line: str) -> None:
-    if line not in _said:
-        _said.add(line)
-        speak()
-        log.warning("%s", line)

@@ -6,7 +6,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.environment import SageMakerEnvironment, process_group
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time, replace_everywhere
 
@@ -25,11 +25,9 @@ def patch_init_dist_connection(module: ModuleType) -> None:
 
     @functools.wraps(connect)
     def _init_dist_connection(cluster_environment: Any, *args: Any, **kwargs: Any) -> None:
-        import torch.distributed as dist
-
-        was_there = dist.is_available() and dist.is_initialized()
+        was_there = process_group()
         connect(cluster_environment, *args, **kwargs)
-        if not dist.is_available() or not dist.is_initialized():
+        if process_group() is None:
             return
         from lightning_sagemaker.checkpoint import other_hosts
 
@@ -70,16 +68,14 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
 
 def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:
     """What this rank loads, at a point where all ranks of the job's process group load something."""
-    import torch.distributed as dist
-
     from lightning_sagemaker.checkpoint import other_hosts
     from lightning_sagemaker.checkpoint.comparison import agree
 
     environment = getattr(trainer._accelerator_connector, "cluster_environment", None)
-    hosts = other_hosts.current()
-    if not isinstance(environment, SageMakerEnvironment) or hosts is None:
+    hosts, group = other_hosts.current(), process_group()
+    if not isinstance(environment, SageMakerEnvironment) or hosts is None or group is None:
         return path
-    if not dist.is_initialized() or dist.get_world_size() != trainer.world_size:
+    if group.get_world_size() != trainer.world_size:
         return path
     return agree(
         hosts,

@@ -18,23 +18,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_OPERATIONS = {
-    "sum": ReduceOp.SUM,
-    "avg": ReduceOp.AVG,
-    "min": ReduceOp.MIN,
-    "max": ReduceOp.MAX,
-    "product": ReduceOp.PRODUCT,
-    "band": ReduceOp.BAND,
-    "bor": ReduceOp.BOR,
-    "bxor": ReduceOp.BXOR,
-}
-_PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "min": torch.minimum,
-    "max": torch.maximum,
-    "product": torch.mul,
-    "band": torch.bitwise_and,
-    "bor": torch.bitwise_or,
-    "bxor": torch.bitwise_xor,
+# torch's operation, and what does the same with the tensors of two ranks.
+_OPERATIONS: dict[str, tuple[Any, Callable[[Tensor, Tensor], Tensor] | None]] = {
+    "sum": (ReduceOp.SUM, None),
+    "avg": (ReduceOp.AVG, None),
+    "min": (ReduceOp.MIN, torch.minimum),
+    "max": (ReduceOp.MAX, torch.maximum),
+    "product": (ReduceOp.PRODUCT, torch.mul),
+    "band": (ReduceOp.BAND, torch.bitwise_and),
+    "bor": (ReduceOp.BOR, torch.bitwise_or),
+    "bxor": (ReduceOp.BXOR, torch.bitwise_xor),
 }
 
 
@@ -52,15 +45,14 @@ class Reduction:
         # Sparse tensors have no memory format.
         carried = tensor.contiguous() if tensor.layout is torch.strided else tensor
         self._tensor, self._carried = tensor, carried
-        self._divide_by, self._pairwise = 1, _PAIRWISE.get(name)
-        if self._pairwise is not None and dist.get_backend() != BACKEND:
-            self._pairwise = None
+        self._divide_by, self._pairwise = 1, None
+        if name and dist.get_backend() == BACKEND:
+            self._pairwise = _OPERATIONS[name][1]
         if name == "avg" and dist.get_backend(group) in ("gloo", BACKEND):
             operation, self._divide_by = ReduceOp.SUM, dist.get_world_size(group)
         with _writing_to(tensor):
             if self._pairwise is not None:
-                self._gathered = [torch.empty_like(carried) for _ in range(dist.get_world_size(group))]
-                self._work = dist.all_gather(self._gathered, carried, group=group, async_op=not wait)
+                self._gathered, self._work = _gather(carried, group, wait=wait)
             else:
                 self._work = dist.all_reduce(carried, op=operation, group=group, async_op=not wait)
 
@@ -115,7 +107,7 @@ class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, tensor: Tensor, group: Any) -> Tensor:
         context.group = group
-        return torch.stack(_gather(tensor.contiguous(), group))
+        return torch.stack(_gather(tensor.contiguous(), group)[0])
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -124,10 +116,9 @@ class _AllGather(torch.autograd.Function):
         return total[dist.get_rank(context.group)], None
 
 
-def _gather(tensor: Tensor, group: Any) -> list[Tensor]:
+def _gather(tensor: Tensor, group: Any, *, wait: bool = True) -> tuple[list[Tensor], Any]:
     gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(gathered, tensor, group=group)
-    return gathered
+    return gathered, dist.all_gather(gathered, tensor, group=group, async_op=not wait)
 
 
 def _operation(reduce_op: Any) -> tuple[str, Any]:
@@ -137,9 +128,9 @@ def _operation(reduce_op: Any) -> tuple[str, Any]:
     if isinstance(reduce_op, str):
         name = "avg" if reduce_op.lower() == "mean" else reduce_op.lower()
         if name in _OPERATIONS:
-            return name, _OPERATIONS[name]
+            return name, _OPERATIONS[name][0]
     elif isinstance(reduce_op, ReduceOp | ReduceOp.RedOpType):
-        return next((name for name, known in _OPERATIONS.items() if reduce_op == known), ""), reduce_op
+        return next((name for name, (known, _) in _OPERATIONS.items() if reduce_op == known), ""), reduce_op
     raise ValueError(f"reduce_op={reduce_op!r} is not known here. HINT: use one of mean, {', '.join(_OPERATIONS)}.")
 
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from lightning_sagemaker.job import SageMakerJob, own_job
-from lightning_sagemaker.messages import log
+from lightning_sagemaker.messages import warn_once
 from lightning_sagemaker.settings import ON_MISSING, word
 from lightning_sagemaker.smddp.availability import (
     BACKEND,
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OnMissing = Literal["native", "error"]
-_said: set[str] = set()
 
 
 def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> str | None:
@@ -92,6 +91,5 @@ def _say(line: str, job: SageMakerJob | None) -> None:
     from lightning_utilities.core.rank_zero import rank_zero_only
 
     rank_zero = job.is_rank_zero if job is not None else getattr(rank_zero_only, "rank", 0) == 0
-    if rank_zero and line not in _said:
-        _said.add(line)
-        log.warning(line)
+    if rank_zero:
+        warn_once(line)

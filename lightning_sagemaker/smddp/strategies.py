@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lightning_sagemaker.distributed.process_group import watched
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import say
 from lightning_sagemaker.smddp import collectives
 from lightning_sagemaker.smddp.availability import BACKEND, Sharding
 from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend
@@ -94,8 +94,7 @@ class _SMDDPMixin:
             with watched(environment, rank, world_size, timeout, BACKEND) as options:
                 dist.init_process_group(BACKEND, rank=rank, world_size=world_size, timeout=timeout, **options)
             if rank == 0:
-                speak()
-                log.info("distributed_backend=%s, %d processes", BACKEND, world_size)
+                say("distributed_backend=%s, %d processes", BACKEND, world_size)
         super().setup_environment()  # type: ignore[misc]
 
     def broadcast(self, obj: Any, src: int = 0) -> Any:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker import SageMakerEnvironment, SageMakerJob
+from lightning_sagemaker import SageMakerEnvironment, SageMakerJob, messages
 from lightning_sagemaker.job import FOREIGN_RANK
-from lightning_sagemaker.patches import environment as patched
 from lightning_sagemaker.patches.environment import patch_connector
 
 from .connectors import (
@@ -234,7 +233,7 @@ def test_one_after_the_launch_of_the_local_processes_is_as_the_one_before(
 def test_several_agents_of_torchrun_on_a_host_make_a_world_as_in_stock(
     make: Make, job: Job, caplog: pytest.LogCaptureFixture, hosts: int, agents: int
 ) -> None:
-    patched._said.clear()
+    messages._said.clear()
     job("torchrun", hosts=agents, rank=3)
     job("none", hosts=hosts)  # leaves the launcher's variables
     connector = make(accelerator="cpu", devices=2, num_nodes=agents, strategy="ddp")
@@ -385,7 +384,7 @@ def test_fewer_processes_than_gpus_are_said_in_one_line_on_rank_zero(
     see_gpus(8)
     for rank, devices, lines in ((0, "auto", 1), (1, "auto", 0), (0, 4, 0)):
         job("torchrun", hosts=1, per_host=4, rank=rank)
-        patched._said.clear()
+        messages._said.clear()
         caplog.clear()
         for _ in range(2):
             make(devices=devices)
@@ -406,7 +405,7 @@ def test_local_rank_alone_is_a_line_since_nobody_starts_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     job("none", hosts=hosts, gpus=2)
-    patched._said.clear()
+    messages._said.clear()
     make(accelerator="cpu")
     monkeypatch.setenv("LOCAL_RANK", "0")
     make(accelerator="cpu", devices=1)
@@ -415,7 +414,7 @@ def test_local_rank_alone_is_a_line_since_nobody_starts_the_others(
     assert connector.cluster_environment.creates_processes_externally  # as in stock
     assert "`LOCAL_RANK`=0 says that the 2 processes of this host are started by hand" in caplog.text
     caplog.clear()
-    patched._said.clear()
+    messages._said.clear()
     monkeypatch.setenv("NODE_RANK", "0")  # Lightning's launcher has run
     make(accelerator="cpu")
     monkeypatch.delenv("NODE_RANK")
