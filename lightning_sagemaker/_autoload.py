@@ -50,6 +50,8 @@ _MODULES = {
         (_PYTORCH, "strategies.strategy", "same_checkpoint.patch_strategy"),
         (_PYTORCH, "strategies.launchers.multiprocessing", "launched.patch_launcher"),
         (_FABRIC, "strategies.launchers.multiprocessing", "launched.patch_launcher"),
+        (_PYTORCH, "strategies.deepspeed", "process_group.patch_deepspeed"),
+        (_FABRIC, "strategies.deepspeed", "process_group.patch_deepspeed"),
         (_PYTORCH, "core.saving", "same_checkpoint.patch_saving"),
         (_FABRIC, "fabric", "same_checkpoint.patch_fabric", "fabric.patch_fabric"),
         (_PYTORCH, "callbacks.model_checkpoint", "checkpoints.patch_model_checkpoint"),
@@ -157,17 +159,19 @@ def _activate_after_execution(spec: ModuleSpec) -> None:
 
 
 def _activate(module: ModuleType) -> None:
-    try:
-        from importlib import import_module
+    for path in _MODULES[module.__name__]:
+        home, _, function = path.partition(".")
+        try:
+            from importlib import import_module
 
-        from lightning_sagemaker.changes import is_patch_on
+            from lightning_sagemaker.changes import is_patch_on
 
-        for path in _MODULES[module.__name__]:
-            home, _, function = path.partition(".")
             if is_patch_on(path):
                 getattr(import_module(f"lightning_sagemaker.patches.{home}"), function)(module)
-    except Exception:  # noqa: BLE001
-        _complain("lightning-sagemaker cannot serve %s: is this Lightning older than 2.2 or newer than known?", module)
+        except Exception:  # noqa: BLE001 - the others do without it
+            _complain(
+                "lightning-sagemaker cannot serve %s: is this Lightning older than 2.2 or newer than known?", module
+            )
 
 
 def _complain(message: str, *arguments: object) -> None:

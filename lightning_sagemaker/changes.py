@@ -10,14 +10,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lightning_sagemaker.messages import log
+from lightning_sagemaker.messages import warn_once
 from lightning_sagemaker.settings import DISABLE, EXPORT, HEARTBEAT, METRICS, REACHABILITY, RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_said: set[str] = set()
-
 
 Scope = Literal["always", "job", "processes", "hosts"]
 SCOPES: dict[Scope, str] = {
@@ -30,31 +27,18 @@ SCOPES: dict[Scope, str] = {
 
 @dataclass(frozen=True)
 class Change:
-    """A row: one difference from stock Lightning.
+    """A row: one difference from stock Lightning."""
 
-    Attributes:
-        name: The name with which ``LIGHTNING_SAGEMAKER_DISABLE`` switches it off alone.
-        stock: What Lightning, torch and the toolkit do by themselves.
-        ours: What happens with this package.
-        scope: In which processes.
-        only: A further condition; empty where there is none.
-        line: Beginning of the line or error that says so; empty where a user sees no difference.
-        patches: Functions in :mod:`lightning_sagemaker.patches` that do it, as ``module.function``.
-        variable: Another variable that switches it.
-        opt_in: Whether that variable switches it on; if not, 0 switches it off.
-        values: Values of that variable that switch it on.
-    """
-
-    name: str
-    stock: str
-    ours: str
-    scope: Scope
-    only: str = ""
-    line: str = ""
-    patches: tuple[str, ...] = ()
-    variable: str = ""
-    opt_in: bool = False
-    values: tuple[str, ...] = ("1",)
+    name: str  # the name with which ``LIGHTNING_SAGEMAKER_DISABLE`` switches it off alone
+    stock: str  # what Lightning, torch and the toolkit do by themselves
+    ours: str  # what happens with this package
+    scope: Scope  # in which processes
+    only: str = ""  # a further condition; empty where there is none
+    line: str = ""  # beginning of the line or error that says so; empty where a user sees no difference
+    patches: tuple[str, ...] = ()  # functions in :mod:`lightning_sagemaker.patches` that do it, as ``module.function``
+    variable: str = ""  # another variable that switches it
+    opt_in: bool = False  # whether that variable switches it on; if not, 0 switches it off
+    values: tuple[str, ...] = ("1",)  # values of that variable that switch it on
 
     @property
     def when(self) -> str:
@@ -67,14 +51,21 @@ CHANGES = (
         "environment",
         "each host trains alone, or waits forever for the others, unless the script sets ranks and `num_nodes`",
         "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error;"
-        " each rank sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that its child processes know that they are not ranks;"
+        " each process sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that children of ranks know that they are not ranks;"
         " a RANK that the image sets is ignored (LIGHTNING_SAGEMAKER_FOREIGN_RANK passes it to Lightning's processes),"
         " and so are RANK=0 WORLD_SIZE=1 LOCAL_RANK=0, with which stock waits for processes that nobody starts;"
         " in notebook kernels on several hosts `Trainer()` uses ddp_fork, where stock refuses",
         "job",
         "unless the script, SLURM or LSF chose a cluster environment",
         "num_nodes=...",
-        ("environment.patch_connector", "arguments.patch_trainer", "fabric.patch_fabric", "launched.patch_launcher"),
+        (
+            "environment.patch_connector",
+            "arguments.patch_trainer",
+            "fabric.patch_fabric",
+            "launched.patch_launcher",
+            "process_group.patch_init_dist_connection",
+            "process_group.patch_deepspeed",
+        ),
     ),
     Change(
         "rank_zero",
@@ -184,7 +175,8 @@ CHANGES = (
     Change(
         "failure_file",
         "the job page shows the end of some log",
-        "it shows the first failure of any rank, with host and rank",
+        "it shows the first failure of any rank, with host and rank; that of a process that a rank or the script has"
+        " started only if none of them gives another reason",
         "job",
         "",
         "",
@@ -299,14 +291,7 @@ CHANGES = (
 
 
 def disabled(environ: Mapping[str, str] | None = None) -> frozenset[str]:
-    """Names of the changes that ``LIGHTNING_SAGEMAKER_DISABLE`` switches off.
-
-    Args:
-        environ: Environment to read, the process's own by default.
-
-    Raises:
-        ValueError: It lists an unknown name.
-    """
+    """Names of the changes that ``LIGHTNING_SAGEMAKER_DISABLE`` switches off."""
     text = (os.environ if environ is None else environ).get(DISABLE, "")
     found = frozenset(name.strip() for name in text.split(",") if name.strip())
     known = [change.name for change in CHANGES]
@@ -319,24 +304,14 @@ def disabled(environ: Mapping[str, str] | None = None) -> frozenset[str]:
 
 
 def is_on(name: str) -> bool:
-    """Whether a change is left on; a variable that cannot be read switches nothing off, and a line says so.
-
-    Args:
-        name: One of the table.
-    """
+    """Whether a change is left on; a variable that cannot be read switches nothing off, and a line says so."""
     try:
         return name not in disabled()
     except ValueError as error:  # the rest of the plugin is no reason to train without hosts and ranks
-        if str(error) not in _said:
-            _said.add(str(error))
-            log.warning("Nothing is switched off: %s", error)
+        warn_once(f"Nothing is switched off: {error}")
         return True
 
 
 def is_patch_on(patch: str) -> bool:
-    """Whether any of the changes that a patch is for is left on.
-
-    Args:
-        patch: ``module.function``, as in the table.
-    """
+    """Whether any of the changes that a patch is for is left on."""
     return any(is_on(change.name) for change in CHANGES if patch in change.patches)

@@ -16,25 +16,18 @@ _OFF = "LIGHTNING_SAGEMAKER_DISABLE=world_check leaves it as it is."
 
 @dataclass(frozen=True)
 class ChosenWorld:
-    """What a Trainer or Fabric with a cluster environment of the script's own would do.
+    """What a Trainer or Fabric with a cluster environment of the script's own would do."""
 
-    Attributes:
-        environment: The environment's name.
-        num_nodes: As given.
-        devices: Devices (processes) per host, as given.
-        replicas: Parts that the strategy has the distributed sampler make of the data. ``num_nodes x devices`` unless
-            the strategy says otherwise, as Ray's and NeMo's do.
-        world_size: What the environment answers, once Lightning has set it; ``None`` where Lightning still has to start
-            the processes, since many environments ask a variable that is set then.
-        samples: Whether Lightning puts a distributed sampler in.
-    """
-
-    environment: str
-    num_nodes: int
-    devices: int
+    environment: str  # the environment's name
+    num_nodes: int  # as given
+    devices: int  # devices (processes) per host, as given
+    # Parts that the strategy has the distributed sampler make of the data. ``num_nodes x devices`` unless the strategy
+    # says otherwise, as Ray's and NeMo's do.
     replicas: int
+    # What the environment answers, once Lightning has set it; ``None`` where Lightning has still to start processes,
+    # since many environments ask a variable that is set then.
     world_size: int | None
-    samples: bool
+    samples: bool  # whether Lightning puts a distributed sampler in
 
     @property
     def product(self) -> int:
@@ -51,16 +44,8 @@ class ChosenWorld:
 def check_chosen_world(world: ChosenWorld, job: SageMakerJob) -> str | None:
     """Hold the world against what its environment, the launcher and the job have.
 
-    Args:
-        world: What the script chose.
-        job: The job.
-
-    Returns:
-        A line to be said, where the world may be meant; ``None`` where all is well. A Trainer that runs alone
-        (``devices=1, num_nodes=1``) always is.
-
-    Raises:
-        ValueError: It cannot form, or would leave a part of the data out.
+    Returns a line to be said, where the world may be meant; a Trainer that runs alone (``devices=1, num_nodes=1``)
+    always is.
     """
     if world.product == 1:
         return None

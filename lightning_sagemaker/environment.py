@@ -7,10 +7,12 @@ import os
 import socket
 import sys
 from dataclasses import replace
+from typing import Any
 
 from lightning_sagemaker.job import FOREIGN_RANK, SageMakerJob, lightning_local_rank
 
-# Set in each rank, for the processes that it starts: its process id, and a digest of what a launcher has told it.
+# Set in each process that trains, for those that it starts: its process id, a digest of what a launcher has told it,
+# and a word before it is a rank.
 RANK_PROCESS = "LIGHTNING_SAGEMAKER_RANK_PROCESS"
 _OF_LAUNCHERS = (
     *("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
@@ -141,7 +143,9 @@ class SageMakerEnvironment:
         """
         job = self.job
         # Without a launcher WORLD_SIZE may be the script's; the processes that train already are what is known.
-        known = _group_size() if job.launcher == "none" else job.world_size
+        known = job.world_size
+        if job.launcher == "none":
+            known = group.get_world_size() if (group := process_group()) and group.get_world_size() > 1 else None
         if size != known and (known is not None or size % job.num_nodes):
             raise ValueError(
                 f"Lightning would train with {size} process(es) (`num_nodes` x `devices`), but the SageMaker job has"
@@ -190,12 +194,10 @@ def _free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _group_size() -> int | None:
-    """Number of processes in the default process group; ``None`` without a group of several."""
+def process_group() -> Any:
+    """The module ``torch.distributed`` while there is a default process group, else ``None``."""
     dist = sys.modules.get("torch.distributed")
-    if dist is None or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
-        return None
-    return int(dist.get_world_size())
+    return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
 
 
 def mark_rank() -> None:
@@ -203,18 +205,30 @@ def mark_rank() -> None:
     os.environ[RANK_PROCESS] = f"{os.getpid()} {_launch()}"
 
 
-def is_started_by_rank() -> bool:
-    """Whether a rank started this process (a child that evaluates, a pool) without a launcher.
+def mark_script() -> None:
+    """Mark processes that this one starts as helpers, while it is no rank and none itself."""
+    if not is_below_rank() and not is_helper():
+        os.environ[RANK_PROCESS] = f"{os.getpid()} {_launch()} script"
 
-    torchrun, mpirun and Lightning's launcher, started by a rank, set variables of their own.
+
+def is_helper() -> bool:
+    """Whether a process that trains started this one (a child that evaluates, a pool) without a launcher.
+
+    torchrun, mpirun and Lightning's launcher set variables of their own.
     """
-    return is_below_rank() and os.environ[RANK_PROCESS].partition(" ")[2] == _launch()
+    pid, launch, *_ = *os.environ.get(RANK_PROCESS, "").split(), "", ""
+    return pid not in ("", str(os.getpid())) and launch == _launch()
+
+
+def is_started_by_rank() -> bool:
+    """Whether that process is a rank."""
+    return is_below_rank() and is_helper()
 
 
 def is_below_rank() -> bool:
     """Whether a rank started this process, directly or through a launcher."""
-    pid = os.environ.get(RANK_PROCESS, "").partition(" ")[0]
-    return bool(pid) and pid != str(os.getpid())
+    pid, _, rest = os.environ.get(RANK_PROCESS, "").partition(" ")
+    return pid not in ("", str(os.getpid())) and " " not in rest
 
 
 def _launch() -> str:

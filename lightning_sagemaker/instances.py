@@ -33,25 +33,15 @@ _WITH_RDMA = {"p4d", "p4de", "p5", "p5e", "p5en", "p6-b200", "p6-b300"}
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance type.
+    """One instance type."""
 
-    Attributes:
-        gpus: Number of NVIDIA GPUs.
-        efa: Whether it has an Elastic Fabric Adapter.
-        rdma: Whether GPUs of several instances read each other's memory over it.
-    """
-
-    gpus: int
-    efa: bool
-    rdma: bool
+    gpus: int  # number of NVIDIA GPUs
+    efa: bool  # whether it has an Elastic Fabric Adapter
+    rdma: bool  # whether GPUs of several instances read each other's memory over it
 
 
 def instance(instance_type: str) -> Instance | None:
-    """What is known of a type; ``None`` if nothing is.
-
-    Args:
-        instance_type: For example ``ml.p4d.24xlarge``.
-    """
+    """What is known of a type; ``None`` if nothing is."""
     family, _, size = instance_type.removeprefix("ml.").partition(".")
     gpus = _GPUS.get(family, {}).get(size)
     if gpus is None:
@@ -61,11 +51,7 @@ def instance(instance_type: str) -> Instance | None:
 
 
 def near(instance_type: str) -> list[str]:
-    """Types that may be meant by a text that is none; empty for one that may be a type, in this table or not.
-
-    Args:
-        instance_type: Any text.
-    """
+    """Types that may be meant by a text that is none; empty for one that may be a type, in this table or not."""
     if _FORM.fullmatch(instance_type):
         return []
     known = [f"ml.{family}.{size}" for family, sizes in _GPUS.items() for size in sizes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 log = logging.getLogger("lightning_sagemaker")
+_said: set[str] = set()
 
 
 def speak() -> None:
@@ -13,3 +14,16 @@ def speak() -> None:
         log.addHandler(logging.StreamHandler())
         log.setLevel(logging.INFO)
         log.propagate = False
+
+
+def say(text: str, *arguments: object) -> None:
+    """Log at level INFO so that it is shown, see :func:`speak`."""
+    speak()
+    log.info(text, *arguments)
+
+
+def warn_once(text: str) -> None:
+    """Log a warning, once in this process."""
+    if text not in _said:
+        _said.add(text)
+        log.warning("%s", text)

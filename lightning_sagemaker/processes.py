@@ -79,15 +79,8 @@ def has_ended(pid: int, start: str | None) -> bool:
 def send(pid: int, number: signal.Signals, is_meant: Callable[[], bool]) -> bool:
     """Send a signal to a process that is certainly the one that is meant: its number may be a later one's by now.
 
-    Where the kernel has it (Linux 5.3), the process is held by a descriptor while it is looked at.
-
-    Args:
-        pid: Its number; the container's first process is nobody's to end, nor is this one.
-        number: The signal.
-        is_meant: Whether the process that has the number now is the one that is meant.
-
-    Returns:
-        Whether it was sent.
+    Where the kernel has it (Linux 5.3), the process is held by a descriptor while it is looked at. The container's
+    first process is nobody's to end, nor is this one. Returns whether it was sent.
     """
     if not 1 < pid < _PIDS or pid == os.getpid():
         return False
@@ -113,9 +106,6 @@ def kill_launcher(names: Sequence[str]) -> bool:
 
     It is the nearest ancestor to which mpirun has not given what it gives to this rank; wrappers in between have the
     same. Nothing beyond it is looked at: an mpirun further up is another job's, in which this one was started.
-
-    Returns:
-        Whether it was ended.
     """
     with suppress(OSError, IndexError):
         mine, pid = _given_by_mpirun(os.getpid()), os.getppid()
@@ -159,9 +149,6 @@ def run_leader() -> tuple[int, str]:
 
     It is the nearest ancestor, or this process itself, that no launcher of ranks and no ``multiprocessing`` started:
     torchrun, mpirun's daemon, or the script whose Trainer starts its own siblings. What forks keep the answer.
-
-    Raises:
-        RuntimeError: The system does not tell when that process started.
     """
     parent = multiprocessing.parent_process()
     pid = os.getpid() if parent is None or parent.pid is None else parent.pid

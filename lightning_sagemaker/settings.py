@@ -28,23 +28,15 @@ _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false"
 
 
 class Setting(NamedTuple):
-    """A variable of ours.
+    """A variable of ours."""
 
-    Attributes:
-        name: The variable.
-        default: What holds where it is unset or empty: 0 or 1 of a switch, a number of seconds, words.
-        values: What it may be; ``switch`` and ``seconds`` have a reader of their own, as have single words.
-        meaning: What it does.
-        page: Where more is said of it, within docs/.
-        read_in: Who reads it, and when.
-    """
-
-    name: str
-    default: str
+    name: str  # the variable
+    default: str  # what holds where it is unset or empty: 0 or 1 of a switch, a number of seconds, words
+    # What it may be; ``switch`` and ``seconds`` have a reader of their own, as have single words.
     values: str | tuple[str, ...]
-    meaning: str
-    page: str
-    read_in: str
+    meaning: str  # what it does
+    page: str  # where more is said of it, within docs/
+    read_in: str  # who reads it, and when
 
 
 _ROWS = (
@@ -108,15 +100,7 @@ SETTINGS = {row.name: row for row in _ROWS}
 
 
 def seconds(name: str, environ: Mapping[str, str] | None = None) -> float:
-    """Value of a variable in seconds; 0 means off.
-
-    Args:
-        name: A row of `SETTINGS`.
-        environ: Environment to read, the process's own by default.
-
-    Raises:
-        ValueError: It is no number, or below zero.
-    """
+    """Value of a variable in seconds; 0 means off."""
     text, default = _text(name, environ), SETTINGS[name].default
     try:
         value = float(text or default)
@@ -128,15 +112,7 @@ def seconds(name: str, environ: Mapping[str, str] | None = None) -> float:
 
 
 def switch(name: str, environ: Mapping[str, str] | None = None) -> bool:
-    """Whether a variable switches something on.
-
-    Args:
-        name: A row of `SETTINGS`.
-        environ: Environment to read, the process's own by default.
-
-    Raises:
-        ValueError: It is none of the words for on and off.
-    """
+    """Whether a variable switches something on."""
     text, default = _text(name, environ), SETTINGS[name].default
     value = _SWITCH.get((text or default).lower())
     if value is None:
@@ -145,15 +121,7 @@ def switch(name: str, environ: Mapping[str, str] | None = None) -> bool:
 
 
 def word(name: str, environ: Mapping[str, str] | None = None) -> str | None:
-    """The word that a variable is; ``None`` where it is unset or empty, and has no default.
-
-    Args:
-        name: A row of `SETTINGS`.
-        environ: Environment to read, the process's own by default.
-
-    Raises:
-        ValueError: It is none of its words.
-    """
+    """The word that a variable is; ``None`` where it is unset or empty, and has no default."""
     text, default, words = _text(name, environ), SETTINGS[name].default, SETTINGS[name].values
     if text and text not in words:
         raise _malformed(name, text, " or ".join(words), default)
@@ -161,15 +129,7 @@ def word(name: str, environ: Mapping[str, str] | None = None) -> str | None:
 
 
 def check(name: str, environ: Mapping[str, str]) -> None:
-    """Read a variable as those do who go by it.
-
-    Args:
-        name: A row of `SETTINGS`.
-        environ: Environment to read.
-
-    Raises:
-        ValueError: It cannot be read.
-    """
+    """Read a variable as those do who go by it."""
     values = SETTINGS[name].values
     if isinstance(values, tuple):
         word(name, environ)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -17,11 +18,13 @@ import textwrap
 import venv
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import lightning_sagemaker
+from lightning_sagemaker import _autoload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -436,6 +439,20 @@ def test_an_unknown_lightning_is_imported_with_a_complaint(run: Run, fake: Path)
     done = run("import lightning_sagemaker, lightning_fabric.connector", report=True, path=(fake,))
     assert done.code != 0  # the report finds no method to look at
     assert "lightning-sagemaker cannot serve <module 'lightning_fabric.connector'" in done.stderr
+
+
+def test_a_patch_that_fails_leaves_those_of_the_same_module_out_of_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = ModuleType("lightning.pytorch.trainer.connectors.signal_connector")
+    served: list[ModuleType] = []
+    first, second = _autoload._MODULES[module.__name__]
+    monkeypatch.setattr(f"lightning_sagemaker.patches.{first}", lambda _module: 1 / 0)
+    monkeypatch.setattr(f"lightning_sagemaker.patches.{second}", served.append)
+    monkeypatch.setattr(logging.getLogger("lightning_sagemaker"), "propagate", True)
+    _autoload._activate(module)
+    assert served == [module]
+    assert "cannot serve" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker import _autoload, changes
+from lightning_sagemaker import _autoload, changes, messages
 from lightning_sagemaker.changes import CHANGES, disabled, is_on, is_patch_on
 from lightning_sagemaker.settings import DISABLE
 
@@ -76,7 +76,7 @@ def test_an_unknown_name_switches_nothing_off_and_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(DISABLE, "sigterm,an unknown one")
-    monkeypatch.setattr(changes, "_said", set())
+    monkeypatch.setattr(messages, "_said", set())
     monkeypatch.setattr(logging.getLogger("lightning_sagemaker"), "propagate", True)
     assert all(is_on(name) for name in NAMES)
     assert len([record for record in caplog.records if "an unknown one" in record.getMessage()]) == 1

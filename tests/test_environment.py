@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore  # registers the backend "fake"
 
 from lightning_sagemaker import SageMakerEnvironment
-from lightning_sagemaker.environment import is_started_by_rank, mark_rank
+from lightning_sagemaker.environment import is_helper, is_started_by_rank, mark_rank, mark_script
 from lightning_sagemaker.job import FOREIGN_RANK
 
 from .job.launch_modes import LARGE, MODES, Process, started_by_lightning
@@ -364,14 +364,16 @@ def test_a_process_that_a_rank_starts_knows_that_it_is_none_unless_a_launcher_st
 ) -> None:
     enter(LAUNCHED["torchrun"])
     monkeypatch.setenv("LIGHTNING_SAGEMAKER_RANK_PROCESS", "")  # is put back in the end
-    assert not is_started_by_rank()
+    mark_script()
+    assert not is_helper()
+    code = "from lightning_sagemaker.environment import is_helper, is_started_by_rank as by_rank, mark_script;"
+    command = [sys.executable, "-c", f"{code} mark_script(); print(is_helper(), by_rank())"]
+    assert subprocess.check_output(command, text=True).strip() == "True False", "a process of a script may be a rank"
     mark_rank()
     assert not is_started_by_rank(), "the rank itself"
-    code = "from lightning_sagemaker.environment import is_started_by_rank; print(is_started_by_rank())"
-    command = [sys.executable, "-c", code]
-    assert subprocess.check_output(command, text=True).strip() == "True"
+    assert subprocess.check_output(command, text=True).strip() == "True True"
     nested = os.environ | {"RANK": "0", "MASTER_PORT": "29999"}  # as torchrun sets them, started by the script
-    assert subprocess.check_output(command, text=True, env=nested).strip() == "False"
+    assert subprocess.check_output(command, text=True, env=nested).strip() == "False False"
 
 
 def test_after_a_fit_world_size_is_gone_as_in_stock_where_lightning_s_launcher_had_set_it(enter: Enter) -> None:

@@ -17,14 +17,8 @@ if TYPE_CHECKING:
 def start(name: str, work: Callable[[], None], lost: str, on_failure: Callable[[], None]) -> threading.Thread:
     """Start a background thread. What it raises becomes one line in the log, and ends only the thread.
 
-    Args:
-        name: Of the thread.
-        work: What the thread does.
-        lost: What is no longer done once it has failed, a sentence.
-        on_failure: Called when it has failed, so that others do not take its end for silence.
-
-    Returns:
-        The thread, which does not live where the system had none left.
+    ``lost`` is a sentence about what is no longer done then; ``on_failure`` keeps others from taking its end for
+    silence. The thread does not live where the system had none left.
     """
 
     def run() -> None:
@@ -55,12 +49,7 @@ def warn_lost(lost: str, error: BaseException) -> None:
 def run_with_limit(function: Callable[[], Result], seconds: float) -> Result | None:
     """Call a function that may hang, in a thread that is abandoned after a time limit.
 
-    Args:
-        function: Called without arguments; what it raises is nobody's concern.
-        seconds: The limit.
-
-    Returns:
-        What it returns; ``None`` where it has raised, hangs, or the system has no thread left.
+    ``None`` where it has raised, hangs, or the system has no thread left.
     """
     results: list[Result] = []
 

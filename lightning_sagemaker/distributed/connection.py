@@ -51,12 +51,7 @@ def is_loopback(host: str) -> bool:
 def blocked(job: SageMakerJob, there: str, address: str, seconds: float, tried: str) -> str:
     """Message about a blocked connection: both hosts, the address, what was tried, and the usual cause.
 
-    Args:
-        job: The job, seen from the host that asks.
-        there: Host that does not answer.
-        address: ``name:port`` that was tried.
-        seconds: Since when it has been silent.
-        tried: What else was tried, a clause.
+    ``tried`` is a clause about what else was tried.
     """
     by = f" (interface {job.network_interface})" if job.network_interface else ""
     return (

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.distributed.background import run_with_limit
+from lightning_sagemaker.environment import is_helper, mark_script, process_group
 from lightning_sagemaker.job import SageMakerJob, base_dir, host_name
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.temporary_files import complete_file
@@ -32,25 +33,25 @@ LIMIT = 1024  # characters that the job page shows
 _PATIENCE = 3.0  # seconds that a dying process may spend on asking the others
 _COURTESY = 1.0  # seconds by which a mere consequence lets the cause come first
 _MOMENT = 0.1  # seconds; torchrun ends this process soon
+_HELPER = "[in a process that the training script started]"  # which may tolerate that it failed
+_NO_CAUSE = "subprocess.CalledProcessError"  # of a process that fails with its helper: the helper's own is the cause
 _REPORT = "_lightning_sagemaker_report"  # attribute of an exception that another process has reported
 # Signs of a consequence: what gloo, NCCL and the store say where another rank has gone.
 _LOST = ("connection reset", "connection closed", "connection was", "broken pipe", "remote process exited", "aborted")
 
 
 def report(text: str) -> bool:
-    """Write why this process failed, unless another process of this host has written its reason already.
+    """Write why this process failed, unless another process of this host, no helper, has written its reason already.
 
-    Args:
-        text: What happened, with the most important first; secrets are taken out, and what is over 1,024 characters.
-
-    Returns:
-        Whether this text is the one that stands.
+    Secrets are taken out, and what is over 1,024 characters. Returns whether this text is the one that stands.
     """
     if not is_on("failure_file"):
         return False
-    path = base_dir(os.environ) / "output" / "failure"
+    path, replaces = base_dir(os.environ) / "output" / "failure", False
+    with suppress(OSError):
+        replaces = path.read_bytes().endswith(_HELPER.encode()) and not text.startswith(_NO_CAUSE)
     try:
-        with complete_file(path, replaces=False) as file:
+        with complete_file(path, replaces=replaces and not is_helper()) as file:
             file.write(_public(text).encode(errors="replace"))
     except OSError:
         return False  # not first, or no folder: the error itself goes its own way
@@ -70,12 +71,14 @@ def report_exceptions() -> None:
     A second call does nothing.
     """
     before = sys.excepthook
+    mark_script()
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         # Not Ctrl+C, and not a torchrun agent that is told to end: whoever told it knows why.
         if isinstance(error, Exception) and kind.__name__ != "SignalException":
             with suppress(Exception):
-                report(failure_report(error))
+                text = failure_report(error)
+                report(f"{_public(text, LIMIT // 2)}\n{_HELPER}" if is_helper() else text)
         before(kind, error, trace)
 
     sys.excepthook = hook
@@ -88,19 +91,16 @@ def host_and_rank() -> str:
     except (OSError, ValueError):  # perhaps this is what is being reported
         job = None
     host = host_name(os.environ) or socket.gethostname()
-    dist = sys.modules.get("torch.distributed")
     rank: object = job.rank if job and job.rank is not None else os.environ.get("RANK")
-    if dist is not None and dist.is_available() and dist.is_initialized():
-        rank = dist.get_rank()  # spawned and forked ranks are in no variable
+    if group := process_group():
+        rank = group.get_rank()  # spawned and forked ranks are in no variable
     return host if rank is None else f"{host}, rank {rank}"
 
 
 def failure_report(error: Exception, *, courtesy: float = _COURTESY) -> str:
     """Text of the failure file for an exception: the first failure of the world, with host, rank and frames.
 
-    Args:
-        error: What ends this process.
-        courtesy: Seconds by which a mere consequence, such as a lost connection, lets the cause come first.
+    A mere consequence, such as a lost connection, lets the cause come first by ``courtesy`` seconds.
     """
     if told := str(getattr(error, _REPORT, "")):
         return told
@@ -168,8 +168,7 @@ def _public(text: str, limit: int = LIMIT) -> str:
 
 def _first_of_the_world(text: str, wait: float) -> str:
     """Text of the first rank that failed, perhaps this one; empty if the store has gone with its host."""
-    dist = sys.modules.get("torch.distributed")
-    if dist is None or not dist.is_available() or not dist.is_initialized():
+    if process_group() is None:
         return ""
     from lightning_sagemaker.distributed.store import own_connection, write_first
 

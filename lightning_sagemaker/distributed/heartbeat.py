@@ -67,12 +67,6 @@ def start(job: SageMakerJob) -> None:
     """Watch the processes of the default process group until it ends or is replaced.
 
     ``LIGHTNING_SAGEMAKER_HEARTBEAT`` is the number of seconds of silence after which the job ends; 0 switches it off.
-
-    Args:
-        job: The job, with rank and number of processes.
-
-    Raises:
-        ValueError: The setting is malformed.
     """
     global _current  # noqa: PLW0603 - there is one default process group
     limit = seconds(HEARTBEAT)
@@ -103,11 +97,7 @@ def start(job: SageMakerJob) -> None:
 
 
 def tell_step(step: Callable[[], int | None]) -> None:
-    """Give the heartbeat a function that returns the step, for its messages.
-
-    Args:
-        step: Called in a thread; the number of optimizer steps so far, or ``None``.
-    """
+    """Give the heartbeat a function that returns the step, for its messages."""
     global _step  # noqa: PLW0603
     _step = step
 
@@ -123,14 +113,7 @@ def silence(interval: float, limit: float) -> float:
 
 
 class Heartbeat:
-    """The two threads of one process: one talks to the store, which may hang; the other measures time and never hangs.
-
-    Args:
-        job: The job.
-        siblings: The other processes of this host, of which the next is watched.
-        hosts: What the hosts tell each other, where this process takes part in it.
-        limit: Seconds of silence after which the job ends.
-    """
+    """The two threads of one process: one talks to the store, and may hang; the other measures time and never hangs."""
 
     def __init__(self, job: SageMakerJob, siblings: Siblings, hosts: Hosts | None, limit: float) -> None:
         self._job = job

@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 def host_store(store: Store, number: int) -> HostStore:
     """Open the store of this host's processes. None of them waits for another one.
 
-    Args:
-        store: Where all processes of the job agree on a word that no other store of a host has; asked once.
-        number: Of this host.
-
-    Raises:
-        OSError: The host has no safe folder, see :func:`lightning_sagemaker.locking.directory.lock_directory`.
-        RuntimeError: The same.
+    At the given store, which is asked once, all processes of the job agree on a word that no other store of a host has.
+    An OSError or RuntimeError where the host has no safe folder (``lock_directory``).
     """
     word = write_first(store, "word", secrets.token_hex())
     name = hashlib.sha256(f"{word} {number}".encode()).hexdigest()[:16]  # whatever a stranger has set it to
@@ -32,11 +27,7 @@ def host_store(store: Store, number: int) -> HostStore:
 
 
 class HostStore(Store):
-    """A store in a file that exists once something has been set: until then, reading costs one system call.
-
-    Args:
-        path: Of the file, in a folder that is this user's alone.
-    """
+    """A store in a file that exists once something has been set: until then, reading costs one system call."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

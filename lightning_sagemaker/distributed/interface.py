@@ -36,13 +36,8 @@ def set_gloo_interface(job: SageMakerJob, environ: MutableMapping[str, str]) -> 
 def check_interfaces(job: SageMakerJob, backend: str) -> None:
     """Check the interfaces that gloo and NCCL are told to use, before another process waits for this one.
 
-    Args:
-        job: The job.
-        backend: Backend of the process group, as torch names it. A name for another backend is not looked at: SDK v3's
-            local mode names one for NCCL, ``ethwe``, that no container has, and trains over gloo.
-
-    Raises:
-        ValueError: ``GLOO_SOCKET_IFNAME`` or ``NCCL_SOCKET_IFNAME`` names an interface that does not exist.
+    A name for another backend is not looked at: SDK v3's local mode names one for NCCL, ``ethwe``, that no container
+    has, and trains over gloo.
     """
     for variable in [name for word, name in _OF_BACKENDS.items() if word in backend]:
         chosen = os.environ.get(variable, "")
@@ -60,11 +55,6 @@ def has_interface(variable: str, chosen: str, interfaces: Sequence[str]) -> bool
     gloo needs each name of a list, and torch ignores a value of one character (measured, torch 2.13). NCCL takes any
     interface that begins with one of the names, is one of them (``=``), or does not begin with any (``^``); a port may
     follow a name (``matchIfList`` in NCCL's ``src/misc/utils.cc``).
-
-    Args:
-        variable: ``GLOO_SOCKET_IFNAME`` or ``NCCL_SOCKET_IFNAME``.
-        chosen: Its value; none is no choice.
-        interfaces: Names of this host's interfaces.
     """
     if variable == _GLOO:
         return len(chosen) == 1 or all(name in interfaces for name in chosen.split(",") if name)
@@ -77,11 +67,7 @@ def has_interface(variable: str, chosen: str, interfaces: Sequence[str]) -> bool
 
 
 def address_in_network(job: SageMakerJob) -> str:
-    """This host's address on the job's network.
-
-    Raises:
-        OSError: There is no way to the main address.
-    """
+    """This host's address on the job's network."""
     if not is_loopback(job.main_address):
         for interface in (os.environ.get(_GLOO), job.network_interface):
             if interface and (address := _address(interface)):

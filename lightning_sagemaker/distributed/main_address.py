@@ -27,10 +27,7 @@ _BY_HAND = "HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
 def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> None:
     """Wait until a process listens at the main address.
 
-    Args:
-        job: The job.
-        limit: Seconds of no answer at all after which the address counts as blocked, a ``ConnectionError``.
-        timeout: Seconds that the whole wait may take; then it is a ``TimeoutError``.
+    ``limit`` seconds of no answer at all are a ConnectionError, ``timeout`` seconds of waiting a TimeoutError.
     """
     notifier = PeerNotifier(job.current_host, job.main_port) if job.local_rank == 0 else None
     answer = Answer.REFUSED
@@ -77,9 +74,7 @@ def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> No
 def wait_for_agents(job: SageMakerJob, limit: float) -> None:
     """Check that the main address is still that of torchrun's agents, and that one of them listens there.
 
-    Args:
-        job: The job.
-        limit: Seconds after which it counts as another one, a ``ConnectionError``.
+    After ``limit`` seconds it counts as another one, a ConnectionError.
     """
     start, answer, has_warned = time.monotonic(), Answer.REFUSED, False
 

@@ -19,43 +19,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Participants:
-    """The participants of an agreement, with their store.
-
-    Attributes:
-        store: Where they meet.
-        number: Of this one among them, from 0; that one decides.
-        size: How many they are.
-        first_rank: Rank of number 0.
-        step: Ranks from one to the next.
-    """
+    """The participants of an agreement, with their store."""
 
     store: Store
-    number: int
+    number: int  # of this one among them, from 0; that one decides
     size: int
-    first_rank: int = 0
-    step: int = 1
+    first_rank: int = 0  # rank of number 0
+    step: int = 1  # ranks from one to the next
 
     def rank(self, number: int) -> str:
         """Name of a participant, for messages."""
         return f"rank {self.first_rank + number * self.step}"
 
 
-def ranks_of_host(job: SageMakerJob, prefix: str, lost: str) -> Participants:
-    """The ranks of this host; only this one if the host has no folder for their store.
+def ranks_of_host(job: SageMakerJob, prefix: str, lost: str, timeout: timedelta) -> Participants:
+    """The ranks of this host, at a store in a file; without a folder for that, at the process group's store.
 
-    Args:
-        job: The job, seen from this rank.
-        prefix: One that nothing else has at the store.
-        lost: What is no longer done then, a sentence.
+    The prefix is one that nothing else has there; the sentence is for a rank without either, which is alone then.
     """
     size, local_rank = (job.world_size or 1) // job.num_nodes, job.local_rank
     if size <= 1:
         return Participants(HashStore(), 0, 1, job.rank or 0)
+    store: Store
     try:
         store = host_store(PrefixStore(prefix, default_store()), job.node_rank)
-    except (OSError, RuntimeError) as error:  # the training needs no such folder
-        background.warn_lost(lost, error)
-        return Participants(HashStore(), 0, 1, job.rank or 0)
+    except (OSError, RuntimeError):
+        # Not alone: each rank would stop at a step of its own, and wait there for the others.
+        if (connection := _connection(lost, timeout)) is None:
+            return Participants(HashStore(), 0, 1, job.rank or 0)
+        store = PrefixStore(f"{prefix}/{job.node_rank}", connection)
     return Participants(store, local_rank, size, (job.rank or 0) - local_rank)
 
 
@@ -64,19 +56,17 @@ def first_ranks(job: SageMakerJob, prefix: str, lost: str, timeout: timedelta) -
 
     Alone with itself, and not without an agreement: then Lightning would broadcast before each batch, and the others
     would not.
-
-    Args:
-        job: The job, seen from the first rank of a host.
-        prefix: One that nothing else has at the store.
-        lost: What is no longer done where there is no connection, a sentence.
-        timeout: How long each operation may wait.
     """
-    store = None
+    store = _connection(lost, timeout) or HashStore()
+    ranks = (job.world_size or 1) // job.num_nodes
+    return Participants(PrefixStore(prefix, store), job.node_rank, job.num_nodes, 0, ranks)
+
+
+def _connection(lost: str, timeout: timedelta) -> Store | None:
     try:
-        store = own_connection(timeout, only_if_there=True)
+        return own_connection(timeout, only_if_there=True)
     except (OSError, ValueError):  # a short training has ended before this, and the store or the group with it
-        pass
+        return None
     except RuntimeError as error:  # no second connection: the training needs none
         background.warn_lost(lost, error)
-    ranks = (job.world_size or 1) // job.num_nodes
-    return Participants(PrefixStore(prefix, store or HashStore()), job.node_rank, job.num_nodes, 0, ranks)
+        return None

@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit: float, timeout: float) -> None:
     """Connect the first process of each host to the next host; all processes wait for the outcome.
 
-    Args:
-        job: The job, of two hosts or more.
-        store: Where the ports are published, with a prefix that nothing else has.
-        address: Address of this host, to which collectives will connect.
-        limit: Seconds of no answer after which it is a ``ConnectionError``, with the same text in all processes.
-        timeout: Seconds that all may take.
+    ``limit`` seconds of no answer are a ConnectionError, with the same text in all processes.
     """
     all_hosts = Arrival(store, job.num_nodes)
     what = lambda: f"the other hosts to connect: {all_hosts.arrived} of {job.num_nodes} have"  # noqa: E731

@@ -69,10 +69,7 @@ class Siblings:
 class Hosts:
     """Heartbeats of the hosts, at the store. Each method may hang if the host of the store is cut off.
 
-    Args:
-        job: The job, seen from this process.
-        store: Where they tell it.
-        connect: Makes another connection to the store, if that is still there.
+    ``connect`` makes another connection to the store, if that is still there.
     """
 
     def __init__(self, job: SageMakerJob, store: Store, connect: Callable[[], Store | None] = lambda: None) -> None:
@@ -90,21 +87,12 @@ class Hosts:
         self.ended = ""  # why another host has ended the job
 
     def exchange(self, now: float, step: str) -> None:
-        """Send this host's heartbeat, and read that of the next host.
-
-        Args:
-            now: Time by the observer's clock.
-            step: At which step this process is, in words.
-        """
+        """Send this host's heartbeat, and read that of the next host. ``now`` is by the observer's clock."""
         self.beat(step)
         self._read_heartbeat(now)
 
     def beat(self, step: str) -> None:
-        """Send this host's heartbeat.
-
-        Args:
-            step: At which step this process is, in words.
-        """
+        """Send this host's heartbeat."""
         self._beats += 1
         # Several processes of a host write here: the number of each makes what it writes new.
         beat = (self._job.current_host, step, self._job.local_rank, self._beats)

@@ -18,7 +18,7 @@ from lightning_sagemaker.distributed.main_address import wait_for_agents
 from lightning_sagemaker.distributed.rendezvous import join, limit_of, open_store
 from lightning_sagemaker.distributed.shutdown import end_at_exit
 from lightning_sagemaker.distributed.store import PrefixStore, prefixed
-from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank
+from lightning_sagemaker.environment import SageMakerEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,15 +37,7 @@ def watched(
     """Make a process group: waits before it write lines, and the heartbeat watches its processes afterwards.
 
     Where the cluster environment is not ours, only the quiet end is seen to. The arguments are those of
-    :func:`torch.distributed.init_process_group`.
-
-    Yields:
-        What to give to that function besides.
-
-    Raises:
-        ConnectionError: Hosts do not reach each other.
-        TimeoutError: Somebody has not joined in time.
-        ValueError: A setting is malformed.
+    :func:`torch.distributed.init_process_group`. It yields what to give to that function besides.
     """
     job: SageMakerJob | None = None
     options: dict[str, Any] = {}
@@ -58,10 +50,8 @@ def watched(
     yield options
     if is_on("quiet_end"):
         end_at_exit()
-    if job is not None:
-        mark_rank()
-        if is_on("heartbeat"):
-            heartbeat.start(job)
+    if job is not None and is_on("heartbeat"):
+        heartbeat.start(job)
 
 
 def _store(job: SageMakerJob, timeout: timedelta, backend: str) -> Store | None:

@@ -26,22 +26,12 @@ _rendezvous = itertools.count()  # all ranks make their groups in the same order
 
 
 def limit_of(job: SageMakerJob) -> float:
-    """Seconds without any answer after which this job ends; 0 if connections are not checked.
-
-    Raises:
-        ValueError: The setting is malformed.
-    """
+    """Seconds without any answer after which this job ends; 0 if connections are not checked."""
     return setting(REACHABILITY) if job.num_nodes > 1 else 0.0
 
 
 def open_store(job: SageMakerJob, timeout: timedelta, limit: float) -> TCPStore:
-    """Listen at the main address on rank 0, wait for it on the others, and connect.
-
-    Raises:
-        ConnectionError: The main address has not answered at all for as many seconds as the limit.
-        OSError: Rank 0 cannot listen there.
-        TimeoutError: The main address did not open in time.
-    """
+    """Listen at the main address on rank 0, wait for it on the others, and connect."""
     is_first = job.rank == 0
     if not is_first:
         wait_for_main_address(job, limit, timeout.total_seconds())
@@ -59,15 +49,7 @@ def open_store(job: SageMakerJob, timeout: timedelta, limit: float) -> TCPStore:
 
 
 def join(job: SageMakerJob, store: Store, timeout: timedelta, limit: float, backend: str) -> None:
-    """Wait at the store until all processes have joined, and connect each host to the next one.
-
-    Args:
-        job: The job.
-        store: What all processes are connected to.
-        timeout: Time limit of the process group.
-        limit: Seconds of no answer at all after which the network between two hosts counts as blocked.
-        backend: Backend of the process group: interfaces that are chosen for it have to exist.
-    """
+    """Wait at the store until all processes have joined, and connect each host to the next one."""
     check_interfaces(job, backend)  # before anybody waits for this process
     address, seconds = address_in_network(job), timeout.total_seconds()
     here = PrefixStore(f"rendezvous/{next(_rendezvous)}", prefixed(store))
@@ -78,15 +60,7 @@ def join(job: SageMakerJob, store: Store, timeout: timedelta, limit: float, back
 def rendezvous_of_agents(address: str, port: int, rank: int, hosts: int, timeout: timedelta) -> TCPStore | None:
     """The rendezvous of torchrun's agents, one per host, done in the same way: they start before any user code.
 
-    Args:
-        address: Host of the first agent.
-        port: Port of its store.
-        rank: Rank of this agent.
-        hosts: Number of agents.
-        timeout: Time limit of torchrun's rendezvous.
-
-    Returns:
-        The store, or ``None`` where there is nothing to check and torchrun makes it by itself.
+    ``None`` where there is nothing to check and torchrun makes it by itself.
     """
     job = SageMakerJob.detect()
     if job is None or hosts == 1 or len(job.world_hosts) != hosts or not (limit := limit_of(job)):

@@ -65,10 +65,8 @@ def wait_for_workers(*, unknown: bool) -> None:
     """Wait until gloo's threads sleep and have no work left that needs Python's lock.
 
     A thread that waits for the lock wakes up each switch interval, to ask for it once more. One that does not run for
-    two of them, while the lock is free, waits for something else.
-
-    Args:
-        unknown: Whether there may be threads of gloo that have no name.
+    two of them, while the lock is free, waits for something else. ``unknown``: there may be threads of gloo that have
+    no name.
     """
     until = time.monotonic() + _LIMIT
     before, now = None, _workers()

@@ -48,7 +48,7 @@ from lightning_sagemaker.distributed.store import (
     write_first,
 )
 from lightning_sagemaker.distributed.waiting import Wait
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import log, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,15 +70,10 @@ _numbers = itertools.count()  # all ranks make their agreements in the same orde
 
 @dataclass(frozen=True)
 class Stop:
-    """Where all ranks have agreed to stop.
+    """Where all ranks have agreed to stop."""
 
-    Attributes:
-        boundary: Number of the step boundary at which all stop, from 1.
-        folder: Where the checkpoint will be, the same on all hosts; ``None`` where rank 0 has no such folder.
-    """
-
-    boundary: int
-    folder: str | None
+    boundary: int  # number of the step boundary at which all stop, from 1
+    folder: str | None  # where the checkpoint will be, the same on all hosts; ``None`` where rank 0 has no such folder
 
 
 def interval(hosts: int) -> float:
@@ -89,15 +84,8 @@ def interval(hosts: int) -> float:
 def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgreement | None:
     """The agreement of the default process group's ranks, or of a single process; one for each group.
 
-    Args:
-        job: The world of the ranks that agree, seen from this one.
-        folder: Tells where checkpoints will be; called on rank 0 alone.
-
-    Returns:
-        ``None`` where the group's store is no TCP server.
-
-    Raises:
-        ValueError: There are several processes and no process group.
+    ``folder`` tells where checkpoints will be; it is called on rank 0 alone. ``None`` where the group's store is no TCP
+    server.
     """
     world_size = job.world_size or 1
     group = dist.group.WORLD if world_size > 1 else StopAgreement
@@ -105,9 +93,10 @@ def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgree
         if world_size > 1 and server_of_group() is None:
             return None
         where, prefix = f"{job.current_host}, rank {job.rank}", f"sigterm/{next(_numbers)}"
-        ranks, hosts = ranks_of_host(job, prefix, _lost(where)), None
+        timeout = timedelta(seconds=_PATIENCE)
+        ranks, hosts = ranks_of_host(job, prefix, _lost(where), timeout), None
         if world_size > 1 and job.num_nodes > 1 and job.local_rank == 0:
-            hosts = partial(first_ranks, job, prefix, _lost(where), timedelta(seconds=_PATIENCE))
+            hosts = partial(first_ranks, job, prefix, _lost(where), timeout)
         has_ended = end_of_group() if world_size > 1 else lambda: False
         _made[group] = StopAgreement(ranks, where, hosts=hosts, folder=folder, has_ended=has_ended)
     return _made[group]
@@ -116,13 +105,8 @@ def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgree
 class StopAgreement:
     """One rank's part in the agreement on where to stop.
 
-    Args:
-        ranks: Those of this host.
-        where: Host and rank in words.
-        hosts: Connects to the first ranks of all hosts, where this one is such and there are several; called in the
-            thread, as a connection takes 5 s where names cannot be looked up.
-        folder: Tells where checkpoints will be; called on rank 0 alone.
-        has_ended: Whether the group of these ranks has ended, and perhaps the store with it: nothing is asked then.
+    ``hosts`` connects to the first ranks of all hosts, where this one is such and there are several; it is called in
+    the thread, as a connection takes 5 s where names cannot be looked up.
     """
 
     def __init__(
@@ -158,9 +142,7 @@ class StopAgreement:
     def request(self) -> bool:
         """Record that this rank received SIGTERM; safe in signal handlers.
 
-        Returns:
-            Whether anybody listens: not in a process that was forked from the rank's own and inherited its handler,
-            and not after the store has ended.
+        False in a process that was forked from the rank's own and inherited its handler, and after the store has ended.
         """
         heard = os.getpid() == self._pid and self._thread.is_alive()
         if heard:
@@ -170,11 +152,8 @@ class StopAgreement:
     def stop_here(self) -> Stop | None:
         """Called at each step boundary, by all ranks equally often and in the same order.
 
-        Returns:
-            What was agreed, where all ranks stop at this step boundary or could have stopped at an earlier one.
-
-        Raises:
-            TimeoutError: SIGTERM arrived somewhere, but a rank does not answer.
+        Returns what was agreed, where all ranks stop at this step boundary or could have stopped at an earlier one. A
+        TimeoutError where SIGTERM arrived somewhere, but a rank does not answer.
         """
         self._passed += 1  # before the check below, as the thread reads the number after it has set what we check
         return self._when_decided() if self._asked else None
@@ -205,8 +184,7 @@ class StopAgreement:
                 self._stop = Stop(number, folder or None)
                 self._decided.set()
                 while self._next_signal(None):
-                    speak()
-                    log.info("Another SIGTERM arrived on %s. The job is already ending.", self._where)
+                    say("Another SIGTERM arrived on %s. The job is already ending.", self._where)
             self._leave_stores()
         except (RuntimeError, TimeoutError) as error:  # the former of the store, which has ended with rank 0
             self._error = str(error)

@@ -26,11 +26,7 @@ _ABSENT = "lightning_sagemaker: absent"  # no value of ours
 
 
 def default_store() -> Store:
-    """The store of the default process group, under this package's prefix.
-
-    Raises:
-        ValueError: There is no process group.
-    """
+    """The store of the default process group, under this package's prefix."""
     return prefixed(dist.distributed_c10d._get_default_store())  # noqa: SLF001 - torch has no public name for it
 
 
@@ -40,11 +36,7 @@ def prefixed(store: Store) -> Store:
 
 
 def server_of_group() -> TCPStore | None:
-    """The default group's own connection to its TCP server; ``None`` if its store has none.
-
-    Raises:
-        ValueError: There is no process group.
-    """
+    """The default group's own connection to its TCP server; ``None`` if its store has none."""
     store = dist.distributed_c10d._get_default_store()  # noqa: SLF001
     while isinstance(store, PrefixStore):
         store = store.underlying_store
@@ -54,14 +46,8 @@ def server_of_group() -> TCPStore | None:
 def own_connection(timeout: timedelta, *, only_if_there: bool = False) -> Store | None:
     """A second connection to the default group's store; ``None`` if that is no TCP server.
 
-    Args:
-        timeout: How long each operation may wait.
-        only_if_there: Whether to check first if the server has ended, for which torch would wait and write lines.
-
-    Raises:
-        OSError: It has ended.
-        RuntimeError: The server does not answer.
-        ValueError: There is no process group.
+    ``only_if_there`` checks first if the server has ended, then an OSError: torch would wait for it and write lines.
+    Where it does not answer it is a RuntimeError.
     """
     if (store := server_of_group()) is None:
         return None
@@ -113,12 +99,7 @@ def read(store: Store, key: str, *kinds: type) -> tuple[Any, ...] | None:
 
 
 class Arrival:
-    """A point at which all processes arrive, or all learn why not.
-
-    Args:
-        store: With a prefix that no other arrival has.
-        expected: Number of processes that arrive.
-    """
+    """A point at which all processes arrive, or all learn why not."""
 
     def __init__(self, store: Store, expected: int) -> None:
         self._store = store

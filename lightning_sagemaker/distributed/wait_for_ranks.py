@@ -35,17 +35,8 @@ _ROUND = 4 * PATIENCE  # seconds that a question to all of them may take; names 
 def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
     """Join at the store, and wait until all processes have joined.
 
-    Rank 0 asks missing hosts whether they are there at all.
-
-    Args:
-        job: The job.
-        store: Where the processes join, with a prefix that nothing else has.
-        timeout: Seconds that all may take.
-
-    Raises:
-        ConnectionError: A host cannot reach rank 0; the text is that host's.
-        TimeoutError: The time is over; the message lists who is missing.
-        ValueError: Two processes have the same rank; the same text on all.
+    Rank 0 asks missing hosts whether they are there at all. Two processes of the same rank are a ValueError, with the
+    same text on all.
     """
     world_size = job.world_size or 1
     all_ranks, missing = Arrival(store, world_size), _MissingHosts(job, store, world_size // job.num_nodes)

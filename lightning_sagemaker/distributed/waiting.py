@@ -19,13 +19,8 @@ EVERY = 30.0  # seconds between lines while anyone waits
 class Wait:
     """One wait for other processes: every 30 s a line says for whom, and a limit ends it.
 
-    Args:
-        who: Host or rank that waits.
-        what: What it waits for, in words; asked when it is to be said.
-        limit: Seconds after which it ends; by default it does not.
-        hint: What to do then.
-        speaks: Whether this process is the one of its host that writes the lines.
-        progress: A number that rises while the others get on; then the limit begins anew.
+    ``what`` is asked when it is to be said; ``speaks`` tells whether this process is the one of its host that writes
+    the lines; while ``progress`` rises, the others get on, and the limit begins anew.
     """
 
     def __init__(
@@ -51,12 +46,7 @@ class Wait:
     def until(self, poll: Callable[[], Found | None], pauses: tuple[float, float] = (0.005, 0.25)) -> Found:
         """Wait until a function returns something.
 
-        Args:
-            poll: Returns it, or ``None``; what it raises ends the wait.
-            pauses: Seconds between two calls, the first and the longest.
-
-        Raises:
-            TimeoutError: The limit is over.
+        ``pauses`` are the seconds between two calls, the first and the longest.
         """
         pause, longest = pauses
         while (found := poll()) is None:

@@ -17,20 +17,14 @@ _LARGEST = 2**53  # of a number
 
 
 def encode(*values: object) -> str:
-    """Write texts, numbers and truth values as a message; texts are cut where they are too long.
-
-    Args:
-        values: What :func:`decode` returns on the other side.
-    """
+    """Write texts, numbers and truth values as a message; texts are cut where they are too long."""
     return _MARK.decode() + json.dumps([_printable(value) if isinstance(value, str) else value for value in values])
 
 
 def decode(message: bytes, *kinds: type) -> tuple[Any, ...] | None:
     """Read a message of :func:`encode`; ``None`` for anything else.
 
-    Args:
-        message: What was found.
-        kinds: Type of each value: ``str``, ``int`` (from 0) or ``bool``.
+    ``kinds`` is the type of each value: ``str``, ``int`` (from 0) or ``bool``.
     """
     if len(message) > LONGEST or not message.startswith(_MARK):
         return None

@@ -163,9 +163,6 @@ def is_training_job(environ: Mapping[str, str]) -> bool:
 
     What :meth:`SageMakerJob.detect` goes by, without reading it; for those who change nothing elsewhere. A mark alone
     is none: processing containers, workstations and notebooks may have one left over.
-
-    Args:
-        environ: Environment to read.
     """
     if not in_training_job(environ):
         return False
@@ -196,9 +193,6 @@ def agents_share_hosts(environ: Mapping[str, str]) -> bool:
 
     Agents meet before they start any process. It is no world of the job's hosts, and :meth:`SageMakerJob.detect`
     refuses it.
-
-    Args:
-        environ: Environment to read.
     """
     with suppress(OSError, ValueError):
         if resources := read_resources(environ, None):
@@ -209,11 +203,7 @@ def agents_share_hosts(environ: Mapping[str, str]) -> bool:
 
 
 def own_job() -> SageMakerJob | None:
-    """The job of this process, for features that also work outside jobs; ``None`` too if the job's hosts are unknown.
-
-    Raises:
-        ValueError: See :meth:`SageMakerJob.detect`.
-    """
+    """The job of this process, for features that also work outside jobs; ``None`` too if its hosts are unknown."""
     return SageMakerJob.detect() if is_training_job(os.environ) else None
 
 

@@ -18,13 +18,7 @@ _FILE = "inputdataconfig.json"
 def sharded_channels(environ: Mapping[str, str], config_dir: str | Path | None = None) -> tuple[str, ...]:
     """Names of the channels that are ``ShardedByS3Key``; empty if the channels are unknown.
 
-    Args:
-        environ: Environment to read. It is not changed.
-        config_dir: Folder of ``inputdataconfig.json``; by default that of the job. ``SM_INPUT_DATA_CONFIG``, which
-            holds the same, is read where there is no such file.
-
-    Raises:
-        ValueError: File or variable is malformed.
+    ``SM_INPUT_DATA_CONFIG``, which holds the same, is read where there is no such file.
     """
     holds = "It lists the input channels of the SageMaker training job."
     where, text = config_text(environ, config_dir, _FILE, "SM_INPUT_DATA_CONFIG", holds)
@@ -37,12 +31,7 @@ def sharded_channels(environ: Mapping[str, str], config_dir: str | Path | None =
 
 
 def dropped_rows(channels: Sequence[str], num_hosts: int) -> str:
-    """The warning about sharded channels in a world of several hosts, with the solutions; shared by all callers.
-
-    Args:
-        channels: Names of the channels.
-        num_hosts: Number of hosts in the world.
-    """
+    """The warning about sharded channels in a world of several hosts, with the solutions; shared by all callers."""
     return (
         f"Input channel(s) {some(channels)} are {SHARDED}: each of the {num_hosts} hosts has its own part of the files,"
         " and the distributed sampler that Lightning puts in would give it only a share of that part, so rows are"

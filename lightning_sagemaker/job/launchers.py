@@ -24,19 +24,15 @@ MOST_PROCESSES_PER_HOST = 1024  # no instance type has more devices; beyond it a
 
 @dataclass(frozen=True)
 class _Variables:
-    """Names of the variables by which a launcher describes the world.
-
-    Attributes:
-        marks: Variables that are all set exactly where this launcher started the process.
-        witnesses: Variables that may be set too, and the property of :class:`World` that they must then agree with.
-    """
+    """Names of the variables by which a launcher describes the world."""
 
     launcher: Launcher
-    marks: tuple[str, ...]
+    marks: tuple[str, ...]  # variables that are all set exactly where this launcher started the process
     rank: str
     world_size: str
     local_rank: str
     local_world_size: str
+    # Variables that may be set too, and the property of :class:`World` that they must then agree with.
     witnesses: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -80,11 +76,7 @@ _LAUNCHERS = (
 
 
 def recognised_by(launcher: Launcher) -> str:
-    """How a launcher is recognised, in words.
-
-    Args:
-        launcher: The launcher.
-    """
+    """How a launcher is recognised, in words."""
     marks = next((row.marks for row in reversed(_LAUNCHERS) if row.launcher == launcher), ())
     if not marks:
         return "SageMaker started one process on this host"
@@ -94,18 +86,15 @@ def recognised_by(launcher: Launcher) -> str:
 
 @dataclass(frozen=True)
 class World:
-    """The ranks that a launcher set.
-
-    Attributes:
-        is_assumed: Whether the launcher told nothing of ``local_size``: it is what each host has if the world spans
-            all of the job's evenly.
-    """
+    """The ranks that a launcher set."""
 
     variables: _Variables
     rank: int
     size: int
     local_rank: int
     local_size: int
+    # Whether the launcher told nothing of ``local_size``: it is what each host has if the world spans all of the job's
+    # evenly.
     is_assumed: bool = False
 
     @property
@@ -134,13 +123,7 @@ class World:
 def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
     """The world of this process's launcher; ``None`` if no launcher started it.
 
-    Args:
-        environ: Environment to read.
-        num_hosts: Hosts that would train together without a launcher, for launchers that do not tell how many processes
-            a host has.
-
-    Raises:
-        ValueError: The launcher's variables are incomplete, malformed or contradict each other.
+    ``num_hosts`` is for launchers that do not tell how many processes a host has.
     """
     for names in _LAUNCHERS:
         if all(environ.get(mark) for mark in names.marks) and not _is_no_launcher_s(environ, names, num_hosts):
@@ -179,9 +162,6 @@ def lightning_local_rank(environ: Mapping[str, str]) -> int | None:
 
     Lightning sets ``LOCAL_RANK`` in the processes it starts and, once it has started them, in the parent too, and
     ``WORLD_SIZE`` with it: never 1.
-
-    Raises:
-        ValueError: ``LOCAL_RANK`` is not a number.
     """
     return None if _is_default(environ) else integer(environ, "LOCAL_RANK", most=MOST_PROCESSES_PER_HOST - 1)
 

@@ -33,12 +33,7 @@ class Place:
 
 
 def find_place(environ: Mapping[str, str], resources: Resources, sdk: str | None) -> Place:
-    """Find this process's place, in the world of its launcher or, without one, among the hosts of the job.
-
-    Raises:
-        ValueError: The launcher's variables are incomplete, malformed or contradict each other, its world does not span
-            the hosts that should train together, or ranks set from outside contradict the job.
-    """
+    """Find this process's place, in the world of its launcher or, without one, among the hosts of the job."""
     distributed = _distribution_hosts(environ, resources)
     hosts = _joining_hosts(resources, distributed)
     world = read_world(environ, len(hosts))
@@ -176,16 +171,16 @@ def _without_launcher(environ: Mapping[str, str], resources: Resources, hosts: t
         order[node_rank], order[given] = order[given], order[node_rank]
         hosts, node_rank = tuple(order), given
     local_rank, world_size = lightning_local_rank(environ), _number(environ, "WORLD_SIZE")
+    local_size = rank = None
     if local_rank is None or world_size is None:
         # Not SM_NUM_NEURONS: no accelerator of Lightning's uses Neuron cores, so each would be a process on the CPU.
-        local_size = integer(environ, "SM_NUM_GPUS", most=MOST_PROCESSES_PER_HOST) or None
-        return Place("none", hosts, num_nodes, node_rank, local_size, local_rank or 0, None, None, main_address)
-    local_size = world_size // num_nodes
-    if world_size % num_nodes or not local_rank < local_size <= MOST_PROCESSES_PER_HOST:
-        # Lightning's launcher has set it, and then the script, to a number of its own. Stock never reads it.
-        return Place("none", hosts, num_nodes, node_rank, None, local_rank, None, None, main_address)
-    rank = node_rank * local_size + local_rank
-    return Place("none", hosts, num_nodes, node_rank, local_size, local_rank, rank, world_size, main_address)
+        local_size, world_size = integer(environ, "SM_NUM_GPUS", most=MOST_PROCESSES_PER_HOST) or None, None
+    elif world_size % num_nodes or not local_rank < world_size // num_nodes <= MOST_PROCESSES_PER_HOST:
+        world_size = None  # Lightning's launcher has set it, and then the script, to its own. Stock never reads it.
+    else:
+        local_size = world_size // num_nodes
+        rank = node_rank * local_size + local_rank
+    return Place("none", hosts, num_nodes, node_rank, local_size, local_rank or 0, rank, world_size, main_address)
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:

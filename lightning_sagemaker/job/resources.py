@@ -43,18 +43,8 @@ def config_text(
 ) -> tuple[str, str | None]:
     """Text of a file in the config folder, or of the toolkit's copy in a variable, and which one it is.
 
-    Args:
-        environ: Environment to read, for the base folder and the variable.
-        config_dir: The config folder; by default ``input/config`` under the base folder.
-        name: Name of the file.
-        variable: Read where there is no such file, and where this process may not read it; ``None`` if there is none.
-        holds: What it is for, a sentence for the error.
-
-    Returns:
-        Path or variable, and the text; ``None`` if neither exists.
-
-    Raises:
-        ValueError: The file is there, but cannot be read as text.
+    The variable is read where there is no such file, and where this process may not read it; ``holds`` is a sentence
+    for the error.
     """
     path = _config_path(environ, config_dir, name)
     copy = environ.get(variable) or None if variable else None
@@ -72,12 +62,7 @@ def config_text(
 
 
 def read_resources(environ: Mapping[str, str], config_dir: str | Path | None) -> Resources | None:
-    """Read the file, or ``SM_RESOURCE_CONFIG`` if there is none; ``None`` if neither exists.
-
-    Raises:
-        FileNotFoundError: Neither exists, but ``TRAINING_JOB_ARN`` says that this is a training job.
-        ValueError: The content is malformed or contradicts itself.
-    """
+    """Read the file, or ``SM_RESOURCE_CONFIG`` if there is none; ``None`` if neither exists."""
     holds = "It names the hosts of the SageMaker training job."
     variable = "SM_RESOURCE_CONFIG"
     where, text = config_text(environ, config_dir, RESOURCE_CONFIG.name, variable, holds)

@@ -20,11 +20,7 @@ _SHOWN_CHARACTERS = 120
 
 
 def integer(environ: Mapping[str, str], name: str, *, least: int = 0, most: int = 10**8) -> int | None:
-    """Value of a variable; ``None`` if it is unset or empty (the toolkit writes ``None`` as an empty string).
-
-    Raises:
-        ValueError: It is no plain decimal integer from ``least`` to ``most``.
-    """
+    """Value of a variable; ``None`` if it is unset or empty (the toolkit writes ``None`` as an empty string)."""
     text = environ.get(name)
     if not text:
         return None
@@ -37,11 +33,7 @@ def integer(environ: Mapping[str, str], name: str, *, least: int = 0, most: int 
 
 
 def json_value(text: str, where: str) -> Any:
-    """Parsed JSON of the variable or file ``where``.
-
-    Raises:
-        ValueError: It is malformed, for example cut short.
-    """
+    """Parsed JSON of the variable or file ``where``."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -49,11 +41,7 @@ def json_value(text: str, where: str) -> Any:
 
 
 def names(value: object, where: str) -> tuple[str, ...]:
-    """A JSON list of host names.
-
-    Raises:
-        ValueError: It is no list, is empty, or holds anything but distinct non-empty strings.
-    """
+    """A JSON list of host names."""
     if isinstance(value, list) and value and all(isinstance(name, str) and name for name in value):
         if repeated := [name for name, times in Counter(value).items() if times > 1]:
             raise ValueError(f"{where} repeats {some(repeated)}; expected distinct host names. {DAMAGED}")

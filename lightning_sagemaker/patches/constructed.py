@@ -9,11 +9,7 @@ if TYPE_CHECKING:
 
 
 def trainer_facts(module: ModuleType) -> dict[str, Any]:
-    """Make ``Trainer()``, as ``PL_TRAINER_*`` and the job shape it, and describe it; no process group is made.
-
-    Args:
-        module: ``lightning.pytorch`` or ``pytorch_lightning``, which may raise anything.
-    """
+    """Make ``Trainer()``, as ``PL_TRAINER_*`` and the job shape it, and describe it; no process group is made."""
     trainer = module.Trainer()
     return _facts(trainer._accelerator_connector, trainer.strategy)
 

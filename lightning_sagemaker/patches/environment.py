@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker._autoload import activate_unfinished
@@ -20,33 +19,28 @@ from lightning_sagemaker.environment import (
     SageMakerEnvironment,
     is_below_rank,
     is_started_by_rank,
+    process_group,
     register_virtual_subclass,
 )
 from lightning_sagemaker.job import SageMakerJob, agents_share_hosts, is_training_job
 from lightning_sagemaker.job.channels import dropped_rows, sharded_channels
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import say, warn_once
 from lightning_sagemaker.patches import first_time, rank_zero
 from lightning_sagemaker.patches.arguments import given
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 _FOUND, _ALONE = "_lightning_sagemaker_environment", "_lightning_sagemaker_alone"
 _launched = 1  # processes that this one has started as ranks, by `multiprocessing`, and that have ended
 _trained_by_same_words: bool | None = None  # as Lightning recommends for tests; None before the first Trainer
 _ONE = ("1", "[0]")  # ways to write one device
-_said: set[str] = set()
+_FOR_GPUS = ("nccl", "smddp")  # backends that have no CPU tensors
 
 
 def patch_connector(module: ModuleType) -> None:
-    """Wrap the connector class of a Lightning connector module; a second call does nothing.
-
-    Args:
-        module: ``*.trainer.connectors.accelerator_connector`` or ``*fabric.connector`` of either distribution.
-
-    Raises:
-        AttributeError: The module is not as in Lightning 2.2 to 2.6.
-    """
+    """Wrap the connector class of a Lightning connector module; a second call does nothing."""
     connector_class = getattr(module, "_AcceleratorConnector", None) or module._Connector
     choose_environment = connector_class._choose_and_init_cluster_environment
     choose_devices = connector_class._set_devices_flag_if_auto_passed
@@ -58,7 +52,7 @@ def patch_connector(module: ModuleType) -> None:
     def set_devices_flag_if_auto_passed(connector: Any) -> None:
         automatic = isinstance(connector._devices_flag, str) and connector._devices_flag == "auto"
         environment = _environment_of(connector, module) if automatic else None
-        if environment is None or not _set_devices(connector, environment.job):
+        if environment is None or not _set_devices(connector, environment.job, module.CUDAAccelerator.is_available):
             choose_devices(connector)
 
     @functools.wraps(choose_environment)
@@ -111,21 +105,17 @@ def _job(connector: Any) -> SageMakerJob | None:
     """The job; ``None`` if the launcher's world is not the job's, and has formed as outside jobs.
 
     A rank has started that launcher, or torchrun has several agents on a host.
-
-    Raises:
-        FileNotFoundError: See :meth:`SageMakerJob.detect`.
-        ValueError: See :meth:`SageMakerJob.detect`.
     """
     try:
         return SageMakerJob.detect()
     except ValueError as error:
         if is_below_rank():
-            _warn_once(
+            warn_once(
                 f"A rank of the SageMaker job started the launcher of this process (pid {os.getpid()}), whose world is"
                 f" none of the job's: {_package(connector)} runs in it as elsewhere. ({error})"
             )
         elif agents_share_hosts(os.environ):
-            _warn_once(
+            warn_once(
                 f"torchrun has several agents on a host of the SageMaker job: {_package(connector)} runs in their world"
                 " as elsewhere, with the `num_nodes` and `devices` of the script. HINT: with one agent on each host"
                 " (`--nproc_per_node`), both come from the job."
@@ -143,7 +133,7 @@ def _is_child(connector: Any) -> bool:
     """Whether a rank started this process, which is no rank itself, so that its Trainers run alone."""
     if not is_started_by_rank():
         return False
-    _warn_once(
+    warn_once(
         f"A rank of the SageMaker job started this process (pid {os.getpid()}), so it is not a rank:"
         f" {_package(connector)} runs by itself here. HINT: to join the job's world, start it"
         " by torchrun or mpirun."
@@ -158,23 +148,28 @@ def _is_apart(connector: Any, job: SageMakerJob) -> bool:
     (pytorch-lightning#12862). On hosts of one device each, the same words may mean the whole job, as for the next fold:
     there ``num_nodes=1`` has to be given, and not have been given to the Trainer that trained on the job.
     """
-    dist = sys.modules.get("torch.distributed")
-    is_group = dist is not None and dist.is_available() and dist.is_initialized()
-    world_size = dist.get_world_size() if dist is not None and is_group else _launched
-    devices = connector._devices_flag
-    if world_size == 1 or connector._strategy_flag != "auto" or str(devices) not in _ONE:
+    group = process_group()
+    world_size = group.get_world_size() if group else _launched
+    devices = str(connector._devices_flag)
+    if world_size == 1 or connector._strategy_flag != "auto" or devices not in ("auto", *_ONE):
         return False
-    if not is_group and job.num_nodes == 1:
-        return False  # it is alone on its host anyway
+    if group and _is_on_cpu(connector) and group.get_backend() in _FOR_GPUS:
+        return True  # as in stock, which gives it one device; the group of the fit on GPUs carries nothing of it
+    if devices == "auto" or (not group and job.num_nodes == 1):
+        return False  # the latter is alone on its host anyway
     return world_size != job.num_nodes or ("num_nodes" in given() and not _trained_by_same_words)
 
 
-def _set_devices(connector: Any, job: SageMakerJob) -> bool:
+def _is_on_cpu(connector: Any) -> bool:
+    return type(connector.accelerator).__name__ == "CPUAccelerator"
+
+
+def _set_devices(connector: Any, job: SageMakerJob, sees_gpus: Callable[[], bool]) -> bool:
     """Replace ``devices="auto"`` by the job's processes per host, if the job knows better than Lightning's count."""
-    accelerator = connector.accelerator
-    on_cpu = type(accelerator).__name__ == "CPUAccelerator"
-    if job.local_world_size is None or (job.launcher == "none" and not on_cpu):
-        return False  # Lightning will start the processes, one for each device that it sees
+    accelerator, on_cpu = connector.accelerator, _is_on_cpu(connector)
+    # Lightning will start the processes, one for each device that it sees. On the CPU of a host with GPUs that is one.
+    if job.local_world_size is None or (job.launcher == "none" and (not on_cpu or sees_gpus())):
+        return False
     if not on_cpu and job.local_world_size > (seen := accelerator.auto_device_count()):
         raise RuntimeError(
             f"{job.launcher} started {job.local_world_size} processes on this host, but torch sees {seen} device(s)"
@@ -182,7 +177,7 @@ def _set_devices(connector: Any, job: SageMakerJob) -> bool:
             " device, and look at CUDA_VISIBLE_DEVICES."
         )
     if not on_cpu and job.local_world_size < seen and job.is_rank_zero:
-        _warn_once(
+        warn_once(
             f"{job.launcher} started {job.local_world_size} process(es) on each host, but torch sees {seen} device(s)"
             f" of {type(accelerator).__name__}: the others stay idle. HINT: let the job's distribution start a process"
             " per device; if this is meant, `devices` says so."
@@ -192,11 +187,7 @@ def _set_devices(connector: Any, job: SageMakerJob) -> bool:
 
 
 def note_launched(world_size: int) -> None:
-    """Remember that this process has started ranks that trained, and is not a rank itself.
-
-    Args:
-        world_size: Processes of their world.
-    """
+    """Remember that this process has started ranks that trained, and is not a rank itself."""
     global _launched  # noqa: PLW0603
     _launched = world_size
 
@@ -223,8 +214,7 @@ def _set_num_nodes(connector: Any, job: SageMakerJob, *, is_interactive: bool) -
     """Replace ``num_nodes=1``, Lightning's default, by the job's number: a default cannot be told from a choice."""
     if connector._num_nodes_flag == 1 and job.num_nodes > 1:
         if job.is_rank_zero:
-            speak()
-            log.info("num_nodes=%d, as in %r.%s", job.num_nodes, job, _way_out())
+            say("num_nodes=%d, as in %r.%s", job.num_nodes, job, _way_out())
         connector._num_nodes_flag = job.num_nodes
         if is_interactive and connector._strategy_flag == "auto" and job.launcher == "none":
             connector._strategy_flag = "ddp_fork"  # Lightning's own choice in notebooks, but on one host only
@@ -241,8 +231,7 @@ def _remember_words() -> None:
 
 
 def _way_out() -> str:
-    dist = sys.modules.get("torch.distributed")
-    if dist is None or not dist.is_available() or not dist.is_initialized():
+    if process_group() is None:
         return ""
     return " This Trainer runs on all hosts too; to run it alone: Trainer(plugins=[LightningEnvironment()], devices=1)."
 
@@ -254,7 +243,7 @@ def _say_lone_local_rank(environment: SageMakerEnvironment, devices: int) -> Non
     """
     alone = environment.job.launcher == "none" and environment.creates_processes_externally
     if alone and devices > 1 and environment.local_rank() == 0 and "NODE_RANK" not in os.environ:
-        _warn_once(
+        warn_once(
             f"Environment variable `LOCAL_RANK`={os.environ['LOCAL_RANK']} says that the {devices} processes of this"
             f" host are started by hand, so Lightning starts none and waits for the other {devices - 1}. HINT: remove"
             " `LOCAL_RANK` from the image and from your entry script, and Lightning starts them."
@@ -268,10 +257,10 @@ def _say_dropped_rows(connector: Any, job: SageMakerJob) -> None:
     try:
         channels = sharded_channels(os.environ)
     except ValueError as error:  # nothing else needs the file, so it is no reason to train without
-        _warn_once(f"Whether a channel gives each host data of its own is unknown: {error}")
+        warn_once(f"Whether a channel gives each host data of its own is unknown: {error}")
         return
     if channels:
-        _warn_once(dropped_rows(channels, job.num_nodes))
+        warn_once(dropped_rows(channels, job.num_nodes))
 
 
 def _check_chosen_world(connector: Any) -> None:
@@ -284,7 +273,7 @@ def _check_chosen_world(connector: Any) -> None:
         job = SageMakerJob.detect()
         world = _chosen_world(connector, chosen) if job else None
     if world is not None and job is not None and (line := check_chosen_world(world, job)) and job.is_rank_zero:
-        _warn_once(line)
+        warn_once(line)
 
 
 def _chosen_world(connector: Any, environment: Any) -> ChosenWorld | None:
@@ -308,10 +297,3 @@ def _chosen_world(connector: Any, environment: Any) -> ChosenWorld | None:
         world_size=world_size,
         samples=getattr(connector, "use_distributed_sampler", True),
     )
-
-
-def _warn_once(line: str) -> None:
-    if line not in _said:
-        _said.add(line)
-        speak()
-        log.warning("%s", line)

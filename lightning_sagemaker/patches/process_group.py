@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.distributed.failure_file import report_exceptions
 from lightning_sagemaker.distributed.shutdown import end_at_exit
+from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time, replace_everywhere
 
@@ -18,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def patch_init_dist_connection(module: ModuleType) -> None:
-    """Wrap the function by which all of Lightning's strategies but DeepSpeed's make their process group.
-
-    Args:
-        module: ``*fabric.utilities.distributed`` of either distribution.
-    """
+    """Wrap the function by which all of Lightning's strategies but DeepSpeed's make their process group."""
     if not is_training_job(os.environ) or not first_time(module):
         return
     if is_on("failure_file"):
@@ -45,23 +42,37 @@ def patch_init_dist_connection(module: ModuleType) -> None:
 
         if not dist.is_available() or dist.is_initialized() or "store" in kwargs:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs)
-            return
-        global_rank = cluster_environment.global_rank() if global_rank is None else global_rank
-        world_size = cluster_environment.world_size() if world_size is None else world_size
-        with watched(
-            cluster_environment, global_rank, world_size, kwargs.get("timeout"), torch_distributed_backend
-        ) as options:
-            connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs, **options)
+        else:
+            global_rank = cluster_environment.global_rank() if global_rank is None else global_rank
+            world_size = cluster_environment.world_size() if world_size is None else world_size
+            with watched(
+                cluster_environment, global_rank, world_size, kwargs.get("timeout"), torch_distributed_backend
+            ) as options:
+                connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs, **options)
+        if isinstance(cluster_environment, SageMakerEnvironment):
+            mark_rank()
 
     replace_everywhere(connect, _init_dist_connection)
 
 
-def patch_static_rendezvous(module: ModuleType) -> None:
-    """Let torchrun's agents, one per host, run the checks between hosts: they start before any user code.
+def patch_deepspeed(module: ModuleType) -> None:
+    """Mark ranks whose process group DeepSpeed makes."""
+    strategy_class = module.DeepSpeedStrategy
+    if not is_training_job(os.environ) or not first_time(strategy_class):
+        return
+    connect = strategy_class._init_deepspeed_distributed
 
-    Args:
-        module: ``torch.distributed.elastic.rendezvous.static_tcp_rendezvous``, which SageMaker's launchers use.
-    """
+    @functools.wraps(connect)
+    def _init_deepspeed_distributed(strategy: Any) -> None:
+        connect(strategy)
+        if isinstance(strategy.cluster_environment, SageMakerEnvironment):
+            mark_rank()
+
+    strategy_class._init_deepspeed_distributed = _init_deepspeed_distributed
+
+
+def patch_static_rendezvous(module: ModuleType) -> None:
+    """Let torchrun's agents, one per host, run the checks between hosts: they start before any user code."""
     rendezvous_class = module.StaticTCPRendezvous
     if not is_training_job(os.environ) or not first_time(rendezvous_class):
         return
@@ -87,11 +98,7 @@ def patch_static_rendezvous(module: ModuleType) -> None:
 
 
 def patch_signal_connector(module: ModuleType) -> None:
-    """Tell the heartbeat the Trainer's step.
-
-    Args:
-        module: ``*.trainer.connectors.signal_connector`` of either distribution.
-    """
+    """Tell the heartbeat the Trainer's step."""
     connector_class = module._SignalConnector
     if not is_training_job(os.environ) or not first_time(connector_class, "steps"):
         return

@@ -6,7 +6,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.environment import SageMakerEnvironment, process_group
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import first_time, replace_everywhere
 
@@ -18,22 +18,16 @@ _WORDS = (None, "best", "last", "hpc")  # for which Lightning looks for a file b
 
 
 def patch_init_dist_connection(module: ModuleType) -> None:
-    """Register process groups of our environment for sending checkpoints between hosts.
-
-    Args:
-        module: ``*fabric.utilities.distributed`` of either distribution.
-    """
+    """Register process groups of our environment for sending checkpoints between hosts."""
     if not is_training_job(os.environ) or not first_time(module, "same"):
         return
     connect = module._init_dist_connection
 
     @functools.wraps(connect)
     def _init_dist_connection(cluster_environment: Any, *args: Any, **kwargs: Any) -> None:
-        import torch.distributed as dist
-
-        was_there = dist.is_available() and dist.is_initialized()
+        was_there = process_group()
         connect(cluster_environment, *args, **kwargs)
-        if not dist.is_available() or not dist.is_initialized():
+        if process_group() is None:
             return
         from lightning_sagemaker.checkpoint import other_hosts
 
@@ -49,11 +43,7 @@ def patch_init_dist_connection(module: ModuleType) -> None:
 
 
 def patch_checkpoint_connector(module: ModuleType) -> None:
-    """Let ranks compare what they are about to load.
-
-    Args:
-        module: ``*.trainer.connectors.checkpoint_connector`` of either distribution.
-    """
+    """Let ranks compare what they are about to load."""
     connector_class = module._CheckpointConnector
     if not is_training_job(os.environ) or not first_time(connector_class, "same"):
         return
@@ -78,16 +68,14 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
 
 def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:
     """What this rank loads, at a point where all ranks of the job's process group load something."""
-    import torch.distributed as dist
-
     from lightning_sagemaker.checkpoint import other_hosts
     from lightning_sagemaker.checkpoint.comparison import agree
 
     environment = getattr(trainer._accelerator_connector, "cluster_environment", None)
-    hosts = other_hosts.current()
-    if not isinstance(environment, SageMakerEnvironment) or hosts is None:
+    hosts, group = other_hosts.current(), process_group()
+    if not isinstance(environment, SageMakerEnvironment) or hosts is None or group is None:
         return path
-    if not dist.is_initialized() or dist.get_world_size() != trainer.world_size:
+    if group.get_world_size() != trainer.world_size:
         return path
     return agree(
         hosts,
@@ -109,11 +97,7 @@ def _is_stock(checkpoint_io: Any) -> bool:
 
 
 def patch_strategy(module: ModuleType) -> None:
-    """Remove a file that came from rank 0's host when rank 0 removes it: tuners remove what they restored.
-
-    Args:
-        module: ``*.strategies.strategy`` of either distribution's Trainer.
-    """
+    """Remove a file that came from rank 0's host when rank 0 removes it: tuners remove what they restored."""
     strategy_class = module.Strategy
     if not is_training_job(os.environ) or not first_time(strategy_class, "same"):
         return
@@ -130,11 +114,7 @@ def patch_strategy(module: ModuleType) -> None:
 
 
 def patch_saving(module: ModuleType) -> None:
-    """Let ``load_from_checkpoint`` find a file that another host has written.
-
-    Args:
-        module: ``*.core.saving`` of either distribution.
-    """
+    """Let ``load_from_checkpoint`` find a file that another host has written."""
     if not is_training_job(os.environ) or not first_time(module, "same"):
         return
     load = module._load_from_checkpoint
@@ -148,11 +128,7 @@ def patch_saving(module: ModuleType) -> None:
 
 
 def patch_fabric(module: ModuleType) -> None:
-    """Let ``Fabric.load`` and ``load_raw`` find a file that another host has written.
-
-    Args:
-        module: ``*fabric.fabric`` of either distribution.
-    """
+    """Let ``Fabric.load`` and ``load_raw`` find a file that another host has written."""
     fabric_class = module.Fabric
     if not is_training_job(os.environ) or not first_time(fabric_class, "same"):
         return

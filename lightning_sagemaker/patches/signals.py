@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from lightning_sagemaker.distributed.failure_file import report
 from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import say
 from lightning_sagemaker.patches import first_time
 
 if TYPE_CHECKING:
@@ -36,11 +36,7 @@ _agreements: WeakKeyDictionary[object, StopAgreement] = WeakKeyDictionary()
 
 
 def patch_signal_connector(module: ModuleType) -> None:
-    """Let all ranks agree on where SIGTERM stops the training; inside SageMaker training jobs only.
-
-    Args:
-        module: ``*.trainer.connectors.signal_connector`` of either distribution.
-    """
+    """Let all ranks agree on where SIGTERM stops the training; inside SageMaker training jobs only."""
     connector_class = module._SignalConnector
     if not is_training_job(os.environ) or not first_time(connector_class, "sigterm"):
         return
@@ -75,11 +71,7 @@ def patch_signal_connector(module: ModuleType) -> None:
 
 
 def patch_training_epoch_loop(module: ModuleType) -> None:
-    """Begin each training batch with a step boundary, which replaces Lightning's broadcast.
-
-    Args:
-        module: ``*.loops.training_epoch_loop`` of either distribution.
-    """
+    """Begin each training batch with a step boundary, which replaces Lightning's broadcast."""
     loop_class = module._TrainingEpochLoop
     if not is_training_job(os.environ) or not first_time(loop_class):
         return
@@ -139,8 +131,7 @@ def _leave(connector: Any, agreement: StopAgreement | None) -> None:
     if connector.received_sigterm:  # a launcher that sees the first rank go sends it to the others
         connector._register_signal(signal.SIGTERM, signal.SIG_IGN)
     elif connector.trainer.is_global_zero:
-        speak()
-        log.info(
+        say(
             "SIGTERM arrived on %s after the training had ended. A later one stops before its first step.",
             agreement.origin,
         )
@@ -175,11 +166,10 @@ def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> 
     )
     report(text)
     if trainer.is_global_zero:
-        speak()
         # The entry of `@remote` ends by `finally: sys.exit(0)` (invoke_function.py of SDK v2 and v3).
         remote = any(".remote_function" in name for name in tuple(sys.modules))
         code = "0, as `@remote` ends whatever happens" if remote else f"{EXIT_CODE}"
-        log.info("%s Exit code: %s.", text, code)
+        say("%s Exit code: %s.", text, code)
     raise exception(EXIT_CODE)
 
 

@@ -28,17 +28,11 @@ Sharding = Literal["replicated", "sharded"]
 
 @dataclass(frozen=True)
 class Availability:
-    """What a process knows about the library.
+    """What a process knows about the library."""
 
-    Attributes:
-        version: Version of the library, ``None`` where it could not be imported.
-        problem: Why it cannot be used, in words; ``None`` where it can.
-        cause: The exception that its import raised.
-    """
-
-    version: str | None = None
-    problem: str | None = None
-    cause: BaseException | None = None
+    version: str | None = None  # version of the library, ``None`` where it could not be imported
+    problem: str | None = None  # why it cannot be used, in words; ``None`` where it can
+    cause: BaseException | None = None  # the exception that its import raised
 
 
 @functools.cache

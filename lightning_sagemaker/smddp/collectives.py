@@ -18,23 +18,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_OPERATIONS = {
-    "sum": ReduceOp.SUM,
-    "avg": ReduceOp.AVG,
-    "min": ReduceOp.MIN,
-    "max": ReduceOp.MAX,
-    "product": ReduceOp.PRODUCT,
-    "band": ReduceOp.BAND,
-    "bor": ReduceOp.BOR,
-    "bxor": ReduceOp.BXOR,
-}
-_PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "min": torch.minimum,
-    "max": torch.maximum,
-    "product": torch.mul,
-    "band": torch.bitwise_and,
-    "bor": torch.bitwise_or,
-    "bxor": torch.bitwise_xor,
+# torch's operation, and what does the same with the tensors of two ranks.
+_OPERATIONS: dict[str, tuple[Any, Callable[[Tensor, Tensor], Tensor] | None]] = {
+    "sum": (ReduceOp.SUM, None),
+    "avg": (ReduceOp.AVG, None),
+    "min": (ReduceOp.MIN, torch.minimum),
+    "max": (ReduceOp.MAX, torch.maximum),
+    "product": (ReduceOp.PRODUCT, torch.mul),
+    "band": (ReduceOp.BAND, torch.bitwise_and),
+    "bor": (ReduceOp.BOR, torch.bitwise_or),
+    "bxor": (ReduceOp.BXOR, torch.bitwise_xor),
 }
 
 
@@ -42,17 +35,9 @@ class Reduction:
     """A reduction over all ranks that has started; its result is written into the given tensor.
 
     A mean is a sum and a division; a mean of integers is truncated, as Lightning does it on gloo. On SMDDP, operations
-    other than sum and mean gather and reduce locally. One collective each: Lightning puts a barrier before it, but
-    a reduction waits for all ranks by itself.
-
-    Args:
-        tensor: Any shape, also empty and 0-dim, of any dtype that the backend carries.
-        group: Process group; all ranks by default.
-        reduce_op: As for :func:`reduce_in_place`.
-        wait: Whether sending waits for the result. Else the tensor may be read once :meth:`finish` has returned.
-
-    Raises:
-        ValueError: The operation is not known.
+    other than sum and mean gather and reduce locally. One collective each: Lightning puts a barrier before it, but a
+    reduction waits for all ranks by itself. With ``wait``, sending waits for the result; else the tensor may be read
+    once :meth:`finish` has returned.
     """
 
     def __init__(self, tensor: Tensor, group: Any, reduce_op: ReduceOp | str | None, *, wait: bool) -> None:
@@ -60,33 +45,24 @@ class Reduction:
         # Sparse tensors have no memory format.
         carried = tensor.contiguous() if tensor.layout is torch.strided else tensor
         self._tensor, self._carried = tensor, carried
-        self._divide_by, self._pairwise = 1, _PAIRWISE.get(name)
-        if self._pairwise is not None and dist.get_backend() != BACKEND:
-            self._pairwise = None
+        self._divide_by, self._pairwise = 1, None
+        if name and dist.get_backend() == BACKEND:
+            self._pairwise = _OPERATIONS[name][1]
         if name == "avg" and dist.get_backend(group) in ("gloo", BACKEND):
             operation, self._divide_by = ReduceOp.SUM, dist.get_world_size(group)
         with _writing_to(tensor):
             if self._pairwise is not None:
-                self._gathered = [torch.empty_like(carried) for _ in range(dist.get_world_size(group))]
-                self._work = dist.all_gather(self._gathered, carried, group=group, async_op=not wait)
+                self._gathered, self._work = _gather(carried, group, wait=wait)
             else:
                 self._work = dist.all_reduce(carried, op=operation, group=group, async_op=not wait)
 
     def wait(self) -> None:
-        """Wait until all ranks have sent theirs; the result is not written yet.
-
-        Raises:
-            Exception: The backend's, here and each time after.
-        """
+        """Wait until all ranks have sent theirs; the result is not written yet."""
         if self._work is not None:
             self._work.wait()
 
     def finish(self) -> Tensor:
-        """Wait for the result.
-
-        Returns:
-            The tensor that was given.
-        """
+        """Wait for the result."""
         self.wait()
         tensor, result = self._tensor, self._carried
         with _writing_to(tensor):
@@ -111,18 +87,9 @@ class Reduction:
 def reduce_in_place(tensor: Tensor, group: Any = None, reduce_op: ReduceOp | str | None = "mean") -> Tensor:
     """Reduce a tensor over all ranks and write the result into it, as Lightning's ``reduce`` and ``all_reduce`` do.
 
-    Args:
-        tensor: As for :class:`Reduction`.
-        group: Process group; all ranks by default.
-        reduce_op: ``"mean"``, ``"avg"``, ``"sum"``, ``"min"``, ``"max"``, ``"product"``, ``"band"``, ``"bor"``,
-            ``"bxor"``, the :class:`torch.distributed.ReduceOp` of the same name, or ``None`` for a sum. Other
-            operations are handed to a backend other than SMDDP as they are.
-
-    Returns:
-        ``tensor``.
-
-    Raises:
-        ValueError: The operation is not known.
+    ``reduce_op`` is ``mean``, ``avg``, ``sum``, ``min``, ``max``, ``product``, ``band``, ``bor``, ``bxor``, the
+    :class:`torch.distributed.ReduceOp` of the same name, or ``None`` for a sum. Others are handed to a backend other
+    than SMDDP as they are.
     """
     return Reduction(tensor, group, reduce_op, wait=True).finish()
 
@@ -130,14 +97,8 @@ def reduce_in_place(tensor: Tensor, group: Any = None, reduce_op: ReduceOp | str
 def all_gather(tensor: Tensor, group: Any = None) -> Tensor:
     """Gather a tensor of equal shape from all ranks; gradients flow back to the rank that each part came from.
 
-    torch's own differentiable all_gather needs all_to_all for the way back; this one needs all_reduce.
-
-    Args:
-        tensor: Shape ``(...)``.
-        group: Process group; all ranks by default.
-
-    Returns:
-        Shape ``(world_size, ...)``, in the order of ranks.
+    torch's own differentiable all_gather needs all_to_all for the way back; this one needs all_reduce. Shape ``(...)``
+    becomes ``(world_size, ...)``, in the order of ranks.
     """
     return _AllGather.apply(tensor, group)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -146,7 +107,7 @@ class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, tensor: Tensor, group: Any) -> Tensor:
         context.group = group
-        return torch.stack(_gather(tensor.contiguous(), group))
+        return torch.stack(_gather(tensor.contiguous(), group)[0])
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -155,10 +116,9 @@ class _AllGather(torch.autograd.Function):
         return total[dist.get_rank(context.group)], None
 
 
-def _gather(tensor: Tensor, group: Any) -> list[Tensor]:
+def _gather(tensor: Tensor, group: Any, *, wait: bool = True) -> tuple[list[Tensor], Any]:
     gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(gathered, tensor, group=group)
-    return gathered
+    return gathered, dist.all_gather(gathered, tensor, group=group, async_op=not wait)
 
 
 def _operation(reduce_op: Any) -> tuple[str, Any]:
@@ -168,9 +128,9 @@ def _operation(reduce_op: Any) -> tuple[str, Any]:
     if isinstance(reduce_op, str):
         name = "avg" if reduce_op.lower() == "mean" else reduce_op.lower()
         if name in _OPERATIONS:
-            return name, _OPERATIONS[name]
+            return name, _OPERATIONS[name][0]
     elif isinstance(reduce_op, ReduceOp | ReduceOp.RedOpType):
-        return next((name for name, known in _OPERATIONS.items() if reduce_op == known), ""), reduce_op
+        return next((name for name, (known, _) in _OPERATIONS.items() if reduce_op == known), ""), reduce_op
     raise ValueError(f"reduce_op={reduce_op!r} is not known here. HINT: use one of mean, {', '.join(_OPERATIONS)}.")
 
 

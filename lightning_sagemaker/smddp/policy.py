@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from lightning_sagemaker.job import SageMakerJob, own_job
-from lightning_sagemaker.messages import log
+from lightning_sagemaker.messages import warn_once
 from lightning_sagemaker.settings import ON_MISSING, word
 from lightning_sagemaker.smddp.availability import (
     BACKEND,
@@ -21,23 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OnMissing = Literal["native", "error"]
-_said: set[str] = set()
 
 
 def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> str | None:
     """Choose SMDDP or the native backend, and log warnings on rank zero.
 
-    Args:
-        sharding: Which of SMDDP's collectives the strategy wants.
-        on_missing: What to do where SMDDP cannot be used; by default what ``LIGHTNING_SAGEMAKER_ON_MISSING`` says, and
-            ``"native"`` where it is not set.
-
-    Returns:
-        ``"smddp"``, or ``None`` for the backend that Lightning chooses for the device.
-
-    Raises:
-        RuntimeError: SMDDP cannot be used, and the policy is ``"error"``.
-        ValueError: The policy is neither ``"native"`` nor ``"error"``.
+    ``None`` is the backend that Lightning chooses for the device.
     """
     policy = read_policy(on_missing, os.environ)
     job = own_job()
@@ -79,11 +68,7 @@ def advise_on_sync_batchnorm() -> None:
 
 
 def read_policy(on_missing: OnMissing | None, environ: Mapping[str, str]) -> OnMissing:
-    """What to do if SMDDP cannot be used: the argument, else the variable, else ``"native"``.
-
-    Raises:
-        ValueError: It is neither ``"native"`` nor ``"error"``.
-    """
+    """What to do if SMDDP cannot be used: the argument, else the variable, else ``"native"``."""
     value = word(ON_MISSING, environ) if on_missing is None else on_missing
     if value not in get_args(OnMissing):
         raise ValueError(f"on_missing={value!r}; expected one of {get_args(OnMissing)}. HINT: 'native' is the default.")
@@ -106,6 +91,5 @@ def _say(line: str, job: SageMakerJob | None) -> None:
     from lightning_utilities.core.rank_zero import rank_zero_only
 
     rank_zero = job.is_rank_zero if job is not None else getattr(rank_zero_only, "rank", 0) == 0
-    if rank_zero and line not in _said:
-        _said.add(line)
-        log.warning(line)
+    if rank_zero:
+        warn_once(line)

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lightning_sagemaker.distributed.process_group import watched
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import say
 from lightning_sagemaker.smddp import collectives
 from lightning_sagemaker.smddp.availability import BACKEND, Sharding
 from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend
@@ -94,8 +94,7 @@ class _SMDDPMixin:
             with watched(environment, rank, world_size, timeout, BACKEND) as options:
                 dist.init_process_group(BACKEND, rank=rank, world_size=world_size, timeout=timeout, **options)
             if rank == 0:
-                speak()
-                log.info("distributed_backend=%s, %d processes", BACKEND, world_size)
+                say("distributed_backend=%s, %d processes", BACKEND, world_size)
         super().setup_environment()  # type: ignore[misc]
 
     def broadcast(self, obj: Any, src: int = 0) -> Any:
@@ -131,16 +130,7 @@ def _reduce(
 
 @functools.cache
 def strategy_class(package: Package, sharding: Sharding) -> type:
-    """Class of the strategy for a Trainer or Fabric.
-
-    Args:
-        package: Where the Trainer or Fabric comes from: ``"lightning.pytorch"``, ``"pytorch_lightning"``,
-            ``"lightning.fabric"`` or ``"lightning_fabric"``.
-        sharding: ``"replicated"`` for DDP, ``"sharded"`` for FSDP.
-
-    Raises:
-        ImportError: The package is not installed.
-    """
+    """Class of the strategy for a Trainer or Fabric."""
     kind = "DDPStrategy" if sharding == "replicated" else "FSDPStrategy"
     base, name = getattr(import_module(f"{package}.strategies"), kind), f"SMDDP{kind.removeprefix('DDP')}"
     members = {
@@ -165,14 +155,8 @@ def __getattr__(name: str) -> type:
 def class_by_name(name: str, *packages: Package) -> type:
     """Class that ``SMDDPStrategy`` or ``SMDDPFSDPStrategy`` stands for.
 
-    Args:
-        name: One of the two.
-        packages: Packages of the two distributions. The class is made for the first that is imported, else installed:
-            where neither is imported yet, nothing tells which one will be. A class that decides later would have no
-            base, and Trainers refuse what has not theirs.
-
-    Raises:
-        ImportError: None is installed.
+    The class is made for the first package that is imported, else installed: where neither is imported yet, nothing
+    tells which one will be. A class that decides later would have no base, and Trainers refuse what has not theirs.
     """
     imported = (package for package in packages if package in sys.modules)
     installed = (package for package in packages if importlib.util.find_spec(package.partition(".")[0]))

@@ -20,22 +20,14 @@ _numbers = itertools.count()  # all ranks make their barriers in the same order,
 
 
 class StoreBarrier:
-    """A sequence of barriers between all ranks, without a time limit.
-
-    Raises:
-        ValueError: There is no process group.
-    """
+    """A sequence of barriers between all ranks, without a time limit."""
 
     def __init__(self) -> None:
         self._store = PrefixStore(f"barrier/{next(_numbers)}", default_store())
         self._passed = 0
 
     def wait(self) -> None:
-        """Wait until all ranks have called this as often.
-
-        Raises:
-            RuntimeError: Another rank has failed; the message holds its error.
-        """
+        """Wait until all ranks have called this as often."""
         size, here, self._passed = dist.get_world_size(), self._arrival(), self._passed + 1
         number = here.arrive()
         what = lambda: f"all ranks to reach the same point: {here.arrived} of {size} have"  # noqa: E731

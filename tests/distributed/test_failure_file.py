@@ -135,6 +135,32 @@ def test_no_secret_comes_into_the_store_from_which_other_ranks_take_it(output: P
     assert (output / "failure").read_text() == "RuntimeError: api_key=***"
 
 
+_HELPER = """
+import os, subprocess, sys
+code = "from lightning_sagemaker.distributed.failure_file import report_exceptions; report_exceptions(); "
+def start(**more):
+    command = [sys.executable, "-c", f"{code} raise ValueError(500 * 'tolerated ')"]
+    return subprocess.run(command, env=os.environ | more).check_returncode
+"""
+
+
+def test_what_a_helper_failed_by_and_the_script_tolerates_is_no_reason(output: Path, run: Run) -> None:
+    run(f"{_HELPER}start(); start(); raise RuntimeError('real')")
+    assert (output / "failure").read_text().startswith("RuntimeError: real\n")
+
+
+def test_the_failure_of_a_helper_is_the_reason_where_the_script_fails_for_it(output: Path, run: Run) -> None:
+    run(f"{_HELPER}start()()")
+    text = (output / "failure").read_text()
+    assert text.startswith("ValueError: tolerated ")
+    assert text.endswith("\n[in a process that the training script started]")
+
+
+def test_a_rank_is_no_helper_of_the_script_that_launched_it(output: Path, run: Run) -> None:
+    run(f"{_HELPER}start(LOCAL_RANK='1'); raise RuntimeError('a consequence')")
+    assert (output / "failure").read_text().startswith("ValueError: tolerated ")
+
+
 @pytest.mark.parametrize("script", ["raise SystemExit(3)", "raise KeyboardInterrupt"])
 def test_what_is_no_failure_of_the_script_is_not_reported(output: Path, run: Run, script: str) -> None:
     assert run(script).returncode != 0

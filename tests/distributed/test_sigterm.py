@@ -38,13 +38,21 @@ SCRIPT = -2  # the same: the process that has started the ranks, and is none
 class Job:
     """A simulated job that trains until it is stopped."""
 
-    def __init__(self, folder: Path, distribution: str, hosts: int, processes: int, *arguments: str) -> None:
+    def __init__(self, folder: Path, case: Case, *arguments: str) -> None:
+        distribution, hosts, processes, *_ = case
         self.folder = folder
         self.world = range(hosts * processes)
         folder.mkdir()
         command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", str(hosts)]
         command += ["--processes-per-host", str(processes), "--distribution", distribution]
-        command += ["--verbose", "--work-dir", str(folder / "hosts"), "--checkpoints", str(folder / "checkpoints")]
+        command += [
+            *case.options,
+            "--verbose",
+            "--work-dir",
+            str(folder / "hosts"),
+            "--checkpoints",
+            str(folder / "checkpoints"),
+        ]
         command += [str(STOPPABLE), "--", "--folder", str(folder), *arguments]
         if distribution == "none":
             command += ["--devices", str(processes)]
@@ -95,8 +103,8 @@ class Job:
 def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     jobs: list[Job] = []
 
-    def start(distribution: str, hosts: int, processes: int, *arguments: str) -> Job:
-        jobs.append(Job(tmp_path / f"job-{len(jobs)}", distribution, hosts, processes, *arguments))
+    def start(case: Case, *arguments: str) -> Job:
+        jobs.append(Job(tmp_path / f"job-{len(jobs)}", case, *arguments))
         return jobs[-1]
 
     yield start
@@ -127,14 +135,17 @@ class Case(NamedTuple):
     accumulate: int = 1
     resumes: bool = True
     strategy: str = "auto"
+    options: tuple[str, ...] = ()  # of `simulate`
 
 
+NO_FOLDER = ("--env", "LIGHTNING_SAGEMAKER_LOCK_DIR=/nowhere/at all")
 CASES = [
     Case("torch_distributed", 2, 1, (1,), resumes=FULL),
     Case("none", 1, 2, (0,), accumulate=2),
     Case("smdistributed", 1, 2, (0, 1), resumes=FULL),
     Case("none", 2, 2, (1,), resumes=FULL, strategy="ddp_fork"),
     Case("none", 1, 2, (SCRIPT,), resumes=FULL, strategy="ddp_notebook"),
+    Case("torch_distributed", 2, 2, (1,), resumes=FULL, options=NO_FOLDER),
 ]
 if FULL:
     CASES += [Case("torch_distributed", 2, 4, (5,)), Case("mpi", 2, 4, (5,))]
@@ -152,7 +163,7 @@ def test_all_ranks_stop_at_the_same_batch_and_leave_one_checkpoint_to_resume_fro
     start: Callable[..., Job], tmp_path: Path, package: str, case: Case
 ) -> None:
     options = ["--package", package, "--accumulate", str(case.accumulate)]
-    job = start(case.distribution, case.hosts, case.processes, *options, "--strategy", case.strategy)
+    job = start(case, *options, "--strategy", case.strategy)
     seconds = job.terminate(*case.ranks)
     print(f"{case}: gone after {seconds:.1f} s")
     # Lightning calls `on_exception` in the script that has started the ranks, not in them.
@@ -183,7 +194,7 @@ def test_all_ranks_stop_at_the_same_batch_and_leave_one_checkpoint_to_resume_fro
 
 @pytest.mark.parametrize("distribution", ["torch_distributed", "none"] if FULL else ["none"])
 def test_sigterm_while_testing_ends_the_job_at_once(start: Callable[..., Job], distribution: str) -> None:
-    job = start(distribution, 1, 2, "--package", MODULES[0], "--stage", "test", "--handler")
+    job = start(Case(distribution, 1, 2, ()), "--package", MODULES[0], "--stage", "test", "--handler")
     job.terminate(0)
     assert not list(job.kept.glob("*/ml/checkpoints/*"))
     assert (job.folder / f"handled-{(job.folder / 'pid-0').read_text()}").exists()

@@ -25,7 +25,7 @@ PAGES = ROOT / "docs" / "troubleshooting"
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 # What makes a job's failure of what it is given, or is given a logger's method. Functions that hand on what they are
 # given are found: see `_find_sinks`.
-SINKS = {"report", "report_to_all", "note"}
+SINKS = {"report", "report_to_all", "note", "warn_once"}
 FINDINGS = {"Finding", "finding", "fail", "unknown", "warn", "ok"}
 LONGEST = 40  # characters by which a message is looked for
 SHORTEST = 8  # fewer are found by chance
@@ -121,7 +121,8 @@ def _shown(node: ast.Call, file: str, sinks: Sinks) -> Iterator[tuple[ast.expr, 
     """Arguments of a call that are shown to users, and whether each is a message by itself or its beginning."""
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
-    if name in LEVELS and (owner == "log" or owner.startswith("logging.getLogger")) and node.args:
+    logs = name in LEVELS and (owner == "log" or owner.startswith("logging.getLogger"))
+    if (logs or name == "say") and node.args:
         words = _text(node.args[0]) or ""
         if words.startswith("%s") and len(node.args) > 1:
             yield node.args[1], words == "%s"

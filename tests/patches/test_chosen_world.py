@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.patches import environment as patched
+from lightning_sagemaker import messages
 
 from .connectors import DISTRIBUTIONS, LAUNCHERS, LOG, Distribution
 from .connectors import clean as clean  # noqa: PLC0414 - fixtures
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """What was said, at level WARNING or above, since the last question."""
-    monkeypatch.setattr(patched, "_said", set())
+    monkeypatch.setattr(messages, "_said", set())
     caplog.set_level(logging.INFO, logger=LOG.name)
 
     def lines() -> list[str]:

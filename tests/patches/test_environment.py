@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker import SageMakerEnvironment, SageMakerJob
+from lightning_sagemaker import SageMakerEnvironment, SageMakerJob, messages
 from lightning_sagemaker.job import FOREIGN_RANK
-from lightning_sagemaker.patches import environment as patched
 from lightning_sagemaker.patches.environment import patch_connector
 
 from .connectors import (
@@ -234,7 +233,7 @@ def test_one_after_the_launch_of_the_local_processes_is_as_the_one_before(
 def test_several_agents_of_torchrun_on_a_host_make_a_world_as_in_stock(
     make: Make, job: Job, caplog: pytest.LogCaptureFixture, hosts: int, agents: int
 ) -> None:
-    patched._said.clear()
+    messages._said.clear()
     job("torchrun", hosts=agents, rank=3)
     job("none", hosts=hosts)  # leaves the launcher's variables
     connector = make(accelerator="cpu", devices=2, num_nodes=agents, strategy="ddp")
@@ -308,6 +307,32 @@ def test_without_a_launcher_the_gpus_are_counted_by_lightning(
     assert (strategy.num_processes, strategy.num_nodes, strategy.world_size) == (4, 2, 8)
 
 
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_on_the_cpu_of_a_host_with_gpus_lightning_starts_one_process_as_in_stock(
+    make: Make, job: Job, see_gpus: Callable[[int], None], hosts: int
+) -> None:
+    see_gpus(4)
+    job("none", hosts=hosts, gpus=4)
+    connector = make(accelerator="cpu")
+    assert [device.type for device in connector._parallel_devices] == ["cpu"]
+    assert getattr(connector.strategy, "world_size", 1) == hosts
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "mpirun", "none"])
+@pytest.mark.parametrize("world", [(1, 4, "auto"), (2, 4, "auto"), (2, 1, 1)])
+def test_on_the_cpu_after_a_fit_on_gpus_it_runs_alone_as_in_stock(
+    make: Make, job: Job, monkeypatch: pytest.MonkeyPatch, launcher: str, world: tuple[int, int, int | str]
+) -> None:
+    hosts, per_host, devices = world
+    job("lightning" if launcher == "none" else launcher, hosts=hosts, per_host=per_host, rank=1, gpus=per_host)
+    group = {"is_initialized": True, "get_world_size": hosts * per_host, "get_rank": 1, "get_backend": "nccl"}
+    for name, answer in group.items():
+        monkeypatch.setattr(f"torch.distributed.{name}", lambda *_, answer=answer: answer)
+    connector = make(accelerator="cpu", devices=devices)
+    assert strategy_name(connector) == "SingleDeviceStrategy"
+    assert connector._num_nodes_flag == 1
+
+
 def test_neuron_cores_that_lightning_cannot_use_start_no_processes(
     make: Make, job: Job, see_gpus: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,7 +384,7 @@ def test_fewer_processes_than_gpus_are_said_in_one_line_on_rank_zero(
     see_gpus(8)
     for rank, devices, lines in ((0, "auto", 1), (1, "auto", 0), (0, 4, 0)):
         job("torchrun", hosts=1, per_host=4, rank=rank)
-        patched._said.clear()
+        messages._said.clear()
         caplog.clear()
         for _ in range(2):
             make(devices=devices)
@@ -380,7 +405,7 @@ def test_local_rank_alone_is_a_line_since_nobody_starts_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     job("none", hosts=hosts, gpus=2)
-    patched._said.clear()
+    messages._said.clear()
     make(accelerator="cpu")
     monkeypatch.setenv("LOCAL_RANK", "0")
     make(accelerator="cpu", devices=1)
@@ -389,7 +414,7 @@ def test_local_rank_alone_is_a_line_since_nobody_starts_the_others(
     assert connector.cluster_environment.creates_processes_externally  # as in stock
     assert "`LOCAL_RANK`=0 says that the 2 processes of this host are started by hand" in caplog.text
     caplog.clear()
-    patched._said.clear()
+    messages._said.clear()
     monkeypatch.setenv("NODE_RANK", "0")  # Lightning's launcher has run
     make(accelerator="cpu")
     monkeypatch.delenv("NODE_RANK")

@@ -22,6 +22,7 @@ FABRICS = [
     pytest.param(name, marks=pytest.mark.skipif(importlib.util.find_spec(top) is None, reason=f"no `{top}` here"))
     for name, top in (("lightning.fabric", "lightning"), ("lightning_fabric", "lightning_fabric"))
 ]
+HAS_LIGHTNING = importlib.util.find_spec("lightning") is not None
 
 
 @pytest.fixture
@@ -120,3 +121,25 @@ print(before, during, heartbeat._step(), alive())
 """
     done = run(code)
     assert done.stdout.split()[-4:] == ["None", "3", "None", "None"], done.stderr
+
+
+@pytest.mark.parametrize("package", [name for name in ("lightning.pytorch", "lightning.fabric") if HAS_LIGHTNING])
+def test_a_child_of_a_rank_whose_group_deepspeed_makes_knows_that_it_is_none(run: Run, package: str) -> None:
+    done = run(
+        f"""
+import os, subprocess, sys
+from types import SimpleNamespace
+sys.modules["deepspeed"] = SimpleNamespace(init_distributed=lambda *_, **__: None)
+import lightning_sagemaker
+from {package}.strategies.deepspeed import DeepSpeedStrategy
+DeepSpeedStrategy._init_deepspeed_distributed(SimpleNamespace(
+    cluster_environment=lightning_sagemaker.SageMakerEnvironment(),
+    global_rank=0, world_size=2, local_rank=0, _process_group_backend="nccl", _timeout=None,
+    _get_process_group_backend=lambda: "nccl",
+    _set_node_environment_variables=lambda: os.environ.update(RANK="0", WORLD_SIZE="2", LOCAL_RANK="0"),
+))
+code = "from lightning_sagemaker.environment import is_started_by_rank; print(is_started_by_rank())"
+print(subprocess.check_output([sys.executable, "-c", code], text=True).strip())
+"""
+    )
+    assert done.stdout == "True\n", done.stderr

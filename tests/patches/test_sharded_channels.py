@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker import SageMakerEnvironment
-from lightning_sagemaker.patches import environment as patched
+from lightning_sagemaker import SageMakerEnvironment, messages
 
 from .connectors import LOG, QUIET, Distribution
 from .connectors import clean as clean  # noqa: PLC0414 - fixtures
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Lines:
-    monkeypatch.setattr(patched, "_said", set())
+    monkeypatch.setattr(messages, "_said", set())
     caplog.set_level(logging.WARNING, logger=LOG.name)
     return lambda: [one.getMessage() for one in caplog.records if one.name == LOG.name]
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lightning_sagemaker import messages
 from lightning_sagemaker.settings import ON_MISSING
-from lightning_sagemaker.smddp import policy
 from lightning_sagemaker.smddp.availability import availability
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     def forget() -> None:
         availability.cache_clear()
-        policy._said.clear()
+        messages._said.clear()
         for name in [name for name in sys.modules if name.split(".")[0] == "smdistributed"]:
             del sys.modules[name]
 

@@ -140,7 +140,7 @@ VARIABLES = (
         here={"none": "devices, world size, rank"},
         by="Fabric",
         read=True,
-        note='processes per host on the CPU with `devices="auto"`',
+        note='processes per host on the CPU with `devices="auto"`, where torch sees no GPU',
     ),
     Variable(
         "SM_NUM_NEURONS",
@@ -578,7 +578,7 @@ VARIABLES = (
         "this package",
         values=("1 x",),
         note=(
-            "a rank has started this process, which is none "
+            "a process that trains has started this one, which is no rank if that is one "
             "([settings](settings.md#set-by-the-package-for-its-own-processes))"
         ),
     ),

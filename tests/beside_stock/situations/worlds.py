@@ -273,6 +273,16 @@ _CHILD = textwrap.dedent("""
 @situation("two", arms=ONCE)
 def child_that_evaluates(_start: int) -> Any:
     """Rank zero starts a child process with a Trainer of its own, which inherits the rank's variables."""
+    return _fit_and_evaluate()
+
+
+@situation("two", arms=ONCE)
+def child_that_evaluates_beside_a_process_group_of_the_scripts_own(_start: int) -> Any:
+    dist.init_process_group("gloo")
+    return _fit_and_evaluate()
+
+
+def _fit_and_evaluate() -> Any:
     t, m = trainer(), Model()
     t.fit(m, loader())
     found = None
