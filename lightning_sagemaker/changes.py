@@ -221,7 +221,11 @@ CHANGES = (
         "job",
         "with LIGHTNING_SAGEMAKER_RESUME=1, which `submit --spot` sets",
         "training continues from ...",
-        ("checkpoints.patch_model_checkpoint", "checkpoints.patch_checkpoint_connector"),
+        (
+            "checkpoints.patch_model_checkpoint",
+            "checkpoints.patch_checkpoint_connector",
+            "launched.patch_launcher",
+        ),
         RESUME,
         opt_in=True,
     ),

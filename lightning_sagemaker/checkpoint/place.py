@@ -18,7 +18,7 @@ from lightning_sagemaker.checkpoint.newest import checkpoint_config, checkpoint_
 from lightning_sagemaker.job import base_dir
 from lightning_sagemaker.locking import mounts
 from lightning_sagemaker.messages import log, speak
-from lightning_sagemaker.settings import RESUME
+from lightning_sagemaker.settings import RESUME, switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _ANY = "*"  # stands for the version of a logger
 _KEPT = ("model", "output")  # folders of the job that SageMaker uploads at its end
 _said: set[str] = set()
+_instead: dict[str, str] = {}  # Lightning's own folder, by the one that is in its place
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,16 @@ def stock_place(trainer: Any, dirpath: Any = None) -> Place:
     """Where Lightning puts a Trainer's checkpoints, whose ``ModelCheckpoint`` may have been given a folder."""
     if dirpath is not None:
         return Place(str(dirpath), str(dirpath))
-    if not trainer.loggers:
-        folder = os.path.join(trainer.default_root_dir, "checkpoints")  # noqa: PTH118 - may be a URL
-        return Place(folder, folder)
-    logger = trainer.loggers[0]
-    root = trainer.default_root_dir if logger.save_dir is None else logger.save_dir
-    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
-    return Place(
-        *(os.path.join(root, str(logger.name), part, "checkpoints") for part in (version, _ANY))  # noqa: PTH118
-    )
+    root: str = trainer.default_root_dir
+    names: list[tuple[str, ...]] = [()]
+    if trainer.loggers:
+        with suppress(Exception):  # a logger's own; where Lightning needs a name or version, it asks and says so
+            logger = trainer.loggers[0]
+            version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+            names = [(str(logger.name), part) for part in (version, _ANY)]
+            root = root if logger.save_dir is None else logger.save_dir
+    folders = [os.path.join(root, *parts, "checkpoints") for parts in names]  # noqa: PTH118 - may be a URL
+    return Place(folders[0], folders[-1])
 
 
 def kept_place(place: Place, root: Path | None = None) -> Place:
@@ -73,6 +75,13 @@ def kept_place(place: Place, root: Path | None = None) -> Place:
     """
     root = checkpoint_folder() if root is None else root
     return place if root is None else Place(*(_below(root, path) for path in (place.folder, place.pattern)))
+
+
+def replacement(folder: str) -> str:
+    """The folder for Lightning's own one, which would be lost."""
+    found = kept_place(Place(folder, folder)).folder
+    _instead[found] = folder
+    return found
 
 
 def is_lost(folder: str) -> bool:
@@ -110,13 +119,13 @@ def link(folder: str) -> None:
         path.symlink_to(target, target_is_directory=True)
 
 
-def say_where(trainer: Any, folder: str) -> None:
-    """Log once where a Trainer's checkpoints are, if that is not Lightning's folder, or if they will be lost there."""
+def say_where(folder: str) -> None:
+    """Log once where checkpoints are, if that is not Lightning's folder, or if they will be lost there."""
     if folder in _said:
         return
     _said.add(folder)
     try:
-        stock, root = stock_place(trainer), checkpoint_folder()
+        root = checkpoint_folder()
     except ValueError as error:  # nobody asked for that file, so training goes on without it
         log.warning("Whether checkpoints in %s are lost with this container is unknown: %s", folder, error)
         return
@@ -132,12 +141,12 @@ def say_where(trainer: Any, folder: str) -> None:
                 root,
                 RESUME,
             )
-    elif Path(folder).is_symlink():
+    elif Path(folder).is_symlink() and switch(RESUME):
         speak()
         log.info("%s=1: %s is a link to %s, which SageMaker keeps", RESUME, folder, Path(folder).readlink())
-    elif folder != stock.folder and folder == kept_place(stock).folder:
+    elif folder in _instead:
         speak()
-        log.info("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, stock.folder)
+        log.info("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, _instead[folder])
 
 
 def own_places(trainer: Any) -> Iterator[Place]:

@@ -5,16 +5,19 @@ Each Trainer continues from what the same Trainer of an earlier start has left, 
 * its place (folder, logger's name), see :mod:`lightning_sagemaker.checkpoint.place`;
 * its number among the Trainers of a process that fit in this place (folds, pretraining and finetuning);
 * the process: what another training script of this very container has written, or two of an earlier one, is left alone.
+  Ranks that Lightning spawns or forks, anew for each Trainer, count as the process that starts them.
 
 Checkpoints carry these as a mark. One without a mark, written before it was asked for, counts as the first Trainer's.
 """
 
 from __future__ import annotations
 
-import functools
+import json
+import multiprocessing
 import os
 import re
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from lightning_sagemaker.checkpoint.reading import Content
 
+_TRAININGS = "trainings.json"
 _SPELLED_OUT = "HINT: give each training a logger name, a `dirpath` or a `default_root_dir` of its own."
 
 
@@ -56,6 +60,7 @@ class Mark:
 
 _marks: WeakKeyDictionary[object, Mark] = WeakKeyDictionary()  # by Trainer
 _trainings: Counter[str] = Counter()  # by place
+_starters: dict[int, tuple[str, str]] = {}  # by id of a rank that Lightning has started: `_process()` of who started it
 
 
 def is_asked_for() -> bool:
@@ -72,6 +77,21 @@ def begin(trainer: Any) -> None:
         key = str(Path(pattern).relative_to(root)) if root and Path(pattern).is_relative_to(root) else pattern
         _trainings[key] += 1
         _marks[trainer] = Mark(key, _trainings[key], *_process())
+
+
+def save_trainings(folder: str) -> None:
+    """Tell the ranks that this process starts, or who started this one, which Trainers have fit so far."""
+    with suppress(OSError):
+        Path(folder, _TRAININGS).write_text(json.dumps([_trainings, *_process()]), encoding="utf-8")
+
+
+def load_trainings(folder: str, *, as_rank: bool) -> None:
+    """Learn which Trainers have fit in the process that started this rank, or in the ranks that this one started."""
+    with suppress(OSError, ValueError):  # a rank was killed while it wrote
+        trainings, start, process = json.loads(Path(folder, _TRAININGS).read_bytes())
+        _trainings.update(Counter(trainings) - _trainings)
+        if as_rank:
+            _starters[os.getpid()] = start, process
 
 
 def mark_of(trainer: Any) -> dict[str, str | int] | None:
@@ -185,18 +205,25 @@ def _nothing(trainer: Any) -> str:
     return f"there is no complete checkpoint of it in {' or '.join(sorted(places))}"
 
 
-@functools.cache
 def _process() -> tuple[str, str]:
-    """The start of the job's container, and this process's identity in it."""
-    with_job = False
-    try:
-        entries = (processes.PROC / "1" / "environ").read_bytes().decode(errors="replace").split("\0")
-        with_job = in_training_job(dict(entry.partition("=")[::2] for entry in entries))
-    except OSError:
-        pass  # another user's process
-    if not with_job:  # no container of the job's own: a machine on which jobs are tried, one after the other
+    """The start of the job's container, and this process's identity in it; empty where nothing tells."""
+    if os.getpid() in _starters:
+        return _starters[os.getpid()]
+    if not _has_container():
         return "", ""
     try:
-        return processes.container(), ":".join(map(str, processes.run_leader()))
+        identity = ":".join(map(str, processes.run_leader()))
     except RuntimeError:
         return "", ""
+    if multiprocessing.parent_process() is not None:  # the script has started it: for a fold, or a trial
+        identity += f":{os.getpid()}:{processes.start_of(os.getpid())}"
+    return processes.container(), identity
+
+
+def _has_container() -> bool:
+    """Whether the job has a container of its own; if not, a machine tries jobs, one after the other."""
+    try:
+        entries = (processes.PROC / "1" / "environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:  # another user's process
+        return False
+    return in_training_job(dict(entry.partition("=")[::2] for entry in entries))

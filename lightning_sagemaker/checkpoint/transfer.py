@@ -91,7 +91,12 @@ class Server:
                 continue
             sender = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._senders.add(sender)
-            sender.start()
+            try:
+                sender.start()
+            except RuntimeError as error:  # the system has no thread left for now
+                self._senders.discard(sender)
+                connection.close()
+                log.warning("%s cannot start a thread that sends a checkpoint: %s", self._host, error)
 
     def _serve(self, connection: socket.socket) -> None:
         try:

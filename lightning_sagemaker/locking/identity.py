@@ -73,6 +73,11 @@ class Process:
         return self.start is not None and not processes.has_ended(self.pid, self.start)
 
     @property
+    def is_me(self) -> bool:
+        """Whether it is the process that asks."""
+        return self.pid == os.getpid() and self.start == processes.start_of(self.pid)
+
+    @property
     def hold(self) -> str:
         """Its name, and for how long it has held a lock."""
         return f"{self}, which took it {max(0.0, processes.clock() - self.at):.0f} s ago"

@@ -54,10 +54,10 @@ def node_lock(name: str, *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
         TypeError: ``name`` is no string, or ``timeout`` no number.
     """
     lock = Lock(name, timeout, "node_lock")
-    lock.acquire()
-    if lock.left_by is not None:
-        log.warning("%s: the previous holder ended without releasing the lock: %s", lock.label, lock.left_by.hold)
-    try:
+    try:  # from here on: a signal's handler, or a log's, may raise at any moment
+        lock.acquire()
+        if lock.left_by is not None:
+            log.warning("%s: the previous holder ended without releasing the lock: %s", lock.label, lock.left_by.hold)
         yield
     finally:
         lock.release()

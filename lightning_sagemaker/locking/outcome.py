@@ -72,14 +72,20 @@ class Outcome:
             ) from error
         return outcome if outcome.error is None or outcome.who.at >= processes.born() else None
 
+    @property
+    def is_interruption(self) -> bool:
+        """Whether Ctrl-C ended the work."""
+        return (self.error or "").startswith("KeyboardInterrupt")
+
     def publish(self, path: Path) -> None:
         """Publish it to the other processes, completely; raises ``OSError`` if it cannot be written."""
         write(path, asdict(self))
 
     def explain(self, label: str) -> str:
         """The error message in the processes that did not do the work."""
-        return (
-            f"{label} failed in another process ({self.who}): {self.error}\n"
-            "HINT: the cause is there; processes of this run do not try again, unless `retry` says so.\n"
-            f"{self.traceback}"
-        )
+        if self.who.is_me:
+            told = f"{label} has already failed in this process ({self.who}): {self.error}"
+        else:
+            told = f"{label} failed in another process ({self.who}): {self.error}"
+        hint = "HINT: the cause is there; processes of this run do not try again, unless `retry` says so."
+        return f"{told}\n{hint}\n{self.traceback}"

@@ -31,7 +31,7 @@ def patch_model_checkpoint(module: ModuleType) -> None:
 
     @functools.wraps(resolve)
     def resolve_ckpt_dir(callback: Any, trainer: Any) -> Any:
-        from lightning_sagemaker.checkpoint.place import Place, is_lost, kept_place, link
+        from lightning_sagemaker.checkpoint.place import is_lost, link, replacement
         from lightning_sagemaker.checkpoint.resume import is_asked_for
 
         folder = resolve(callback, trainer)
@@ -40,7 +40,7 @@ def patch_model_checkpoint(module: ModuleType) -> None:
         if callback.dirpath is not None:  # the script's word
             link(str(folder))
             return folder
-        return kept_place(Place(str(folder), str(folder))).folder
+        return replacement(str(folder))
 
     @functools.wraps(setup)
     def setup_and_say_where(callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
@@ -48,7 +48,7 @@ def patch_model_checkpoint(module: ModuleType) -> None:
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.fast_dev_run and callback.save_top_k:
             from lightning_sagemaker.checkpoint.place import say_where
 
-            say_where(trainer, str(callback.dirpath))
+            say_where(str(callback.dirpath))
 
     callback_class._ModelCheckpoint__resolve_ckpt_dir = resolve_ckpt_dir
     callback_class.setup = setup_and_say_where
@@ -75,6 +75,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
         )
 
         trainer = connector.trainer
+        vars(connector).pop(_RESUMED, None)  # of a fit that has failed before it was loaded
         if str(getattr(state_fn, "value", state_fn)) == "fit" and is_asked_for() and not is_trial(trainer):
             begin(trainer)
             # `trainer.ckpt_path = ...` is the user's choice too.
