@@ -42,18 +42,11 @@ _comparisons = itertools.count()  # all ranks restore in the same order
 
 @dataclass(frozen=True)
 class _Choice:
-    """The checkpoint that a rank would load.
+    """The checkpoint that a rank would load."""
 
-    Attributes:
-        path: As Lightning has it, in text; ``None`` for no checkpoint.
-        content: What it leads to on this rank's host.
-        is_automatic: Whether no path was given by the script: then rank 0's choice holds.
-        host: The rank's host.
-    """
-
-    path: str | None
-    content: Content
-    is_automatic: bool
+    path: str | None  # as Lightning has it, in text
+    content: Content  # what it leads to on this rank's host
+    is_automatic: bool  # not given by the script: then rank 0's choice holds
     host: str
 
     @classmethod
@@ -71,20 +64,8 @@ class _Choice:
 def agree(hosts: OtherHosts, path: object, *, is_automatic: bool, is_comparable: bool, is_fit: bool) -> object:
     """Compare this rank's checkpoint with rank 0's; get it from rank 0's host if this host lacks it.
 
-    Args:
-        hosts: The process group, all of whose ranks come here.
-        path: Checkpoint that this rank would load, or ``None``.
-        is_automatic: Whether Lightning or this package chose it (``"last"``, ``"best"``), and not the script.
-        is_comparable: Whether files are what Lightning itself writes and reads there.
-        is_fit: Whether a training continues from it.
-
-    Returns:
-        What this rank shall load: its own choice, or rank 0's where no choice was the script's.
-
-    Raises:
-        FileNotFoundError: A host lacks it, and it could not be sent; the same text on all ranks.
-        TimeoutError: Ranks did not come within the time limit of the process group.
-        ValueError: The ranks would continue from different checkpoints; the same text on all ranks.
+    All ranks come here, and each gets what it shall load: its own choice, or rank 0's where no choice was the script's.
+    If one cannot load it, or would continue from another one, all ranks raise an error with the same text.
     """
     return _Comparison(hosts, is_comparable=is_comparable, is_fit=is_fit).result(path, is_automatic=is_automatic)
 

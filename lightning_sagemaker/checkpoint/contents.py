@@ -19,23 +19,14 @@ _PIECE = 1 << 22  # bytes
 
 @dataclass(frozen=True)
 class Content:
-    """The file, folder or other thing at a checkpoint's path.
+    """The file, folder or other thing at a checkpoint's path."""
 
-    Attributes:
-        kind: ``file``, ``folder``, ``missing``, or ``unknown`` where that cannot or shall not be told.
-        digest: The same for equal content.
-        size: Bytes of a file.
-        progress: Step and epoch, in words; empty where it does not tell.
-        lacks: Parts of a folder that are not there.
-        shards: Bytes of each shard in a folder.
-    """
-
-    kind: str = "unknown"
-    digest: str = ""
-    size: int = 0
-    progress: str = ""
-    lacks: tuple[str, ...] = ()
-    shards: dict[str, int] = field(default_factory=dict)
+    kind: str = "unknown"  # `file`, `folder`, `missing`, or `unknown` where that cannot or shall not be told
+    digest: str = ""  # the same for equal content
+    size: int = 0  # bytes of a file
+    progress: str = ""  # step and epoch, in words; empty where it does not tell
+    lacks: tuple[str, ...] = ()  # parts of a folder that are not there
+    shards: dict[str, int] = field(default_factory=dict)  # bytes of each shard in a folder
 
     @classmethod
     def of(cls, path: Path | None) -> Content:

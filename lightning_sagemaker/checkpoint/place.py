@@ -33,13 +33,11 @@ _instead: dict[str, str] = {}  # Lightning's own folder, by the one that is in i
 class Place:
     """A folder of checkpoints that belongs to one Trainer.
 
-    Attributes:
-        folder: Where it is in this start of the job.
-        pattern: The same for each start: a logger's version is another one where its folder was kept, or is random
-            (Weights & Biases, MLflow), so a ``*`` stands for it.
+    In another start, a logger's version is another one where its folder was kept, or is random (Weights & Biases,
+    MLflow), so a ``*`` stands for it in the pattern.
     """
 
-    folder: str
+    folder: str  # in this start of the job
     pattern: str
 
     def folders(self) -> list[Path]:
@@ -67,12 +65,7 @@ def stock_place(trainer: Any, dirpath: Any = None) -> Place:
 
 
 def kept_place(place: Place, root: Path | None = None) -> Place:
-    """The folder below the job's checkpoint folder that replaces one outside it; one below it stays itself.
-
-    Args:
-        place: A local place.
-        root: The checkpoint folder, by default that of this host. Without any, the place stays as it is.
-    """
+    """The folder below the job's checkpoint folder that replaces one outside it; one below it stays itself."""
     root = checkpoint_folder() if root is None else root
     return place if root is None else Place(*(_below(root, path) for path in (place.folder, place.pattern)))
 
@@ -85,14 +78,7 @@ def replacement(folder: str) -> str:
 
 
 def is_lost(folder: str) -> bool:
-    """Whether a folder is lost when the container ends, although the job has a checkpoint folder that is kept.
-
-    Args:
-        folder: A path, or a URL of a remote store, which is never lost.
-
-    Raises:
-        ValueError: ``checkpointconfig.json`` is malformed.
-    """
+    """Whether a folder is lost when the container ends, although the job has a checkpoint folder that is kept."""
     root = checkpoint_folder()
     if root is None or "://" in folder:
         return False

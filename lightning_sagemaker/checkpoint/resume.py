@@ -43,19 +43,12 @@ _SPELLED_OUT = "HINT: give each training a logger name, a `dirpath` or a `defaul
 
 @dataclass(frozen=True)
 class Mark:
-    """The owner of a checkpoint.
+    """The owner of a checkpoint."""
 
-    Attributes:
-        place: Pattern of its folder, below the job's checkpoint folder.
-        training: Number of the Trainer among those that fit in this place in one process, from 1.
-        start: Identity of this start of the job's container; empty where nothing tells one from the next.
-        process: Identity of the process, or of the launcher that started all ranks of a host.
-    """
-
-    place: str
-    training: int
-    start: str
-    process: str
+    place: str  # pattern of its folder, below the job's checkpoint folder
+    training: int  # number of the Trainer among those that fit in this place in one process, from 1
+    start: str  # of the job's container; empty where nothing tells one from the next
+    process: str  # or the launcher that started all ranks of a host
 
 
 _marks: WeakKeyDictionary[object, Mark] = WeakKeyDictionary()  # by Trainer
@@ -101,11 +94,7 @@ def mark_of(trainer: Any) -> dict[str, str | int] | None:
 
 
 def checkpoint_to_resume(trainer: Any) -> str | None:
-    """Newest complete checkpoint of an earlier start of this Trainer that is ahead of it.
-
-    Args:
-        trainer: A Trainer for which :func:`begin` was called.
-    """
+    """Newest complete checkpoint of an earlier start of this Trainer that is ahead of it."""
     mine, limits = _marks[trainer], _Limits.of(trainer)
     # All ranks look, for jobs in which nobody compares what they found; one of them speaks.
     note = log.warning if trainer.is_global_zero else log.debug

@@ -26,19 +26,12 @@ _MOST_READ = 64_000  # characters of it in which secrets are looked for
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of the work.
-
-    Attributes:
-        value: What it returned.
-        error: Type and text of what it raised; ``None`` where it is done.
-        traceback: Where it raised that, as Python prints it.
-        who: The process that did it, when it had.
-    """
+    """The outcome of the work."""
 
     value: Any = None
-    error: str | None = None
-    traceback: str = ""
-    who: Process = field(default_factory=Process.me)
+    error: str | None = None  # type and text of what it raised; `None` where it is done
+    traceback: str = ""  # as Python prints it
+    who: Process = field(default_factory=Process.me)  # which did it, when it had
 
     @classmethod
     def of(cls, error: BaseException) -> Outcome:
@@ -54,9 +47,6 @@ class Outcome:
 
         What is done is done. A failure is for the processes that lived then: one that was started later - by torchrun,
         which starts all anew, or by a retrying script - tries again.
-
-        Raises:
-            ValueError: The file holds something else.
         """
         try:
             text = path.read_bytes()

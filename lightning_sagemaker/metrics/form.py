@@ -13,12 +13,7 @@ _NUMBER = r"([+-]?(?:[0-9.]+(?:e[+-]?[0-9]+)?|inf|nan))"
 
 
 def line(values: Mapping[str, float], note: str = "") -> str:
-    """One line with these values.
-
-    Args:
-        values: Numbers by name.
-        note: What a person would like to know, too; no metric definition finds it.
-    """
+    """One line with these values."""
     text = " ".join([BEGIN, *(f"{name}={value:.8g};" for name, value in values.items())])
     return f"{text} ({note})" if note else text
 

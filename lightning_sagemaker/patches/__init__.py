@@ -13,12 +13,7 @@ if TYPE_CHECKING:
 
 
 def first_time(owner: Any, what: str = "patched") -> bool:
-    """Whether the owner is not patched yet; marks it, so that it is patched once.
-
-    Args:
-        owner: What is patched.
-        what: What for, where an owner is patched in several places.
-    """
+    """Whether the owner is not patched yet; marks it, so that it is patched once."""
     mark = f"_lightning_sagemaker_{what}"
     if mark in vars(owner):
         return False
@@ -27,12 +22,7 @@ def first_time(owner: Any, what: str = "patched") -> bool:
 
 
 def replace_everywhere(function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
-    """Replace a function, in its module and in those that imported it before this package.
-
-    Args:
-        function: What is replaced, under its own name.
-        replacement: What takes its place.
-    """
+    """Replace a function, in its module and in those that imported it before this package."""
     name = function.__name__
     for module in tuple(sys.modules.values()):
         if getattr(module, "__dict__", {}).get(name) is function:

@@ -18,11 +18,7 @@ _given: ContextVar[Mapping[str, Any]] = ContextVar("arguments of the Trainer tha
 
 
 def patch_trainer(module: ModuleType) -> None:
-    """Record the explicit arguments while a Trainer is made.
-
-    Args:
-        module: ``*.trainer.trainer`` of either distribution.
-    """
+    """Record the explicit arguments while a Trainer is made."""
     trainer_class = module.Trainer
     if not first_time(trainer_class):
         return

@@ -20,9 +20,6 @@ def patch_model_checkpoint(module: ModuleType) -> None:
     """Let ``ModelCheckpoint`` write where a restart finds it, if enabled; else warn about what would be lost.
 
     ``"last"`` is looked up by the same method as the folder for writing, before any ``setup``.
-
-    Args:
-        module: ``*.callbacks.model_checkpoint`` of either distribution.
     """
     callback_class = module.ModelCheckpoint
     if not is_training_job(os.environ) or not first_time(callback_class):
@@ -55,11 +52,7 @@ def patch_model_checkpoint(module: ModuleType) -> None:
 
 
 def patch_checkpoint_connector(module: ModuleType) -> None:
-    """Let each ``fit`` continue from the newest checkpoint in its own place, if enabled.
-
-    Args:
-        module: ``*.trainer.connectors.checkpoint_connector`` of either distribution.
-    """
+    """Let each ``fit`` continue from the newest checkpoint in its own place, if enabled."""
     connector_class = module._CheckpointConnector
     if not is_training_job(os.environ) or not first_time(connector_class, "resume"):
         return
@@ -119,11 +112,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
 
 
 def patch_atomic_save(module: ModuleType) -> None:
-    """Write local checkpoints completely or not at all; Lightning leaves an incomplete file when it is killed.
-
-    Args:
-        module: ``*fabric.utilities.cloud_io`` of either distribution.
-    """
+    """Write local checkpoints completely or not at all; Lightning leaves an incomplete file when it is killed."""
     if not is_training_job(os.environ) or not first_time(module):
         return
     save = module._atomic_save

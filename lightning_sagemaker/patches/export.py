@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 def patch_trainer(module: ModuleType) -> None:
-    """Copy a checkpoint when a ``fit`` has ended, after all callbacks and loggers, if enabled.
-
-    Args:
-        module: ``*.trainer.trainer`` of either distribution.
-    """
+    """Copy a checkpoint when a ``fit`` has ended, after all callbacks and loggers, if enabled."""
     trainer_class = module.Trainer
     if not is_training_job(os.environ) or not first_time(trainer_class, "export"):
         return

@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 
 def patch_fabric(module: ModuleType) -> None:
-    """Say why ``launch()`` is needed now: Lightning's error speaks of more than one device.
-
-    Args:
-        module: ``*fabric.fabric`` of either distribution.
-    """
+    """Say why ``launch()`` is needed now: Lightning's error speaks of more than one device."""
     fabric_class = module.Fabric
     if not first_time(fabric_class, "launch"):
         return

@@ -30,11 +30,7 @@ _FOLDER = "_lightning_sagemaker_folder"  # attribute of a launcher: folder in wh
 
 
 def patch_launcher(module: ModuleType) -> None:
-    """End the script as its rank ended: with the rank's own error in the failure file, or SIGTERM's exit code.
-
-    Args:
-        module: ``*.strategies.launchers.multiprocessing`` of either distribution, of Trainer or Fabric.
-    """
+    """End the script as its rank ended: with the rank's own error in the failure file, or SIGTERM's exit code."""
     launcher_class = module._MultiProcessingLauncher
     if not is_training_job(os.environ) or not first_time(launcher_class):
         return

@@ -26,9 +26,6 @@ def patch_logger_connector(module: ModuleType) -> None:
     Only what Lightning has computed is read, after it has: when a batch ends, and when its hooks at the end of an epoch
     have run and all ranks have computed its metrics. To ask ``trainer.callback_metrics`` would compute what is not
     computed yet, by reductions on this rank alone.
-
-    Args:
-        module: ``*.trainer.connectors.logger_connector.logger_connector`` of either distribution.
     """
     connector_class = module._LoggerConnector
     if not first_time(connector_class):
@@ -57,9 +54,6 @@ def patch_callback_connector(module: ModuleType) -> None:
 
     It stays where it is, for scripts that look for it; Lightning's own word for a bar that is off is a refresh rate of
     0, which its searches for a learning rate do not switch on again.
-
-    Args:
-        module: ``*.trainer.connectors.callback_connector`` of either distribution.
     """
     connector_class = module._CallbackConnector
     if not is_training_job(os.environ) or not first_time(connector_class):

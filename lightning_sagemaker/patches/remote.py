@@ -18,11 +18,7 @@ from lightning_sagemaker.patches import first_time
 
 
 def patch_errors(module: Any) -> None:
-    """Make the failure reason the first failure of any rank, with host and rank, as for other exceptions.
-
-    Args:
-        module: ``sagemaker.remote_function.errors`` of SDK v2, ``sagemaker.core.remote_function.errors`` of v3.
-    """
+    """Make the failure reason the first failure of any rank, with host and rank, as for other exceptions."""
     if not is_training_job(os.environ) or not first_time(module):
         return
     write = module._write_failure_reason_file
