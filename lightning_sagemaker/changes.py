@@ -285,7 +285,7 @@ CHANGES = (
         "job",
         "with LIGHTNING_SAGEMAKER_EXPORT=best or last",
         "The ... checkpoint ... is in the job's model",
-        ("export.patch_trainer",),
+        ("export.patch_trainer", "arguments.patch_trainer"),
         EXPORT,
         opt_in=True,
         values=("best", "last"),

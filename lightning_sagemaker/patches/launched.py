@@ -5,7 +5,6 @@ The process that starts them is the script's or the kernel's own, and no rank: i
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import tempfile
@@ -18,8 +17,7 @@ from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.checkpoint import resume
 from lightning_sagemaker.distributed.failure_file import attach_report, failure_report, killed
 from lightning_sagemaker.environment import SageMakerEnvironment
-from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.patches import first_time, rank_zero
+from lightning_sagemaker.patches import rank_zero, wrap
 from lightning_sagemaker.patches.environment import note_launched
 
 if TYPE_CHECKING:
@@ -31,13 +29,9 @@ _FOLDER = "_lightning_sagemaker_folder"  # attribute of a launcher: folder in wh
 
 def patch_launcher(module: ModuleType) -> None:
     """End the script as its rank ended: with the rank's own error in the failure file, or SIGTERM's exit code."""
-    launcher_class = module._MultiProcessingLauncher
-    if not is_training_job(os.environ) or not first_time(launcher_class):
-        return
-    launch, run = launcher_class.launch, launcher_class._wrapping_function
 
-    @functools.wraps(launch)
-    def launch_and_tell(launcher: Any, *args: Any, **kwargs: Any) -> Any:
+    @wrap(module._MultiProcessingLauncher, "launch")
+    def launch_and_tell(launch: Any, launcher: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(launcher._strategy.cluster_environment, SageMakerEnvironment):
             return launch(launcher, *args, **kwargs)
         note_launched(launcher._strategy.cluster_environment.world_size())
@@ -45,8 +39,8 @@ def patch_launcher(module: ModuleType) -> None:
         with _folder(launcher), _sigterm(launcher) if ends_together else nullcontext():
             return launch(launcher, *args, **kwargs)
 
-    @functools.wraps(run)
-    def run_and_tell(launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:
+    @wrap(module._MultiProcessingLauncher, "_wrapping_function")
+    def run_and_tell(run: Any, launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:
         rank_zero.settle()  # a spawned process has imported Lightning before it knew its rank
         if isinstance(signal.getsignal(signal.SIGTERM), _Forward):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked one
@@ -63,8 +57,6 @@ def patch_launcher(module: ModuleType) -> None:
         finally:
             if folder and process_idx == 0 and resume.is_asked_for():
                 resume.save_trainings(folder)
-
-    launcher_class.launch, launcher_class._wrapping_function = launch_and_tell, run_and_tell
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import secrets
@@ -12,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.environment import SageMakerEnvironment
-from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.messages import log
-from lightning_sagemaker.patches import first_time
+from lightning_sagemaker.patches import wrap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,14 +29,10 @@ def patch_data_connector(module: ModuleType) -> None:
     error they go on into ``setup()`` without their data and hang or fail later, elsewhere. Here they raise the error.
     Nothing is put on the user's objects: they pickle as ever while their hook runs.
     """
-    connector_class = module._DataConnector
-    if not is_training_job(os.environ) or not first_time(connector_class):
-        return
-    prepare_data = connector_class.prepare_data
     has_barrier = hasattr(module, "_InfiniteBarrier")  # which calls `tell_failure` before the others pass it
 
-    @functools.wraps(prepare_data)
-    def guarded(connector: Any) -> None:
+    @wrap(module._DataConnector, "prepare_data")
+    def guarded(prepare_data: Any, connector: Any) -> None:
         import torch.distributed as dist
 
         is_ours = isinstance(getattr(connector.trainer.strategy, "cluster_environment", None), SageMakerEnvironment)
@@ -62,8 +56,6 @@ def patch_data_connector(module: ModuleType) -> None:
             _outcome.reset(token)
         _raise_failure_of_another(label, path, None)
         return None
-
-    connector_class.prepare_data = guarded
 
 
 def _outcome_path(label: str) -> Path:
@@ -97,12 +89,11 @@ def _raise_failure_of_another(label: str, path: Path, error: Exception | None) -
 def patch_infinite_barrier(module: ModuleType) -> None:
     """Make Lightning's barrier without time limit report a failure, and need no second group on SMDDP."""
     barrier_class = getattr(module, "_InfiniteBarrier", None)
-    if barrier_class is None or not first_time(barrier_class):
+    if barrier_class is None:
         return
-    enter, leave = barrier_class.__enter__, barrier_class.__exit__
 
-    @functools.wraps(enter)
-    def __enter__(barrier: Any) -> Any:  # noqa: N807
+    @wrap(barrier_class, "__enter__", always=True)
+    def __enter__(enter: Any, barrier: Any) -> Any:  # noqa: N807
         import torch.distributed as dist
 
         barrier.store_barrier = None
@@ -114,12 +105,10 @@ def patch_infinite_barrier(module: ModuleType) -> None:
         barrier.barrier = barrier.store_barrier.wait
         return barrier
 
-    @functools.wraps(leave)
-    def __exit__(barrier: Any, kind: Any, error: BaseException | None, trace: Any) -> Any:  # noqa: N807
+    @wrap(barrier_class, "__exit__", always=True)
+    def __exit__(leave: Any, barrier: Any, kind: Any, error: BaseException | None, trace: Any) -> Any:  # noqa: N807
         if error is not None and is_on("prepare_data"):
             tell_failure(error)
         if barrier.store_barrier is None:
             return leave(barrier, kind, error, trace)
         return barrier.store_barrier.wait() if error is None else barrier.store_barrier.fail(error)
-
-    barrier_class.__enter__, barrier_class.__exit__ = __enter__, __exit__
