@@ -21,7 +21,7 @@ _LONGEST_PICKLE = 1 << 30
 _PIECE = 1 << 16
 
 
-class Content(NamedTuple):
+class Facts(NamedTuple):
     """The facts that a checkpoint records about its training."""
 
     step: int  # of the optimizer; -1 where it does not tell (Fabric)
@@ -31,11 +31,10 @@ class Content(NamedTuple):
 
 def progress(path: Path) -> tuple[int, int]:
     """Optimizer steps and epoch at which a checkpoint was written, see :func:`read`."""
-    content = read(path)
-    return content.step, content.epoch
+    return read(path)[:2]
 
 
-def read(path: Path) -> Content:
+def read(path: Path) -> Facts:
     """Read the facts that a checkpoint, a file or a sharded one's folder, records about its training.
 
     Raises ``ValueError`` if it is not complete, or no training can continue from it.
@@ -49,7 +48,7 @@ def read(path: Path) -> Content:
     if "pytorch-lightning_version" in content and "callbacks" not in content:
         raise ValueError("it holds weights only (`save_weights_only`), from which no training continues")
     step, epoch, mark = (content.get(key) for key in ("global_step", "epoch", MARK))
-    return Content(
+    return Facts(
         step if isinstance(step, int) else -1,
         epoch if isinstance(epoch, int) else -1,
         # Whatever wrote the file: what is no text or number is compared with nothing.

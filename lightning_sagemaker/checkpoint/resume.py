@@ -35,7 +35,7 @@ from lightning_sagemaker.settings import RESUME, switch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lightning_sagemaker.checkpoint.reading import Content
+    from lightning_sagemaker.checkpoint.reading import Facts
 
 _TRAININGS = "trainings.json"
 _SPELLED_OUT = "HINT: give each training a logger name, a `dirpath` or a `default_root_dir` of its own."
@@ -95,13 +95,13 @@ def mark_of(trainer: Any) -> dict[str, str | int] | None:
 
 def checkpoint_to_resume(trainer: Any) -> str | None:
     """Newest complete checkpoint of an earlier start of this Trainer that is ahead of it."""
-    mine, limits = _marks[trainer], _Limits.of(trainer)
+    mine = _marks[trainer]
     # All ranks look, for jobs in which nobody compares what they found; one of them speaks.
     note = log.warning if trainer.is_global_zero else log.debug
-    found = {path: content for path, content in _own(trainer, mine, note) if limits.allow(path, content, note)}
+    found = {path: facts for path, facts in _own(trainer, mine, note) if _can_continue(trainer, path, facts, note)}
     starts = defaultdict(set)
-    for content in found.values():
-        starts[content.mark.get("start")].add(content.mark.get("process"))
+    for facts in found.values():
+        starts[facts.mark.get("start")].add(facts.mark.get("process"))
     if clash := sorted(str(start) for start, writers in starts.items() if start and len(writers) > 1):
         note(
             "Several training processes of an earlier start (%s) wrote checkpoints in %s, and nothing tells which of"
@@ -120,58 +120,37 @@ def checkpoint_to_resume(trainer: Any) -> str | None:
 
 def say_continued(path: str) -> None:
     """Log on rank zero what training continues from, after it was loaded."""
-    content = read(Path(path))
+    facts = read(Path(path))
     speak()
-    log.info("%s=1: training continues from %s (step %d, epoch %d)", RESUME, path, content.step, content.epoch)
+    log.info("%s=1: training continues from %s (step %d, epoch %d)", RESUME, path, facts.step, facts.epoch)
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """Checkpoints that a fit can continue from: ahead of its progress, and not beyond its end."""
-
-    step: int
-    max_steps: int
-    max_epochs: int
-
-    @classmethod
-    def of(cls, trainer: Any) -> _Limits:
-        epochs = trainer.max_epochs
-        return cls(trainer.global_step, trainer.max_steps, -1 if epochs is None else epochs)
-
-    def allow(self, path: Path, content: Content, note: Callable[..., None]) -> bool:
-        if content.step <= self.step:
-            return False  # a later fit of the same Trainer goes on from where it is
-        beyond = [
-            f"{name}={most}"
-            for name, most, at in (
-                ("max_steps", self.max_steps, content.step),
-                ("max_epochs", self.max_epochs, content.epoch),
-            )
-            if -1 < most < at
-        ]
-        if beyond:  # Lightning refuses it; it may be of a later fit of this Trainer, which has other limits
-            note(
-                "Checkpoint %s is skipped: it is of step %d, epoch %d, which is beyond %s",
-                path,
-                content.step,
-                content.epoch,
-                " and ".join(beyond),
-            )
-        return not beyond
+def _can_continue(trainer: Any, path: Path, facts: Facts, note: Callable[..., None]) -> bool:
+    """Whether a checkpoint is ahead of a fit's progress, and not beyond its end."""
+    if facts.step <= trainer.global_step:
+        return False  # a later fit of the same Trainer goes on from where it is
+    limits = (("max_steps", trainer.max_steps, facts.step), ("max_epochs", trainer.max_epochs, facts.epoch))
+    beyond = [f"{name}={most}" for name, most, at in limits if most is not None and -1 < most < at]
+    if beyond:  # Lightning refuses it; it may be of a later fit of this Trainer, which has other limits
+        note(
+            "Checkpoint %s is skipped: it is of step %d, epoch %d, which is beyond %s",
+            *(path, facts.step, facts.epoch, " and ".join(beyond)),
+        )
+    return not beyond
 
 
-def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[Path, Content]]:
+def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[Path, Facts]]:
     """Complete checkpoints of this Trainer, whatever start of the job left them."""
     siblings = set()
     paths = {path: None for folder in _folders(trainer) for path in candidates(folder)}
-    for path, content in read_all(paths, note).items():
-        mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(content.mark)
+    for path, facts in read_all(paths, note).items():
+        mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(facts.mark)
         if (mark["place"], mark["training"]) != (mine.place, mine.training):
             continue
         if mine.start and mark["start"] == mine.start and mark["process"] != mine.process:
             siblings.add(path.parent)
             continue
-        yield path, content
+        yield path, facts
     for folder in sorted(siblings):
         note(
             "Another training process of this container wrote checkpoints in %s, which this one does not continue. %s",

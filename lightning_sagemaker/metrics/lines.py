@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from lightning_sagemaker.metrics.form import line
+from lightning_sagemaker.metrics import line
 from lightning_sagemaker.metrics.pace import Pace, Position, duration
 from lightning_sagemaker.metrics.values import Values
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-class Place(NamedTuple):
+class Progress(NamedTuple):
     """Where a Trainer is."""
 
     epoch: int  # from 0
@@ -58,7 +58,7 @@ class MetricLines:
             self._trained = now
         return now >= self._due or bool(self._waiting) or (trained and self._begins)
 
-    def after_batch(self, metrics: Mapping[str, object], place: Place) -> None:
+    def after_batch(self, metrics: Mapping[str, object], place: Progress) -> None:
         """Print a line within an epoch, if one is due."""
         self._print_arrived()
         if self._pace is None:  # the first batch, with what takes its time once, is no measure of the others
@@ -68,7 +68,7 @@ class MetricLines:
         elif self._trained >= self._due:
             self.after_epoch(metrics, place)
 
-    def after_epoch(self, metrics: Mapping[str, object], place: Place) -> None:
+    def after_epoch(self, metrics: Mapping[str, object], place: Progress) -> None:
         """Print a line when an epoch of training ends."""
         notes, head = [], {}
         if not place.has_bar:
@@ -81,13 +81,13 @@ class MetricLines:
             notes += [] if left is None else [f"{duration(left)} left"]
         self._add(metrics, place, head, ", ".join(notes), always=not place.has_bar)
 
-    def during_evaluation(self, place: Place, note: str) -> None:
+    def during_evaluation(self, place: Progress, note: str) -> None:
         """Print a line within a validation or a test, if one is due and there is no progress bar."""
         self._print_arrived()
         if self._clock() >= self._due:
             self._add({}, place, {}, note, always=not place.has_bar)
 
-    def after_evaluation(self, metrics: Mapping[str, object], place: Place) -> None:
+    def after_evaluation(self, metrics: Mapping[str, object], place: Progress) -> None:
         """Print the metrics of a validation or a test."""
         if self._pace is not None:
             now = self._clock()
@@ -102,7 +102,7 @@ class MetricLines:
                 self._print(self._waiting.popleft())
 
     def _add(
-        self, metrics: Mapping[str, object], place: Place, head: Mapping[str, float], note: str, *, always: bool
+        self, metrics: Mapping[str, object], place: Progress, head: Mapping[str, float], note: str, *, always: bool
     ) -> None:
         self._due = self._clock() + self._interval
         head = {"epoch": place.epoch, "step": place.step, **head}

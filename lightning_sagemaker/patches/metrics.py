@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.messages import log
-from lightning_sagemaker.metrics.lines import MetricLines, Place
+from lightning_sagemaker.metrics.lines import MetricLines, Progress
 from lightning_sagemaker.patches import arguments, first_time, wrap
 from lightning_sagemaker.settings import METRICS, PROGRESS, seconds, switch
 
@@ -108,9 +108,9 @@ def _after_evaluation(connector: Any, lines: MetricLines) -> None:
         lines.after_evaluation(connector._callback_metrics, _place(trainer))
 
 
-def _place(trainer: Any) -> Place:
+def _place(trainer: Any) -> Progress:
     bar = trainer.progress_bar_callback
-    place = Place(
+    place = Progress(
         trainer.current_epoch,
         trainer.global_step,
         has_bar=bar is not None and getattr(bar, "is_enabled", True),
