@@ -26,15 +26,7 @@ _SUFFIX, _FOLDER = ".part", ".parts"
 def complete_file(path: Path, *, replaces: bool = True) -> Iterator[IO[bytes]]:
     """Write a file that has its name only once it is complete and flushed to the device.
 
-    Args:
-        path: Where it shall be; a file there is replaced at the end of the body, and stays if that fails.
-        replaces: Whether a file there may be replaced; if not, it is an error.
-
-    Yields:
-        The temporary file, opened for writing.
-
-    Raises:
-        OSError: It cannot be written.
+    A file there is replaced at the end of the body, and stays if that fails; with ``replaces=False`` it is an error.
     """
     remove_left(path.parent)
     unfinished = name(path)
@@ -59,17 +51,7 @@ def complete_file(path: Path, *, replaces: bool = True) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def complete_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder that has its name only once it is complete.
-
-    Args:
-        path: Where it shall be; what is there is replaced at the end of the body, and stays if the body fails.
-
-    Yields:
-        The temporary folder, empty.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Fill a folder that has its name only once it is complete; what is there is replaced then."""
     remove_left(path.parent)
     unfinished, before = (name(path.with_name(f"{path.name}{what}"), _FOLDER) for what in ("", " before"))
     try:

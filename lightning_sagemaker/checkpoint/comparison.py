@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch.distributed as dist
 
-from lightning_sagemaker.checkpoint.contents import Content, local
+from lightning_sagemaker.checkpoint.contents import Content, local, progress_in_words
 from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, bring
 from lightning_sagemaker.distributed.store import Arrival, PrefixStore, default_store, read, write, write_first
 from lightning_sagemaker.distributed.waiting import Wait
@@ -42,18 +42,11 @@ _comparisons = itertools.count()  # all ranks restore in the same order
 
 @dataclass(frozen=True)
 class _Choice:
-    """The checkpoint that a rank would load.
+    """The checkpoint that a rank would load."""
 
-    Attributes:
-        path: As Lightning has it, in text; ``None`` for no checkpoint.
-        content: What it leads to on this rank's host.
-        is_automatic: Whether no path was given by the script: then rank 0's choice holds.
-        host: The rank's host.
-    """
-
-    path: str | None
-    content: Content
-    is_automatic: bool
+    path: str | None  # as Lightning has it, in text
+    content: Content  # what it leads to on this rank's host
+    is_automatic: bool  # not given by the script: then rank 0's choice holds
     host: str
 
     @classmethod
@@ -62,29 +55,21 @@ class _Choice:
         return cls(content=Content(**found.pop("content")), **found)
 
     def __str__(self) -> str:
-        if self.path is None:
-            return "the beginning"
-        path = redact(self.path, os.environ)  # a URL may have a token in it
-        return f"{path} ({self.content.progress})" if self.content.progress else path
+        return "the beginning" if self.path is None else redact(self.path, os.environ)  # a URL may have a token in it
+
+    @property
+    def in_words(self) -> str:
+        """Path and progress, on the rank's host; only for those who differ: to read the progress may take seconds."""
+        path = None if self.content.kind in ("unknown", "missing") else local(self.path)
+        progress = progress_in_words(path) if path else ""
+        return f"{self} ({progress})" if progress else str(self)
 
 
 def agree(hosts: OtherHosts, path: object, *, is_automatic: bool, is_comparable: bool, is_fit: bool) -> object:
     """Compare this rank's checkpoint with rank 0's; get it from rank 0's host if this host lacks it.
 
-    Args:
-        hosts: The process group, all of whose ranks come here.
-        path: Checkpoint that this rank would load, or ``None``.
-        is_automatic: Whether Lightning or this package chose it (``"last"``, ``"best"``), and not the script.
-        is_comparable: Whether files are what Lightning itself writes and reads there.
-        is_fit: Whether a training continues from it.
-
-    Returns:
-        What this rank shall load: its own choice, or rank 0's where no choice was the script's.
-
-    Raises:
-        FileNotFoundError: A host lacks it, and it could not be sent; the same text on all ranks.
-        TimeoutError: Ranks did not come within the time limit of the process group.
-        ValueError: The ranks would continue from different checkpoints; the same text on all ranks.
+    All ranks come here, and each gets what it shall load: its own choice, or rank 0's where no choice was the script's.
+    If one cannot load it, or would continue from another one, all ranks raise an error with the same text.
     """
     return _Comparison(hosts, is_comparable=is_comparable, is_fit=is_fit).result(path, is_automatic=is_automatic)
 
@@ -98,6 +83,7 @@ class _Comparison:
         self._me = f"{hosts.job.current_host}, rank {hosts.rank}"
         self._is_comparable = is_comparable
         self._is_fit = is_fit
+        self._would = "would continue from" if is_fit else "loads"
 
     def result(self, path: object, *, is_automatic: bool) -> object:
         mine = self._choice(None if path in (None, "") else str(path), is_automatic=is_automatic)
@@ -121,7 +107,7 @@ class _Comparison:
                 " find it."
             )
         if dispute := read(self._store, "dispute", str):
-            self._tell(*dispute)
+            self._tell(mine, *dispute)
         return path
 
     def _choice(self, path: str | None, *, is_automatic: bool) -> _Choice:
@@ -136,12 +122,12 @@ class _Comparison:
                 speak()
                 log.info(
                     "%s loads %s, as rank 0 does; by itself it would have found %s",
-                    *(self._me, first, "none" if mine.path is None else mine),
+                    *(self._me, first, "none" if mine.path is None else mine.in_words),
                 )
             path, mine = first.path, self._choice(first.path, is_automatic=True)
         if first.path is None or mine.path is None:
             if mine.path != first.path:
-                self._dispute(mine, first)
+                self._dispute(mine)
             return path
         if first.content.kind == "file" and mine.content.differs_from(first.content) and mine.path == first.path:
             why = self._fetch(path)
@@ -152,7 +138,7 @@ class _Comparison:
         if lack := _lack(mine, first):
             self._publish("lack", lack)
         elif mine.content.differs_from(first.content):
-            self._dispute(mine, first)
+            self._dispute(mine)
         return path
 
     def _fetch(self, path: object) -> str:
@@ -175,19 +161,25 @@ class _Comparison:
         except (OSError, RuntimeError) as error:
             return f"{self._me} lacks it, and could not get it from rank 0's host: {type(error).__name__}: {error}"
 
-    def _dispute(self, mine: _Choice, first: _Choice) -> None:
-        would = "would continue from" if self._is_fit else "loads"
-        self._publish("dispute", f"rank 0 {would} {first}, but {self._me} {would.rpartition(' ')[2]} {mine}")
+    def _dispute(self, mine: _Choice) -> None:
+        self._publish("dispute", f"{self._me} {self._would.rpartition(' ')[2]} {mine.in_words}")
 
     def _publish(self, key: str, text: str) -> None:
         """Report a failure to all ranks; only the first report counts."""
         write_first(self._store, key, redact(text, os.environ))
 
-    def _tell(self, dispute: str) -> None:
+    def _tell(self, mine: _Choice, dispute: str) -> None:
+        if self._hosts.rank == 0:
+            write(self._store, "in words", mine.in_words)
+        elif not self._is_fit:
+            return
+        poll = partial(read, self._store, "in words", str)
+        (first,) = self._wait(lambda: "rank 0 to say what it loads", poll)
+        dispute = f"rank 0 {self._would} {first}, but {dispute}"
         if self._is_fit:
             raise ValueError(f"The ranks would continue from different checkpoints: {dispute}. {_HINT}")
-        if self._hosts.rank == 0:  # to evaluate several at a time is a script's right
-            log.warning("The ranks load different checkpoints: %s. %s", dispute, _HINT)
+        # To evaluate several at a time is a script's right.
+        log.warning("The ranks load different checkpoints: %s. %s", dispute, _HINT)
 
     def _wait(self, what: Callable[[], str], poll: Callable[[], Found | None]) -> Found:
         """Wait up to the group's time limit, which begins anew while a file is being sent."""

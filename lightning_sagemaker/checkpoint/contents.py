@@ -19,23 +19,13 @@ _PIECE = 1 << 22  # bytes
 
 @dataclass(frozen=True)
 class Content:
-    """The file, folder or other thing at a checkpoint's path.
+    """The file, folder or other thing at a checkpoint's path."""
 
-    Attributes:
-        kind: ``file``, ``folder``, ``missing``, or ``unknown`` where that cannot or shall not be told.
-        digest: The same for equal content.
-        size: Bytes of a file.
-        progress: Step and epoch, in words; empty where it does not tell.
-        lacks: Parts of a folder that are not there.
-        shards: Bytes of each shard in a folder.
-    """
-
-    kind: str = "unknown"
-    digest: str = ""
-    size: int = 0
-    progress: str = ""
-    lacks: tuple[str, ...] = ()
-    shards: dict[str, int] = field(default_factory=dict)
+    kind: str = "unknown"  # `file`, `folder`, `missing`, or `unknown` where that cannot or shall not be told
+    digest: str = ""  # the same for equal content
+    size: int = 0  # bytes of a file
+    lacks: tuple[str, ...] = ()  # parts of a folder that are not there
+    shards: dict[str, int] = field(default_factory=dict)  # bytes of each shard in a folder
 
     @classmethod
     def of(cls, path: Path | None) -> Content:
@@ -46,7 +36,7 @@ class Content:
             kind = kind_of(path)
             if kind == "folder":
                 return cls._of_folder(path)
-            return cls(kind, digest(path), path.stat().st_size, _progress(path)) if kind == "file" else cls(kind)
+            return cls(kind, digest(path), path.stat().st_size) if kind == "file" else cls(kind)
         return cls()
 
     @classmethod
@@ -57,7 +47,7 @@ class Content:
             if name not in lacks:
                 found.update(digest(path / name).encode())
         shards = {shard.name: shard.stat().st_size for shard in sorted(path.glob("*.distcp"))}
-        return cls("folder", found.hexdigest(), 0, _progress(path), lacks, shards)
+        return cls("folder", found.hexdigest(), 0, lacks, shards)
 
     def differs_from(self, other: Content) -> bool:
         """Whether the two are certainly not copies of one checkpoint."""
@@ -119,7 +109,8 @@ def _members(file: IO[bytes]) -> list[zipfile.ZipInfo]:
     return members if min((member.header_offset for member in members), default=1) == 0 else []
 
 
-def _progress(path: Path) -> str:
+def progress_in_words(path: Path) -> str:
+    """Step and epoch of a checkpoint; empty where it does not tell. Takes seconds where many numbers are in it."""
     with suppress(OSError, ValueError):
         named = zip(("step", "epoch"), progress(path), strict=True)
         return ", ".join(f"{name} {number}" for name, number in named if number >= 0)

@@ -33,12 +33,8 @@ def asked_for(environ: Mapping[str, str] | None = None) -> Which | None:
 def export(which: Which, found: str, save_hparams: Callable[[str], None] | None) -> None:
     """Copy a checkpoint to ``best.ckpt`` or ``last.ckpt`` in the folder of the job's model, completely or not at all.
 
-    The copy of an earlier ``fit`` is replaced. What goes wrong is said, and ends no job.
-
-    Args:
-        which: What was asked for.
-        found: The checkpoint, a file or a sharded strategy's folder; empty where Lightning has written none.
-        save_hparams: Writes the hyperparameters to a path; ``None`` where there are none.
+    The copy of an earlier ``fit`` is replaced. What goes wrong is said, and ends no job. ``found`` is a file, or the
+    folder of a sharded strategy; empty where Lightning has written none.
     """
     folder = base_dir(os.environ) / "model"
     with _said(f"The {which} checkpoint {found}".rstrip(), folder):

@@ -21,7 +21,7 @@ from lightning_sagemaker.messages import log
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from lightning_sagemaker.checkpoint.reading import Content
+    from lightning_sagemaker.checkpoint.reading import Facts
 
 # Not `*.ckpt`, and not `last*`: a script's own search for the newest of its files must not find what SIGTERM left.
 SIGTERM_NAME = "sigterm-epoch={epoch}-step={step}.checkpoint"
@@ -93,7 +93,7 @@ def _is_named(path: Path) -> bool:
     return path.suffix == ".ckpt" or (path.suffix == ".checkpoint" and path.name.startswith("sigterm-"))
 
 
-def read_all(paths: Iterable[Path], note: Callable[..., None]) -> dict[Path, Content]:
+def read_all(paths: Iterable[Path], note: Callable[..., None]) -> dict[Path, Facts]:
     """The progress that each complete checkpoint records; one line of the log notes all that are skipped."""
     complete, skipped = {}, []
     for path in paths:
@@ -109,9 +109,9 @@ def read_all(paths: Iterable[Path], note: Callable[..., None]) -> dict[Path, Con
     return complete
 
 
-def age(path: Path, content: Content) -> tuple[object, ...]:
+def age(path: Path, facts: Facts) -> tuple[object, ...]:
     """A sort key of checkpoints, the newest last."""
     # Lightning numbers what would overwrite an older file: `last.ckpt`, then `last-v1.ckpt`.
     version = re.search(r"-v(\d+)$", path.stem)
     numbers_as_numbers = [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", str(path))]
-    return content.step, content.epoch, int(version[1]) if version else 0, numbers_as_numbers
+    return facts.step, facts.epoch, int(version[1]) if version else 0, numbers_as_numbers

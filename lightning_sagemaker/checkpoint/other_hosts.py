@@ -41,14 +41,7 @@ _current: OtherHosts | None = None
 
 
 class OtherHosts:
-    """The files that the hosts of the default process group offer each other.
-
-    Attributes:
-        job: The job.
-        rank: Rank of this process.
-        timeout: Time limit of the process group, in seconds.
-        number: Number of process groups of this process before this one.
-    """
+    """The files that the hosts of the default process group offer each other."""
 
     def __init__(self, job: SageMakerJob, rank: int, timeout: float, number: int) -> None:
         self.job = job
@@ -106,18 +99,9 @@ class OtherHosts:
             self._tell(f"own/{self.job.node_rank}/{_key(path)}", "1")
 
     def fetch(self, path: Path, *, patience: float, each: Callable[[], None] = lambda: None) -> str:
-        """Get a file that this host lacks, or has in an older version, if rank 0's host has it.
+        """Get a file that this host lacks, or has in an older version, if rank 0's host has it; why not, in words.
 
-        Args:
-            path: The file.
-            patience: Seconds to wait until rank 0 tells of it, where this host lacks it.
-            each: Called again and again while it is sent.
-
-        Returns:
-            Why it was not sent, in words; empty where this host has it now.
-
-        Raises:
-            OSError: It could not be sent or written.
+        ``patience`` is for rank 0 to tell of it, where this host lacks it. Raises ``OSError`` if it could not be sent.
         """
         key = _key(path)
         self._loads[key] = self._loads.get(key, 0) + 1
@@ -230,15 +214,8 @@ def _offer(hosts: OtherHosts, path: Path, *, is_written: bool) -> None:
 def bring(path: object, *, patience: float = _PATIENCE) -> str:
     """Get a file that is about to be loaded, if this host lacks it, without waiting for ranks that have it.
 
-    Args:
-        path: As it is given to Lightning.
-        patience: Seconds to wait until rank 0 loads it too, where this host lacks it.
-
-    Returns:
-        What is known about a file that is not there; empty where it is, or nothing is known.
-
-    Raises:
-        OSError: Rank 0's host has the file, but it could not be sent or written.
+    Returns what is known about a file that is not there; empty where it is, or nothing is known. Raises ``OSError`` if
+    rank 0's host has it, but could not send it.
     """
     hosts, file = current(), local(path)
     if hosts is None or file is None or not hosts.are_several:

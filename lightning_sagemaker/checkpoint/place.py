@@ -18,7 +18,7 @@ from lightning_sagemaker.checkpoint.newest import checkpoint_config, checkpoint_
 from lightning_sagemaker.job import base_dir
 from lightning_sagemaker.locking import mounts
 from lightning_sagemaker.messages import log, speak
-from lightning_sagemaker.settings import RESUME
+from lightning_sagemaker.settings import RESUME, switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,19 +26,18 @@ if TYPE_CHECKING:
 _ANY = "*"  # stands for the version of a logger
 _KEPT = ("model", "output")  # folders of the job that SageMaker uploads at its end
 _said: set[str] = set()
+_instead: dict[str, str] = {}  # Lightning's own folder, by the one that is in its place
 
 
 @dataclass(frozen=True)
 class Place:
     """A folder of checkpoints that belongs to one Trainer.
 
-    Attributes:
-        folder: Where it is in this start of the job.
-        pattern: The same for each start: a logger's version is another one where its folder was kept, or is random
-            (Weights & Biases, MLflow), so a ``*`` stands for it.
+    In another start, a logger's version is another one where its folder was kept, or is random (Weights & Biases,
+    MLflow), so a ``*`` stands for it in the pattern.
     """
 
-    folder: str
+    folder: str  # in this start of the job
     pattern: str
 
     def folders(self) -> list[Path]:
@@ -53,37 +52,33 @@ def stock_place(trainer: Any, dirpath: Any = None) -> Place:
     """Where Lightning puts a Trainer's checkpoints, whose ``ModelCheckpoint`` may have been given a folder."""
     if dirpath is not None:
         return Place(str(dirpath), str(dirpath))
-    if not trainer.loggers:
-        folder = os.path.join(trainer.default_root_dir, "checkpoints")  # noqa: PTH118 - may be a URL
-        return Place(folder, folder)
-    logger = trainer.loggers[0]
-    root = trainer.default_root_dir if logger.save_dir is None else logger.save_dir
-    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
-    return Place(
-        *(os.path.join(root, str(logger.name), part, "checkpoints") for part in (version, _ANY))  # noqa: PTH118
-    )
+    root: str = trainer.default_root_dir
+    names: list[tuple[str, ...]] = [()]
+    if trainer.loggers:
+        with suppress(Exception):  # a logger's own; where Lightning needs a name or version, it asks and says so
+            logger = trainer.loggers[0]
+            version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+            names = [(str(logger.name), part) for part in (version, _ANY)]
+            root = root if logger.save_dir is None else logger.save_dir
+    folders = [os.path.join(root, *parts, "checkpoints") for parts in names]  # noqa: PTH118 - may be a URL
+    return Place(folders[0], folders[-1])
 
 
 def kept_place(place: Place, root: Path | None = None) -> Place:
-    """The folder below the job's checkpoint folder that replaces one outside it; one below it stays itself.
-
-    Args:
-        place: A local place.
-        root: The checkpoint folder, by default that of this host. Without any, the place stays as it is.
-    """
+    """The folder below the job's checkpoint folder that replaces one outside it; one below it stays itself."""
     root = checkpoint_folder() if root is None else root
     return place if root is None else Place(*(_below(root, path) for path in (place.folder, place.pattern)))
 
 
+def replacement(folder: str) -> str:
+    """The folder for Lightning's own one, which would be lost."""
+    found = kept_place(Place(folder, folder)).folder
+    _instead[found] = folder
+    return found
+
+
 def is_lost(folder: str) -> bool:
-    """Whether a folder is lost when the container ends, although the job has a checkpoint folder that is kept.
-
-    Args:
-        folder: A path, or a URL of a remote store, which is never lost.
-
-    Raises:
-        ValueError: ``checkpointconfig.json`` is malformed.
-    """
+    """Whether a folder is lost when the container ends, although the job has a checkpoint folder that is kept."""
     root = checkpoint_folder()
     if root is None or "://" in folder:
         return False
@@ -110,13 +105,13 @@ def link(folder: str) -> None:
         path.symlink_to(target, target_is_directory=True)
 
 
-def say_where(trainer: Any, folder: str) -> None:
-    """Log once where a Trainer's checkpoints are, if that is not Lightning's folder, or if they will be lost there."""
+def say_where(folder: str) -> None:
+    """Log once where checkpoints are, if that is not Lightning's folder, or if they will be lost there."""
     if folder in _said:
         return
     _said.add(folder)
     try:
-        stock, root = stock_place(trainer), checkpoint_folder()
+        root = checkpoint_folder()
     except ValueError as error:  # nobody asked for that file, so training goes on without it
         log.warning("Whether checkpoints in %s are lost with this container is unknown: %s", folder, error)
         return
@@ -132,12 +127,12 @@ def say_where(trainer: Any, folder: str) -> None:
                 root,
                 RESUME,
             )
-    elif Path(folder).is_symlink():
+    elif Path(folder).is_symlink() and switch(RESUME):
         speak()
         log.info("%s=1: %s is a link to %s, which SageMaker keeps", RESUME, folder, Path(folder).readlink())
-    elif folder != stock.folder and folder == kept_place(stock).folder:
+    elif folder in _instead:
         speak()
-        log.info("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, stock.folder)
+        log.info("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, _instead[folder])
 
 
 def own_places(trainer: Any) -> Iterator[Place]:

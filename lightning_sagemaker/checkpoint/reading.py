@@ -21,35 +21,23 @@ _LONGEST_PICKLE = 1 << 30
 _PIECE = 1 << 16
 
 
-class Content(NamedTuple):
-    """The facts that a checkpoint records about its training.
+class Facts(NamedTuple):
+    """The facts that a checkpoint records about its training."""
 
-    Attributes:
-        step: Optimizer steps at which it was written; -1 where it does not tell (Fabric).
-        epoch: Number of the epoch, from 0; -1 where it does not tell.
-        mark: What :mod:`lightning_sagemaker.checkpoint.resume` has added; empty where it was written without.
-    """
-
-    step: int
-    epoch: int
-    mark: Mapping[str, object]
+    step: int  # of the optimizer; -1 where it does not tell (Fabric)
+    epoch: int  # from 0; -1 where it does not tell
+    mark: Mapping[str, object]  # what `checkpoint.resume` has added; empty where it was written without
 
 
 def progress(path: Path) -> tuple[int, int]:
     """Optimizer steps and epoch at which a checkpoint was written, see :func:`read`."""
-    content = read(path)
-    return content.step, content.epoch
+    return read(path)[:2]
 
 
-def read(path: Path) -> Content:
-    """Read the facts that a checkpoint records about its training.
+def read(path: Path) -> Facts:
+    """Read the facts that a checkpoint, a file or a sharded one's folder, records about its training.
 
-    Args:
-        path: A file of :func:`torch.save`, or a folder of a sharded strategy.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is not complete, or no training can continue from it.
+    Raises ``ValueError`` if it is not complete, or no training can continue from it.
     """
     if path.is_dir():
         _check_shards(path)
@@ -60,7 +48,7 @@ def read(path: Path) -> Content:
     if "pytorch-lightning_version" in content and "callbacks" not in content:
         raise ValueError("it holds weights only (`save_weights_only`), from which no training continues")
     step, epoch, mark = (content.get(key) for key in ("global_step", "epoch", MARK))
-    return Content(
+    return Facts(
         step if isinstance(step, int) else -1,
         epoch if isinstance(epoch, int) else -1,
         # Whatever wrote the file: what is no text or number is compared with nothing.
@@ -170,9 +158,7 @@ class _Skeleton(pickle._Unpickler):  # noqa: SLF001 - the one in Python has no p
 
     It is the one in Python: the one in C makes a list as long as the highest number that a pickle gives to an object
     (LONG_BINPUT: 10 bytes took 8 GB). Torch's protocol has no BYTEARRAY8, for which this one takes what the file says.
-
-    Attributes:
-        parts: Fields of every ``_StorageInfo``: in which file of a sharded checkpoint, and where, a part lies.
+    ``parts`` has the fields of every ``_StorageInfo``: in which file of a sharded checkpoint, and where, a part lies.
     """
 
     dispatch = pickle._Unpickler.dispatch.copy()  # noqa: SLF001

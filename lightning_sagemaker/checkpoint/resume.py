@@ -5,16 +5,19 @@ Each Trainer continues from what the same Trainer of an earlier start has left, 
 * its place (folder, logger's name), see :mod:`lightning_sagemaker.checkpoint.place`;
 * its number among the Trainers of a process that fit in this place (folds, pretraining and finetuning);
 * the process: what another training script of this very container has written, or two of an earlier one, is left alone.
+  Ranks that Lightning spawns or forks, anew for each Trainer, count as the process that starts them.
 
 Checkpoints carry these as a mark. One without a mark, written before it was asked for, counts as the first Trainer's.
 """
 
 from __future__ import annotations
 
-import functools
+import json
+import multiprocessing
 import os
 import re
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,30 +35,25 @@ from lightning_sagemaker.settings import RESUME, switch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lightning_sagemaker.checkpoint.reading import Content
+    from lightning_sagemaker.checkpoint.reading import Facts
 
+_TRAININGS = "trainings.json"
 _SPELLED_OUT = "HINT: give each training a logger name, a `dirpath` or a `default_root_dir` of its own."
 
 
 @dataclass(frozen=True)
 class Mark:
-    """The owner of a checkpoint.
+    """The owner of a checkpoint."""
 
-    Attributes:
-        place: Pattern of its folder, below the job's checkpoint folder.
-        training: Number of the Trainer among those that fit in this place in one process, from 1.
-        start: Identity of this start of the job's container; empty where nothing tells one from the next.
-        process: Identity of the process, or of the launcher that started all ranks of a host.
-    """
-
-    place: str
-    training: int
-    start: str
-    process: str
+    place: str  # pattern of its folder, below the job's checkpoint folder
+    training: int  # number of the Trainer among those that fit in this place in one process, from 1
+    start: str  # of the job's container; empty where nothing tells one from the next
+    process: str  # or the launcher that started all ranks of a host
 
 
 _marks: WeakKeyDictionary[object, Mark] = WeakKeyDictionary()  # by Trainer
 _trainings: Counter[str] = Counter()  # by place
+_starters: dict[int, tuple[str, str]] = {}  # by id of a rank that Lightning has started: `_process()` of who started it
 
 
 def is_asked_for() -> bool:
@@ -74,6 +72,21 @@ def begin(trainer: Any) -> None:
         _marks[trainer] = Mark(key, _trainings[key], *_process())
 
 
+def save_trainings(folder: str) -> None:
+    """Tell the ranks that this process starts, or who started this one, which Trainers have fit so far."""
+    with suppress(OSError):
+        Path(folder, _TRAININGS).write_text(json.dumps([_trainings, *_process()]), encoding="utf-8")
+
+
+def load_trainings(folder: str, *, as_rank: bool) -> None:
+    """Learn which Trainers have fit in the process that started this rank, or in the ranks that this one started."""
+    with suppress(OSError, ValueError):  # a rank was killed while it wrote
+        trainings, start, process = json.loads(Path(folder, _TRAININGS).read_bytes())
+        _trainings.update(Counter(trainings) - _trainings)
+        if as_rank:
+            _starters[os.getpid()] = start, process
+
+
 def mark_of(trainer: Any) -> dict[str, str | int] | None:
     """The owner's entry in a checkpoint of this Trainer; ``None`` if it has run no ``fit`` that can be resumed."""
     mark = _marks.get(trainer)
@@ -81,18 +94,14 @@ def mark_of(trainer: Any) -> dict[str, str | int] | None:
 
 
 def checkpoint_to_resume(trainer: Any) -> str | None:
-    """Newest complete checkpoint of an earlier start of this Trainer that is ahead of it.
-
-    Args:
-        trainer: A Trainer for which :func:`begin` was called.
-    """
-    mine, limits = _marks[trainer], _Limits.of(trainer)
+    """Newest complete checkpoint of an earlier start of this Trainer that is ahead of it."""
+    mine = _marks[trainer]
     # All ranks look, for jobs in which nobody compares what they found; one of them speaks.
     note = log.warning if trainer.is_global_zero else log.debug
-    found = {path: content for path, content in _own(trainer, mine, note) if limits.allow(path, content, note)}
+    found = {path: facts for path, facts in _own(trainer, mine, note) if _can_continue(trainer, path, facts, note)}
     starts = defaultdict(set)
-    for content in found.values():
-        starts[content.mark.get("start")].add(content.mark.get("process"))
+    for facts in found.values():
+        starts[facts.mark.get("start")].add(facts.mark.get("process"))
     if clash := sorted(str(start) for start, writers in starts.items() if start and len(writers) > 1):
         note(
             "Several training processes of an earlier start (%s) wrote checkpoints in %s, and nothing tells which of"
@@ -111,58 +120,37 @@ def checkpoint_to_resume(trainer: Any) -> str | None:
 
 def say_continued(path: str) -> None:
     """Log on rank zero what training continues from, after it was loaded."""
-    content = read(Path(path))
+    facts = read(Path(path))
     speak()
-    log.info("%s=1: training continues from %s (step %d, epoch %d)", RESUME, path, content.step, content.epoch)
+    log.info("%s=1: training continues from %s (step %d, epoch %d)", RESUME, path, facts.step, facts.epoch)
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """Checkpoints that a fit can continue from: ahead of its progress, and not beyond its end."""
-
-    step: int
-    max_steps: int
-    max_epochs: int
-
-    @classmethod
-    def of(cls, trainer: Any) -> _Limits:
-        epochs = trainer.max_epochs
-        return cls(trainer.global_step, trainer.max_steps, -1 if epochs is None else epochs)
-
-    def allow(self, path: Path, content: Content, note: Callable[..., None]) -> bool:
-        if content.step <= self.step:
-            return False  # a later fit of the same Trainer goes on from where it is
-        beyond = [
-            f"{name}={most}"
-            for name, most, at in (
-                ("max_steps", self.max_steps, content.step),
-                ("max_epochs", self.max_epochs, content.epoch),
-            )
-            if -1 < most < at
-        ]
-        if beyond:  # Lightning refuses it; it may be of a later fit of this Trainer, which has other limits
-            note(
-                "Checkpoint %s is skipped: it is of step %d, epoch %d, which is beyond %s",
-                path,
-                content.step,
-                content.epoch,
-                " and ".join(beyond),
-            )
-        return not beyond
+def _can_continue(trainer: Any, path: Path, facts: Facts, note: Callable[..., None]) -> bool:
+    """Whether a checkpoint is ahead of a fit's progress, and not beyond its end."""
+    if facts.step <= trainer.global_step:
+        return False  # a later fit of the same Trainer goes on from where it is
+    limits = (("max_steps", trainer.max_steps, facts.step), ("max_epochs", trainer.max_epochs, facts.epoch))
+    beyond = [f"{name}={most}" for name, most, at in limits if most is not None and -1 < most < at]
+    if beyond:  # Lightning refuses it; it may be of a later fit of this Trainer, which has other limits
+        note(
+            "Checkpoint %s is skipped: it is of step %d, epoch %d, which is beyond %s",
+            *(path, facts.step, facts.epoch, " and ".join(beyond)),
+        )
+    return not beyond
 
 
-def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[Path, Content]]:
+def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[Path, Facts]]:
     """Complete checkpoints of this Trainer, whatever start of the job left them."""
     siblings = set()
     paths = {path: None for folder in _folders(trainer) for path in candidates(folder)}
-    for path, content in read_all(paths, note).items():
-        mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(content.mark)
+    for path, facts in read_all(paths, note).items():
+        mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(facts.mark)
         if (mark["place"], mark["training"]) != (mine.place, mine.training):
             continue
         if mine.start and mark["start"] == mine.start and mark["process"] != mine.process:
             siblings.add(path.parent)
             continue
-        yield path, content
+        yield path, facts
     for folder in sorted(siblings):
         note(
             "Another training process of this container wrote checkpoints in %s, which this one does not continue. %s",
@@ -185,18 +173,25 @@ def _nothing(trainer: Any) -> str:
     return f"there is no complete checkpoint of it in {' or '.join(sorted(places))}"
 
 
-@functools.cache
 def _process() -> tuple[str, str]:
-    """The start of the job's container, and this process's identity in it."""
-    with_job = False
-    try:
-        entries = (processes.PROC / "1" / "environ").read_bytes().decode(errors="replace").split("\0")
-        with_job = in_training_job(dict(entry.partition("=")[::2] for entry in entries))
-    except OSError:
-        pass  # another user's process
-    if not with_job:  # no container of the job's own: a machine on which jobs are tried, one after the other
+    """The start of the job's container, and this process's identity in it; empty where nothing tells."""
+    if os.getpid() in _starters:
+        return _starters[os.getpid()]
+    if not _has_container():
         return "", ""
     try:
-        return processes.container(), ":".join(map(str, processes.run_leader()))
+        identity = ":".join(map(str, processes.run_leader()))
     except RuntimeError:
         return "", ""
+    if multiprocessing.parent_process() is not None:  # the script has started it: for a fold, or a trial
+        identity += f":{os.getpid()}:{processes.start_of(os.getpid())}"
+    return processes.container(), identity
+
+
+def _has_container() -> bool:
+    """Whether the job has a container of its own; if not, a machine tries jobs, one after the other."""
+    try:
+        entries = (processes.PROC / "1" / "environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:  # another user's process
+        return False
+    return in_training_job(dict(entry.partition("=")[::2] for entry in entries))

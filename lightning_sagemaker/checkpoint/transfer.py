@@ -38,15 +38,7 @@ _FLUSH = 600.0  # seconds that the other side may take to flush the file to its 
 
 
 class Server:
-    """Background server for offered files, until the process ends.
-
-    Args:
-        host: Name of this host, for the lines.
-        address: Where it listens, on a port of the system's choice.
-
-    Raises:
-        OSError: It cannot listen there.
-    """
+    """Background server for offered files, until the process ends."""
 
     def __init__(self, host: str, address: str) -> None:
         self._host = host
@@ -91,7 +83,12 @@ class Server:
                 continue
             sender = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._senders.add(sender)
-            sender.start()
+            try:
+                sender.start()
+            except RuntimeError as error:  # the system has no thread left for now
+                self._senders.discard(sender)
+                connection.close()
+                log.warning("%s cannot start a thread that sends a checkpoint: %s", self._host, error)
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -151,19 +148,9 @@ class Server:
 
 
 def receive(offer: dict[str, Any], path: Path, here: str, each: Callable[[], None]) -> bool:
-    """Get a file from the host that offers it, unless this host has the same.
+    """Get a file from the host that offers it; whether it was sent, for this host may have the same.
 
-    Args:
-        offer: What :meth:`Server.offer` returned.
-        path: Where it shall be; folders are made, and a file there is replaced once the new one is complete.
-        here: Name of this host.
-        each: Called after each piece.
-
-    Returns:
-        Whether it was sent; if not, this host has it already.
-
-    Raises:
-        OSError: It could not be sent or written: nothing of it is left.
+    A file there is replaced once the new one is complete. Raises ``OSError`` if it could not be sent or written.
     """
     have = digest(path) if path.is_file() else ""
     with socket.create_connection((offer["address"], offer["port"]), timeout=_SILENCE) as connection:

@@ -17,13 +17,6 @@ def save_whole(content: object, path: Path) -> None:
     It is written to a temporary file in the same folder, which :func:`latest_checkpoint` never takes, flushed to the
     device, and renamed. What killed processes of this container left in the folder is removed. Other hosts of the job
     can have the file from this one.
-
-    Args:
-        content: What :func:`torch.save` accepts.
-        path: Where it shall be; a file there is replaced.
-
-    Raises:
-        OSError: It cannot be written; the file that was there before still is.
     """
     import torch
 

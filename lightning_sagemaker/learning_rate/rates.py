@@ -32,16 +32,7 @@ _IN_SCHEDULERS = ("base_lrs", "_last_lr", "eta_min", "max_lrs", "min_lrs", "defa
 
 
 def check(optimizers: Iterable[Optimizer], schedulers: Iterable[Any], *, loud: bool) -> None:
-    """Check that all rates can be multiplied.
-
-    Args:
-        optimizers: The optimizers.
-        schedulers: Their schedulers, also those inside of others.
-        loud: Whether this process warns of schedulers that may keep a rate of their own.
-
-    Raises:
-        TypeError: A parameter group has no learning rate, or a scheduler is not one of torch's kind.
-    """
+    """Check that all rates can be multiplied."""
     for optimizer in optimizers:
         for index, group in enumerate(optimizer.param_groups):
             if not isinstance(group.get("lr"), (Real, Tensor)):

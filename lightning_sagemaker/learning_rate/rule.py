@@ -60,12 +60,7 @@ def scale_learning_rate(
 
 
 def check_integer(name: str, value: object, least: int, hint: str) -> None:
-    """Check an argument.
-
-    Raises:
-        TypeError: It is no integer.
-        ValueError: It is smaller than the least.
-    """
+    """Check an argument."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}={value!r}; expected an integer >= {least}. HINT: {hint}")
     if value < least:

@@ -25,11 +25,6 @@ def lock_directory() -> Path:
     It lies in ``LIGHTNING_SAGEMAKER_LOCK_DIR``, else in ``/dev/shm``, which is the machine's own memory whatever the
     disks and ``TMPDIR`` are, and not full when they are; else in ``TMPDIR``, else in ``/tmp``. Not in what
     :mod:`tempfile` chooses: that tries to write and goes elsewhere when it cannot, so two processes could differ.
-
-    Raises:
-        OSError: It cannot be made, lies on a network file system, or is not this user's alone; see its message.
-        NotImplementedError: This is no POSIX system.
-        RuntimeError: Nothing tells which processes belong to one run.
     """
     if os.name != "posix":
         raise NotImplementedError(
@@ -44,14 +39,7 @@ def lock_directory() -> Path:
 
 
 def base_folder(environ: Mapping[str, str]) -> Path:
-    """Parent folder of all users' and runs' lock folders; it exists and is not on a network file system.
-
-    Args:
-        environ: Environment to read.
-
-    Raises:
-        OSError: It does not exist, is a file, or lies on a network file system.
-    """
+    """Parent folder of all users' and runs' lock folders; it exists and is not on a network file system."""
     source = next((name for name in (LOCK_DIR, "TMPDIR") if environ.get(name)), None)
     if source != LOCK_DIR and mounts.kind_of(_MEMORY) == "tmpfs" and os.access(_MEMORY, os.W_OK | os.X_OK):
         return _MEMORY
@@ -88,11 +76,7 @@ def _make_private(folder: Path) -> None:
 
 
 def write(path: Path, record: object) -> None:
-    """Write JSON so that readers only ever see a complete file.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Write JSON so that readers only ever see a complete file."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         temporary.write_text(json.dumps(record), encoding="utf-8")

@@ -24,23 +24,14 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Process:
-    """A process at one moment, as it is named in other processes' messages.
-
-    Attributes:
-        pid: Its process id.
-        start: Start of the process, to tell it from a later one with the same id.
-        host: Name of its host in the job, outside a job of the machine.
-        rank: Its global rank, where it has one already.
-        local_rank: Its rank on the host, where it has one already.
-        at: The moment, by :func:`processes.clock`.
-    """
+    """A process at one moment, as it is named in other processes' messages."""
 
     pid: int
-    start: str | None
-    host: str
-    rank: int | None
-    local_rank: int | None
-    at: float
+    start: str | None  # tells it from a later one with the same id
+    host: str  # in the job; outside a job of the machine
+    rank: int | None  # where it has one already
+    local_rank: int | None  # the same
+    at: float  # the moment, by `processes.clock`
 
     @classmethod
     def me(cls) -> Process:
@@ -73,6 +64,11 @@ class Process:
         return self.start is not None and not processes.has_ended(self.pid, self.start)
 
     @property
+    def is_me(self) -> bool:
+        """Whether it is the process that asks."""
+        return self.pid == os.getpid() and self.start == processes.start_of(self.pid)
+
+    @property
     def hold(self) -> str:
         """Its name, and for how long it has held a lock."""
         return f"{self}, which took it {max(0.0, processes.clock() - self.at):.0f} s ago"
@@ -93,9 +89,6 @@ def run_stem() -> str:
     In a SageMaker training job: the job's name, the host, its base folder (simulated hosts share one machine) and this
     start of the container; whatever world a launcher has made there. Elsewhere: ``LIGHTNING_SAGEMAKER_RUN_ID``, or the
     process that stands for the run.
-
-    Raises:
-        RuntimeError: Outside a job, nothing tells which processes belong to one run.
     """
     chosen = os.environ.get(RUN_ID, "")
     if is_training_job(os.environ):

@@ -54,10 +54,10 @@ def node_lock(name: str, *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
         TypeError: ``name`` is no string, or ``timeout`` no number.
     """
     lock = Lock(name, timeout, "node_lock")
-    lock.acquire()
-    if lock.left_by is not None:
-        log.warning("%s: the previous holder ended without releasing the lock: %s", lock.label, lock.left_by.hold)
-    try:
+    try:  # from here on: a signal's handler, or a log's, may raise at any moment
+        lock.acquire()
+        if lock.left_by is not None:
+            log.warning("%s: the previous holder ended without releasing the lock: %s", lock.label, lock.left_by.hold)
         yield
     finally:
         lock.release()
@@ -66,19 +66,7 @@ def node_lock(name: str, *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
 class Lock:
     """A named lock of this run; the same name is the same lock in all processes of the host.
 
-    Args:
-        name: Its name.
-        timeout: Seconds to wait for it.
-        caller: What to call it in messages.
-
-    Attributes:
-        label: Its name in messages.
-        left_by: The previous holder, if it ended without releasing the lock; known once the lock is taken.
-
-    Raises:
-        OSError: There is no safe place for it, see :func:`lock_directory`.
-        ValueError: The name is empty, or the time-out negative.
-        TypeError: The name is no string, or the time-out no number.
+    Once it is taken, ``left_by`` is the previous holder, if that ended without releasing it.
     """
 
     def __init__(self, name: str, timeout: float, caller: str) -> None:
@@ -109,19 +97,7 @@ class Lock:
         return self._lock.is_locked
 
     def acquire(self, is_needless: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for the lock, or until it is no longer needed.
-
-        Args:
-            is_needless: Asked before each try; may raise.
-
-        Returns:
-            Whether the lock was taken.
-
-        Raises:
-            TimeoutError: Neither happened in time.
-            RuntimeError: This thread holds the lock, or the parent that forked this process while it held it.
-            OSError: The file system cannot lock, or not make the file.
-        """
+        """Wait for the lock, or until it is no longer needed, which is asked before each try; whether it was taken."""
         start = time.monotonic()
         report = start + _REPORT
         while not is_needless():

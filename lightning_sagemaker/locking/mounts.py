@@ -25,11 +25,7 @@ _NETWORK = re.compile(
 
 
 def kind_of(folder: Path) -> str | None:
-    """Kind of file system of a folder, as ``mount`` names it; ``None`` if the system does not report it.
-
-    Args:
-        folder: An existing folder.
-    """
+    """Kind of file system of a folder, as ``mount`` names it; ``None`` if the system does not report it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:

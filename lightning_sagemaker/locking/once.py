@@ -7,6 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from lightning_sagemaker import processes
 from lightning_sagemaker.locking.identity import Process
 from lightning_sagemaker.locking.lock import DEFAULT_TIMEOUT, Lock
 from lightning_sagemaker.locking.outcome import Outcome
@@ -46,8 +47,9 @@ def once_per_node(
         retry: How often the process at work tries again after an error, before it tells the others.
 
     Raises:
-        RuntimeError: The work failed in another process; the message names type and text of the error, host, rank and
-            pid, and holds the traceback. Or this thread is at this work already; or a parent that forked this process.
+        RuntimeError: The work failed in another process, or before; the message names type and text of the error, host,
+            rank and pid, and holds the traceback. Or this thread is at this work already; or a parent that forked this
+            process.
         TimeoutError: Another process is at work for so long; the message names it.
         TypeError: The value is not JSON (where the work was done), or an argument is of a wrong type.
         ValueError: The value is too large, the key empty, a number negative, or the job's description malformed.
@@ -66,20 +68,21 @@ def once_per_node(
 
 
 def _once(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:
-    path = lock.beside(".outcome")
+    path, start = lock.beside(".outcome"), processes.clock()
     outcome: Outcome | None = None
 
     def is_known() -> bool:
         nonlocal outcome
         outcome = Outcome.read(path)
+        if outcome is not None and outcome.is_interruption and outcome.who.is_me and outcome.who.at < start:
+            outcome = None  # a notebook's cell that is run again
         return outcome is not None
 
-    if lock.acquire(is_known):
-        try:
-            if not is_known():
-                return _work(fn, lock, path, retry)
-        finally:
-            lock.release()
+    try:
+        if lock.acquire(is_known) and not is_known():
+            return _work(fn, lock, path, retry)
+    finally:
+        lock.release()
     assert outcome is not None, "it is known"  # noqa: S101 - narrows the type
     if outcome.error is not None:
         raise RuntimeError(outcome.explain(lock.label))

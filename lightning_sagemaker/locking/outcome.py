@@ -26,19 +26,12 @@ _MOST_READ = 64_000  # characters of it in which secrets are looked for
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of the work.
-
-    Attributes:
-        value: What it returned.
-        error: Type and text of what it raised; ``None`` where it is done.
-        traceback: Where it raised that, as Python prints it.
-        who: The process that did it, when it had.
-    """
+    """The outcome of the work."""
 
     value: Any = None
-    error: str | None = None
-    traceback: str = ""
-    who: Process = field(default_factory=Process.me)
+    error: str | None = None  # type and text of what it raised; `None` where it is done
+    traceback: str = ""  # as Python prints it
+    who: Process = field(default_factory=Process.me)  # which did it, when it had
 
     @classmethod
     def of(cls, error: BaseException) -> Outcome:
@@ -54,9 +47,6 @@ class Outcome:
 
         What is done is done. A failure is for the processes that lived then: one that was started later - by torchrun,
         which starts all anew, or by a retrying script - tries again.
-
-        Raises:
-            ValueError: The file holds something else.
         """
         try:
             text = path.read_bytes()
@@ -72,14 +62,20 @@ class Outcome:
             ) from error
         return outcome if outcome.error is None or outcome.who.at >= processes.born() else None
 
+    @property
+    def is_interruption(self) -> bool:
+        """Whether Ctrl-C ended the work."""
+        return (self.error or "").startswith("KeyboardInterrupt")
+
     def publish(self, path: Path) -> None:
         """Publish it to the other processes, completely; raises ``OSError`` if it cannot be written."""
         write(path, asdict(self))
 
     def explain(self, label: str) -> str:
         """The error message in the processes that did not do the work."""
-        return (
-            f"{label} failed in another process ({self.who}): {self.error}\n"
-            "HINT: the cause is there; processes of this run do not try again, unless `retry` says so.\n"
-            f"{self.traceback}"
-        )
+        if self.who.is_me:
+            told = f"{label} has already failed in this process ({self.who}): {self.error}"
+        else:
+            told = f"{label} failed in another process ({self.who}): {self.error}"
+        hint = "HINT: the cause is there; processes of this run do not try again, unless `retry` says so."
+        return f"{told}\n{hint}\n{self.traceback}"

@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from lightning_sagemaker.metrics.form import line
+from lightning_sagemaker.metrics import line
 from lightning_sagemaker.metrics.pace import Pace, Position, duration
 from lightning_sagemaker.metrics.values import Values
 
@@ -17,22 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-class Place(NamedTuple):
-    """Where a Trainer is.
+class Progress(NamedTuple):
+    """Where a Trainer is."""
 
-    Attributes:
-        epoch: Number of the epoch, from 0.
-        step: Optimizer steps.
-        steps: Optimizer steps at the end of the training; ``None`` where that is not known.
-        share: Part of the training that is done, from 0 to 1; ``None`` where its end is not known.
-        has_bar: Whether a progress bar shows all this.
-    """
-
-    epoch: int
-    step: int
-    steps: int | None = None
-    share: float | None = None
-    has_bar: bool = False
+    epoch: int  # from 0
+    step: int  # of the optimizer
+    steps: int | None = None  # at the end of the training, where that is known
+    share: float | None = None  # part of the training that is done, from 0 to 1, where its end is known
+    has_bar: bool = False  # a progress bar shows all this
 
 
 class _Line(NamedTuple):
@@ -43,12 +35,7 @@ class _Line(NamedTuple):
 
 
 class MetricLines:
-    """Prints a Trainer's progress, and the metrics that have changed since the previous line.
-
-    Args:
-        interval: Seconds between two lines within an epoch; 0 for none.
-        clock: Tells the time in seconds.
-    """
+    """Prints a Trainer's progress, and the metrics that have changed since the previous line."""
 
     def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = interval or math.inf
@@ -65,23 +52,14 @@ class MetricLines:
         self._due = self._clock() + self._interval
 
     def is_due(self, *, trained: bool) -> bool:
-        """Whether a line is due after a batch; the only code that runs after each one.
-
-        Args:
-            trained: Whether it was one of training.
-        """
+        """Whether a line is due after a batch; the only code that runs after each one."""
         now = self._clock()
         if trained:
             self._trained = now
         return now >= self._due or bool(self._waiting) or (trained and self._begins)
 
-    def after_batch(self, metrics: Mapping[str, object], place: Place) -> None:
-        """Print a line within an epoch, if one is due.
-
-        Args:
-            metrics: Values by name.
-            place: Where the Trainer is.
-        """
+    def after_batch(self, metrics: Mapping[str, object], place: Progress) -> None:
+        """Print a line within an epoch, if one is due."""
         self._print_arrived()
         if self._pace is None:  # the first batch, with what takes its time once, is no measure of the others
             self._begins = False
@@ -90,13 +68,8 @@ class MetricLines:
         elif self._trained >= self._due:
             self.after_epoch(metrics, place)
 
-    def after_epoch(self, metrics: Mapping[str, object], place: Place) -> None:
-        """Print a line when an epoch of training ends.
-
-        Args:
-            metrics: Values by name.
-            place: Where the Trainer is.
-        """
+    def after_epoch(self, metrics: Mapping[str, object], place: Progress) -> None:
+        """Print a line when an epoch of training ends."""
         notes, head = [], {}
         if not place.has_bar:
             rate, left = None, None
@@ -108,24 +81,14 @@ class MetricLines:
             notes += [] if left is None else [f"{duration(left)} left"]
         self._add(metrics, place, head, ", ".join(notes), always=not place.has_bar)
 
-    def during_evaluation(self, place: Place, note: str) -> None:
-        """Print a line within a validation or a test, if one is due and there is no progress bar.
-
-        Args:
-            place: Where the Trainer is.
-            note: How far the validation is, in words.
-        """
+    def during_evaluation(self, place: Progress, note: str) -> None:
+        """Print a line within a validation or a test, if one is due and there is no progress bar."""
         self._print_arrived()
         if self._clock() >= self._due:
             self._add({}, place, {}, note, always=not place.has_bar)
 
-    def after_evaluation(self, metrics: Mapping[str, object], place: Place) -> None:
-        """Print the metrics of a validation or a test.
-
-        Args:
-            metrics: Values by name.
-            place: Where the Trainer is.
-        """
+    def after_evaluation(self, metrics: Mapping[str, object], place: Progress) -> None:
+        """Print the metrics of a validation or a test."""
         if self._pace is not None:
             now = self._clock()
             self._pace.leave_out(now - self._trained)
@@ -139,7 +102,7 @@ class MetricLines:
                 self._print(self._waiting.popleft())
 
     def _add(
-        self, metrics: Mapping[str, object], place: Place, head: Mapping[str, float], note: str, *, always: bool
+        self, metrics: Mapping[str, object], place: Progress, head: Mapping[str, float], note: str, *, always: bool
     ) -> None:
         self._due = self._clock() + self._interval
         head = {"epoch": place.epoch, "step": place.step, **head}

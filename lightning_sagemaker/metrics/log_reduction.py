@@ -24,9 +24,6 @@ class PendingReductions:
 
     All ranks send the same reductions in the same order, where stock Lightning sends them: when a metric is logged.
     Waiting for them is local, so a part of the ranks may do it.
-
-    Args:
-        strategy_reduce: The strategy's own ``reduce``, for whatever cannot wait.
     """
 
     def __init__(self, strategy_reduce: Callable[..., Any]) -> None:
@@ -49,13 +46,7 @@ class PendingReductions:
     def reduce(self, tensor: torch.Tensor, group: Any = None, reduce_op: Any = "mean") -> Any:
         """Reduce a tensor over all ranks in place: by the next :meth:`wait` while something is logged, else at once.
 
-        Args:
-            tensor: What Lightning keeps of a logged value, a copy of its own of shape ``()``.
-            group: Process group; all ranks by default.
-            reduce_op: As for `collectives.reduce_in_place`.
-
-        Returns:
-            ``tensor``.
+        What Lightning keeps of a logged value is a copy of its own, of shape ``()``.
         """
         plain = tensor.layout is torch.strided and tensor.is_contiguous() and not tensor.requires_grad
         if not (self._logging and plain and dist.is_initialized()):
@@ -68,11 +59,7 @@ class PendingReductions:
         return tensor
 
     def wait(self) -> None:
-        """Wait for all of them; the tensors then hold the results.
-
-        Raises:
-            Exception: The backend's, where another rank has gone; values that are not known are then NaN.
-        """
+        """Wait for all of them; the tensors then hold the results, or NaN where the backend raises an error."""
         if self._sent and self._sent[-1][1] is None:
             # The last one first: on the CPU this thread is then woken once, and not by each of them.
             with suppress(Exception):  # which its own turn raises

@@ -7,13 +7,7 @@ from typing import NamedTuple
 
 
 class Position(NamedTuple):
-    """Progress of a training at one moment.
-
-    Attributes:
-        now: The moment, in seconds of a monotonic clock.
-        step: Optimizer steps.
-        share: Part of the training that is done, from 0 to 1; ``None`` where its end is not known.
-    """
+    """Progress of a training at one moment."""
 
     now: float
     step: int
@@ -32,11 +26,7 @@ class Pace:
         self._aside += seconds
 
     def measure(self, position: Position) -> tuple[float | None, float | None]:
-        """Steps per second since the last measurement, and seconds left; ``None`` for what is unknown.
-
-        Args:
-            position: How far the training is now.
-        """
+        """Steps per second since the last measurement, and seconds left; ``None`` for what is unknown."""
         if position.step < self._last.step:  # a search for a learning rate has put the model back
             self._start = self._last = position
         start, last, aside = self._start, self._last, self._aside

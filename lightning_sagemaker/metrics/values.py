@@ -19,9 +19,6 @@ class Values:
     """Metrics at one moment; only single numbers, on the CPU or a CUDA device.
 
     Other accelerators (XLA, HPU) compute a value when it is asked for, which is not for one rank to do.
-
-    Args:
-        metrics: Values by name.
     """
 
     def __init__(self, metrics: Mapping[str, object]) -> None:
@@ -41,11 +38,7 @@ class Values:
         return all(arrived.query() for _, _, arrived in self._copies)
 
     def read(self) -> dict[str, float]:
-        """All values by name; waits for those that have not arrived.
-
-        Raises:
-            RuntimeError: The device has failed.
-        """
+        """All values by name; waits for those that have not arrived."""
         for names, copy, arrived in self._copies:
             arrived.synchronize()
             self._numbers |= zip(names, copy.tolist(), strict=True)

@@ -5,11 +5,37 @@ The only folder that names private parts of Lightning. `_autoload` says which of
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from lightning_sagemaker.job import is_training_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def wrap(owner: Any, name: str, *, always: bool = False) -> Callable[[Callable[..., Any]], None]:
+    """Decorator: ``ours(original, *args)`` takes the place of a function or method, in training jobs or always.
+
+    A module of ours wraps it once, however often it is told to.
+    """
+
+    def put(ours: Callable[..., Any]) -> None:
+        original = getattr(owner, name)
+        mark = f"_{ours.__module__}"
+        if hasattr(original, mark) or not (always or is_training_job(os.environ)):
+            return
+        replacement = functools.wraps(original)(lambda *args, **kwargs: ours(original, *args, **kwargs))
+        setattr(replacement, mark, True)
+        if isinstance(owner, ModuleType):
+            replace_everywhere(original, replacement)
+        else:
+            setattr(owner, name, replacement)
+
+    return put
 
 
 def first_time(owner: Any, what: str = "patched") -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import functools
+import os
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.patches import first_time
+from lightning_sagemaker.changes import is_on
+from lightning_sagemaker.checkpoint.export import asked_for
+from lightning_sagemaker.job import is_training_job
+from lightning_sagemaker.patches import wrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,25 +21,17 @@ _given: ContextVar[Mapping[str, Any]] = ContextVar("arguments of the Trainer tha
 
 
 def patch_trainer(module: ModuleType) -> None:
-    """Record the explicit arguments while a Trainer is made.
+    """Record the explicit arguments while a Trainer is made."""
 
-    Args:
-        module: ``*.trainer.trainer`` of either distribution.
-    """
-    trainer_class = module.Trainer
-    if not first_time(trainer_class):
-        return
-    initialize = trainer_class.__init__
-
-    @functools.wraps(initialize)
-    def __init__(trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+    @wrap(module.Trainer, "__init__", always=True)
+    def __init__(initialize: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        if is_training_job(os.environ) and is_on("export"):
+            asked_for()  # a bad value is an error here, and not when the training is over
         token = _given.set(kwargs)
         try:
             initialize(trainer, *args, **kwargs)
         finally:
             _given.reset(token)
-
-    trainer_class.__init__ = __init__
 
 
 def given() -> Mapping[str, Any]:

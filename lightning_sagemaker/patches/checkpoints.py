@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.patches import first_time, replace_everywhere
+from lightning_sagemaker.patches import wrap
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -20,18 +17,11 @@ def patch_model_checkpoint(module: ModuleType) -> None:
     """Let ``ModelCheckpoint`` write where a restart finds it, if enabled; else warn about what would be lost.
 
     ``"last"`` is looked up by the same method as the folder for writing, before any ``setup``.
-
-    Args:
-        module: ``*.callbacks.model_checkpoint`` of either distribution.
     """
-    callback_class = module.ModelCheckpoint
-    if not is_training_job(os.environ) or not first_time(callback_class):
-        return
-    resolve, setup = callback_class._ModelCheckpoint__resolve_ckpt_dir, callback_class.setup
 
-    @functools.wraps(resolve)
-    def resolve_ckpt_dir(callback: Any, trainer: Any) -> Any:
-        from lightning_sagemaker.checkpoint.place import Place, is_lost, kept_place, link
+    @wrap(module.ModelCheckpoint, "_ModelCheckpoint__resolve_ckpt_dir")
+    def resolve_ckpt_dir(resolve: Any, callback: Any, trainer: Any) -> Any:
+        from lightning_sagemaker.checkpoint.place import is_lost, link, replacement
         from lightning_sagemaker.checkpoint.resume import is_asked_for
 
         folder = resolve(callback, trainer)
@@ -40,41 +30,27 @@ def patch_model_checkpoint(module: ModuleType) -> None:
         if callback.dirpath is not None:  # the script's word
             link(str(folder))
             return folder
-        return kept_place(Place(str(folder), str(folder))).folder
+        return replacement(str(folder))
 
-    @functools.wraps(setup)
-    def setup_and_say_where(callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
+    @wrap(module.ModelCheckpoint, "setup")
+    def setup_and_say_where(setup: Any, callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
         setup(callback, trainer, *args, **kwargs)
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.fast_dev_run and callback.save_top_k:
             from lightning_sagemaker.checkpoint.place import say_where
 
-            say_where(trainer, str(callback.dirpath))
-
-    callback_class._ModelCheckpoint__resolve_ckpt_dir = resolve_ckpt_dir
-    callback_class.setup = setup_and_say_where
+            say_where(str(callback.dirpath))
 
 
 def patch_checkpoint_connector(module: ModuleType) -> None:
-    """Let each ``fit`` continue from the newest checkpoint in its own place, if enabled.
-
-    Args:
-        module: ``*.trainer.connectors.checkpoint_connector`` of either distribution.
-    """
+    """Let each ``fit`` continue from the newest checkpoint in its own place, if enabled."""
     connector_class = module._CheckpointConnector
-    if not is_training_job(os.environ) or not first_time(connector_class, "resume"):
-        return
-    select, dump = connector_class._select_ckpt_path, connector_class.dump_checkpoint
-    restore, end = connector_class.restore, connector_class.resume_end
 
-    @functools.wraps(select)
-    def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:
-        from lightning_sagemaker.checkpoint.resume import (
-            begin,
-            checkpoint_to_resume,
-            is_asked_for,
-        )
+    @wrap(connector_class, "_select_ckpt_path")
+    def _select_ckpt_path(select: Any, connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:
+        from lightning_sagemaker.checkpoint.resume import begin, checkpoint_to_resume, is_asked_for
 
         trainer = connector.trainer
+        vars(connector).pop(_RESUMED, None)  # of a fit that has failed before it was loaded
         if str(getattr(state_fn, "value", state_fn)) == "fit" and is_asked_for() and not is_trial(trainer):
             begin(trainer)
             # `trainer.ckpt_path = ...` is the user's choice too.
@@ -82,16 +58,16 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
                 ckpt_path = vars(connector)[_RESUMED] = checkpoint_to_resume(trainer)
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
-    @functools.wraps(dump)
-    def dump_checkpoint(connector: Any, *args: Any, **kwargs: Any) -> Any:
+    @wrap(connector_class, "dump_checkpoint")
+    def dump_checkpoint(dump: Any, connector: Any, *args: Any, **kwargs: Any) -> Any:
         from lightning_sagemaker.checkpoint.reading import MARK
         from lightning_sagemaker.checkpoint.resume import mark_of
 
         checkpoint, mark = dump(connector, *args, **kwargs), mark_of(connector.trainer)
         return checkpoint if mark is None else {**checkpoint, MARK: mark}
 
-    @functools.wraps(restore)
-    def restore_and_go_on(connector: Any, *args: Any, **kwargs: Any) -> None:
+    @wrap(connector_class, "restore")
+    def restore_and_go_on(restore: Any, connector: Any, *args: Any, **kwargs: Any) -> None:
         if (resumed := vars(connector).pop(_RESUMED, None)) is None:
             return restore(connector, *args, **kwargs)  # type: ignore[no-any-return]
         # A search at the beginning of this fit (`LearningRateFinder` as a callback) restores a checkpoint of its own,
@@ -103,8 +79,8 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
             connector._loaded_checkpoint, connector._ckpt_path = kept
             vars(connector)[_RESUMED] = resumed
 
-    @functools.wraps(end)
-    def resume_end(connector: Any) -> None:
+    @wrap(connector_class, "resume_end")
+    def resume_end(end: Any, connector: Any) -> None:
         resumed = vars(connector).pop(_RESUMED, None)
         if resumed and str(connector._ckpt_path) == resumed and connector.trainer.is_global_zero:
             from lightning_sagemaker.checkpoint.resume import say_continued
@@ -112,31 +88,18 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
             say_continued(resumed)
         end(connector)
 
-    connector_class._select_ckpt_path = _select_ckpt_path
-    connector_class.dump_checkpoint = dump_checkpoint
-    connector_class.restore, connector_class.resume_end = restore_and_go_on, resume_end
-
 
 def patch_atomic_save(module: ModuleType) -> None:
-    """Write local checkpoints completely or not at all; Lightning leaves an incomplete file when it is killed.
+    """Write local checkpoints completely or not at all; Lightning leaves an incomplete file when it is killed."""
 
-    Args:
-        module: ``*fabric.utilities.cloud_io`` of either distribution.
-    """
-    if not is_training_job(os.environ) or not first_time(module):
-        return
-    save = module._atomic_save
-
-    @functools.wraps(save)
-    def _atomic_save(checkpoint: Any, filepath: Any) -> None:
+    @wrap(module, "_atomic_save")
+    def _atomic_save(save: Any, checkpoint: Any, filepath: Any) -> None:
         if "://" in str(filepath):
             save(checkpoint, filepath)
             return
         from lightning_sagemaker.checkpoint.writing import save_whole
 
         save_whole(checkpoint, Path(filepath).expanduser())
-
-    replace_everywhere(save, _atomic_save)
 
 
 def is_trial(trainer: Any) -> bool:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.checkpoint.export import asked_for, export
-from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.patches import first_time
+from lightning_sagemaker.patches import wrap
 from lightning_sagemaker.patches.checkpoints import is_trial
 
 if TYPE_CHECKING:
@@ -20,30 +17,15 @@ if TYPE_CHECKING:
 
 
 def patch_trainer(module: ModuleType) -> None:
-    """Copy a checkpoint when a ``fit`` has ended, after all callbacks and loggers, if enabled.
+    """Copy a checkpoint when a ``fit`` has ended, after all callbacks and loggers, if enabled."""
 
-    Args:
-        module: ``*.trainer.trainer`` of either distribution.
-    """
-    trainer_class = module.Trainer
-    if not is_training_job(os.environ) or not first_time(trainer_class, "export"):
-        return
-    initialize, run = trainer_class.__init__, trainer_class._run
-
-    @functools.wraps(initialize)
-    def __init__(trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        asked_for()  # a bad value is an error here, and not when the training is over
-        initialize(trainer, *args, **kwargs)
-
-    @functools.wraps(run)
-    def _run(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+    @wrap(module.Trainer, "_run")
+    def _run(run: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
         result, which = run(trainer, *args, **kwargs), asked_for()
         if which and trainer.state.fn == "fit" and trainer.is_global_zero and not is_trial(trainer):
             saving = import_module(module.__name__.replace("trainer.trainer", "core.saving"))
             export(which, _chosen(trainer, which), _hparams_writer(trainer, saving))
         return result
-
-    trainer_class.__init__, trainer_class._run = __init__, _run
 
 
 def _chosen(trainer: Any, which: Which) -> str:

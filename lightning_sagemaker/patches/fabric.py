@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.environment import SageMakerEnvironment
-from lightning_sagemaker.patches import first_time
+from lightning_sagemaker.patches import wrap
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 
 def patch_fabric(module: ModuleType) -> None:
-    """Say why ``launch()`` is needed now: Lightning's error speaks of more than one device.
+    """Say why ``launch()`` is needed now: Lightning's error speaks of more than one device."""
 
-    Args:
-        module: ``*fabric.fabric`` of either distribution.
-    """
-    fabric_class = module.Fabric
-    if not first_time(fabric_class, "launch"):
-        return
-    validate = fabric_class._validate_launched
-
-    @functools.wraps(validate)
-    def _validate_launched(fabric: Any) -> None:
+    @wrap(module.Fabric, "_validate_launched", always=True)
+    def _validate_launched(validate: Any, fabric: Any) -> None:
         try:
             validate(fabric)
         except RuntimeError as error:
@@ -37,5 +28,3 @@ def patch_fabric(module: ModuleType) -> None:
                 " `Fabric(...)`; for hosts that work by themselves, Fabric(plugins=[LightningEnvironment()],"
                 " num_nodes=1)."
             ) from error
-
-    fabric_class._validate_launched = _validate_launched

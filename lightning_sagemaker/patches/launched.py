@@ -5,7 +5,6 @@ The process that starts them is the script's or the kernel's own, and no rank: i
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import tempfile
@@ -15,71 +14,69 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
+from lightning_sagemaker.checkpoint import resume
 from lightning_sagemaker.distributed.failure_file import attach_report, failure_report, killed
 from lightning_sagemaker.environment import SageMakerEnvironment
-from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.patches import first_time, rank_zero
+from lightning_sagemaker.patches import rank_zero, wrap
 from lightning_sagemaker.patches.environment import note_launched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, ModuleType
 
-_REPORTS = "_lightning_sagemaker_reports"  # attribute of a launcher: folder in which ranks tell why they failed
+_FOLDER = "_lightning_sagemaker_folder"  # attribute of a launcher: folder in which ranks tell what they leave
 
 
 def patch_launcher(module: ModuleType) -> None:
-    """End the script as its rank ended: with the rank's own error in the failure file, or SIGTERM's exit code.
+    """End the script as its rank ended: with the rank's own error in the failure file, or SIGTERM's exit code."""
 
-    Args:
-        module: ``*.strategies.launchers.multiprocessing`` of either distribution, of Trainer or Fabric.
-    """
-    launcher_class = module._MultiProcessingLauncher
-    if not is_training_job(os.environ) or not first_time(launcher_class):
-        return
-    launch, run = launcher_class.launch, launcher_class._wrapping_function
-
-    @functools.wraps(launch)
-    def launch_and_tell(launcher: Any, *args: Any, **kwargs: Any) -> Any:
+    @wrap(module._MultiProcessingLauncher, "launch")
+    def launch_and_tell(launch: Any, launcher: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(launcher._strategy.cluster_environment, SageMakerEnvironment):
             return launch(launcher, *args, **kwargs)
         note_launched(launcher._strategy.cluster_environment.world_size())
         ends_together = hasattr(launcher, "procs") and is_on("sigterm")  # a Trainer's: Fabric's ranks agree on nothing
-        with _reports(launcher), _sigterm(launcher) if ends_together else nullcontext():
+        with _folder(launcher), _sigterm(launcher) if ends_together else nullcontext():
             return launch(launcher, *args, **kwargs)
 
-    @functools.wraps(run)
-    def run_and_tell(launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:
+    @wrap(module._MultiProcessingLauncher, "_wrapping_function")
+    def run_and_tell(run: Any, launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:
         rank_zero.settle()  # a spawned process has imported Lightning before it knew its rank
         if isinstance(signal.getsignal(signal.SIGTERM), _Forward):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked one
+        folder = getattr(launcher, _FOLDER, None)
+        if folder and resume.is_asked_for():
+            resume.load_trainings(folder, as_rank=True)
         try:
             run(launcher, process_idx, *args, **kwargs)
         except Exception as error:
-            if folder := getattr(launcher, _REPORTS, None):
+            if folder and is_on("failure_file"):
                 with suppress(OSError):
                     Path(folder, str(process_idx)).write_text(failure_report(error), encoding="utf-8", errors="replace")
             raise
-
-    launcher_class.launch, launcher_class._wrapping_function = launch_and_tell, run_and_tell
+        finally:
+            if folder and process_idx == 0 and resume.is_asked_for():
+                resume.save_trainings(folder)
 
 
 @contextmanager
-def _reports(launcher: Any) -> Iterator[None]:
-    """Give an exception that torch raises here the rank's own error, in case it reaches the failure file.
+def _folder(launcher: Any) -> Iterator[None]:
+    """Give the ranks a folder: for their errors, in case they reach the failure file, and the Trainers that fit there.
 
-    torch's own text begins with the outermost frames of torch and Lightning, and is cut before the error.
+    torch's own text of an error begins with the outermost frames of torch and Lightning, and is cut before the error.
     """
     from torch.multiprocessing.spawn import (
         ProcessExitedException,
         ProcessRaisedException,
     )
 
-    if not is_on("failure_file"):
+    if not is_on("failure_file") and not resume.is_asked_for():
         yield
         return
     with tempfile.TemporaryDirectory(prefix="lightning_sagemaker-") as folder:
-        setattr(launcher, _REPORTS, folder)
+        setattr(launcher, _FOLDER, folder)
+        if resume.is_asked_for():
+            resume.save_trainings(folder)
         try:
             yield
         except ProcessRaisedException as error:
@@ -93,7 +90,9 @@ def _reports(launcher: Any) -> Iterator[None]:
                 attach_report(error, killed(rank, job.current_host, error.error_pid))
             raise
         finally:
-            delattr(launcher, _REPORTS)
+            delattr(launcher, _FOLDER)
+            if resume.is_asked_for():
+                resume.load_trainings(folder, as_rank=False)
 
 
 class _Forward:

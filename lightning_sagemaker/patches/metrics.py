@@ -7,10 +7,9 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.messages import log
-from lightning_sagemaker.metrics.lines import MetricLines, Place
-from lightning_sagemaker.patches import arguments, first_time
+from lightning_sagemaker.metrics.lines import MetricLines, Progress
+from lightning_sagemaker.patches import arguments, first_time, wrap
 from lightning_sagemaker.settings import METRICS, PROGRESS, seconds, switch
 
 if TYPE_CHECKING:
@@ -26,28 +25,23 @@ def patch_logger_connector(module: ModuleType) -> None:
     Only what Lightning has computed is read, after it has: when a batch ends, and when its hooks at the end of an epoch
     have run and all ranks have computed its metrics. To ask ``trainer.callback_metrics`` would compute what is not
     computed yet, by reductions on this rank alone.
-
-    Args:
-        module: ``*.trainer.connectors.logger_connector.logger_connector`` of either distribution.
     """
     connector_class = module._LoggerConnector
     if not first_time(connector_class):
         return
-    on_trainer_init = connector_class.on_trainer_init
 
-    @functools.wraps(on_trainer_init)
-    def on_trainer_init_with_lines(connector: Any, *args: Any, **kwargs: Any) -> None:
+    @wrap(connector_class, "on_trainer_init", always=True)
+    def on_trainer_init_with_lines(on_trainer_init: Any, connector: Any, *args: Any, **kwargs: Any) -> None:
         setattr(connector, _LINES, MetricLines(seconds(PROGRESS)) if switch(METRICS) else None)
         on_trainer_init(connector, *args, **kwargs)
 
-    connector_class.on_trainer_init = on_trainer_init_with_lines
     for name, tell in (
-        ("reset_metrics", _begin),
+        ("reset_metrics", lambda connector, lines: connector.trainer.is_global_zero and lines.begin()),
         ("update_train_step_metrics", _after_batch),
         ("update_train_epoch_metrics", _after_epoch),
         ("update_eval_step_metrics", _during_evaluation),
         ("log_eval_end_metrics", _after_evaluation),
-        ("teardown", _end),
+        ("teardown", lambda _, lines: lines.end()),
     ):
         setattr(connector_class, name, _then(getattr(connector_class, name), tell))
 
@@ -57,24 +51,15 @@ def patch_callback_connector(module: ModuleType) -> None:
 
     It stays where it is, for scripts that look for it; Lightning's own word for a bar that is off is a refresh rate of
     0, which its searches for a learning rate do not switch on again.
-
-    Args:
-        module: ``*.trainer.connectors.callback_connector`` of either distribution.
     """
-    connector_class = module._CallbackConnector
-    if not is_training_job(os.environ) or not first_time(connector_class):
-        return
-    configure = connector_class._configure_progress_bar
 
-    @functools.wraps(configure)
-    def _configure_progress_bar(connector: Any, *args: Any, **kwargs: Any) -> None:
+    @wrap(module._CallbackConnector, "_configure_progress_bar")
+    def _configure_progress_bar(configure: Any, connector: Any, *args: Any, **kwargs: Any) -> None:
         callbacks = connector.trainer.callbacks
         chosen = len(callbacks)
         configure(connector, *args, **kwargs)
         if switch(METRICS) and seconds(PROGRESS) and not _asks_for_bar():
             callbacks[chosen:] = [type(bar)(refresh_rate=0) for bar in callbacks[chosen:]]
-
-    connector_class._configure_progress_bar = _configure_progress_bar
 
 
 def _asks_for_bar() -> bool:
@@ -82,7 +67,7 @@ def _asks_for_bar() -> bool:
     return arguments.given().get("enable_progress_bar") is not None or "PL_TRAINER_ENABLE_PROGRESS_BAR" in os.environ
 
 
-def _then(update: Any, tell: Callable[[Any, MetricLines], None]) -> Any:
+def _then(update: Any, tell: Callable[[Any, MetricLines], object]) -> Any:
     @functools.wraps(update)
     def update_and_tell(connector: Any, *args: Any, **kwargs: Any) -> Any:
         result = update(connector, *args, **kwargs)
@@ -96,11 +81,6 @@ def _then(update: Any, tell: Callable[[Any, MetricLines], None]) -> Any:
         return result
 
     return update_and_tell
-
-
-def _begin(connector: Any, lines: MetricLines) -> None:
-    if connector.trainer.is_global_zero:
-        lines.begin()
 
 
 def _after_batch(connector: Any, lines: MetricLines) -> None:
@@ -128,13 +108,9 @@ def _after_evaluation(connector: Any, lines: MetricLines) -> None:
         lines.after_evaluation(connector._callback_metrics, _place(trainer))
 
 
-def _end(_connector: Any, lines: MetricLines) -> None:
-    lines.end()
-
-
-def _place(trainer: Any) -> Place:
+def _place(trainer: Any) -> Progress:
     bar = trainer.progress_bar_callback
-    place = Place(
+    place = Progress(
         trainer.current_epoch,
         trainer.global_step,
         has_bar=bar is not None and getattr(bar, "is_enabled", True),

@@ -21,11 +21,7 @@ _before: dict[Any, int] = {}  # what Lightning found, by the function `rank_zero
 
 
 def patch_rank_zero(module: ModuleType) -> None:
-    """Tell ``rank_zero_only`` the job's rank.
-
-    Args:
-        module: ``*fabric.utilities.rank_zero`` of either distribution.
-    """
+    """Tell ``rank_zero_only`` the job's rank."""
     if not is_training_job(os.environ) or not first_time(module):
         return
     decorator = module.rank_zero_only

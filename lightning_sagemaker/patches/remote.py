@@ -6,33 +6,21 @@ connection to another one is lost.
 
 from __future__ import annotations
 
-import functools
-import os
 import sys
 from contextlib import suppress
 from typing import Any
 
 from lightning_sagemaker.distributed.failure_file import failure_report, report
-from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.patches import first_time
+from lightning_sagemaker.patches import wrap
 
 
 def patch_errors(module: Any) -> None:
-    """Make the failure reason the first failure of any rank, with host and rank, as for other exceptions.
+    """Make the failure reason the first failure of any rank, with host and rank, as for other exceptions."""
 
-    Args:
-        module: ``sagemaker.remote_function.errors`` of SDK v2, ``sagemaker.core.remote_function.errors`` of v3.
-    """
-    if not is_training_job(os.environ) or not first_time(module):
-        return
-    write = module._write_failure_reason_file
-
-    @functools.wraps(write)
-    def _write_failure_reason_file(failure_msg: str) -> None:
+    @wrap(module, "_write_failure_reason_file")
+    def _write_failure_reason_file(write: Any, failure_msg: str) -> None:
         error = sys.exc_info()[1]  # the entry is in its `except`
         if isinstance(error, Exception):
             with suppress(Exception):
                 report(failure_report(error, courtesy=0.0))  # torchrun ends this process in a moment
         write(failure_msg)  # where there is no reason yet
-
-    module._write_failure_reason_file = _write_failure_reason_file

@@ -22,9 +22,6 @@ def patch_strategies(module: ModuleType) -> None:
 
     DeepSpeed's strategy inherits DDP's, and so do a script's own. Only the function that is there now is meant: where
     a subclass, an instance or a script has put another in its place, nothing else reduces what is logged.
-
-    Args:
-        module: ``*.strategies`` of either distribution.
     """
     if not is_training_job(os.environ):
         return
@@ -38,9 +35,6 @@ def patch_result(module: ModuleType) -> None:
     """Let logged metrics be reduced without waiting where the strategy allows it; reading the metrics waits for them.
 
     ``strategy.reduce`` itself cannot do it: users call it too, for values that they need there and then.
-
-    Args:
-        module: ``*.trainer.connectors.logger_connector.result`` of either distribution.
     """
     collection_class = module._ResultCollection
     if not first_time(collection_class):

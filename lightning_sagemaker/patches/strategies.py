@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 
 def register_strategies(module: ModuleType) -> None:
-    """Add our strategies to a registry of Lightning; names that are taken stay as they are.
-
-    Args:
-        module: ``*.strategies`` of either distribution, of Trainer or Fabric.
-    """
+    """Add our strategies to a registry of Lightning; names that are taken stay as they are."""
     package = module.__name__.removesuffix(".strategies")
     registry = module.STRATEGY_REGISTRY if package.endswith("fabric") else module.StrategyRegistry
     if not first_time(registry):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_sagemaker.checkpoint.contents import Content, digest, local
+from lightning_sagemaker.checkpoint import reading
+from lightning_sagemaker.checkpoint.contents import Content, digest, local, progress_in_words
 
 
 def save(path: Path, step: int = 4, weight: float = 1.0, **options: bool) -> Path:
@@ -55,10 +56,19 @@ def test_no_gigabytes_are_read(tmp_path: Path) -> None:
         assert int(file.readline().split()[1]) - before < 100_000
 
 
+def test_nothing_is_unpickled_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Millions of numbers in a checkpoint would take seconds, before each load on each rank."""
+    unpickled = []
+    monkeypatch.setattr(reading._Skeleton, "load", lambda _: unpickled.append(1))
+    Content.of(save(tmp_path / "a.ckpt"))
+    Content.of(shards(tmp_path / "folder", "__0_0.distcp"))
+    assert not unpickled
+
+
 def test_it_tells_step_and_epoch_in_words(tmp_path: Path) -> None:
-    assert Content.of(save(tmp_path / "a.ckpt")).progress == "step 4, epoch 1"
+    assert progress_in_words(save(tmp_path / "a.ckpt")) == "step 4, epoch 1"
     (tmp_path / "b.ckpt").write_bytes(b"text")
-    assert Content.of(tmp_path / "b.ckpt").progress == ""
+    assert progress_in_words(tmp_path / "b.ckpt") == ""
 
 
 def test_what_is_missing_remote_or_no_path_is_told_apart(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_a_checkpoint_of_which_any_bytes_were_changed_is_taken_or_refused_and_ra
             outcomes.add(type(reading.read(path)))
         except (ValueError, OSError) as error:
             outcomes.add(type(error))
-    assert {reading.Content, ValueError} <= outcomes
+    assert {reading.Facts, ValueError} <= outcomes
 
 
 def fuzzed(folder: Path, count: int) -> None:

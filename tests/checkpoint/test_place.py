@@ -93,18 +93,18 @@ def test_a_folder_that_is_lost_is_said_once_where_the_job_has_a_checkpoint_confi
     job: Path, base: Path, code: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("WARNING")
-    say_where(trainer(), str(code / "unconfigured"))
+    say_where(str(code / "unconfigured"))
     assert not caplog.records
     config = {"LocalPath": str(job), "S3Uri": "s3://bucket/prefix"}
     (base / "input" / "config" / "checkpointconfig.json").write_text(json.dumps(config))
     for folder in (code / "mine", code / "mine", job / "mine"):
-        say_where(trainer(), str(folder))
+        say_where(str(folder))
     (record,) = caplog.records
     assert f"Checkpoints lie in {code / 'mine'}, which is lost with this container" in record.getMessage()
     assert "`dirpath`" in record.getMessage()
     assert "LIGHTNING_SAGEMAKER_RESUME=1" in record.getMessage()
     monkeypatch.setenv("LIGHTNING_SAGEMAKER_DISABLE", "checkpoint_hint")
-    say_where(trainer(), str(code / "other"))
+    say_where(str(code / "other"))
     assert len(caplog.records) == 1
 
 
@@ -119,6 +119,6 @@ def test_a_configuration_that_is_malformed_or_cannot_be_read_is_a_line_and_no_er
     else:
         path.mkdir()
     caplog.set_level("WARNING")
-    say_where(trainer(), str(code / f"readable-{can_be_read}"))
+    say_where(str(code / f"readable-{can_be_read}"))
     assert "are lost with this container is unknown: " in caplog.text
     assert ("cannot be read" in caplog.text) != can_be_read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +160,51 @@ def test_one_process_of_each_earlier_start_is_one_training(job: Path, monkeypatc
         for number in (7, 8)
     ]
     assert resume.checkpoint_to_resume(fitting()) == paths[1]
+
+
+def test_a_process_that_the_script_starts_is_another_one_and_its_ranks_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folds in processes of their own; and what Lightning spawns for a Trainer counts on."""
+    monkeypatch.setattr(resume, "_has_container", lambda: True)
+    mine = resume._process()
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def as_fold() -> None:
+        answers.put(resume._process())
+
+    def as_rank() -> None:
+        resume._trainings.clear()  # as in a spawned one
+        resume.load_trainings(str(tmp_path), as_rank=True)
+        fitting()
+        resume.save_trainings(str(tmp_path))
+        answers.put(resume._process())
+
+    fitting()
+    resume.save_trainings(str(tmp_path))
+    found = []
+    for target in (as_fold, as_fold, as_rank):
+        process = context.Process(target=target)
+        process.start()
+        found.append(answers.get())
+        process.join(60)
+    assert found[2] == mine
+    assert len({mine, *found[:2]}) == 3
+    resume.load_trainings(str(tmp_path), as_rank=False)
+    assert resume._trainings == {"checkpoints": 2}
+
+
+def test_a_logger_of_the_script_s_own_that_raises_ends_no_fit(job: Path) -> None:
+    class Bare(pytorch.loggers.CSVLogger):  # type: ignore[misc]
+        @property
+        def version(self) -> str:
+            raise NotImplementedError
+
+    path = write(job / "a.ckpt", 4)
+    callback = pytorch.callbacks.ModelCheckpoint(job)
+    assert resume.checkpoint_to_resume(fitting(logger=Bare("logs"), callbacks=[callback])) == path
+    assert resume.checkpoint_to_resume(fitting(logger=Bare("logs"), enable_checkpointing=False)) is None
 
 
 def test_the_setting_can_be_left_out_by_its_row(monkeypatch: pytest.MonkeyPatch) -> None:

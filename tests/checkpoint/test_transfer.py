@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -183,6 +184,23 @@ def drip(connection: socket.socket) -> None:
     for _ in range(1000):
         connection.sendall(b"x")
         time.sleep(0.05)
+
+
+def test_where_the_system_has_no_thread_left_the_next_one_is_served(
+    server: Server, large: Path, there: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    offer, start, failures = server.offer("key", large), threading.Thread.start, [1]
+
+    def start_or_fail(thread: threading.Thread) -> None:
+        if failures.pop() if failures else 0:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+    with pytest.raises(OSError, match=r"no answer from|reset"):
+        receive(offer, there, "algo-2", nothing)
+    assert receive(offer, there, "algo-2", nothing)
+    assert "cannot start a thread" in caplog.text
 
 
 def test_a_connection_that_cannot_be_accepted_is_not_the_last_one(

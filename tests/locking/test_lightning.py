@@ -12,20 +12,22 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.locking import SerialSetup
-from lightning_sagemaker.locking.lightning import guard_prepare_data, tell_failure
+from lightning_sagemaker.patches.preparation import patch_data_connector, tell_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from .conftest import Crew
 
 HERE = Path(__file__).parent
+JOB = {"TRAINING_JOB_NAME": "digits", "SM_RESOURCE_CONFIG": '{"current_host": "algo-1", "hosts": ["algo-1"]}'}
 TRAIN = ("--processes-per-host", "2", "--distribution", "torch_distributed", str(HERE / "train.py"), "--")
 
 
@@ -172,15 +174,20 @@ class Connector:
 
 
 @pytest.fixture
-def guarded() -> type[Connector]:
-    """A connector class of its own, guarded."""
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Connector]]:
+    """A connector class of its own, guarded, in a process group of one."""
+    dist = pytest.importorskip("torch.distributed")
 
     class Guarded(Connector):
         def prepare_data(self) -> None:
             super().prepare_data()
 
-    guard_prepare_data(Guarded, has_barrier=True)
-    return Guarded
+    for name, value in JOB.items():
+        monkeypatch.setenv(name, value)
+    patch_data_connector(cast("ModuleType", SimpleNamespace(_DataConnector=Guarded, _InfiniteBarrier=object)))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield Guarded
+    dist.destroy_process_group()
 
 
 @pytest.fixture
@@ -255,8 +262,9 @@ def test_a_failure_in_another_process_explains_what_it_brought_down(crew: Callab
         f"""
         sys.path.insert(0, {os.fspath(Path(__file__).parent)!r})
         from types import SimpleNamespace
+        from torch import distributed
         from lightning_sagemaker.environment import SageMakerEnvironment
-        from lightning_sagemaker.locking.lightning import guard_prepare_data, tell_failure
+        from lightning_sagemaker.patches.preparation import patch_data_connector, tell_failure
 
         class Data:
             def prepare_data(self):
@@ -283,11 +291,13 @@ def test_a_failure_in_another_process_explains_what_it_brought_down(crew: Callab
                     wait_for((folder / "0.json").exists)
                     raise RuntimeError("Connection closed by peer")
 
-        guard_prepare_data(Connector, has_barrier=True)
+        patch_data_connector(SimpleNamespace(_DataConnector=Connector, _InfiniteBarrier=object))
 
         def act(index):
+            distributed.init_process_group("gloo", f"file://{{folder}}/group", rank=index, world_size=2)
             Connector(index).prepare_data()
         """,
+        env=JOB,
     )
     assert (seen[0]["error"], seen[0]["message"]) == ("ValueError", "the cause")
     assert "ValueError: the cause\nHINT: " in seen[1]["message"]

@@ -52,6 +52,29 @@ def test_a_killed_holder_lets_the_next_one_in_which_says_so(crew: Callable[..., 
     assert f"ended without releasing the lock: pid {seen.notes[0]} on " in lines[0]
 
 
+def test_a_log_handler_that_raises_leaves_no_lock_behind(
+    crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew(
+        1,
+        """
+        def act(index):
+            with node_lock("x"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+
+    def fail(*_: object) -> None:
+        raise OSError("the log's disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.getLogger("lightning_sagemaker"), "warning", fail)
+        with pytest.raises(OSError, match=r"the log's disk"), node_lock("x"):
+            pass
+    with node_lock("x", timeout=0):
+        pass
+
+
 def test_a_time_out_names_the_holder(crew: Callable[..., Crew]) -> None:
     seen = crew(
         2,

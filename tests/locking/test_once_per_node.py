@@ -272,7 +272,7 @@ def test_the_largest_value_is_told_and_the_longest_error_is_cut() -> None:
     assert [once_per_node(lambda: "x" * 65_534, key="value") for _ in range(2)] == ["x" * 65_534] * 2
     with pytest.raises(RuntimeError):
         once_per_node(fail, key="error")
-    with pytest.raises(RuntimeError, match=r"failed in another process \(.*\): RuntimeError: ") as told:
+    with pytest.raises(RuntimeError, match=r"has already failed in this process \(.*\): RuntimeError: ") as told:
         once_per_node(fail, key="error")
     assert len(str(told.value)) < 11_000
 
@@ -323,12 +323,23 @@ def test_a_failure_is_not_tried_again_by_the_same_processes_but_by_later_ones(cr
 
     with pytest.raises(ConnectionError):
         once_per_node(fail, key="x")
-    with pytest.raises(RuntimeError, match=r"ConnectionError: down"):
+    with pytest.raises(RuntimeError, match=r"has already failed in this process \(.*\): ConnectionError: down"):
         once_per_node(fail, key="x")
     assert len(calls) == 1
     later = crew(2, 'def act(index):\n    return once_per_node(lambda: note("work"), key="x", timeout=60)')
     assert later.notes == ["work"]
     assert once_per_node(fail, key="x") is None
+
+
+def test_work_that_was_interrupted_is_done_when_the_same_process_calls_again() -> None:
+    """Ctrl-C in a notebook's cell, which is then run again."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        once_per_node(interrupt, key="x")
+    assert once_per_node(lambda: 1, key="x") == 1
 
 
 def test_other_keys_are_other_work() -> None:

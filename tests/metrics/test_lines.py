@@ -12,7 +12,7 @@ import torch
 
 from lightning_sagemaker.metrics import BEGIN, line, pattern
 from lightning_sagemaker.metrics import lines as module
-from lightning_sagemaker.metrics.lines import MetricLines, Place
+from lightning_sagemaker.metrics.lines import MetricLines, Progress
 from lightning_sagemaker.metrics.values import Values
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Lines:
             self.lines.after_batch(metrics, self.place(has_bar=has_bar, steps=steps))
         return self.printed()
 
-    def place(self, *, has_bar: bool = False, steps: int | None = 100) -> Place:
-        return Place(0, self.step, steps, self.step / steps if steps else None, has_bar)
+    def place(self, *, has_bar: bool = False, steps: int | None = 100) -> Progress:
+        return Progress(0, self.step, steps, self.step / steps if steps else None, has_bar)
 
     def printed(self) -> list[str]:
         return [text.removeprefix(f"{BEGIN} ") for text in self.capsys.readouterr().out.splitlines()]

@@ -9,10 +9,18 @@ from contextlib import redirect_stdout
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter, Callback, LambdaCallback, Timer, TQDMProgressBar
+from lightning.pytorch.callbacks import (
+    BasePredictionWriter,
+    Callback,
+    LambdaCallback,
+    ModelCheckpoint,
+    Timer,
+    TQDMProgressBar,
+)
+from lightning.pytorch.loggers import CSVLogger
 
 from tests.beside_stock.model import Model, fitted, loader, trainer, weights
-from tests.beside_stock.registry import situation
+from tests.beside_stock.registry import ANY, WITH_RESUME, situation
 
 
 @situation()
@@ -176,3 +184,25 @@ def exception_in_a_hook_is_caught_by_the_script(_start: int) -> Any:
     again, m = trainer(), Model()
     again.fit(m, loader())
     return fitted(m, again) | {"seen": seen, "status": str(t.state.status)}
+
+
+class _BareLogger(CSVLogger):
+    """One that knows no version: Lightning asks for it where it chooses the folder of checkpoints itself."""
+
+    @property
+    def version(self) -> Any:
+        raise NotImplementedError
+
+    @property
+    def log_dir(self) -> str:
+        return "bare"
+
+
+@situation(arms=WITH_RESUME, allowed={"resume": {"files in*": ANY, "content of*": ANY}})
+def logger_without_a_version(_start: int) -> Any:
+    t = trainer(
+        enable_checkpointing=True, logger=_BareLogger("logs"), callbacks=[ModelCheckpoint("mine", monitor="train")]
+    )
+    m = Model()
+    t.fit(m, loader())
+    return fitted(m, t)

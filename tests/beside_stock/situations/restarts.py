@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 
-from tests.beside_stock.model import Model, fitted, loader, trainer
+from tests.beside_stock.model import Model, fitted, loader, trainer, weights
 from tests.beside_stock.registry import ANY, ONCE, WITH_RESUME, situation
 
 from .folders import job_folder, plain
@@ -88,6 +89,18 @@ def smoke_test_before_each_start(start: int) -> Any:
     t, m = _halves(start)
     t.fit(m, loader())
     return fitted(m, t)
+
+
+@situation(starts=2, new_disk=True, arms=(*ONCE, "resume"), allowed={"resume": PLACES})
+def trainers_whose_ranks_are_forked(start: int) -> Any:
+    """Each Trainer has processes of its own: the second one takes nothing of the first one's."""
+    found = []
+    for seed in (1, 2):
+        t = plain(max_epochs=start, logger=False, devices=2, strategy="ddp_fork")
+        m = Model(seed=seed)
+        t.fit(m, loader())
+        found.append([weights(m), Path(t.checkpoint_callback.best_model_path).name])  # type: ignore[union-attr]
+    return found
 
 
 @situation("two", starts=2, new_disk=True, arms=WITH_RESUME)

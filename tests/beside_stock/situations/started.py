@@ -188,3 +188,42 @@ def strategy_objects_that_start_processes(_start: int) -> Any:
         from lightning_sagemaker import SMDDPStrategy as Strategy  # noqa: PLC0415 - the other
     made: list[Any] = [Strategy(start_method=how, process_group_backend=None) for how in ("spawn", "fork")]
     return [_fit(strategy) for strategy in made]
+
+
+class _Prepares(Model):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def prepare_data(self) -> None:
+        if self.name == "a":
+            _wait_for("b prepares")
+            raise OSError
+        Path("b prepares").touch()
+        _wait_for("a ended")
+
+
+def _wait_for(name: str) -> None:
+    until = time.monotonic() + 60
+    while not Path(name).exists() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def _fit_named(name: str) -> None:
+    try:
+        Trainer(**QUIET, devices=2, strategy="ddp_fork").fit(_Prepares(name), loader())
+    finally:
+        Path(f"{name} ended").touch()
+
+
+@situation(arms=ONCE)
+def failed_preparation_beside_another_training(_start: int) -> Any:
+    """Two scripts on one host: ``prepare_data`` of one fails, the other one trains."""
+    os.environ.pop("MASTER_PORT", None)
+    fork = multiprocessing.get_context("fork")
+    scripts = [fork.Process(target=_fit_named, args=(name,)) for name in ("a", "b")]
+    for script in scripts:
+        script.start()
+    for script in scripts:
+        script.join()
+    return [script.exitcode for script in scripts]
