@@ -73,7 +73,8 @@ def read_without_ignore_files(folder: Path) -> Source:
 
 def holds_more(folder: Path) -> bool:
     """Whether a folder is a home, root or temporary one, whose files nobody wants in a job."""
-    return folder.resolve() in {Path(place).resolve() for place in (Path.home(), "/", gettempdir())}
+    home = os.path.expanduser("~")  # noqa: PTH111 - not an error for a user without a home
+    return folder.resolve() in {Path(place).resolve() for place in (home, "/", gettempdir())}
 
 
 def link_within(folder: Path, name: str) -> str:

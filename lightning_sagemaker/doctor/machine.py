@@ -109,7 +109,8 @@ def probe_machine(
         },
         imports=_imports(),
         entry_point=_attempt(_has_entry_point, instead=False),
-        pth=any(Path(entry, "lightning_sagemaker.pth").is_file() for entry in sys.path),
+        # By os.path, which takes a folder that may not be looked at for one without it.
+        pth=any(os.path.isfile(os.path.join(entry, "lightning_sagemaker.pth")) for entry in sys.path),  # noqa: PTH113, PTH118
         driver_gpus=_attempt(_driver_gpus, None),
         efa_devices=_attempt(lambda: efa_devices(infiniband), ()),
         shared_memory=_attempt(lambda: shutil.disk_usage(shared_memory).total, None),
@@ -167,6 +168,7 @@ def _imports() -> dict[str, dict[str, Any]]:
 
 def _end(done: subprocess.CompletedProcess[bytes]) -> str:
     code = done.returncode
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    names = {int(number): number.name for number in signal.Signals}  # of real-time signals only two
+    how = names.get(-code, f"signal {-code}") if code < 0 else f"exit code {code}"
     last_words = done.stderr.decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
     return f"the process ended ({how}): {' '.join(last_words)}"

@@ -57,6 +57,9 @@ class CheckpointPlace:
         for name in removed - changed.keys():
             with suppress(FileNotFoundError):
                 (self.folder / name).unlink()
+            with suppress(OSError):  # of a folder that is not empty; an empty one is none in S3, but in a file's way
+                for parent in (self.folder / name).relative_to(self.folder).parents[:-1]:
+                    (self.folder / parent).rmdir()
         for name, (_, path) in changed.items():
             _copy(path, self.folder / name)
         self._copied.clear()

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.folders import walk
 from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags
 from lightning_sagemaker.simulate import source
+from lightning_sagemaker.simulate.validation import V3_CHANNELS
 
 if TYPE_CHECKING:
     from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
@@ -145,7 +147,7 @@ def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
 
 def input_data_config(job: Simulation) -> dict[str, dict[str, str]]:
     """Content of ``inputdataconfig.json``; SDK v3 ships source and drivers as two further channels."""
-    names = [*job.channels, *(("code", "sm_drivers") if job.sdk == "v3" else ())]
+    names = [*job.channels, *(V3_CHANNELS if job.sdk == "v3" else ())]
     return {
         name: {
             "TrainingInputMode": "File",
@@ -228,7 +230,7 @@ def _shard(place: Path, folder: Path, index: int, hosts: int) -> None:
     """
     folder.mkdir()
     root = place if place.is_dir() else place.parent
-    files = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else [place]
+    files = [path for path in walk(place, lambda _: False) if path.is_file()] if place.is_dir() else [place]
     keys = sorted((path.relative_to(root).as_posix() for path in files), key=os.fsencode)  # S3's order is that of bytes
     for key in keys[index::hosts]:
         (folder / key).parent.mkdir(parents=True, exist_ok=True)

@@ -224,7 +224,7 @@ def _nccl_debug(job: Simulation) -> str:
 
 
 def _write_script(path: Path, body: str) -> None:
-    path.write_text(f"#!/bin/sh\n{body}", encoding="utf-8")
+    path.write_bytes(os.fsencode(f"#!/bin/sh\n{body}"))  # variables and paths may be no UTF-8
     path.chmod(0o755)
 
 

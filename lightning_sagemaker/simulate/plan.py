@@ -204,7 +204,7 @@ def _rank_script(
         added = " ".join(name for name in ("OLDPWD", "PWD", "SHLVL") if name not in environment)
         # mpirun starts all ranks in the leader's folder, which has the same name on the others of a real cluster.
         text = f'cd {shlex.quote(str(cluster.source(host)))}\nunset {added}\nset -- {shlex.join(program)} "$@"\n'
-        (pipes / f"{host}.sh").write_text(text, encoding="utf-8")
+        (pipes / f"{host}.sh").write_bytes(os.fsencode(text))
     script = pipes / "python"
     script.write_text(
         "#!/bin/sh\n"

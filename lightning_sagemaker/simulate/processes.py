@@ -39,6 +39,12 @@ def members(mark: str) -> list[int]:
     return []
 
 
+def has_ranks(mark: str) -> bool:
+    """Whether a process lives that a launcher started as a rank, or a child of one; no, where nothing tells."""
+    names = (b"RANK=", b"OMPI_COMM_WORLD_RANK=")
+    return any(entry.startswith(names) for pid in members(mark) for entry in processes.environment_of(pid))
+
+
 def end_groups(leaders: Iterable[int], number: signal.Signals) -> None:
     """Send a signal to the process groups of processes that have not been waited for."""
     for pid in leaders:

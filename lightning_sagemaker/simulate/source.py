@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import source_folder
+from lightning_sagemaker.folders import printable
 from lightning_sagemaker.simulate.validation import SimulationError
 from lightning_sagemaker.source_folder import link_within
 
@@ -63,10 +65,11 @@ def copy(job: Simulation, found: Source, target: Path) -> None:
     target.mkdir(parents=True)
     for name in found.files:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        if (job.folder / name).is_symlink():
-            (target / name).symlink_to(link_within(job.folder, name))
-        else:
-            shutil.copy2(job.folder / name, target / name)
+        with suppress(FileNotFoundError):  # gone meanwhile: an editor's, or that of another simulation
+            if (job.folder / name).is_symlink():
+                (target / name).symlink_to(link_within(job.folder, name))
+            else:
+                shutil.copy2(job.folder / name, target / name)
 
 
 def notes(job: Simulation, found: Source) -> Iterator[str]:
@@ -104,4 +107,6 @@ def _absent(path: Path) -> Iterator[str]:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return ", ".join(map(printable, names[:_SHOWN])) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )

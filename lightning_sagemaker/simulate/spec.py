@@ -52,7 +52,8 @@ class Simulation:
         work_dir: Folder for the hosts' files, empty or to be made. The default is a temporary folder.
         keep: Keep the temporary folder.
         shared_disk: Let hosts see each other's files. By default each has a disk of its own, as in a job, where the
-            system has mount namespaces: the folders of all hosts, and what is new in ``/tmp``, are the host's own.
+            system has mount namespaces: the folders of all hosts, and what is new in ``/tmp``, are the host's own. One
+            host that is not started again needs none.
         verbose: Show every line that a failing job writes to its standard error. By default a traceback is held back
             until it is known whether the job fails; of one that does, the report has what matters.
         grace: Seconds between SIGTERM and SIGKILL when the job is ended.
@@ -98,7 +99,10 @@ class Simulation:
         if self.launcher in MODES and self.distribution == "none":
             object.__setattr__(self, "distribution", MODES[self.launcher].distribution)
         validation.check(self)
-        _ = self.carried  # checks the arguments
+        try:
+            _ = self.carried
+        except ValueError as error:
+            raise SimulationError(str(error)) from None
 
     @property
     def path(self) -> Path:
@@ -108,7 +112,8 @@ class Simulation:
     @property
     def folder(self) -> Path:
         """The source folder."""
-        return self.path.resolve().parent if self.source_dir is None else Path(self.source_dir).resolve()
+        # As `submit` has it: that of the name that was given. A script that is a link may lead out of it.
+        return (self.path.parent if self.source_dir is None else Path(self.source_dir)).resolve()
 
     @property
     def entry(self) -> str:

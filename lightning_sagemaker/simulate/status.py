@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -36,14 +37,7 @@ class Console:
     def lines(self, lines: list[str], *, error: bool = False) -> None:
         """Write complete lines of the job, all at once."""
         self._erase()
-        stream = self._err if error else self._out
-        try:
-            write("".join(f"{line}\n" for line in lines), stream)
-            stream.flush()
-        except BrokenPipeError:
-            # Whoever read us has gone (`| head`). What is still written goes nowhere, at interpreter exit too.
-            self.broken = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        self._write("".join(f"{line}\n" for line in lines), self._err if error else self._out)
 
     def note(self, text: str) -> None:
         """Write a line of our own."""
@@ -56,8 +50,7 @@ class Console:
             return
         minutes, seconds = divmod(int(self.elapsed), 60)
         line = f"{text} | {minutes}:{seconds:02d}"[: shutil.get_terminal_size().columns - 1]
-        self._err.write(f"{_ERASE}{line}")
-        self._err.flush()
+        self._write(f"{_ERASE}{line}", self._err)
         self._shown, self._next = True, now + 1.0
 
     def close(self) -> None:
@@ -66,6 +59,16 @@ class Console:
 
     def _erase(self) -> None:
         if self._shown:
-            self._err.write(_ERASE)
-            self._err.flush()
+            self._write(_ERASE, self._err)
             self._shown = False
+
+    def _write(self, text: str, stream: TextIO) -> None:
+        try:
+            write(text, stream)
+            stream.flush()
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            # Whoever read us has gone (`| head`, a terminal). What is still written goes nowhere, at our exit too.
+            self.broken = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

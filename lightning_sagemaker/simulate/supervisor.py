@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
 import subprocess
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,12 +14,10 @@ from lightning_sagemaker.simulate import diagnosis, processes
 from lightning_sagemaker.simulate.diagnosis import Failure
 from lightning_sagemaker.simulate.errors import HeldErrors, error_text, has_traceback
 from lightning_sagemaker.simulate.streams import RankStream, Stream
-from lightning_sagemaker.simulate.temporary import SIGNALS
+from lightning_sagemaker.simulate.temporary import handling_signals
 from lightning_sagemaker.simulate.validation import INTERRUPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lightning_sagemaker.simulate.container import Cluster
     from lightning_sagemaker.simulate.plan import Launch, Plan
     from lightning_sagemaker.simulate.status import Console
@@ -72,7 +68,7 @@ class Supervisor:
         Returns:
             The exit code, and the first failure, if there was one.
         """
-        with self._signals():
+        with handling_signals(self._receive):
             try:
                 self._start()
                 while any(child.ended is None for child in self._children):
@@ -143,8 +139,10 @@ class Supervisor:
         if outputs and self._deadline is None and all(not stream.open for stream in outputs):
             self._gone = self._gone or now
             if now - self._gone > self._plan.patience:
-                self._console.note("all ranks have ended, their launcher has not: ending it")
-                self._end(signal.SIGTERM)
+                self._gone = now  # asked again, if ranks live that have closed their output or sent it to a file
+                if not processes.has_ranks(self._cluster.mark):
+                    self._console.note("all ranks have ended, their launcher has not: ending it")
+                    self._end(signal.SIGTERM)
         self._show(running)
         return read
 
@@ -217,12 +215,14 @@ class Supervisor:
         """Take in the last output, kill what is left as the end of a container does, take in what that freed."""
         for stream in self._ranks:
             stream.release()
-        self._drain()
-        self._end(signal.SIGKILL)
-        for child in self._children:
-            child.process.wait()
-        while processes.end_members(self._cluster.mark, signal.SIGKILL):
-            time.sleep(_TICK)
+        try:
+            self._drain()
+        finally:
+            self._end(signal.SIGKILL)
+            for child in self._children:
+                child.process.wait()
+            while processes.end_members(self._cluster.mark, signal.SIGKILL):
+                time.sleep(_TICK)
         self._drain()
         for key in list(self._selector.get_map().values()):
             os.close(key.fd)
@@ -260,20 +260,7 @@ class Supervisor:
         here = sorted({stream.rank for stream in self._ranks if stream.host == host and stream.rank is not None})
         return here[local_rank] if local_rank < len(here) else None
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn the signals that end us into an end of the job; a second one does not wait."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def receive(number: int, _frame: Any) -> None:
-            self._received.append(number)
-            self._end(signal.SIGTERM if len(self._received) == 1 else signal.SIGKILL)
-
-        before = {number: signal.signal(number, receive) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _receive(self, number: int, _frame: Any) -> None:
+        """Turn a signal that ends us into an end of the job; a second one does not wait."""
+        self._received.append(number)
+        self._end(signal.SIGTERM if len(self._received) == 1 else signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 from pathlib import Path
@@ -18,6 +19,7 @@ DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "v2": ("none", "torch_distributed", "smdistributed", "pytorchddp", "mpi"),
     "v3": ("none", "torch_distributed", "mpi"),
 }
+V3_CHANNELS = ("code", "sm_drivers")  # by which SDK v3 ships the source folder and its drivers
 NUMBER_OPTIONS = ("-np", "--np", "-n", "--n")
 SMDDP_DISTRIBUTIONS = ("smdistributed", "pytorchddp")  # the same thing: the container cannot tell them apart
 MPIRUN_DISTRIBUTIONS = (*SMDDP_DISTRIBUTIONS, "mpi")
@@ -47,7 +49,7 @@ INTERRUPTIONS = {
 # Characters that the toolkit accepts in the name of an entry point; it refuses the job over any other.
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_CHANNEL = re.compile(r"[A-Za-z0-9.\-_]{1,64}")
+_CHANNEL = re.compile(r"(?!\.\.?$)[A-Za-z0-9.\-_]{1,64}")  # . and .. are folders already
 
 
 class SimulationError(ValueError):
@@ -104,7 +106,7 @@ def _check_options(job: Simulation) -> None:
             f"mpi options are {list(job.mpi_options)}, but distribution {job.distribution!r} starts no mpirun. "
             f"HINT: drop --mpi-option, or choose one of: {', '.join(with_mpirun)}.",
         )
-    if job.grace < 0:
+    if not 0 <= job.grace < math.inf:
         raise SimulationError(f"grace is {job.grace}, expected 0 or more seconds. HINT: the default is 5.")
     _ = job.world_size  # checks the options that change it
     for name in job.environment:
@@ -133,14 +135,15 @@ def _check_script(job: Simulation) -> None:
         raise SimulationError(
             f"script is {str(job.script)!r}, which is not a file. HINT: paths are relative to {str(Path.cwd())!r}.",
         )
-    if job.path.suffix != ".py":
+    if Path(job.path.resolve()).suffix != ".py":
         raise SimulationError(
             f"script is {job.path.name!r}, expected a .py file. HINT: every launcher of SageMaker but the plain one "
             "starts Python scripts only.",
         )
-    if job.source_dir is not None and not job.path.resolve().is_relative_to(job.folder):
+    if not job.path.resolve().is_relative_to(job.folder):
+        leads = f", a link to {str(job.path.resolve())!r}," if job.path.is_symlink() else ","
         raise SimulationError(
-            f"script is {str(job.script)!r}, which is not in the source folder {str(job.source_dir)!r}. HINT:"
+            f"script is {str(job.script)!r}{leads} which is not in the source folder {str(job.folder)!r}. HINT:"
             " --source-dir names a folder that holds the script."
         )
     if job.source_dir is None and holds_more(job.folder):
@@ -175,6 +178,10 @@ def _check_files(job: Simulation) -> None:
             raise SimulationError(
                 f"channel is named {name!r}, expected up to 64 letters, digits and . - _ HINT: --channel NAME=PATH."
             )
+        if job.sdk == "v3" and name in V3_CHANNELS:
+            raise SimulationError(
+                f"channel is named {name!r}, as one of SDK v3's own ({', '.join(V3_CHANNELS)}). HINT: another name."
+            )
         if not Path(path).exists():
             raise SimulationError(
                 f"channel {name!r} is {str(path)!r}, which does not exist. HINT: --channel NAME=PATH."
@@ -192,7 +199,7 @@ def _check_interruption(job: Simulation) -> None:
             raise SimulationError(
                 "restart is asked for, but nothing interrupts the job. HINT: --interrupt-after SECONDS --restart."
             )
-    elif not 0 < job.interrupt_after < float("inf"):
+    elif not 0 < job.interrupt_after < math.inf:
         raise SimulationError(
             f"interrupt-after is {job.interrupt_after}, expected more than 0 seconds. HINT: a time at which the script"
             " has written a checkpoint: --interrupt-after 30."

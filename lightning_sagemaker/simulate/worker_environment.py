@@ -29,6 +29,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.environment import RANK_PROCESS
 from lightning_sagemaker.simulate.container import INTERFACE, Cluster
 from lightning_sagemaker.simulate.processes import MARK
 
@@ -61,6 +62,7 @@ _FOREIGN_PREFIXES = (
 _FOREIGN_NAMES = frozenset(
     {
         "CURRENT_HOST",
+        RANK_PROCESS,  # of a rank that starts a simulation
         "GROUP_RANK",
         "GROUP_WORLD_SIZE",
         "LOCAL_RANK",
