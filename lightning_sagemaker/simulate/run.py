@@ -16,13 +16,13 @@ from lightning_sagemaker.folders import walk
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import container, own_disk, plan, source, temporary
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
-from lightning_sagemaker.simulate.status import Console
+from lightning_sagemaker.simulate.output import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lightning_sagemaker.simulate.diagnosis import Failure
+    from lightning_sagemaker.simulate.failures import Failure
     from lightning_sagemaker.simulate.spec import Simulation
     from lightning_sagemaker.source_folder import Source
 
@@ -64,11 +64,7 @@ class Result:
 
 
 def run(job: Simulation) -> Result:
-    """Run a training job, as `lightning_sagemaker.simulate.simulate` does.
-
-    Args:
-        job: What to run.
-    """
+    """Run a training job, as `lightning_sagemaker.simulate.simulate` does."""
     console = Console(sys.stdout, sys.stderr)
     sent = source.read(job)  # before there is anything of ours, which may lie in that folder
     with temporary.handling_signals(temporary.raise_signal), _root(job) as root:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker import source_folder
 from lightning_sagemaker.folders import printable
-from lightning_sagemaker.simulate.validation import SimulationError
+from lightning_sagemaker.simulate.spec import SimulationError
 from lightning_sagemaker.source_folder import link_within
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ _SHOWN = 5
 
 def read(job: Simulation) -> Source:
     """What of the source folder a job would get, by the rules of `submit`.
-
-    Args:
-        job: What is simulated.
 
     Raises:
         SimulationError: The script is left out, or the folder is too large to be copied.
@@ -55,13 +52,7 @@ def read(job: Simulation) -> Source:
 
 
 def copy(job: Simulation, found: Source, target: Path) -> None:
-    """Give a host its copy, as a job does: what the script writes beside itself is the host's own.
-
-    Args:
-        job: What is simulated.
-        found: What `read` found.
-        target: The host's source folder.
-    """
+    """Give a host its copy of what was found, as a job does: what the script writes beside itself is the host's own."""
     target.mkdir(parents=True)
     for name in found.files:
         (target / name).parent.mkdir(parents=True, exist_ok=True)

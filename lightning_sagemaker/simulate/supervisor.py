@@ -10,17 +10,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.simulate import diagnosis, processes
-from lightning_sagemaker.simulate.diagnosis import Failure
-from lightning_sagemaker.simulate.errors import HeldErrors, error_text, has_traceback
-from lightning_sagemaker.simulate.streams import RankStream, Stream
+from lightning_sagemaker.simulate import failures, processes
+from lightning_sagemaker.simulate.failures import Failure, HeldErrors
+from lightning_sagemaker.simulate.output import RankStream, Stream
+from lightning_sagemaker.simulate.spec import INTERRUPTIONS
 from lightning_sagemaker.simulate.temporary import handling_signals
-from lightning_sagemaker.simulate.validation import INTERRUPTIONS
 
 if TYPE_CHECKING:
     from lightning_sagemaker.simulate.container import Cluster
+    from lightning_sagemaker.simulate.output import Console
     from lightning_sagemaker.simulate.plan import Launch, Plan
-    from lightning_sagemaker.simulate.status import Console
 
 _TICK = 0.1
 # After a process has ended, its last output is waited for this long; a child that holds the pipe must not hold us.
@@ -36,24 +35,15 @@ class _Child:
 
 
 class Supervisor:
-    """Starts a plan's processes and stays until all of them are gone.
-
-    Args:
-        plan: What to start.
-        console: Where output goes.
-        cluster: The run.
-
-    Attributes:
-        interrupted: Whether the hosts were taken away, and nobody has ended the simulation.
-    """
+    """Starts a plan's processes and stays until all of them are gone."""
 
     def __init__(self, plan: Plan, console: Console, cluster: Cluster) -> None:
         self._plan, self._console, self._cluster, self._job = plan, console, cluster, cluster.job
-        self.interrupted = False
+        self.interrupted = False  # whether the hosts were taken away, and nobody has ended the simulation
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._ranks: list[RankStream] = []
-        self._word: tuple[str, diagnosis.Diagnosis] | None = None
+        self._word: tuple[str, failures.Diagnosis] | None = None
         self._failed: _Child | None = None
         self._received: list[int] = []
         self._deadline: float | None = None
@@ -63,11 +53,7 @@ class Supervisor:
         self._errors = HeldErrors(verbose=self._job.verbose)
 
     def run(self) -> tuple[int, Failure | None]:
-        """Run to the end.
-
-        Returns:
-            The exit code, and the first failure, if there was one.
-        """
+        """Run to the end; return the exit code, and the first failure, if there was one."""
         with handling_signals(self._receive):
             try:
                 self._start()
@@ -87,7 +73,7 @@ class Supervisor:
             self.interrupted = False
             return 128 + self._received[0], None
         if self.interrupted:
-            return 128 + INTERRUPTIONS[self._job.interrupt_by].number, None
+            return 128 + INTERRUPTIONS[self._job.interrupt_by][0], None
         failure = self._failure()
         return (failure.code if failure else 0), failure
 
@@ -147,12 +133,12 @@ class Supervisor:
         return read
 
     def _interrupt(self, now: float) -> None:
-        after, what = self._job.interrupt_after, INTERRUPTIONS[self._job.interrupt_by]
+        after, (number, patience) = self._job.interrupt_after, INTERRUPTIONS[self._job.interrupt_by]
         if after is None or now - self._started < after or self._deadline is not None:
             return
         self.interrupted = True
-        self._end(what.number, what.patience)
-        self._console.note(f"the job is interrupted after {now - self._started:.1f} s, by {what.number.name}")
+        self._end(number, patience)
+        self._console.note(f"the job is interrupted after {now - self._started:.1f} s, by {number.name}")
 
     def _show(self, running: int) -> None:
         up = [child.launch for child in self._children if child.ended is None]
@@ -193,12 +179,13 @@ class Supervisor:
             pair = self._ranks[self._ranks.index(stream) + 1]
             pair.host = stream.host
             pair.release()
-        if stream.error and stream not in self._tracebacks and has_traceback(lines):
+        if stream.error and stream not in self._tracebacks and failures.has_traceback(lines):
             self._tracebacks.append(stream)
         if stream.rank is None and stream.host is not None and self._plan.ranks:
             for line in lines:
-                word = diagnosis.read(line)
-                if word and (self._word is None or (self._word[0] == stream.host and not self._word[1].names_rank)):
+                word, (host, known) = failures.read(line), self._word or ("", None)
+                # The later one tells, if that of this host named no rank.
+                if word and (known is None or (host == stream.host and (known.rank, known.local_rank) == (None, None))):
                     self._word = (stream.host, word)
                     # The launcher ends its own ranks; those that do not listen are given this long.
                     self._deadline = self._deadline or time.monotonic() + self._job.grace
@@ -252,7 +239,7 @@ class Supervisor:
         if rank is None and source.rank is not None:
             rank, of_rank = source.rank, [source]
         host = next((stream.host for stream in of_rank if stream.host), host)
-        return Failure(host, rank, 128 - code if code < 0 else code, error_text(list(source.tail)))
+        return Failure(host, rank, 128 - code if code < 0 else code, failures.error_text(list(source.tail)))
 
     def _global_rank(self, host: str, local_rank: int | None) -> int | None:
         if local_rank is None:

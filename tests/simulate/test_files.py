@@ -12,7 +12,7 @@ import pytest
 from lightning_sagemaker.simulate import Simulation, plan, source
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
 from lightning_sagemaker.simulate.container import Cluster, create
-from lightning_sagemaker.simulate.validation import SimulationError
+from lightning_sagemaker.simulate.spec import SimulationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
