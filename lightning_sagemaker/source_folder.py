@@ -124,7 +124,8 @@ def _walk(folder: Path, ignored: Any, secret: Any, credentials: list[str]) -> It
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    # Names of any bytes, as os.walk has them.
+    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.is_file() else []
 
 
 def _kept(asked: list[str], name: str) -> bool:

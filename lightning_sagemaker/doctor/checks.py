@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.distributed.interface import VARIABLES, has_interface
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SHARED_MEMORY, TORCH
-from lightning_sagemaker.doctor.settings import LEVELS, OF_COMMANDS, is_on, problem
+from lightning_sagemaker.doctor.situation import LEVELS, OF_COMMANDS, is_on, problem
 from lightning_sagemaker.findings import Finding, fail, finding, ok, warn
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job import in_training_job

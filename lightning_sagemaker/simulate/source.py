@@ -81,7 +81,9 @@ def _absent(path: Path) -> Iterator[str]:
     """Requirements that are not met, each with what is here instead."""
     from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
 
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    # Of any encoding: PowerShell's `>` writes UTF-16, of which nothing is understood here.
+    text = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
         try:
             wanted = Requirement(line.partition(" #")[0].strip())
         except InvalidRequirement:  # an option, a path or a comment: pip's business

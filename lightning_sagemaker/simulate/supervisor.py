@@ -58,7 +58,7 @@ class Supervisor:
             try:
                 self._start()
                 while any(child.ended is None for child in self._children):
-                    self._turn(_TICK)
+                    self._turn()
             finally:
                 self._finish()
         code, failure = self._result()
@@ -103,9 +103,9 @@ class Supervisor:
                 self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
             self._children.append(_Child(launch, process, streams))
 
-    def _turn(self, timeout: float) -> bool:
-        """Read once, look after the children once; say whether anything was read."""
-        read = self._read(timeout)
+    def _turn(self) -> None:
+        """Read once, look after the children once."""
+        self._read()
         now = time.monotonic()
         self._interrupt(now)
         for child in self._children:
@@ -130,7 +130,6 @@ class Supervisor:
                     self._console.note("all ranks have ended, their launcher has not: ending it")
                     self._end(signal.SIGTERM)
         self._show(running)
-        return read
 
     def _interrupt(self, now: float) -> None:
         after, (number, patience) = self._job.interrupt_after, INTERRUPTIONS[self._job.interrupt_by]
@@ -153,8 +152,8 @@ class Supervisor:
             text += f" | {len(up)} of {len(self._children)} ranks running"
         self._console.status(text)
 
-    def _read(self, timeout: float) -> bool:
-        streams: list[Stream] = [key.data for key, _ in self._selector.select(timeout)]
+    def _read(self) -> None:
+        streams: list[Stream] = [key.data for key, _ in self._selector.select(_TICK)]
         for stream in sorted(streams, key=lambda stream: stream.error):
             lines = stream.read()
             if not stream.open:
@@ -164,7 +163,6 @@ class Supervisor:
             self._write(stream, self._errors.shown(stream, lines, failing=failing))
         if self._failed is None and self._deadline is None:
             self._tell_held()
-        return bool(streams)
 
     def _write(self, stream: Stream, lines: list[str]) -> None:
         if lines:
@@ -219,7 +217,7 @@ class Supervisor:
     def _drain(self) -> None:
         until = time.monotonic() + _DRAIN
         while self._selector.get_map() and time.monotonic() < until:
-            self._read(_TICK)
+            self._read()
 
     def _failure(self) -> Failure | None:
         child = self._failed

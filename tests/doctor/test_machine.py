@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightning_sagemaker.doctor import machine as module
-from lightning_sagemaker.doctor.examination import examine
 from lightning_sagemaker.doctor.machine import efa_devices, probe_machine
+from lightning_sagemaker.doctor.report import examine
 
 from .conftest import of_kind
 

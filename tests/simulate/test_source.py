@@ -211,3 +211,23 @@ def test_names_of_any_bytes_are_told_on_one_line(script: Callable[[str], Path]) 
     job = Simulation(path)
     (note,) = source.notes(job, source.read(job))
     assert note.endswith(r"links that lead out of it: a\nb, \xe9\x1b[2J")
+
+
+def test_files_of_other_encodings_end_nothing(script: Callable[[str], Path]) -> None:
+    path = script("")
+    (path.parent / "requirements.txt").write_text("no-such-thing>=2\n", encoding="utf-16")
+    (path.parent / ".gitignore").write_bytes(b"# caf\xe9\n*.b\xe9\n")
+    for name in ("a.py", "a.b\udce9"):
+        (path.parent / name).touch()
+    job = Simulation(path)
+    found = source.read(job)
+    assert sorted(found.files) == [".gitignore", "a.py", "requirements.txt", "train.py"]
+    assert not list(source.notes(job, found))
+
+
+def test_a_requirement_behind_a_byte_order_mark_is_read(script: Callable[[str], Path]) -> None:
+    path = script("")
+    (path.parent / "requirements.txt").write_text("no-such-thing>=2\n", encoding="utf-8-sig")
+    job = Simulation(path)
+    (note,) = source.notes(job, source.read(job))
+    assert "lacks: no-such-thing>=2. HINT" in note
