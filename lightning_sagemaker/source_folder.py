@@ -73,7 +73,8 @@ def read_without_ignore_files(folder: Path) -> Source:
 
 def holds_more(folder: Path) -> bool:
     """Whether a folder is a home, root or temporary one, whose files nobody wants in a job."""
-    return folder.resolve() in {Path(place).resolve() for place in (Path.home(), "/", gettempdir())}
+    home = os.path.expanduser("~")  # noqa: PTH111 - not an error for a user without a home
+    return folder.resolve() in {Path(place).resolve() for place in (home, "/", gettempdir())}
 
 
 def link_within(folder: Path, name: str) -> str:
@@ -123,7 +124,8 @@ def _walk(folder: Path, ignored: Any, secret: Any, credentials: list[str]) -> It
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    # Names of any bytes, as os.walk has them.
+    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.is_file() else []
 
 
 def _kept(asked: list[str], name: str) -> bool:

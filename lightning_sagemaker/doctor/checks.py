@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.distributed.interface import VARIABLES, has_interface
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SHARED_MEMORY, TORCH
-from lightning_sagemaker.doctor.settings import LEVELS, OF_COMMANDS, is_on, problem
+from lightning_sagemaker.doctor.situation import LEVELS, OF_COMMANDS, is_on, problem
 from lightning_sagemaker.findings import Finding, fail, finding, ok, warn
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.settings import AUTOLOAD, ON_MISSING, PREFIX, RESUME, SETTINGS
-from lightning_sagemaker.simulate.toolkit import has_efa
+from lightning_sagemaker.simulate.toolkit import EFA_TYPES
 from lightning_sagemaker.smddp.availability import advice, request_all_gather
 from lightning_sagemaker.smddp.names import sharding_of
 
@@ -199,7 +199,7 @@ def efa(situation: Situation) -> Iterator[Finding]:
             f"HINT: remove {variable} from the job's environment.",
         )
     # What the toolkit's own list says, which is shorter than the list of types with EFA.
-    if has_efa(found.instance_type or "") and not provider and found.sdk and found.launcher in ("mpirun", "torchrun"):
+    if found.instance_type in EFA_TYPES and not provider and found.sdk and found.launcher in ("mpirun", "torchrun"):
         yield warn(
             "efa-provider-unset",
             f"FI_PROVIDER is not set, but SageMaker sets it to efa for {found.launcher} on {found.instance_type}.",

@@ -52,9 +52,7 @@ def _made(name: str, distribution: str) -> dict[str, Any]:
 def tell(name: str, distributions: list[str]) -> dict[str, Any]:
     """Result of one import or construction: ``absent``, ``problem``, ``unknown`` (why nobody asked), or facts.
 
-    Args:
-        name: Of a module, or "smddp", "trainer", "fabric".
-        distributions: Modules of Lightning that can be imported; a further one is added.
+    Modules of Lightning that can be imported are added to ``distributions``.
     """
     try:
         return _tell(name, distributions)

@@ -38,34 +38,21 @@ _LAST_LINES = 3  # of a process that died
 
 @dataclass(frozen=True)
 class Machine:
-    """Facts about this machine.
+    """Facts about this machine."""
 
-    Attributes:
-        versions: Versions by distribution, ``None`` where one is not installed; of Python and the system too.
-        imports: What came of torch, Lightning, SMDDP, a Trainer and a Fabric, by ``imports.py``: ``absent``, or
-            ``problem`` (why one failed), or facts.
-        entry_point: Whether the ``torch.backends`` entry point is installed.
-        pth: Whether ``lightning_sagemaker.pth`` is.
-        driver_gpus: Names of the GPUs that the driver knows; ``None`` without ``nvidia-smi``.
-        efa_devices: Names of the EFA devices.
-        shared_memory: Size of ``/dev/shm`` in bytes, ``None`` where there is none.
-        interfaces: Names of the network interfaces.
-        checkpoint_folder: The job's folder of checkpoints, if any.
-        newest_checkpoint: The newest whole one in it, if any.
-        checkpoint_problem: Why neither is known.
-    """
-
-    versions: Mapping[str, str | None]
+    versions: Mapping[str, str | None]  # by distribution, None where one is not installed; of Python and the system too
+    # What came of torch, Lightning, SMDDP, a Trainer and a Fabric, by `imports.py`: `absent`, or `problem` (why one
+    # failed), or facts.
     imports: Mapping[str, Mapping[str, Any]]
-    entry_point: bool = True
-    pth: bool = True
-    driver_gpus: tuple[str, ...] | None = None
-    efa_devices: tuple[str, ...] = ()
-    shared_memory: int | None = None
-    interfaces: tuple[str, ...] = ()
-    checkpoint_folder: str | None = None
-    newest_checkpoint: str | None = None
-    checkpoint_problem: str | None = None
+    entry_point: bool = True  # whether that of `torch.backends` is installed
+    pth: bool = True  # whether `lightning_sagemaker.pth` is
+    driver_gpus: tuple[str, ...] | None = None  # names of those that the driver knows; None without nvidia-smi
+    efa_devices: tuple[str, ...] = ()  # their names
+    shared_memory: int | None = None  # size of /dev/shm in bytes, None where there is none
+    interfaces: tuple[str, ...] = ()  # names of those of the network
+    checkpoint_folder: str | None = None  # the job's, if any
+    newest_checkpoint: str | None = None  # the newest complete one in it, if any
+    checkpoint_problem: str | None = None  # why neither is known
 
     @property
     def gpus(self) -> int | None:
@@ -85,17 +72,9 @@ class Machine:
 
 
 def probe_machine(
-    environ: Mapping[str, str],
-    infiniband: Path = Path("/sys/class/infiniband"),
-    shared_memory: Path = SHARED_MEMORY,
+    environ: Mapping[str, str], infiniband: Path = Path("/sys/class/infiniband"), shared_memory: Path = SHARED_MEMORY
 ) -> Machine:
-    """Examine this machine; what cannot be read is left out.
-
-    Args:
-        environ: Variables of the process, by which its checkpoints are found.
-        infiniband: Where the kernel lists EFA devices.
-        shared_memory: Where shared memory is mounted.
-    """
+    """Examine this machine, and the checkpoints that these variables name; what cannot be read is left out."""
     try:
         folder = checkpoint_folder(environ)
         newest, problem = None if folder is None else latest_checkpoint(folder), None
@@ -109,7 +88,8 @@ def probe_machine(
         },
         imports=_imports(),
         entry_point=_attempt(_has_entry_point, instead=False),
-        pth=any(Path(entry, "lightning_sagemaker.pth").is_file() for entry in sys.path),
+        # By os.path, which takes a folder that may not be looked at for one without it.
+        pth=any(os.path.isfile(os.path.join(entry, "lightning_sagemaker.pth")) for entry in sys.path),  # noqa: PTH113, PTH118
         driver_gpus=_attempt(_driver_gpus, None),
         efa_devices=_attempt(lambda: efa_devices(infiniband), ()),
         shared_memory=_attempt(lambda: shutil.disk_usage(shared_memory).total, None),
@@ -167,6 +147,7 @@ def _imports() -> dict[str, dict[str, Any]]:
 
 def _end(done: subprocess.CompletedProcess[bytes]) -> str:
     code = done.returncode
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    names = {int(number): number.name for number in signal.Signals}  # of real-time signals only two
+    how = names.get(-code, f"signal {-code}") if code < 0 else f"exit code {code}"
     last_words = done.stderr.decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
     return f"the process ended ({how}): {' '.join(last_words)}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import CHANGES, disabled
 from lightning_sagemaker.doctor.machine import LIGHTNINGS, SMDDP, TORCH
-from lightning_sagemaker.doctor.report import Fact
-from lightning_sagemaker.doctor.settings import OF_COMMANDS, is_on
+from lightning_sagemaker.doctor.situation import OF_COMMANDS, is_on
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.job.launchers import recognised_by
 from lightning_sagemaker.redaction import is_credential
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from lightning_sagemaker.changes import Change
-    from lightning_sagemaker.doctor.report import Value
     from lightning_sagemaker.doctor.situation import Situation
+
+Value = str | int | tuple[str, ...] | None  # a bool is an int
 
 _UNREADABLE = "unknown, see the findings"
 _OUTSIDE = "not in a SageMaker training job"
@@ -38,6 +39,15 @@ _RELATED = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that was seen or follows, and why it is so, or why nothing is known."""
+
+    name: str  # a stable key
+    value: Value  # None where it is unknown or absent
+    why: str = ""
 
 
 def _known(name: str, value: Value, absent: str) -> Fact:

@@ -1,4 +1,4 @@
-"""The facts about one process from which the doctor draws its conclusions."""
+"""The facts about one process from which the doctor draws its conclusions: its job, its machine, its settings."""
 
 from __future__ import annotations
 
@@ -7,40 +7,44 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.changes import disabled
+from lightning_sagemaker.environment import RANK_PROCESS
 from lightning_sagemaker.job import SageMakerJob
 from lightning_sagemaker.job.channels import sharded_channels
 from lightning_sagemaker.job.resources import Resources, read_resources
+from lightning_sagemaker.locking.directory import base_folder
+from lightning_sagemaker.settings import AUTOLOAD, DISABLE, LOCK_DIR, PREFIX, SETTINGS, check, switch
+from lightning_sagemaker.smddp.policy import launcher_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from lightning_sagemaker.doctor.machine import Machine
+    from lightning_sagemaker.findings import Level
 
+# Set by us for processes of ours, and by whom, in words.
+OF_COMMANDS = {
+    f"{PREFIX}FAKE_SMDDP_": "of the simulation's fake SMDDP",
+    f"{PREFIX}SIMULATION": "of `simulate`, by which it knows its processes",
+    RANK_PROCESS: "of a rank, for the processes that it starts",
+}
+_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {DISABLE: disabled, LOCK_DIR: base_folder}
+LEVELS: dict[str, Level] = {AUTOLOAD: "warn", DISABLE: "warn"}  # what they would switch off stays on
 _LOOPBACKS = ("lo", "lo0")  # of Linux and macOS
 
 
 @dataclass(frozen=True)
 class Situation:
-    """Variables, machine and job of a process.
-
-    Attributes:
-        environ: Its variables.
-        machine: What was probed.
-        job: Its job; ``None`` outside training jobs, and where it cannot be read.
-        problem: Why the job cannot be read.
-        resources: What is known of the job's hosts, also where the rest cannot be read.
-        sharded: Channels of which each host gets its own part.
-        channel_problem: Why the channels cannot be read.
-    """
+    """Variables, machine and job of a process."""
 
     environ: Mapping[str, str]
     machine: Machine
-    job: SageMakerJob | None
-    problem: str | None
-    resources: Resources | None
-    sharded: tuple[str, ...] = ()
-    channel_problem: str | None = None
+    job: SageMakerJob | None  # None outside training jobs, and where it cannot be read
+    problem: str | None  # why the job cannot be read
+    resources: Resources | None  # what is known of the job's hosts, also where the rest cannot be read
+    sharded: tuple[str, ...] = ()  # channels of which each host gets its own part
+    channel_problem: str | None = None  # why the channels cannot be read
 
     @classmethod
     def of(cls, environ: Mapping[str, str], base: Path, machine: Machine) -> Situation:
@@ -74,13 +78,7 @@ class Situation:
     @property
     def smddp_obstacle(self) -> str | None:
         """Why an SMDDP strategy would not use SMDDP in this process; ``None`` if it would."""
-        if self.machine.smddp_problem:
-            return self.machine.smddp_problem
-        if self.job is None:
-            return "this process is in no SageMaker training job"
-        if self.job.launcher not in ("mpirun", "torchrun"):
-            return "SMDDP works under mpirun and torchrun only, and this job was started by neither"
-        return None
+        return self.machine.smddp_problem or launcher_problem(self.job)
 
     @property
     def simulated(self) -> bool:
@@ -91,3 +89,22 @@ class Situation:
     def over_network(self) -> bool:
         """Whether several machines train together."""
         return self.job is not None and self.job.num_nodes > 1 and not self.simulated
+
+
+def problem(name: str, environ: Mapping[str, str]) -> str | None:
+    """What is wrong with a setting in an environment; ``None`` if nothing is."""
+    try:
+        check(name, environ)
+        if reader := _READERS.get(name):
+            reader(environ)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def is_on(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether a switch is on; a malformed value counts as unset, and is a finding of its own."""
+    try:
+        return switch(name, environ)
+    except ValueError:
+        return SETTINGS[name].default == "1"

@@ -12,10 +12,9 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, ParamSpec
 
-from lightning_sagemaker.simulate.diagnosis import Failure
+from lightning_sagemaker.simulate.failures import Failure
 from lightning_sagemaker.simulate.run import Result, run
-from lightning_sagemaker.simulate.spec import Simulation
-from lightning_sagemaker.simulate.validation import DISTRIBUTIONS, SimulationError
+from lightning_sagemaker.simulate.spec import DISTRIBUTIONS, Simulation, SimulationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,23 +22,16 @@ class CheckpointPlace:
 
     SageMaker copies the place to every host when it starts the job, and what changes on a host back, deletions too
     ("Use checkpoints in Amazon SageMaker AI" in AWS's developer guide). S3 has files only: no links, no empty folders.
-
-    Args:
-        folder: The folder; it is made where it is missing.
     """
 
-    folder: Path
+    folder: Path  # made where it is missing
     _copied: dict[Path, _Files] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def copy_to(self, local: Path) -> None:
-        """Give a host its copy.
-
-        Args:
-            local: The host's checkpoint folder.
-        """
+        """Give a host its copy, in its checkpoint folder."""
         local.mkdir(parents=True)
         for name in _files(self.folder):
             _copy(self.folder / name, local / name)
@@ -57,6 +50,9 @@ class CheckpointPlace:
         for name in removed - changed.keys():
             with suppress(FileNotFoundError):
                 (self.folder / name).unlink()
+            with suppress(OSError):  # of a folder that is not empty; an empty one is none in S3, but in a file's way
+                for parent in (self.folder / name).relative_to(self.folder).parents[:-1]:
+                    (self.folder / parent).rmdir()
         for name, (_, path) in changed.items():
             _copy(path, self.folder / name)
         self._copied.clear()

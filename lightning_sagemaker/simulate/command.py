@@ -9,8 +9,7 @@ from pathlib import Path
 from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.options import channels, variables
 from lightning_sagemaker.simulate.run import run as simulate_job
-from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, Simulation
-from lightning_sagemaker.simulate.validation import DISTRIBUTIONS, INTERRUPTIONS
+from lightning_sagemaker.simulate.spec import DEFAULT_INSTANCE_TYPE, DISTRIBUTIONS, INTERRUPTIONS, Simulation
 
 _EPILOG = """\
 example:
@@ -22,11 +21,7 @@ SDK v3 knows none, torch_distributed (Torchrun) and mpi (MPI).
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand.
-
-    Args:
-        subparsers: Where subcommands are added.
-    """
+    """Add the subcommand."""
     parser = subparsers.add_parser(
         "simulate",
         usage="%(prog)s [options] script.py [-- arguments of the script]",
@@ -36,96 +31,46 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("script", type=Path, help="training script")
-    parser.add_argument(
-        "--source-dir",
-        type=Path,
-        metavar="PATH",
-        help="source folder, of which each host gets a copy (default: the script's folder)",
-    )
-    parser.add_argument("--hosts", "--instance-count", type=int, default=1, help="number of hosts (default: 1)")
-    parser.add_argument("--processes-per-host", type=int, default=1, help="processes on each host (default: 1)")
+    add = parser.add_argument
+    add("script", type=Path, help="training script")
+    source = "source folder, of which each host gets a copy (default: the script's folder)"
+    add("--source-dir", type=Path, metavar="PATH", help=source)
+    add("--hosts", "--instance-count", type=int, default=1, help="number of hosts (default: 1)")
+    add("--processes-per-host", type=int, default=1, help="processes on each host (default: 1)")
     launcher = parser.add_mutually_exclusive_group()
     launcher.add_argument("--launcher", choices=MODES, help="what starts the processes (default: none)")
-    launcher.add_argument(
-        "--distribution",
-        default="none",
-        metavar="NAME",
-        help=f"the same in the words of SDK v2: {', '.join(DISTRIBUTIONS['v2'])}",
-    )
-    parser.add_argument("--sdk", default="v2", metavar="v2|v3", help="SageMaker Python SDK (default: v2)")
-    parser.add_argument(
-        "--leader", type=int, metavar="N", help="v2 with a distribution: host that leads (default: last)"
-    )
-    parser.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="variable of the job, its value from here for NAME alone; repeatable",
-    )
-    parser.add_argument(
-        "--channel",
-        action="append",
-        default=[],
-        metavar="NAME=PATH[:sharded]",
-        help="input channel, ':sharded' for ShardedByS3Key, where each host gets a part of the files; repeatable",
-    )
-    _add_interruption(parser)
-    parser.add_argument("--instance-type", default=DEFAULT_INSTANCE_TYPE, help="(default: %(default)s)")
-    parser.add_argument(
-        "--smddp",
-        action=argparse.BooleanOptionalAction,
-        help="whether the image has SMDDP: a fake with its limits (default: with smdistributed and pytorchddp)",
-    )
-    parser.add_argument(
-        "--mpi-option",
-        action="append",
-        dest="mpi_options",
-        default=[],
-        metavar="OPTION",
-        help="further option of mpirun; repeatable",
-    )
-    parser.add_argument("--work-dir", type=Path, help="empty folder for the hosts' files (default: a temporary one)")
-    parser.add_argument("--keep", action="store_true", help="keep the temporary folder with the hosts' files")
-    parser.add_argument(
-        "--shared-disk", action="store_true", help="let hosts see each other's files, which those of a job do not"
-    )
-    parser.add_argument("--verbose", action="store_true", help="show every line of errors of a job that fails")
-    parser.add_argument(
-        "--grace", type=float, default=5.0, metavar="SECONDS", help="between SIGTERM and SIGKILL (default: %(default)s)"
-    )
+    names = f"the same in the words of SDK v2: {', '.join(DISTRIBUTIONS['v2'])}"
+    launcher.add_argument("--distribution", default="none", metavar="NAME", help=names)
+    add("--sdk", default="v2", metavar="v2|v3", help="SageMaker Python SDK (default: v2)")
+    add("--leader", type=int, metavar="N", help="v2 with a distribution: host that leads (default: last)")
+    variable = "variable of the job, its value from here for NAME alone; repeatable"
+    add("--env", action="append", default=[], metavar="NAME=VALUE", help=variable)
+    channel = "input channel, ':sharded' for ShardedByS3Key, where each host gets a part of the files; repeatable"
+    add("--channel", action="append", default=[], metavar="NAME=PATH[:sharded]", help=channel)
+    add("--instance-type", default=DEFAULT_INSTANCE_TYPE, help="(default: %(default)s)")
+    smddp = "whether the image has SMDDP: a fake with its limits (default: with smdistributed and pytorchddp)"
+    add("--smddp", action=argparse.BooleanOptionalAction, help=smddp)
+    option = "further option of mpirun; repeatable"
+    add("--mpi-option", action="append", dest="mpi_options", default=[], metavar="OPTION", help=option)
+    add("--work-dir", type=Path, help="empty folder for the hosts' files (default: a temporary one)")
+    add("--keep", action="store_true", help="keep the temporary folder with the hosts' files")
+    add("--shared-disk", action="store_true", help="let hosts see each other's files, which those of a job do not")
+    add("--verbose", action="store_true", help="show every line of errors of a job that fails")
+    grace = "between SIGTERM and SIGKILL (default: %(default)s)"
+    add("--grace", type=float, default=5.0, metavar="SECONDS", help=grace)
+    add = parser.add_argument_group("a spot job", "its checkpoints, its interruption and its second start").add_argument
+    place = "folder that stands for the job's place for checkpoints in S3"
+    add("--checkpoints", type=Path, metavar="PATH", help=place)
+    add("--interrupt-after", type=float, metavar="SECONDS", help="take the hosts away after so many seconds")
+    way = "what the script gets of it: kill, nothing, as in AWS's own images; sigterm, two minutes (default: kill)"
+    add("--interrupt-by", choices=INTERRUPTIONS, default="kill", help=way)
+    again = "then start again on new hosts, with the checkpoints and nothing else"
+    add("--restart", action="store_true", help=again)
     parser.set_defaults(run=run)
 
 
-def _add_interruption(parser: argparse.ArgumentParser) -> None:
-    spot = parser.add_argument_group("a spot job", "its checkpoints, its interruption and its second start")
-    spot.add_argument(
-        "--checkpoints", type=Path, metavar="PATH", help="folder that stands for the job's place for checkpoints in S3"
-    )
-    spot.add_argument(
-        "--interrupt-after", type=float, metavar="SECONDS", help="take the hosts away after so many seconds"
-    )
-    spot.add_argument(
-        "--interrupt-by",
-        choices=INTERRUPTIONS,
-        default="kill",
-        help="what the script gets of it: kill, nothing, as in AWS's own images; sigterm, two minutes (default: kill)",
-    )
-    spot.add_argument(
-        "--restart", action="store_true", help="then start again on new hosts, with the checkpoints and nothing else"
-    )
-
-
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command.
-
-    Args:
-        arguments: Parsed arguments of `add_parser`.
-
-    Returns:
-        The job's exit code, or 2 where the arguments were wrong.
-    """
+    """Run the command; return the job's exit code."""
     given = vars(arguments)
     paths, sharded = channels(arguments.channel, "--channel NAME=PATH")
     job = Simulation(

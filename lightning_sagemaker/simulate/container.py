@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.folders import walk
 from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags
 from lightning_sagemaker.simulate import source
+from lightning_sagemaker.simulate.spec import V3_CHANNELS
 
 if TYPE_CHECKING:
     from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
@@ -36,27 +38,16 @@ _PYTORCHDDP = "sagemaker_pytorch_ddp_enabled"
 
 @dataclass(frozen=True)
 class Cluster:
-    """A simulation, with all values that differ from run to run.
-
-    Args:
-        job: What is simulated.
-        name: The training job's name.
-        root: Folder of this run; each host has its own below it.
-        port: Free port that stands for 7777, so that two simulations on one machine do not meet.
-        region: AWS region that the job believes in.
-        sent: What of the source folder each host gets.
-        place: Where the job keeps its checkpoints, if it has a checkpoint configuration.
-        mark: Random word in the environment of all processes of this run, and of no other.
-    """
+    """A simulation, with all values that differ from run to run."""
 
     job: Simulation
-    name: str
-    root: Path
-    port: int
-    region: str
-    sent: Source
-    place: CheckpointPlace | None = None
-    mark: str = field(default_factory=lambda: secrets.token_hex(16))
+    name: str  # of the training job
+    root: Path  # of this run; each host has its own folder below it
+    port: int  # a free one, in place of 7777, so that two simulations on one machine do not meet
+    region: str  # that the job believes in
+    sent: Source  # what of the source folder each host gets
+    place: CheckpointPlace | None = None  # of the checkpoints, if the job has a checkpoint configuration
+    mark: str = field(default_factory=lambda: secrets.token_hex(16))  # in the environment of this run's processes alone
 
     def started_again(self) -> Cluster:
         """The same job on new hosts."""
@@ -76,11 +67,7 @@ class Cluster:
 
 
 def free_port() -> int:
-    """Return a free TCP port outside the range from which the system chooses ports for connections.
-
-    Raises:
-        OSError: No port is free, or none may be used.
-    """
+    """A free TCP port outside the range from which the system chooses ports for connections."""
     for port in random.sample(_PORTS, 100):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
             probe.bind((ADDRESS, port))
@@ -145,7 +132,7 @@ def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
 
 def input_data_config(job: Simulation) -> dict[str, dict[str, str]]:
     """Content of ``inputdataconfig.json``; SDK v3 ships source and drivers as two further channels."""
-    names = [*job.channels, *(("code", "sm_drivers") if job.sdk == "v3" else ())]
+    names = [*job.channels, *(V3_CHANNELS if job.sdk == "v3" else ())]
     return {
         name: {
             "TrainingInputMode": "File",
@@ -188,12 +175,7 @@ def described(cluster: Cluster, host: str) -> dict[str, Any]:
 
 
 def create(cluster: Cluster, host: str) -> None:
-    """Make a host's folders and configuration files.
-
-    Args:
-        cluster: The run.
-        host: Name of the host.
-    """
+    """Make a host's folders and configuration files."""
     job, base = cluster.job, cluster.base(host)
     for folder in ("input/config", "input/data", "model", "output/data"):
         (base / folder).mkdir(parents=True)
@@ -228,7 +210,7 @@ def _shard(place: Path, folder: Path, index: int, hosts: int) -> None:
     """
     folder.mkdir()
     root = place if place.is_dir() else place.parent
-    files = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else [place]
+    files = [path for path in walk(place, lambda _: False) if path.is_file()] if place.is_dir() else [place]
     keys = sorted((path.relative_to(root).as_posix() for path in files), key=os.fsencode)  # S3's order is that of bytes
     for key in keys[index::hosts]:
         (folder / key).parent.mkdir(parents=True, exist_ok=True)

@@ -15,16 +15,16 @@ import shlex
 import shutil
 import socket
 import subprocess
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.simulate.container import ADDRESS, INTERFACE
-from lightning_sagemaker.simulate.toolkit import SMDDP_SERVER_PORT, has_efa, has_rdma
-from lightning_sagemaker.simulate.validation import NUMBER_OPTIONS
+from lightning_sagemaker.simulate.spec import NUMBER_OPTIONS
+from lightning_sagemaker.simulate.toolkit import EFA_TYPES, RDMA_TYPES, SMDDP_SERVER_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lightning_sagemaker.simulate.container import Cluster
     from lightning_sagemaker.simulate.spec import Simulation
@@ -33,30 +33,12 @@ _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN
 _OPEN_MPI_5 = 5
 
 
-@dataclass(frozen=True)
-class Mpirun:
-    """An installed mpirun.
+def find(hosts: int) -> tuple[tuple[str, int] | None, str]:
+    """An mpirun, beside the interpreter or on PATH, that can simulate several hosts, or in words why there is none.
 
-    Args:
-        path: The program.
-        major: Major version of its Open MPI.
+    It is a program, and the major version of its Open MPI.
     """
-
-    path: str
-    major: int
-
-
-def find(python: str, hosts: int) -> tuple[Mpirun | None, str]:
-    """Find an mpirun that can simulate several hosts: beside the interpreter, or on PATH.
-
-    Args:
-        python: The interpreter.
-        hosts: How many hosts it has to play.
-
-    Returns:
-        The mpirun, and in words why there is none.
-    """
-    beside = Path(python).with_name("mpirun")
+    beside = Path(sys.executable).with_name("mpirun")
     path = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpirun")
     if path is None:
         return None, "mpirun is not installed"
@@ -71,7 +53,7 @@ def find(python: str, hosts: int) -> tuple[Mpirun | None, str]:
     if major >= _OPEN_MPI_5 and hosts > 1 and not _has_network():
         # Its daemons refuse to meet on the loopback interface.
         return None, "Open MPI 5 plays several hosts only on a machine with a network"
-    return Mpirun(path, major), ""
+    return (path, major), ""
 
 
 def has_mpi4py() -> bool:
@@ -80,15 +62,7 @@ def has_mpi4py() -> bool:
 
 
 def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> list[str]:
-    """What the launcher passes with ``-x``: ``NAME=VALUE``, or ``NAME`` for the leader's own value.
-
-    Args:
-        cluster: The run.
-        leader: The leader's environment.
-
-    Returns:
-        The arguments of ``-x``.
-    """
+    """What the launcher passes with ``-x``: ``NAME=VALUE``, or ``NAME`` for a value of the leader's environment."""
     job = cluster.job
     entries = [f"NCCL_SOCKET_IFNAME={INTERFACE}", *(name for name in ("LD_LIBRARY_PATH", "PATH") if name in leader)]
     if job.sdk == "v2":
@@ -103,9 +77,9 @@ def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> list[str]:
         efa = []
     elif job.sdk == "v2":
         entries.append("NCCL_MIN_NRINGS=4")
-    if has_efa(job.instance_type):
+    if job.instance_type in EFA_TYPES:
         entries += [*efa, "NCCL_PROTO=simple"]
-    if has_rdma(job.instance_type):
+    if job.instance_type in RDMA_TYPES:
         entries.append("FI_EFA_USE_DEVICE_RDMA=1")
     if job.distribution == "mpi":
         entries += [name for name in _CREDENTIALS if name in leader]
@@ -116,21 +90,14 @@ def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> list[str]:
     return entries
 
 
-def command(program: Mpirun, cluster: Cluster, leader: Mapping[str, str], agent: str) -> list[str]:
-    """Build mpirun's command up to the ranks' own.
+def command(path: str, major: int, cluster: Cluster, leader: Mapping[str, str], agent: str) -> list[str]:
+    """Mpirun's command up to the ranks' own, with an agent for ssh.
 
-    Args:
-        program: The mpirun.
-        cluster: The run.
-        leader: The leader's environment.
-        agent: Launch agent that stands for ssh.
-
-    Returns:
-        The command. Ranks fill host after host, bound to nothing, as the images have it.
+    Ranks fill host after host, bound to nothing, as the images have it.
     """
     job = cluster.job
-    arguments = [program.path]
-    if program.major >= _OPEN_MPI_5:
+    arguments = [path]
+    if major >= _OPEN_MPI_5:
         arguments += ["--prtemca", "plm_ssh_agent", agent, "--prtemca", "plm_ssh_no_tree_spawn", "1"]
         parameters = {}
     else:
@@ -157,34 +124,17 @@ def command(program: Mpirun, cluster: Cluster, leader: Mapping[str, str], agent:
 
 
 def write_agent(folder: Path, environments: Mapping[str, Mapping[str, str]], on: Mapping[str, Sequence[str]]) -> str:
-    """Write the launch agent: called with a host and a command, it runs the command with that host's environment.
-
-    Args:
-        folder: Where its files go.
-        environments: Environment of each host.
-        on: What stands before a command on each host.
-
-    Returns:
-        The agent's path.
-    """
+    """Write the launch agent: called with a host and a command, it runs that there, behind what ``on`` has for it."""
     for host, environment in environments.items():
         pairs = " ".join(shlex.quote(f"{name}={value}") for name, value in environment.items())
-        _write_script(folder / f"login-{host}", f'exec env -i {pairs} {shlex.join(on[host])} /bin/sh -c "$*"\n')
+        write_script(folder / f"login-{host}", f'exec env -i {pairs} {shlex.join(on[host])} /bin/sh -c "$*"\n')
     agent = folder / "agent"
-    _write_script(agent, f'host=$1\nshift\nexec {shlex.quote(str(folder))}/login-"$host" "$@"\n')
+    write_script(agent, f'host=$1\nshift\nexec {shlex.quote(str(folder))}/login-"$host" "$@"\n')
     return str(agent)
 
 
 def rank_variables(job: Simulation, rank: int) -> dict[str, str]:
-    """Variables that mpirun itself would set for a rank.
-
-    Args:
-        job: What is simulated.
-        rank: The global rank.
-
-    Returns:
-        The variables of Open MPI that scripts and libraries read.
-    """
+    """Variables that mpirun itself would set for a rank: those that scripts and libraries read."""
     size, each = job.world_size, job.processes_per_host
     local_size = min(each, size - rank // each * each)
     return {
@@ -195,12 +145,6 @@ def rank_variables(job: Simulation, rank: int) -> dict[str, str]:
         "OMPI_COMM_WORLD_NODE_RANK": str(rank % each),
         "OMPI_UNIVERSE_SIZE": str(job.hosts * each),
     }
-
-
-def resolved(entries: Iterable[str], leader: Mapping[str, str]) -> dict[str, str]:
-    """Turn arguments of ``-x`` into variables."""
-    pairs = (entry.partition("=") for entry in entries)
-    return {name: value if equals else leader[name] for name, equals, value in pairs}
 
 
 def _own_options(job: Simulation) -> list[str]:
@@ -218,13 +162,13 @@ def _own_options(job: Simulation) -> list[str]:
 
 def _nccl_debug(job: Simulation) -> str:
     """The one option that the toolkit reads itself."""
-    text = " ".join(job.mpi_options)
-    found = re.search(r"--NCCL_DEBUG[= ](\S+)", text)
+    found = re.search(r"--NCCL_DEBUG[= ](\S+)", " ".join(job.mpi_options))
     return found[1] if found else "INFO"
 
 
-def _write_script(path: Path, body: str) -> None:
-    path.write_text(f"#!/bin/sh\n{body}", encoding="utf-8")
+def write_script(path: Path, body: str) -> None:
+    """Write a script for the shell."""
+    path.write_bytes(os.fsencode(f"#!/bin/sh\n{body}"))  # variables and paths may be no UTF-8
     path.chmod(0o755)
 
 

@@ -19,24 +19,13 @@ _NEW_USER, _NEW_MOUNTS = 0x10000000, 0x20000  # unshare(2)
 _BIND, _MOVE, _RECURSIVE, _PRIVATE = 0x1000, 0x2000, 0x4000, 0x40000  # mount(2)
 
 
-def on(root: str, host: str, python: str = sys.executable) -> list[str]:
-    """What stands before a command that shall run on a host.
-
-    Args:
-        root: Folder with a folder for each host, and nothing else but files of all.
-        host: Name of the host's folder.
-        python: The interpreter.
-    """
-    return [python, "-I", "-S", __file__, root, host]
+def on(root: str, host: str) -> list[str]:
+    """What stands before a command that shall run on a host; root has a folder for each host, and files of all."""
+    return [sys.executable, "-I", "-S", __file__, root, host]
 
 
 def refused(root: str, host: str) -> str:
-    """Why this system gives hosts no disks of their own; empty where it does.
-
-    Args:
-        root: Folder with a folder for each host.
-        host: Name of one.
-    """
+    """Why this system gives hosts no disks of their own; empty where it does."""
     if not sys.platform.startswith("linux"):
         return f"{sys.platform} has no mount namespaces"
     import subprocess  # not at every start of a host's process

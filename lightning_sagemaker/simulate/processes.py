@@ -22,12 +22,6 @@ def members(mark: str) -> list[int]:
 
     torchrun, mpirun and user scripts start sessions of their own, so process groups do not tell; the environment is
     inherited by all. Where it cannot be read, groups are what is left.
-
-    Args:
-        mark: The word.
-
-    Returns:
-        Their process ids.
     """
     if _readable():
         return [int(name) for name in os.listdir(processes.PROC) if name.isdigit() and _is_member(int(name), mark)]  # noqa: PTH208
@@ -39,6 +33,12 @@ def members(mark: str) -> list[int]:
     return []
 
 
+def has_ranks(mark: str) -> bool:
+    """Whether a process lives that a launcher started as a rank, or a child of one; no, where nothing tells."""
+    names = (b"RANK=", b"OMPI_COMM_WORLD_RANK=")
+    return any(entry.startswith(names) for pid in members(mark) for entry in processes.environment_of(pid))
+
+
 def end_groups(leaders: Iterable[int], number: signal.Signals) -> None:
     """Send a signal to the process groups of processes that have not been waited for."""
     for pid in leaders:
@@ -47,16 +47,7 @@ def end_groups(leaders: Iterable[int], number: signal.Signals) -> None:
 
 
 def end_members(mark: str, number: signal.Signals, groups: Collection[int] | None = None) -> int:
-    """Send a signal to what is left of a run.
-
-    Args:
-        mark: The run's random word.
-        number: The signal.
-        groups: Process groups to which that is limited.
-
-    Returns:
-        How many processes were left.
-    """
+    """Send a signal to what is left of a run, in these process groups or in any; return how many processes it was."""
     left = members(mark)
     if groups is not None:
         left = [pid for pid in left if _group_of(pid) in groups]

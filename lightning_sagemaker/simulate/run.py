@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -13,16 +12,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.folders import walk
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import container, own_disk, plan, source, temporary
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
-from lightning_sagemaker.simulate.status import Console
+from lightning_sagemaker.simulate.output import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lightning_sagemaker.simulate.diagnosis import Failure
+    from lightning_sagemaker.simulate.failures import Failure
     from lightning_sagemaker.simulate.spec import Simulation
     from lightning_sagemaker.source_folder import Source
 
@@ -64,23 +64,21 @@ class Result:
 
 
 def run(job: Simulation) -> Result:
-    """Run a training job, as `lightning_sagemaker.simulate.simulate` does.
-
-    Args:
-        job: What to run.
-    """
+    """Run a training job, as `lightning_sagemaker.simulate.simulate` does."""
     console = Console(sys.stdout, sys.stderr)
     sent = source.read(job)  # before there is anything of ours, which may lie in that folder
-    with temporary.raising_signals(), _root(job) as root:
+    with temporary.handling_signals(temporary.raise_signal), _root(job) as root:
         cluster, starts = _cluster(job, root, sent), 1
-        code, failure, interrupted = _start(cluster, console)
+        # One host has nobody to be kept apart from, but for what it was before a second start.
+        apart = not job.shared_disk and (job.hosts > 1 or job.restart)
+        code, failure, interrupted = _start(cluster, console, apart=apart)
         if interrupted and job.restart:
             starts = 2
             for host in job.host_names:  # these machines are gone, with all that was on them
-                shutil.rmtree(root / host)
+                temporary.remove(root / host)
             cluster = cluster.started_again()
             console.note("the job is started again on new hosts, with its checkpoints and nothing else")
-            code, failure, _ = _start(cluster, console)
+            code, failure, _ = _start(cluster, console, apart=apart)
 
         folder = root if job.keep or job.work_dir is not None else None
         failure = failure and replace(failure, error=_without_secrets(failure.error, job))
@@ -112,7 +110,7 @@ def _tell_results(cluster: container.Cluster, failed: str | None, console: Conso
     job = cluster.job
     for host in job.launcher_hosts:
         model = cluster.base(host) / "model"
-        if kept and model.is_dir() and any(model.iterdir()):
+        if kept and any(True for _ in walk(model, lambda _: False)):
             console.note(f"{host} wrote a model: {model}")
     hosts = sorted(job.launcher_hosts, key=lambda host: host != failed)  # the page shows one: that which failed first
     files = [path for path in (cluster.base(host) / "output/failure" for host in hosts) if path.is_file()]
@@ -128,17 +126,19 @@ def _without_secrets(lines: list[str], job: Simulation) -> list[str]:
     return redact("\n".join(lines), {**os.environ, **job.environment}).splitlines()
 
 
-def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure | None, bool]:
-    """Start the job's hosts and wait until they have ended; whether they were interrupted."""
+def _start(cluster: container.Cluster, console: Console, *, apart: bool) -> tuple[int, Failure | None, bool]:
+    """Start the job's hosts, each with its own disk if possible, and wait; say whether they were interrupted."""
     job = cluster.job
     for host in job.host_names:
         container.create(cluster, host)
     shape = f"{job.hosts} x {job.processes_per_host}, SDK {job.sdk}, {job.distribution}"
     console.note(f"{cluster.name}: {shape}, leader {job.leader_host}, folder {cluster.root}")
-    with temporary.folder(f"{_PREFIX}ranks-") as pipes:
-        refused = "" if job.shared_disk else own_disk.refused(str(cluster.root), job.leader_host)
-        made = plan.make(cluster, pipes, own_disks=not (job.shared_disk or refused))
-        if refused and job.hosts > 1:
+    # mpirun takes the path of what starts its daemons apart at blanks.
+    blank = re.search(r"\s", tempfile.gettempdir())
+    with temporary.folder(f"{_PREFIX}ranks-", "/tmp" if blank else None) as pipes:  # noqa: S108 - random names in it
+        refused = own_disk.refused(str(cluster.root), job.leader_host) if apart else ""
+        made = plan.make(cluster, pipes, own_disks=apart and not refused)
+        if refused:
             console.note(
                 f"hosts see each other's files, as those of a job do not: {refused}. HINT: on Linux, root's rights or"
                 " user namespaces; --shared-disk asks for it, without this line"
@@ -150,7 +150,7 @@ def _start(cluster: container.Cluster, console: Console) -> tuple[int, Failure |
     if cluster.place is not None:
         cluster.place.copy_back()
         console.note(f"the job's place for checkpoints, {cluster.place.folder}, holds {cluster.place.count} files")
-    if job.interrupt_after is not None and code == 0:
+    if job.restart and code == 0:
         console.note(
             f"the job ended before it was interrupted (--interrupt-after {job.interrupt_after:g}): no restart was"
             " rehearsed. HINT: fewer seconds, or a longer training."

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import source_folder
-from lightning_sagemaker.simulate.validation import SimulationError
+from lightning_sagemaker.folders import printable
+from lightning_sagemaker.simulate.spec import SimulationError
 from lightning_sagemaker.source_folder import link_within
 
 if TYPE_CHECKING:
@@ -26,9 +28,6 @@ _SHOWN = 5
 
 def read(job: Simulation) -> Source:
     """What of the source folder a job would get, by the rules of `submit`.
-
-    Args:
-        job: What is simulated.
 
     Raises:
         SimulationError: The script is left out, or the folder is too large to be copied.
@@ -53,20 +52,15 @@ def read(job: Simulation) -> Source:
 
 
 def copy(job: Simulation, found: Source, target: Path) -> None:
-    """Give a host its copy, as a job does: what the script writes beside itself is the host's own.
-
-    Args:
-        job: What is simulated.
-        found: What `read` found.
-        target: The host's source folder.
-    """
+    """Give a host its copy of what was found, as a job does: what the script writes beside itself is the host's own."""
     target.mkdir(parents=True)
     for name in found.files:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        if (job.folder / name).is_symlink():
-            (target / name).symlink_to(link_within(job.folder, name))
-        else:
-            shutil.copy2(job.folder / name, target / name)
+        with suppress(FileNotFoundError):  # gone meanwhile: an editor's, or that of another simulation
+            if (job.folder / name).is_symlink():
+                (target / name).symlink_to(link_within(job.folder, name))
+            else:
+                shutil.copy2(job.folder / name, target / name)
 
 
 def notes(job: Simulation, found: Source) -> Iterator[str]:
@@ -87,7 +81,9 @@ def _absent(path: Path) -> Iterator[str]:
     """Requirements that are not met, each with what is here instead."""
     from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
 
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    # Of any encoding: PowerShell's `>` writes UTF-16, of which nothing is understood here.
+    text = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
         try:
             wanted = Requirement(line.partition(" #")[0].strip())
         except InvalidRequirement:  # an option, a path or a comment: pip's business
@@ -104,4 +100,6 @@ def _absent(path: Path) -> Iterator[str]:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return ", ".join(map(printable, names[:_SHOWN])) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )

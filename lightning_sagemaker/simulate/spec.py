@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 import itertools
+import math
+import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lightning_sagemaker.arguments import Carried, carry
+from lightning_sagemaker.instances import near
 from lightning_sagemaker.launch_modes import MODES
-from lightning_sagemaker.simulate import validation
-from lightning_sagemaker.simulate.validation import (
-    MPIRUN_DISTRIBUTIONS,
-    NUMBER_OPTIONS,
-    SMDDP_DISTRIBUTIONS,
-    SimulationError,
-)
+from lightning_sagemaker.script import Script, check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
+    "v2": ("none", "torch_distributed", "smdistributed", "pytorchddp", "mpi"),
+    "v3": ("none", "torch_distributed", "mpi"),
+}
+NUMBER_OPTIONS = ("-np", "--np", "-n", "--n")
+V3_CHANNELS = ("code", "sm_drivers")  # by which SDK v3 ships the source folder and its drivers
+_SMDDP_DISTRIBUTIONS = ("smdistributed", "pytorchddp")  # the same thing: the container cannot tell them apart
+_MPIRUN_DISTRIBUTIONS = (*_SMDDP_DISTRIBUTIONS, "mpi")
+
+# What the processes of a job get when SageMaker takes its hosts away: a signal, and seconds until the rest is killed.
+INTERRUPTIONS = {
+    # The first process of AWS's own images is a shell, which forwards no signal (sagemaker-training-toolkit#125,
+    # deep-learning-containers#632): the script sees nothing of an interruption and is killed in the end.
+    "kill": (signal.SIGKILL, 0.0),
+    # A container is stopped by SIGTERM to its first process, and killed 120 s later (AWS's developer guide,
+    # your-algorithms-training-algo-dockerfile.md).
+    "sigterm": (signal.SIGTERM, 120.0),
+}
 
 # The type that SMDDP was made for: a script sees every variable that the toolkit can set, EFA's included.
 DEFAULT_INSTANCE_TYPE = "ml.p4d.24xlarge"
 
 
+class SimulationError(ValueError):
+    """A simulation was described wrongly; nothing was started."""
+
+
 @dataclass(frozen=True)
-class Simulation:
+class Simulation(Script):
     """A SageMaker training job to run on this machine.
 
     Everything is checked at construction; a wrong description raises `SimulationError`.
@@ -52,7 +71,8 @@ class Simulation:
         work_dir: Folder for the hosts' files, empty or to be made. The default is a temporary folder.
         keep: Keep the temporary folder.
         shared_disk: Let hosts see each other's files. By default each has a disk of its own, as in a job, where the
-            system has mount namespaces: the folders of all hosts, and what is new in ``/tmp``, are the host's own.
+            system has mount namespaces: the folders of all hosts, and what is new in ``/tmp``, are the host's own. One
+            host that is not started again needs none.
         verbose: Show every line that a failing job writes to its standard error. By default a traceback is held back
             until it is known whether the job fails; of one that does, the report has what matters.
         grace: Seconds between SIGTERM and SIGKILL when the job is ended.
@@ -97,23 +117,14 @@ class Simulation:
     def __post_init__(self) -> None:
         if self.launcher in MODES and self.distribution == "none":
             object.__setattr__(self, "distribution", MODES[self.launcher].distribution)
-        validation.check(self)
-        _ = self.carried  # checks the arguments
-
-    @property
-    def path(self) -> Path:
-        """The script."""
-        return Path(self.script)
-
-    @property
-    def folder(self) -> Path:
-        """The source folder."""
-        return self.path.resolve().parent if self.source_dir is None else Path(self.source_dir).resolve()
-
-    @property
-    def entry(self) -> str:
-        """The script, relative to the source folder."""
-        return self.path.resolve().relative_to(self.folder).as_posix()
+        try:
+            check(self, self.environment, self.channels, by_toolkit=self.sdk == "v2")
+        except ValueError as error:
+            raise SimulationError(str(error)) from None
+        _check_launch(self)
+        _check_options(self)
+        _check_files(self)
+        _check_interruption(self)
 
     @property
     def host_names(self) -> list[str]:
@@ -152,12 +163,12 @@ class Simulation:
     @property
     def uses_mpirun(self) -> bool:
         """Whether the ranks are started by mpirun."""
-        return self.distribution in MPIRUN_DISTRIBUTIONS
+        return self.distribution in _MPIRUN_DISTRIBUTIONS
 
     @property
     def asks_for_smddp(self) -> bool:
         """Whether the toolkit starts the ranks through ``smddprun``, where the image has it."""
-        return self.distribution in SMDDP_DISTRIBUTIONS
+        return self.distribution in _SMDDP_DISTRIBUTIONS
 
     @property
     def has_smddp(self) -> bool:
@@ -183,11 +194,101 @@ class Simulation:
         return wanted
 
     @property
-    def carried(self) -> Carried:
-        """How a job carries the arguments to the script."""
-        return carry(self.arguments)
-
-    @property
     def hyperparameters(self) -> dict[str, float | str]:
         """The arguments that hyperparameters carry."""
         return dict(self.carried.hyperparameters)
+
+
+def _check_launch(job: Simulation) -> None:
+    if job.sdk not in DISTRIBUTIONS:
+        raise SimulationError(f"sdk is {job.sdk!r}, expected one of: {', '.join(DISTRIBUTIONS)}. HINT: --sdk v2.")
+    if job.launcher is not None and (job.launcher not in MODES or job.distribution != MODES[job.launcher].distribution):
+        raise SimulationError(
+            f"launcher is {job.launcher!r} and distribution {job.distribution!r}, expected one of"
+            f" them, and of launchers {', '.join(MODES)}. HINT: torchrun is the distribution torch_distributed."
+        )
+    legal = DISTRIBUTIONS[job.sdk]
+    if job.distribution not in legal:
+        other = [sdk for sdk, names in DISTRIBUTIONS.items() if job.distribution in names]
+        word = f"--launcher {job.distribution}." if job.distribution in MODES else "--distribution none."
+        hint = f"{job.distribution!r} exists with --sdk {other[0]}." if other else word
+        raise SimulationError(
+            f"distribution is {job.distribution!r}, expected with SDK {job.sdk} one of: {', '.join(legal)}. HINT:"
+            f" {hint}"
+        )
+    for name, count in (("hosts", job.hosts), ("processes-per-host", job.processes_per_host)):
+        if count < 1:
+            raise SimulationError(f"{name} is {count}, expected at least 1. HINT: pass --{name} 1 or more.")
+    if meant := near(job.instance_type):
+        raise SimulationError(
+            f"instance-type is {job.instance_type!r}, expected ml.FAMILY.SIZE. HINT: {', '.join(meant)}?"
+        )
+    if job.leader is not None:
+        if job.sdk != "v2" or job.distribution == "none":
+            raise SimulationError(
+                f"leader is {job.leader}, but SDK {job.sdk} with distribution {job.distribution!r} always has its first"
+                " host lead. HINT: drop --leader, or use SDK v2 with a distribution."
+            )
+        if not 1 <= job.leader <= job.hosts:
+            raise SimulationError(
+                f"leader is {job.leader}, expected the number of a host: 1 to {job.hosts}. HINT: --leader 2 is algo-2."
+            )
+
+
+def _check_options(job: Simulation) -> None:
+    if job.mpi_options and not job.uses_mpirun:
+        with_mpirun = [name for name in DISTRIBUTIONS[job.sdk] if name in _MPIRUN_DISTRIBUTIONS]
+        raise SimulationError(
+            f"mpi options are {list(job.mpi_options)}, but distribution {job.distribution!r} starts no mpirun. HINT:"
+            f" drop --mpi-option, or choose one of: {', '.join(with_mpirun)}."
+        )
+    if not 0 <= job.grace < math.inf:
+        raise SimulationError(f"grace is {job.grace}, expected 0 or more seconds. HINT: the default is 5.")
+    _ = job.world_size  # checks the options that change it
+
+
+def _check_files(job: Simulation) -> None:
+    work_dir = None if job.work_dir is None else Path(job.work_dir)
+    if work_dir is not None and work_dir.exists():
+        if not work_dir.is_dir():
+            raise SimulationError(f"work-dir is {str(job.work_dir)!r}, which is not a folder. HINT: name a new folder.")
+        if any(work_dir.iterdir()):
+            raise SimulationError(
+                f"work-dir is {str(job.work_dir)!r}, which is not empty, and a job begins with empty folders. HINT:"
+                " name a new folder, or leave --work-dir out for a temporary one."
+            )
+    if unknown := [name for name in job.sharded if name not in job.channels]:
+        raise SimulationError(
+            f"sharded channel {unknown[0]!r} is none of the channels ({', '.join(job.channels)}). HINT: --channel"
+            " NAME=PATH:sharded."
+        )
+    if job.sdk == "v3" and (taken := [name for name in job.channels if name in V3_CHANNELS]):
+        raise SimulationError(
+            f"channel is named {taken[0]!r}, as one of SDK v3's own ({', '.join(V3_CHANNELS)}). HINT: another name."
+        )
+    for name, path in job.channels.items():
+        if not Path(path).exists():
+            raise SimulationError(
+                f"channel {name!r} is {str(path)!r}, which does not exist. HINT: --channel NAME=PATH."
+            )
+
+
+def _check_interruption(job: Simulation) -> None:
+    if job.interrupt_by not in INTERRUPTIONS:
+        raise SimulationError(
+            f"interrupt-by is {job.interrupt_by!r}, expected one of: {', '.join(INTERRUPTIONS)}. HINT: kill is what"
+            " AWS's own images do."
+        )
+    if job.interrupt_after is None and job.restart:
+        raise SimulationError(
+            "restart is asked for, but nothing interrupts the job. HINT: --interrupt-after SECONDS --restart."
+        )
+    if job.interrupt_after is not None and not 0 < job.interrupt_after < math.inf:
+        raise SimulationError(
+            f"interrupt-after is {job.interrupt_after}, expected more than 0 seconds. HINT: a time at which the script"
+            " has written a checkpoint: --interrupt-after 30."
+        )
+    if job.checkpoints is not None and Path(job.checkpoints).exists() and not Path(job.checkpoints).is_dir():
+        raise SimulationError(
+            f"checkpoints is {str(job.checkpoints)!r}, which is not a folder. HINT: name a folder, or a new one."
+        )

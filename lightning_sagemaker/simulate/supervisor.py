@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
 import subprocess
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.simulate import diagnosis, processes
-from lightning_sagemaker.simulate.diagnosis import Failure
-from lightning_sagemaker.simulate.errors import HeldErrors, error_text, has_traceback
-from lightning_sagemaker.simulate.streams import RankStream, Stream
-from lightning_sagemaker.simulate.temporary import SIGNALS
-from lightning_sagemaker.simulate.validation import INTERRUPTIONS
+from lightning_sagemaker.simulate import failures, processes
+from lightning_sagemaker.simulate.failures import Failure, HeldErrors
+from lightning_sagemaker.simulate.output import RankStream, Stream
+from lightning_sagemaker.simulate.spec import INTERRUPTIONS
+from lightning_sagemaker.simulate.temporary import handling_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lightning_sagemaker.simulate.container import Cluster
+    from lightning_sagemaker.simulate.output import Console
     from lightning_sagemaker.simulate.plan import Launch, Plan
-    from lightning_sagemaker.simulate.status import Console
 
 _TICK = 0.1
 # After a process has ended, its last output is waited for this long; a child that holds the pipe must not hold us.
@@ -40,24 +35,15 @@ class _Child:
 
 
 class Supervisor:
-    """Starts a plan's processes and stays until all of them are gone.
-
-    Args:
-        plan: What to start.
-        console: Where output goes.
-        cluster: The run.
-
-    Attributes:
-        interrupted: Whether the hosts were taken away, and nobody has ended the simulation.
-    """
+    """Starts a plan's processes and stays until all of them are gone."""
 
     def __init__(self, plan: Plan, console: Console, cluster: Cluster) -> None:
         self._plan, self._console, self._cluster, self._job = plan, console, cluster, cluster.job
-        self.interrupted = False
+        self.interrupted = False  # whether the hosts were taken away, and nobody has ended the simulation
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._ranks: list[RankStream] = []
-        self._word: tuple[str, diagnosis.Diagnosis] | None = None
+        self._word: tuple[str, failures.Diagnosis] | None = None
         self._failed: _Child | None = None
         self._received: list[int] = []
         self._deadline: float | None = None
@@ -67,16 +53,12 @@ class Supervisor:
         self._errors = HeldErrors(verbose=self._job.verbose)
 
     def run(self) -> tuple[int, Failure | None]:
-        """Run to the end.
-
-        Returns:
-            The exit code, and the first failure, if there was one.
-        """
-        with self._signals():
+        """Run to the end; return the exit code, and the first failure, if there was one."""
+        with handling_signals(self._receive):
             try:
                 self._start()
                 while any(child.ended is None for child in self._children):
-                    self._turn(_TICK)
+                    self._turn()
             finally:
                 self._finish()
         code, failure = self._result()
@@ -91,7 +73,7 @@ class Supervisor:
             self.interrupted = False
             return 128 + self._received[0], None
         if self.interrupted:
-            return 128 + INTERRUPTIONS[self._job.interrupt_by].number, None
+            return 128 + INTERRUPTIONS[self._job.interrupt_by][0], None
         failure = self._failure()
         return (failure.code if failure else 0), failure
 
@@ -121,9 +103,9 @@ class Supervisor:
                 self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
             self._children.append(_Child(launch, process, streams))
 
-    def _turn(self, timeout: float) -> bool:
-        """Read once, look after the children once; say whether anything was read."""
-        read = self._read(timeout)
+    def _turn(self) -> None:
+        """Read once, look after the children once."""
+        self._read()
         now = time.monotonic()
         self._interrupt(now)
         for child in self._children:
@@ -143,18 +125,19 @@ class Supervisor:
         if outputs and self._deadline is None and all(not stream.open for stream in outputs):
             self._gone = self._gone or now
             if now - self._gone > self._plan.patience:
-                self._console.note("all ranks have ended, their launcher has not: ending it")
-                self._end(signal.SIGTERM)
+                self._gone = now  # asked again, if ranks live that have closed their output or sent it to a file
+                if not processes.has_ranks(self._cluster.mark):
+                    self._console.note("all ranks have ended, their launcher has not: ending it")
+                    self._end(signal.SIGTERM)
         self._show(running)
-        return read
 
     def _interrupt(self, now: float) -> None:
-        after, what = self._job.interrupt_after, INTERRUPTIONS[self._job.interrupt_by]
+        after, (number, patience) = self._job.interrupt_after, INTERRUPTIONS[self._job.interrupt_by]
         if after is None or now - self._started < after or self._deadline is not None:
             return
         self.interrupted = True
-        self._end(what.number, what.patience)
-        self._console.note(f"the job is interrupted after {now - self._started:.1f} s, by {what.number.name}")
+        self._end(number, patience)
+        self._console.note(f"the job is interrupted after {now - self._started:.1f} s, by {number.name}")
 
     def _show(self, running: int) -> None:
         up = [child.launch for child in self._children if child.ended is None]
@@ -169,8 +152,8 @@ class Supervisor:
             text += f" | {len(up)} of {len(self._children)} ranks running"
         self._console.status(text)
 
-    def _read(self, timeout: float) -> bool:
-        streams: list[Stream] = [key.data for key, _ in self._selector.select(timeout)]
+    def _read(self) -> None:
+        streams: list[Stream] = [key.data for key, _ in self._selector.select(_TICK)]
         for stream in sorted(streams, key=lambda stream: stream.error):
             lines = stream.read()
             if not stream.open:
@@ -180,7 +163,6 @@ class Supervisor:
             self._write(stream, self._errors.shown(stream, lines, failing=failing))
         if self._failed is None and self._deadline is None:
             self._tell_held()
-        return bool(streams)
 
     def _write(self, stream: Stream, lines: list[str]) -> None:
         if lines:
@@ -195,12 +177,13 @@ class Supervisor:
             pair = self._ranks[self._ranks.index(stream) + 1]
             pair.host = stream.host
             pair.release()
-        if stream.error and stream not in self._tracebacks and has_traceback(lines):
+        if stream.error and stream not in self._tracebacks and failures.has_traceback(lines):
             self._tracebacks.append(stream)
         if stream.rank is None and stream.host is not None and self._plan.ranks:
             for line in lines:
-                word = diagnosis.read(line)
-                if word and (self._word is None or (self._word[0] == stream.host and not self._word[1].names_rank)):
+                word, (host, known) = failures.read(line), self._word or ("", None)
+                # The later one tells, if that of this host named no rank.
+                if word and (known is None or (host == stream.host and (known.rank, known.local_rank) == (None, None))):
                     self._word = (stream.host, word)
                     # The launcher ends its own ranks; those that do not listen are given this long.
                     self._deadline = self._deadline or time.monotonic() + self._job.grace
@@ -217,12 +200,14 @@ class Supervisor:
         """Take in the last output, kill what is left as the end of a container does, take in what that freed."""
         for stream in self._ranks:
             stream.release()
-        self._drain()
-        self._end(signal.SIGKILL)
-        for child in self._children:
-            child.process.wait()
-        while processes.end_members(self._cluster.mark, signal.SIGKILL):
-            time.sleep(_TICK)
+        try:
+            self._drain()
+        finally:
+            self._end(signal.SIGKILL)
+            for child in self._children:
+                child.process.wait()
+            while processes.end_members(self._cluster.mark, signal.SIGKILL):
+                time.sleep(_TICK)
         self._drain()
         for key in list(self._selector.get_map().values()):
             os.close(key.fd)
@@ -232,7 +217,7 @@ class Supervisor:
     def _drain(self) -> None:
         until = time.monotonic() + _DRAIN
         while self._selector.get_map() and time.monotonic() < until:
-            self._read(_TICK)
+            self._read()
 
     def _failure(self) -> Failure | None:
         child = self._failed
@@ -252,7 +237,7 @@ class Supervisor:
         if rank is None and source.rank is not None:
             rank, of_rank = source.rank, [source]
         host = next((stream.host for stream in of_rank if stream.host), host)
-        return Failure(host, rank, 128 - code if code < 0 else code, error_text(list(source.tail)))
+        return Failure(host, rank, 128 - code if code < 0 else code, failures.error_text(list(source.tail)))
 
     def _global_rank(self, host: str, local_rank: int | None) -> int | None:
         if local_rank is None:
@@ -260,20 +245,7 @@ class Supervisor:
         here = sorted({stream.rank for stream in self._ranks if stream.host == host and stream.rank is not None})
         return here[local_rank] if local_rank < len(here) else None
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn the signals that end us into an end of the job; a second one does not wait."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def receive(number: int, _frame: Any) -> None:
-            self._received.append(number)
-            self._end(signal.SIGTERM if len(self._received) == 1 else signal.SIGKILL)
-
-        before = {number: signal.signal(number, receive) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _receive(self, number: int, _frame: Any) -> None:
+        """Turn a signal that ends us into an end of the job; a second one does not wait."""
+        self._received.append(number)
+        self._end(signal.SIGTERM if len(self._received) == 1 else signal.SIGKILL)

@@ -3,59 +3,74 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from lightning_sagemaker.options import write
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @contextlib.contextmanager
-def raising_signals() -> Iterator[None]:
-    """Within it, the signals that end a process raise, so that what stands in ``finally`` is done.
-
-    The exit code is 128 + n, as a shell's. SIGINT raises without us. In a thread beside the main one nothing is done.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in SIGNALS if number != signal.SIGINT}
+def handling_signals(handler: Callable[[int, Any], object]) -> Iterator[None]:
+    """Within it, the signals that end a process go to a handler; in a thread beside the main one that cannot be."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        # nohup ignores the end of the terminal for what it starts.
+        meant = (one for one in SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN)
+        before = {number: signal.signal(number, handler) for number in meant}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def raise_signal(number: int, _frame: Any) -> None:
+    """A handler that ends the process, with what stands in ``finally``, and a shell's exit code."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
 
 
 @contextlib.contextmanager
-def folder(prefix: str) -> Iterator[Path]:
-    """A temporary folder, removed at the end.
-
-    Args:
-        prefix: How its name begins.
-
-    Yields:
-        Its path, without links.
-    """
+def folder(prefix: str, where: str | None = None) -> Iterator[Path]:
+    """A temporary folder, its path without links, removed at the end."""
     # A signal waits until the folder is known, and until it is gone: between, it raises and is not missed.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        made = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=where)).resolve()
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             yield made
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-            shutil.rmtree(made)
+            remove(made)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with what a script left in it, folders without the right to write among it.
+
+    What stays all the same is named: the job has ended as it has.
+    """
+    for here, names, _ in os.walk(folder):  # each before what is in it is listed
+        for name in names:
+            path = os.path.join(here, name)  # noqa: PTH118 - of any bytes, as os.walk has it
+            with contextlib.suppress(OSError):
+                if not os.path.islink(path):  # noqa: PTH114
+                    os.chmod(path, 0o700)  # noqa: PTH101
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        write(f"simulate: the folder {folder} could not be removed: {error}. HINT: rm -r, as its owner.\n", sys.stderr)

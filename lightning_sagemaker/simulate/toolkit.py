@@ -1,6 +1,7 @@
-"""SDK v2: the environment that the image's training toolkit gives a worker, and the commands that it starts.
+"""The environment that a worker gets, and the commands that are started: by SDK v2's toolkit, by SDK v3's drivers.
 
-Matches ``sagemaker-training`` 5.1.4 with ``sagemaker-pytorch-training`` 3.0.0; the tests compare with the real ones.
+Matches ``sagemaker-training`` 5.1.4 with ``sagemaker-pytorch-training`` 3.0.0, and the drivers of ``sagemaker-train``
+1.27.0; the tests compare with the real ones.
 """
 
 from __future__ import annotations
@@ -8,18 +9,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.arguments import launcher_line
-from lightning_sagemaker.simulate.container import (
-    ADDRESS,
-    GROUP,
-    INTERFACE,
-    Cluster,
-    described,
-    framework_parameters,
-    instance_group,
-)
+from lightning_sagemaker.simulate import container
+from lightning_sagemaker.simulate.container import ADDRESS, GROUP, INTERFACE, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,70 +26,51 @@ if TYPE_CHECKING:
 # Variable of every PyTorch image; it names what the toolkit runs.
 FRAMEWORK_MODULE = "sagemaker_pytorch_container.training:main"
 SMDDP_SERVER_PORT = 7592
-
-# What the toolkit knows, whatever a type really has.
-_RDMA_TYPES = frozenset(
-    f"ml.{name}"
-    for name in (
-        "p4d.24xlarge",
-        "p4de.24xlarge",
-        "p5.48xlarge",
-        "p5e.48xlarge",
-        "trn1.32xlarge",
-        "p6e-gb200.36xlarge",
-    )
+# Types of which the toolkit knows that they have EFA, and EFA with RDMA, whatever a type really has.
+RDMA_TYPES = (
+    *("ml.p4d.24xlarge", "ml.p4de.24xlarge", "ml.p5.48xlarge", "ml.p5e.48xlarge", "ml.trn1.32xlarge"),
+    "ml.p6e-gb200.36xlarge",
 )
-_EFA_TYPES = _RDMA_TYPES | {"ml.g4dn.8xlarge", "ml.g4dn.12xlarge", "ml.g5.48xlarge", "ml.p3dn.24xlarge"}
+EFA_TYPES = (*RDMA_TYPES, "ml.g4dn.8xlarge", "ml.g4dn.12xlarge", "ml.g5.48xlarge", "ml.p3dn.24xlarge")
 
 
-def has_efa(instance_type: str) -> bool:
-    """Whether the toolkit believes that the type has EFA."""
-    return instance_type in _EFA_TYPES
-
-
-def has_rdma(instance_type: str) -> bool:
-    """Whether the toolkit believes that the type's EFA has RDMA."""
-    return instance_type in _RDMA_TYPES
-
-
-def python_command(python: str, job: Simulation) -> list[str]:
+def python_command(job: Simulation) -> list[str]:
     """Command of the launcher-less mode, the same on every host."""
-    return [python, "--", job.entry, *job.arguments]
+    return [sys.executable, *(["--"] if job.sdk == "v2" else []), job.entry, *job.arguments]
 
 
-def torchrun_command(torchrun: list[str], cluster: Cluster, host: str) -> list[str]:
-    """Command of ``torch_distributed`` on a host.
-
-    Args:
-        torchrun: Command that starts torchrun.
-        cluster: The run.
-        host: Name of the host.
-
-    Returns:
-        The command; on several hosts with the leader's address and this host's node rank.
-    """
-    job = cluster.job
-    command = [*torchrun, "--nnodes", str(job.hosts), "--nproc_per_node", str(job.processes_per_host)]
+def torchrun_command(cluster: Cluster, host: str) -> list[str]:
+    """Command of torchrun on a host; of several hosts, with the leader's address and this host's node rank."""
+    job, beside = cluster.job, Path(sys.executable).with_name("torchrun")
+    torchrun = [str(beside)] if os.access(beside, os.X_OK) else [sys.executable, "-m", "torch.distributed.run"]
+    options: dict[str, object] = {"nnodes": job.hosts, "nproc_per_node": job.processes_per_host}
     if job.hosts > 1:
-        command += ["--master_addr", ADDRESS, "--master_port", str(cluster.port)]
-        command += ["--node_rank", str(job.launcher_hosts.index(host))]
-    return [*command, job.entry, *job.arguments]
+        options |= {"master_addr": ADDRESS, "master_port": cluster.port, "node_rank": job.launcher_hosts.index(host)}
+    for name, value in options.items():
+        torchrun += [f"--{name}", str(value)] if job.sdk == "v2" else [f"--{name}={value}"]
+    return [*torchrun, job.entry, *job.arguments]
 
 
-def worker_environment(cluster: Cluster, host: str, container: Mapping[str, str]) -> dict[str, str]:
-    """Add to a container's environment what the toolkit adds before it starts the launcher.
-
-    Args:
-        cluster: The run.
-        host: Name of the host.
-        container: The environment in which the container starts.
-
-    Returns:
-        The environment of the worker, or of the launcher that starts the workers.
-    """
+def worker_environment(cluster: Cluster, host: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """A container's environment with what is added before the worker, or the launcher of the workers, is started."""
     job = cluster.job
-    environment = {
-        **container,
+    if job.sdk == "v2":
+        more, found = _v2_variables(cluster, host, environment.get("PYTHONPATH", "")), _v2_described(cluster, host)
+    else:
+        more, found = {}, _v3_described(cluster, host)
+    more |= {f"SM_{name.upper()}": _as_text(job, value) for name, value in found.items()}
+    if job.distribution == "torch_distributed":
+        more |= {"NCCL_PROTO": "simple", "NCCL_SOCKET_IFNAME": INTERFACE}
+        if job.instance_type in EFA_TYPES:
+            more["FI_PROVIDER"] = "efa"
+        if job.instance_type in RDMA_TYPES:
+            more |= {"FI_EFA_USE_DEVICE_RDMA": "1", "RDMAV_FORK_SAFE": "1"}
+    return {**environment, **more}
+
+
+def _v2_variables(cluster: Cluster, host: str, python_path: str) -> dict[str, str]:
+    """Variables of the toolkit that are not called ``SM_<NAME>`` alone."""
+    found = {
         "SAGEMAKER_TRAINING_MODULE": FRAMEWORK_MODULE,
         "SAGEMAKER_JOB_NAME": cluster.name,
         "SAGEMAKER_REGION": cluster.region,
@@ -102,43 +80,27 @@ def worker_environment(cluster: Cluster, host: str, container: Mapping[str, str]
         "NCCL_DEBUG": "WARN",
         "MASTER_ADDR": ADDRESS,
         "MASTER_PORT": str(cluster.port),
+        # The toolkit writes out its whole sys.path; beyond the source folder that is the interpreter's own.
+        "PYTHONPATH": os.pathsep.join(path for path in (str(cluster.source(host)), python_path) if path),
     }
-    version = _torch_version()
-    if version:
-        environment["SM_DLC_TORCH_VERSION"] = version
-    for name, value in _described(cluster, host).items():
-        environment[f"SM_{name.upper()}"] = _as_text(value)
-    # The toolkit writes out its whole sys.path; beyond the source folder that is the interpreter's own.
-    paths = [str(cluster.source(host)), container.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    if job.distribution == "torch_distributed":
-        environment |= launcher_variables(job.instance_type)
-    return environment
+    with suppress(importlib.metadata.PackageNotFoundError):
+        found["SM_DLC_TORCH_VERSION"] = importlib.metadata.version("torch")
+    return found
 
 
-def launcher_variables(instance_type: str) -> dict[str, str]:
-    """Variables that both the toolkit and SDK v3's driver set before they start torchrun."""
-    variables = {"NCCL_PROTO": "simple", "NCCL_SOCKET_IFNAME": INTERFACE}
-    if has_efa(instance_type):
-        variables["FI_PROVIDER"] = "efa"
-    if has_rdma(instance_type):
-        variables |= {"FI_EFA_USE_DEVICE_RDMA": "1", "RDMAV_FORK_SAFE": "1"}
-    return variables
-
-
-def _described(cluster: Cluster, host: str) -> dict[str, Any]:
-    """Everything that becomes a variable ``SM_<NAME>``."""
+def _v2_described(cluster: Cluster, host: str) -> dict[str, Any]:
+    """Everything that becomes a variable ``SM_<NAME>`` in SDK v2."""
     job, base = cluster.job, cluster.base(host)
     distribution_groups = [] if job.distribution == "none" else [GROUP]
     channels = {name: str(base / "input/data" / name) for name in job.channels}
     shared = {
-        **described(cluster, host),
+        **container.described(cluster, host),
         "current_instance_group": GROUP,
         "current_instance_group_hosts": job.group_hosts,
         "distribution_instance_groups": distribution_groups,
         "framework_module": FRAMEWORK_MODULE,
         "instance_groups": [GROUP],
-        "instance_groups_dict": {GROUP: instance_group(job)},
+        "instance_groups_dict": {GROUP: container.instance_group(job)},
         "is_hetero": False,
         "module_dir": str(cluster.source(host)),
         "module_name": job.entry.removesuffix(".py"),
@@ -148,7 +110,7 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
     }
     training_env = {
         **shared,
-        "additional_framework_parameters": framework_parameters(job),
+        "additional_framework_parameters": container.framework_parameters(job),
         "channel_input_dirs": channels,
         "distribution_hosts": job.group_hosts if distribution_groups else [],
         "hyperparameters": job.hyperparameters,
@@ -163,7 +125,7 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
     return {
         **shared,
         "channels": sorted(channels),
-        "framework_params": framework_parameters(job),
+        "framework_params": container.framework_parameters(job),
         "hps": job.hyperparameters,
         "training_env": training_env,
         "user_args": launcher_line(job.hyperparameters),
@@ -172,12 +134,48 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
     }
 
 
-def _as_text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))
+def _v3_described(cluster: Cluster, host: str) -> dict[str, Any]:
+    """Everything that becomes a variable ``SM_<NAME>`` in SDK v3."""
+    job, base = cluster.job, cluster.base(host)
+    channels = {name: str(base / "input/data" / name) for name in container.input_data_config(job)}
+    hps = {name: _deserialized(text) for name, text in container.hyperparameters(cluster, host).items()}
+    shared: dict[str, Any] = {
+        **container.described(cluster, host),
+        "input_data_dir": str(base / "input/data"),
+        "master_addr": ADDRESS,
+        "master_port": cluster.port,
+    }
+    found = {
+        **shared,
+        "channels": list(channels),
+        "current_host_rank": job.host_names.index(host),
+        "entry_script": job.entry,
+        "host_count": job.hosts,
+        "hps": hps,
+        "output_dir": str(base / "output"),
+        "output_failure": str(base / "output/failure"),
+        "source_dir": str(cluster.source(host)),
+        "training_env": {**shared, "channel_input_dirs": channels, "hyperparameters": hps, "job_name": cluster.name},
+        **{f"channel_{name}": path for name, path in channels.items()},
+        **{f"hp_{name.replace('-', '_')}": value for name, value in hps.items()},
+    }
+    if config := container.distributed_config(job):
+        found |= {
+            "distributed_driver_dir": str(base / "input/data/sm_drivers/distributed_drivers"),
+            "distributed_config": config,
+        }
+    return found
 
 
-def _torch_version() -> str | None:
+def _deserialized(text: str) -> object:
+    """What the drivers make of a hyperparameter: JSON where it is JSON (``1e-3`` becomes 0.001), else the text."""
     try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return None
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _as_text(job: Simulation, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, sort_keys=True, separators=(",", ":")) if job.sdk == "v2" else json.dumps(value)

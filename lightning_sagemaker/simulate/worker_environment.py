@@ -29,77 +29,34 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_sagemaker.environment import RANK_PROCESS
 from lightning_sagemaker.simulate.container import INTERFACE, Cluster
 from lightning_sagemaker.simulate.processes import MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lightning_sagemaker.simulate.spec import Simulation
 
 FAKE_SMDDP = Path(__file__).with_name("fake_smddp")  # for the folder of an image's SMDDP library
 
 # Set by launchers, schedulers and SageMaker. A simulation started inside one of them must not inherit its world.
 _FOREIGN_PREFIXES = (
-    "HYDRA_",
-    "JSM_",
-    "LSB_",
-    "OMPI_",
-    "PBS_",
-    "PET_",
-    "PMIX_",
-    "PMI_",
-    "PRTE_",
-    "SAGEMAKER_",
-    "SLURM_",
-    "SMDATAPARALLEL_",
-    "SM_",
-    "SRUN_",
-    "TORCHELASTIC_",
-    "TRAINING_JOB_",
+    *("HYDRA_", "JSM_", "LSB_", "OMPI_", "PBS_", "PET_", "PMIX_", "PMI_", "PRTE_", "SAGEMAKER_", "SLURM_"),
+    *("SMDATAPARALLEL_", "SM_", "SRUN_", "TORCHELASTIC_", "TRAINING_JOB_"),
 )
-_FOREIGN_NAMES = frozenset(
-    {
-        "CURRENT_HOST",
-        "GROUP_RANK",
-        "GROUP_WORLD_SIZE",
-        "LOCAL_RANK",
-        "LOCAL_WORLD_SIZE",
-        "MASTER_ADDR",
-        "MASTER_PORT",
-        "NODE_RANK",
-        "PYTHON_EXEC",
-        "RANK",
-        "ROLE_NAME",
-        "ROLE_RANK",
-        "ROLE_WORLD_SIZE",
-        "WORLD_SIZE",
-    },
+_FOREIGN_NAMES = (
+    RANK_PROCESS,  # of a rank that starts a simulation
+    *("CURRENT_HOST", "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("NODE_RANK", "PYTHON_EXEC", "RANK", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE"),
 )
 
 
-def cleaned(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without what a launcher, a scheduler or SageMaker sets."""
-    return {
+def container_environment(cluster: Cluster, host: str, devices: str) -> dict[str, str]:
+    """The environment in which a host's container starts: ours, without what launchers, schedulers or SageMaker set."""
+    environment = {
         name: value
-        for name, value in environ.items()
+        for name, value in os.environ.items()
         if name not in _FOREIGN_NAMES and not name.startswith(_FOREIGN_PREFIXES)
     }
-
-
-def container_environment(cluster: Cluster, host: str, devices: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment in which a host's container starts.
-
-    Args:
-        cluster: The run.
-        host: Name of the host.
-        devices: The host's ``CUDA_VISIBLE_DEVICES``.
-        environ: The caller's environment.
-
-    Returns:
-        The environment that toolkit or drivers then add to.
-    """
-    environment = cleaned(environ)
     if "PYTHONPATH" in environment:
         # The worker starts in another folder.
         parts = [os.path.abspath(part) for part in environment["PYTHONPATH"].split(os.pathsep) if part]  # noqa: PTH100
@@ -119,19 +76,11 @@ def container_environment(cluster: Cluster, host: str, devices: str, environ: Ma
     }
 
 
-def share_devices(job: Simulation, environ: Mapping[str, str]) -> dict[str, str] | None:
-    """Give each host its own slice of this machine's GPUs.
-
-    Args:
-        job: What is simulated.
-        environ: The caller's environment; its ``CUDA_VISIBLE_DEVICES`` is respected.
-
-    Returns:
-        ``CUDA_VISIBLE_DEVICES`` by host, or None where there are fewer GPUs than ranks.
-    """
+def share_devices(job: Simulation) -> dict[str, str] | None:
+    """``CUDA_VISIBLE_DEVICES`` of each host, a part of ours; None where there are fewer GPUs than ranks."""
     devices = [str(index) for index in range(_count_gpus())]
-    if devices and "CUDA_VISIBLE_DEVICES" in environ:
-        devices = [device for device in environ["CUDA_VISIBLE_DEVICES"].split(",") if device]
+    if devices and "CUDA_VISIBLE_DEVICES" in os.environ:
+        devices = [device for device in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if device]
     each = job.processes_per_host
     if len(devices) < job.hosts * each:
         return None

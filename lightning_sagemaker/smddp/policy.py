@@ -33,7 +33,7 @@ def choose_backend(sharding: Sharding, on_missing: OnMissing | None = None) -> s
     if sharding == "sharded":
         request_all_gather(job, os.environ)
     found = availability()
-    problem = found.problem or _launcher_problem(job)
+    problem = found.problem or launcher_problem(job)
     if problem is None:
         for line in advice(job, sharding, os.environ):
             _say(line, job)
@@ -75,7 +75,8 @@ def read_policy(on_missing: OnMissing | None, environ: Mapping[str, str]) -> OnM
     return cast("OnMissing", value)
 
 
-def _launcher_problem(job: SageMakerJob | None) -> str | None:
+def launcher_problem(job: SageMakerJob | None) -> str | None:
+    """Why SMDDP cannot be used in this job, wherever the library is; ``None`` if it can."""
     if job is None:
         return "this process is in no SageMaker training job"
     if job.launcher in ("mpirun", "torchrun"):

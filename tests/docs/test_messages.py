@@ -43,6 +43,7 @@ PASSED_ON = {
     "submit/parser.py": (2, "argparse, and jsonargparse"),
     "submit/sending.py": (1, "a check"),
     "simulate/run.py": (1, "the plan's notes"),
+    "simulate/spec.py": (1, "the words of `carry`"),
     "simulate/temporary.py": (1, "raises an exit code"),
     "smddp/waiting.py": (1, "another rank, in the words of `fail`"),
 }

@@ -19,7 +19,7 @@ import lightning_sagemaker.jobs
 import lightning_sagemaker.submit
 from lightning_sagemaker import cli
 from lightning_sagemaker.settings import SETTINGS
-from lightning_sagemaker.simulate.validation import DISTRIBUTIONS
+from lightning_sagemaker.simulate.spec import DISTRIBUTIONS
 
 if TYPE_CHECKING:
     import argparse
@@ -276,7 +276,7 @@ def _imports() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        if {"fake_smddp", "site", "script"} & set(parts):
+        if {"fake_smddp", "site"} & set(parts):
             continue
         part = _part(parts)
         others = found.setdefault(part, set())

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.doctor.examination import examine
 from lightning_sagemaker.doctor.machine import Machine
+from lightning_sagemaker.doctor.report import examine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightning_sagemaker.doctor import checks, sections
-from lightning_sagemaker.doctor.examination import examine
 from lightning_sagemaker.doctor.machine import Machine
+from lightning_sagemaker.doctor.report import examine
 
 from .conftest import MACHINE, MPIRUN, TORCHRUN, of_kind
 
@@ -94,10 +94,8 @@ def test_a_lookout_that_fails_is_told_and_hides_nothing_else(in_job: Examine, mo
     def stumble(_: object) -> Iterator[Any]:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr("lightning_sagemaker.doctor.examination.CHECKS", (stumble, checks.shared_memory))
-    monkeypatch.setattr(
-        "lightning_sagemaker.doctor.examination.SECTIONS", {**sections.SECTIONS, "job": ("Job", stumble)}
-    )
+    monkeypatch.setattr("lightning_sagemaker.doctor.report.CHECKS", (stumble, checks.shared_memory))
+    monkeypatch.setattr("lightning_sagemaker.doctor.report.SECTIONS", {**sections.SECTIONS, "job": ("Job", stumble)})
     report = in_job(None, replace(MACHINE, shared_memory=1))
     assert [each.what for each in of_kind(report, "doctor-stumbled")] == [
         "the doctor could not examine Job: ZeroDivisionError: by nought",

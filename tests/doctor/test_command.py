@@ -11,7 +11,8 @@ import pytest
 
 from lightning_sagemaker.cli import main
 from lightning_sagemaker.doctor import machine as machine_module
-from lightning_sagemaker.doctor.report import Fact, Report, Section
+from lightning_sagemaker.doctor.report import Report, Section
+from lightning_sagemaker.doctor.sections import Fact
 from lightning_sagemaker.findings import Finding
 
 from ..simulate.helpers import environment, run_cli  # noqa: TID252 - importmode=importlib

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.doctor.examination import examine
+from lightning_sagemaker.doctor.report import examine
 
 from .conftest import CPU, HOSTS, MACHINE, MPIRUN, TORCH, TORCHRUN, of_kind, with_import
 

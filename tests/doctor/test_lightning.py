@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.doctor.examination import examine
+from lightning_sagemaker.doctor.report import examine
 
 from ..job.launch_modes import MODES, started_by_lightning  # noqa: TID252 - importmode=importlib
 from .conftest import CPU, MACHINE, TRAINER, with_import

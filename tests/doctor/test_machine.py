@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lightning_sagemaker.doctor import machine as module
-from lightning_sagemaker.doctor.examination import examine
 from lightning_sagemaker.doctor.machine import efa_devices, probe_machine
+from lightning_sagemaker.doctor.report import examine
 
 from .conftest import of_kind
 
@@ -147,3 +148,14 @@ def test_efa_devices_are_told_from_others_by_their_driver(tmp_path: Path) -> Non
             (devices / name / "device" / "driver").symlink_to(tmp_path / driver)
     assert efa_devices(devices) == ("rdmap16s27", "unknown0")
     assert efa_devices(tmp_path / "no-such-folder") == ()
+
+
+def test_a_process_that_a_real_time_signal_ended_is_told(fake: Fake) -> None:
+    fake(torch="import os, signal\nos.kill(os.getpid(), signal.SIGRTMIN + 1)")
+    assert probe_machine({}).imports["torch"]["problem"].startswith(f"the process ended (signal {signal.SIGRTMIN + 1})")
+
+
+def test_a_folder_of_the_path_that_cannot_be_looked_at_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_imports", dict)
+    monkeypatch.setattr(sys, "path", ["x" * 300])  # an error for whoever asks, as a folder without rights is
+    assert not probe_machine({}).pth

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.doctor.examination import examine
+from lightning_sagemaker.doctor.report import examine
 
 from ..job.launch_modes import MODES, Process  # noqa: TID252 - importmode=importlib
 from .conftest import CPU, MACHINE, TORCH, with_import

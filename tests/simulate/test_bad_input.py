@@ -45,6 +45,10 @@ V2 = "none, torch_distributed, smdistributed, pytorchddp, mpi"
         (["--channel", "data=/does/not/exist"], "'/does/not/exist'", "NAME=PATH"),
         (["--channel", "data=/does/not/exist:sharded"], "'/does/not/exist'", "NAME=PATH"),
         (["--grace", "-1"], "grace is -1.0", "0 or more"),
+        (["--grace", "nan"], "grace is nan", "0 or more"),
+        (["--grace", "inf"], "grace is inf", "0 or more"),
+        (["--channel", "..=."], "channel is named '..'", "NAME=PATH"),
+        (["--sdk", "v3", "--channel", "code=."], "channel is named 'code', as one of SDK v3's own", "another name"),
         (["--restart"], "restart is asked for", "--interrupt-after SECONDS"),
         (["--interrupt-after", "0"], "interrupt-after is 0.0", "more than 0"),
         (["--interrupt-after", "nan"], "interrupt-after is nan", "more than 0"),
@@ -111,3 +115,8 @@ def test_a_folder_that_is_a_file(script: Callable[..., Path], capsys: pytest.Cap
     path = script("")
     assert main(["simulate", "--work-dir", str(path), str(path)]) == 2
     assert "which is not a folder" in capsys.readouterr().err
+
+
+def test_a_null_character_is_a_wrong_description(script: Callable[..., Path]) -> None:
+    with pytest.raises(SimulationError, match=r"has a null character.*HINT: "):
+        Simulation(script(""), ("a\0b",))

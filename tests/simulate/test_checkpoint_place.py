@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,3 +87,14 @@ def test_copies_have_new_times_as_those_from_s3_have(place: CheckpointPlace, tmp
     os.utime(place.folder / "old.ckpt", (1e9, 1e9))
     place.copy_to(tmp_path / "algo-3")
     assert (tmp_path / "algo-3/old.ckpt").stat().st_mtime > 1.5e9
+
+
+def test_a_checkpoint_that_was_a_folder_and_is_a_file_now(tmp_path: Path) -> None:
+    place = CheckpointPlace(tmp_path / "kept")
+    (place.folder / "run/last.ckpt").mkdir(parents=True)
+    (place.folder / "run/last.ckpt/.metadata").touch()
+    place.copy_to(tmp_path / "algo-1")
+    shutil.rmtree(tmp_path / "algo-1/run/last.ckpt")
+    (tmp_path / "algo-1/run/last.ckpt").write_text("all of it")
+    place.copy_back()
+    assert content(place.folder) == {"run/last.ckpt": "all of it"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.simulate.errors import error_text
+from lightning_sagemaker.simulate.failures import error_text
 
 from .helpers import run_cli
 

@@ -12,7 +12,7 @@ import pytest
 from lightning_sagemaker.simulate import Simulation, plan, source
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
 from lightning_sagemaker.simulate.container import Cluster, create
-from lightning_sagemaker.simulate.validation import SimulationError
+from lightning_sagemaker.simulate.spec import SimulationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,3 +167,12 @@ def test_a_job_with_a_checkpoint_configuration_finds_a_copy_of_its_place_on_each
 def test_the_job_s_hyperparameters_are_the_arguments_that_they_can_carry(script: Callable[[str], Path]) -> None:
     job = Simulation(script(""), ("fit", "--lr=0.1", "--fast", "--epochs", "3"))
     assert job.hyperparameters == {"lr": 0.1, "epochs": 3}
+
+
+def test_a_sharded_channel_has_what_a_linked_folder_holds(made: Callable[..., Cluster], tmp_path: Path) -> None:
+    for folder in ("data", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "elsewhere/a.csv").write_text("1")
+    (tmp_path / "data/more").symlink_to(tmp_path / "elsewhere")
+    cluster = made(channels={"part": tmp_path / "data"}, sharded=("part",))
+    assert (cluster.base("algo-1") / "input/data/part/more/a.csv").read_text() == "1"

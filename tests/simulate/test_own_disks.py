@@ -177,3 +177,55 @@ def test_the_best_checkpoint_is_on_one_host_s_disk(
     assert (done.returncode == 0) == (tested == 2)
     if not tested:
         assert "FileNotFoundError" in done.stderr
+
+
+READ_ONLY = """\
+import os, sys
+for place in (os.environ["TMPDIR"], os.environ["SM_MODEL_DIR"]):
+    os.makedirs(place + "/cache/deep")
+    open(place + "/cache/deep/file", "w")
+    os.chmod(place + "/cache/deep", 0o555)
+    os.chmod(place + "/cache", 0o000)
+sys.exit(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--interrupt-after", "300", "--restart")])
+def test_folders_that_a_script_makes_read_only_are_removed_and_hide_no_failure(
+    options: tuple[str, ...], unprivileged: list[str], script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    done = subprocess.run(
+        [*unprivileged, *command(*options, str(script(READ_ONLY)), "--", "7")],
+        env=environment(TMPDIR=str(tmp_path / "temporary")),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 7, done.stderr
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.parametrize(("options", "kept"), [((), 1), (("--hosts", "2"), 0)])
+def test_what_one_host_writes_in_the_machine_s_temporary_folder_stays(
+    options: tuple[str, ...], kept: int, word: str, script: Callable[[str], Path]
+) -> None:
+    path = Path("/tmp", word)  # noqa: S108
+    try:
+        assert run_cli(*options, str(script(f"open({str(path)!r}, 'w')"))).returncode == 0
+        assert path.exists() == bool(kept)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def test_one_host_that_starts_again_finds_nothing_of_its_first_start(
+    word: str, script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = Path("/tmp", word)  # noqa: S108
+    text = f"import os, time\nprint(os.path.exists({str(path)!r}), flush=True)\nopen({str(path)!r}, 'w')\n"
+    text += "again = os.path.exists(os.environ['SAGEMAKER_BASE_DIR'] + '/checkpoints/there')\n"
+    text += "open(os.environ['SAGEMAKER_BASE_DIR'] + '/checkpoints/there', 'w')\nagain or time.sleep(300)"
+    done = run_cli("--interrupt-after", "5", "--restart", "--checkpoints", str(tmp_path / "kept"), str(script(text)))
+    assert done.stdout == "[algo-1] False\n" * 2, done.stderr
+    assert not path.exists()

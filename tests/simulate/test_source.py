@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightning_sagemaker.simulate import Simulation, SimulationError, source
+from lightning_sagemaker.submit import TrainingJob
 
 from .helpers import PROBE, environment, read_probes, run_cli
 
@@ -154,3 +155,79 @@ def test_links_of_a_copy_lead_within_the_copy(script: Callable[[str], Path], tmp
     source.copy(job, source.read(job), tmp_path / "copy")
     for name, place in (("absolute", "data/a.txt"), ("relative", "data")):
         assert (tmp_path / "copy" / name).resolve() == (tmp_path / "copy" / place).resolve()
+
+
+@pytest.mark.parametrize("linked", ["away", "within"])
+def test_of_a_script_that_is_a_link_simulate_says_what_submit_says(
+    linked: str, script: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = script("")
+    (path.parent / "real").mkdir()
+    target = tmp_path / "real.py" if linked == "away" else path.parent / "real/train_it.py"
+    target.touch()
+    path.unlink()
+    path.symlink_to(target)
+    if linked == "away":
+        with pytest.raises(ValueError, match="is not in the source folder"):
+            TrainingJob(path, instance_type="ml.p4d.24xlarge")
+        with pytest.raises(
+            SimulationError, match=r"train\.py', a link to '.*/real.py', which is not in the source fol"
+        ):
+            Simulation(path)
+    else:
+        job, sent = Simulation(path), TrainingJob(path, instance_type="ml.p4d.24xlarge")
+        assert (job.entry, job.folder) == (sent.entry, sent.folder.resolve()) == ("real/train_it.py", path.parent)
+
+
+def test_what_a_link_leads_to_is_the_script(script: Callable[..., Path]) -> None:
+    path = script("", "real.sh")
+    (path.parent / "train.py").symlink_to(path)
+    with pytest.raises(SimulationError, match=r"expected a \.py file"):
+        Simulation(path.parent / "train.py")
+
+
+def test_a_user_without_a_home_simulates_too(script: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", dict[int, str]().__getitem__)  # as in a container with any user's number
+    assert Simulation(script("")).entry == "train.py"
+
+
+def test_a_file_that_goes_while_the_folder_is_copied_is_not_missed(
+    script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = script("")
+    (path.parent / ".train.py.swp").touch()
+    job = Simulation(path)
+    found = source.read(job)
+    (path.parent / ".train.py.swp").unlink()
+    source.copy(job, found, tmp_path / "copy")
+    assert [one.name for one in (tmp_path / "copy").iterdir()] == ["train.py"]
+
+
+def test_names_of_any_bytes_are_told_on_one_line(script: Callable[[str], Path]) -> None:
+    path = script("")
+    for name in (b"a\nb", b"\xe9\x1b[2J"):
+        (path.parent / os.fsdecode(name)).symlink_to("/etc")
+    job = Simulation(path)
+    (note,) = source.notes(job, source.read(job))
+    assert note.endswith(r"links that lead out of it: a\nb, \xe9\x1b[2J")
+
+
+def test_files_of_other_encodings_end_nothing(script: Callable[[str], Path]) -> None:
+    path = script("")
+    (path.parent / "requirements.txt").write_text("no-such-thing>=2\n", encoding="utf-16")
+    (path.parent / ".gitignore").write_bytes(b"# caf\xe9\n*.b\xe9\n")
+    for name in ("a.py", "a.b\udce9"):
+        (path.parent / name).touch()
+    job = Simulation(path)
+    found = source.read(job)
+    assert sorted(found.files) == [".gitignore", "a.py", "requirements.txt", "train.py"]
+    assert not list(source.notes(job, found))
+
+
+def test_a_requirement_behind_a_byte_order_mark_is_read(script: Callable[[str], Path]) -> None:
+    path = script("")
+    (path.parent / "requirements.txt").write_text("no-such-thing>=2\n", encoding="utf-8-sig")
+    job = Simulation(path)
+    (note,) = source.notes(job, source.read(job))
+    assert "lacks: no-such-thing>=2. HINT" in note

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,7 @@ def test_a_failing_rank_ends_the_job_with_its_code_and_its_error_last(
     [
         ("none", signal.SIGINT, 130),
         ("none", signal.SIGTERM, 143),
+        ("none", signal.SIGQUIT, 131),
         ("torch_distributed", signal.SIGINT, 130),
         ("smdistributed", signal.SIGINT, 130),
         ("smdistributed", signal.SIGTERM, 143),
@@ -367,3 +369,89 @@ def test_a_succeeded_jobs_temporary_files_are_removed_unless_kept(
     assert not list(tmp_path.glob("sagemaker-*"))
     assert run_cli("--keep", str(path), env=env).returncode == 0
     assert list(tmp_path.glob("sagemaker-*/algo-1/ml/model"))
+
+
+def test_ranks_that_send_their_output_to_a_file_go_on(script: Callable[[str], Path], tmp_path: Path) -> None:
+    path = script(
+        "import os, sys, time\n"
+        "kept = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
+        "os.dup2(kept, 1), os.dup2(kept, 2)\n"
+        "time.sleep(14)\n"  # mpirun is given 10 s after its ranks
+        "print('trained', flush=True)\n"
+    )
+    done = run_cli("--hosts", "2", "--launcher", "mpirun", str(path), "--", str(tmp_path / "log"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "log").read_text() == "trained\n" * 2
+
+
+def test_what_is_no_utf_8_and_folders_with_blanks_reach_the_ranks_of_mpirun(
+    script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = script("import os\nprint(os.environb[b'NAME'], os.environ['TMPDIR'])")
+    (tmp_path / "a b").mkdir()
+    env = environment(TMPDIR=str(tmp_path / "a b"), NAME="caf\udce9")
+    done = run_cli("--hosts", "2", "--launcher", "mpirun", str(path), env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f"b'caf\\xe9' {tmp_path / 'a b'}/sagemaker-") == 2
+    assert not list((tmp_path / "a b").iterdir())
+
+
+def test_a_terminal_that_is_closed_ends_the_job_and_its_deaf_processes(
+    script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pty = pytest.importorskip("pty")
+    path = script(
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"command = [sys.executable, '-c', 'import time; time.sleep(300)', {str(tmp_path)!r}]\n"
+        "os.fork() or os.execv(sys.executable, command)\n"
+        "while True:\n    os.write(1, b'here\\n')\n    time.sleep(0.01)\n"
+    )
+    (tmp_path / "temporary").mkdir()
+    # Its own session, with the terminal, as a shell's is.
+    before = (
+        "import fcntl, os, sys, termios\nos.setsid()\nfcntl.ioctl(1, termios.TIOCSCTTY, 0)\n"
+        "os.execv(sys.executable, sys.argv[1:])"
+    )
+    main, terminal = pty.openpty()
+    started = subprocess.Popen(
+        [sys.executable, "-c", before, *command("--hosts", "2", "--grace", "1", str(path))],
+        env=environment(TMPDIR=str(tmp_path / "temporary")),
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    written = b""
+    while written.count(b"] here") < 10:
+        written += os.read(main, 65536)
+    os.close(main)
+    assert started.wait(timeout=60) == 129
+    assert gone(tmp_path)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_what_nohup_started_goes_on_without_its_terminal(script: Callable[[str], Path], tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    path = script(
+        "import os, sys, time\nopen(sys.argv[1], 'w')\nwhile os.path.exists(sys.argv[1]):\n    time.sleep(0.02)"
+    )
+    started = subprocess.Popen(
+        ["nohup", *command(str(path), "--", str(here))],  # noqa: S607
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(here.exists, "the script runs")
+    started.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        started.wait(timeout=1)
+    here.unlink()
+    assert started.wait(timeout=60) == 0
+
+
+def test_a_simulation_that_a_rank_starts_has_ranks_of_its_own(script: Callable[[str], Path]) -> None:
+    path = script("import os\nprint(os.environ.get('LIGHTNING_SAGEMAKER_RANK_PROCESS'))")
+    done = run_cli(str(path), env=environment(LIGHTNING_SAGEMAKER_RANK_PROCESS="1 0123456789abcdef"))
+    assert done.stdout == "[algo-1] None\n", done.stderr

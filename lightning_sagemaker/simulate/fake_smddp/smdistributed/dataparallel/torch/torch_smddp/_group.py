@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from ._limits import (
-    ALLGATHER_COLLECTIVES,
-    COLLECTIVES,
-    NEWER_NAMES,
-    REFUSED,
-    Limits,
-    check_reduce_op,
-    reduce_op_name,
-    unsupported,
-)
+from ._limits import ALLGATHER_COLLECTIVES, COLLECTIVES, NEWER_NAMES, REFUSED, Limits, reduce_op_name, unsupported
 from ._log import CallLog, described
 
 if TYPE_CHECKING:
@@ -32,16 +23,11 @@ class ProcessGroupSMDDP(dist.ProcessGroup):
 
     Its collectives are added below, from the tables of what is allowed and what is not. torch's C++ callers (DDP's
     reducer and its broadcasts) reach them too.
-
-    Args:
-        backend: gloo's or NCCL's group, which does the work. Nobody else may hold it: `close` ends it by letting go.
-        rank: This process.
-        size: Number of processes.
-        limits: What may be asked for.
-        log: Where it is written down.
     """
 
     def __init__(self, backend: Any, rank: int, size: int, limits: Limits, log: CallLog | None) -> None:
+        # The backend is gloo's or NCCL's group, which does the work. Nobody else may hold it: `close` ends it by
+        # letting go.
         # The other constructor, with a store, makes an object that C++ cannot call back.
         super().__init__(rank, size)  # type: ignore[call-arg]
         self._backend = backend
@@ -54,7 +40,7 @@ class ProcessGroupSMDDP(dist.ProcessGroup):
     # torch's base class asks the backends registered with it for these; this one has none. Which of them C++ asks for,
     # and which only Python can give, depends on torch's version.
     def getBackendName(self) -> str:  # noqa: N802
-        """Return the name that the group has for torch."""
+        """The name that the group has for torch."""
         return "smddp"
 
     def getGroupName(self) -> str:  # noqa: N802
@@ -77,16 +63,7 @@ class ProcessGroupSMDDP(dist.ProcessGroup):
     group_name, group_desc = property(getGroupName), property(getGroupDesc)
 
     def call(self, method: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> dist.Work:
-        """Run an allowed collective.
-
-        Args:
-            method: Its name on a process group.
-            arguments: Its arguments, in whichever of torch's forms.
-            keywords: Further arguments.
-
-        Returns:
-            The handle of gloo or NCCL.
-        """
+        """Run an allowed collective, with arguments in whichever of torch's forms."""
         name = _NAMES[method]
         if self._backend is None:
             raise RuntimeError(f"{name}: the process group was destroyed (fake SMDDP)")
@@ -103,16 +80,7 @@ class ProcessGroupSMDDP(dist.ProcessGroup):
         return work
 
     def refused(self, op: str, error: RuntimeError, **facts: object) -> RuntimeError:
-        """Log that something was refused, for callers that swallow the error.
-
-        Args:
-            op: What was asked for.
-            error: The reason.
-            **facts: What else the log says.
-
-        Returns:
-            The reason, to be raised.
-        """
+        """Log that something was refused, for callers that swallow the error; return that, to be raised."""
         self._note(op, **facts, group_size=self._size, refused=str(error))
         return error
 
@@ -153,7 +121,8 @@ class ProcessGroupSMDDP(dist.ProcessGroup):
         if "reduce" in method:
             op = reduce_op_name(next(filter(None, map(_reduce_op, options)), dist.ReduceOp.SUM))
             yield {"reduce_op": op}
-            check_reduce_op(op)
+            if op != "SUM":
+                raise unsupported("ReduceOp", f"{op}; SUM only")
         if len(given) > 1:
             raise unsupported(f"{_NAMES[method]} of several tensors")
         self._limits.check_tensors(_NAMES[method], list(_tensors(arguments)))

@@ -41,18 +41,8 @@ ALLGATHER_COLLECTIVES = {
 }
 # Everything else that torch can ask of a process group.
 REFUSED = (
-    "_start_coalescing",
-    "allgather_coalesced",
-    "allgather_into_tensor_coalesced",
-    "allreduce_coalesced",
-    "alltoall",
-    "alltoall_base",
-    "gather",
-    "recv",
-    "recv_anysource",
-    "reduce_scatter_tensor_coalesced",
-    "scatter",
-    "send",
+    *("_start_coalescing", "allgather_coalesced", "allgather_into_tensor_coalesced", "allreduce_coalesced", "alltoall"),
+    *("alltoall_base", "gather", "recv", "recv_anysource", "reduce_scatter_tensor_coalesced", "scatter", "send"),
 )
 # Newer names that torch has given to methods since; errors keep the name that SMDDP's users know.
 NEWER_NAMES = {
@@ -67,30 +57,18 @@ _REDUCE_OPS = ("SUM", "AVG", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR", "PR
 
 
 def unsupported(what: str, detail: str = "") -> RuntimeError:
-    """Return the real one's error.
-
-    Args:
-        what: What follows the documented words.
-        detail: The fake's own explanation.
-    """
+    """The real one's error, with the fake's own explanation."""
     return RuntimeError(f"SMDDP does not support: {what} ({f'{detail}; ' if detail else ''}fake SMDDP)")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What this process may ask of SMDDP.
+    """What this process may ask of SMDDP."""
 
-    Args:
-        instance_type: Instance type, or None where no variable names it.
-        allgather: Whether the AllGather side is on.
-        allgather_reason: Why it is, or is not.
-        device: Device type of the tensors that collectives take.
-    """
-
-    instance_type: str | None
-    allgather: bool
-    allgather_reason: str
-    device: str
+    instance_type: str | None  # None where no variable names it
+    allgather: bool  # whether the AllGather side is on
+    allgather_reason: str  # why it is, or is not
+    device: str  # type of device of the tensors that collectives take
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Limits:
@@ -105,12 +83,7 @@ class Limits:
             raise unsupported(method, f"the AllGather side is off: {self.allgather_reason}")
 
     def check_tensors(self, name: str, tensors: Sequence[torch.Tensor]) -> None:
-        """Refuse tensors that are no single dense tensors of the device.
-
-        Args:
-            name: The collective, as users know it.
-            tensors: All tensors, read or written.
-        """
+        """Refuse tensors that a collective reads or writes and that are no dense tensors of the device."""
         for tensor in tensors:
             if tensor.device.type != self.device:
                 raise unsupported(f"{tensor.device.type} tensors", f"{name} takes {self.device} tensors only")
@@ -123,12 +96,6 @@ def reduce_op_name(op: Any) -> str:
     # A constant on the left equals nothing.
     op = op if isinstance(op, ReduceOp) else ReduceOp(op)
     return next((name for name in _REDUCE_OPS if op == getattr(ReduceOp, name, None)), "unknown")
-
-
-def check_reduce_op(name: str) -> None:
-    """Refuse every reduction but SUM."""
-    if name != "SUM":
-        raise unsupported("ReduceOp", f"{name}; SUM only")
 
 
 def _allgather(environ: Mapping[str, str]) -> tuple[bool, str]:

@@ -16,12 +16,7 @@ VARIABLE = "LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG"
 
 
 class CallLog:
-    """One rank's log, ``rank-N.jsonl``; a later group of the same rank goes on in the same file.
-
-    Args:
-        folder: Folder of the logs of all ranks, made where it is missing.
-        rank: The rank.
-    """
+    """One rank's log, ``rank-N.jsonl`` in a folder; a later group of the same rank goes on in the same file."""
 
     def __init__(self, folder: str, rank: int) -> None:
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - strings from end to end, as the environment has them
@@ -35,12 +30,7 @@ class CallLog:
         return cls(folder, rank) if folder else None
 
     def write(self, op: str, **fields: object) -> None:
-        """Write one line. It is whole even if the process is killed next: there is no buffer.
-
-        Args:
-            op: What was asked for.
-            **fields: What else there is to say.
-        """
+        """Write one line. It is whole even if the process is killed next: there is no buffer."""
         line = json.dumps({"op": op, **fields, "rank": self._rank, "time": round(time.time(), 6)})
         os.write(self._file, line.encode() + b"\n")
 

@@ -31,12 +31,7 @@ _groups: weakref.WeakSet[ProcessGroupSMDDP] = weakref.WeakSet()
 
 
 def register(limits: Limits, environ: Mapping[str, str]) -> None:
-    """Make torch know the backend.
-
-    Args:
-        limits: What groups of it allow.
-        environ: Where each group looks for the variable of the log.
-    """
+    """Make torch know the backend; each group looks in ``environ`` for the variable of the log."""
 
     def create(store: Store, rank: int, size: int, timeout: timedelta) -> ProcessGroupSMDDP:
         backend = _nccl(store, rank, size, timeout) if limits.device == "cuda" else _gloo(store, rank, size, timeout)
@@ -86,14 +81,7 @@ def _guard_creation() -> None:
     original = distributed_c10d._new_process_group_helper  # noqa: SLF001
 
     @functools.wraps(original)
-    def guarded(
-        size: int,
-        rank: int,
-        ranks: list[int],
-        backend: str,
-        *arguments: Any,
-        **keywords: Any,
-    ) -> Any:
+    def guarded(size: int, rank: int, ranks: list[int], backend: str, *arguments: Any, **keywords: Any) -> Any:
         names = {part.rpartition(":")[2] for part in str(backend).lower().split(",")}
         if not ranks and NAME in names and len(names) > 1:
             raise unsupported(f"init_process_group({str(backend)!r})", "no second backend beside it")

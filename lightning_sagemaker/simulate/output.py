@@ -1,27 +1,26 @@
-"""The output of processes, cut into whole lines and remembered for the error that is shown last."""
+"""The output of a simulation: lines of processes, complete and with host and rank, and a status line on a terminal."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+
+from lightning_sagemaker.options import write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _CHUNK = 1 << 16
-_REMEMBERED = 200
+_REMEMBERED = 200  # lines, for the error that is shown last
+_ERASE = "\r\x1b[2K"
 
 
 class Stream:
-    """One standard output or standard error of one process.
-
-    Args:
-        descriptor: Its reading end, which the stream closes.
-        host: Simulated host, where it is known.
-        rank: Global rank, where the process is one.
-        error: Whether it is a standard error.
-    """
+    """One standard output or standard error of one process; closes the reading end that it is given."""
 
     def __init__(self, descriptor: int, host: str | None, rank: int | None, *, error: bool) -> None:
         self.descriptor = descriptor
@@ -37,11 +36,9 @@ class Stream:
         return f"[{self.host}]" if self.rank is None else f"[{self.host} rank {self.rank}]"
 
     def read(self) -> list[str]:
-        """Read what is there.
+        """Read what is there: the lines that are complete, without their label.
 
-        Returns:
-            The lines that are complete, without their label. Of a progress bar, which overwrites itself with carriage
-            returns, the last state is kept.
+        Of a progress bar, which overwrites itself with carriage returns, the last state is kept.
         """
         try:
             data = os.read(self.descriptor, _CHUNK)
@@ -90,3 +87,56 @@ class RankStream(Stream):
         if self._writer is not None:
             os.close(self._writer)
             self._writer = None
+
+
+class Console:
+    """Writes lines whole and keeps the status line, which goes to ``err`` as notes do, out of their way."""
+
+    def __init__(self, out: TextIO, err: TextIO) -> None:
+        self._out, self._err = out, err
+        self._live = err.isatty()
+        self.broken = False
+        self._shown = False
+        self._next = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the console was made."""
+        return time.monotonic() - self._started
+
+    def lines(self, lines: list[str], *, error: bool = False) -> None:
+        """Write complete lines of the job, all at once."""
+        self.close()
+        self._write("".join(f"{line}\n" for line in lines), self._err if error else self._out)
+
+    def note(self, text: str) -> None:
+        """Write a line of our own."""
+        self.lines([f"simulate: {text}"], error=True)
+
+    def status(self, text: str) -> None:
+        """Show the status; at most once per second, and only on a terminal."""
+        now = time.monotonic()
+        if not self._live or (self._shown and now < self._next):
+            return
+        minutes, seconds = divmod(int(self.elapsed), 60)
+        line = f"{text} | {minutes}:{seconds:02d}"[: shutil.get_terminal_size().columns - 1]
+        self._write(f"{_ERASE}{line}", self._err)
+        self._shown, self._next = True, now + 1.0
+
+    def close(self) -> None:
+        """Remove the status line."""
+        if self._shown:
+            self._write(_ERASE, self._err)
+            self._shown = False
+
+    def _write(self, text: str, stream: TextIO) -> None:
+        try:
+            write(text, stream)
+            stream.flush()
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            # Whoever read us has gone (`| head`, a terminal). What is still written goes nowhere, at our exit too.
+            self.broken = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
