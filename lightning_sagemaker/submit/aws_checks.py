@@ -17,7 +17,6 @@ from botocore.exceptions import (
 from lightning_sagemaker.findings import Finding, fail, ok, unknown, warn
 from lightning_sagemaker.instances import Instance
 from lightning_sagemaker.jobs import aws
-from lightning_sagemaker.jobs.prices import prices
 from lightning_sagemaker.options import one_line
 from lightning_sagemaker.settings import RESUME
 
@@ -121,7 +120,7 @@ def _check_identity(session: Any) -> Iterator[Finding]:
 def _check_cost(job: TrainingJob, session: Any) -> Finding:
     """Check the highest cost of the job, by the price list: its longest training time on all its hosts."""
     hours = job.max_run / 3600
-    known, missing = prices({group.instance_type for group in job.groups.values()}, session)
+    known, missing = aws.prices({group.instance_type for group in job.groups.values()}, session)
     if missing:
         return unknown(
             "cost",
