@@ -6,7 +6,6 @@ import os
 import tarfile
 import zlib
 from dataclasses import dataclass, field, replace
-from errno import EEXIST
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +140,7 @@ def unpack(archive: Path, folder: Path, *, force: bool = False) -> None:
             " HINT: Python 3.10.12, 3.11.4 or newer; or look at `tar -t`, and unpack it yourself."
         )
     if folder.exists() and not force:
-        raise FileExistsError(EEXIST, os.strerror(EEXIST), str(folder))
+        raise FileExistsError(f"{folder} exists, and is not replaced. HINT: --force.")
     try:
         with complete_folder(folder) as new, tarfile.open(archive) as file:
             file.extractall(new, filter="data")
