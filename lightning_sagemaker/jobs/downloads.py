@@ -129,10 +129,8 @@ def find_files(
 def unpack(archive: Path, folder: Path, *, force: bool = False) -> None:
     """Unpack an archive into a folder that is there once it is complete, and nothing outside of it.
 
-    Raises:
-        OSError: The folder is there and not to be replaced by force, or cannot be written.
-        ValueError: The archive is damaged, or holds what does not belong into a folder (``../x``, links out
-            of it, devices), or this Python cannot tell.
+    A ``ValueError`` says that it is damaged, or holds what does not belong into a folder (``../x``, links out of it,
+    devices), or that this Python cannot tell.
     """
     if not hasattr(tarfile, "data_filter"):
         raise ValueError(
