@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from lightning_sagemaker.redaction import redact
@@ -37,44 +38,22 @@ class Finding:
 
 
 def finding(name: str, level: Level, text: str, fix: str = "") -> Finding:
-    """A finding from a text that may bring its fix along, as errors of this package do.
-
-    Args:
-        name: See :class:`Finding`.
-        level: See :class:`Finding`.
-        text: What was found, perhaps with ``HINT: ...`` at its end.
-        fix: What to do, where the text does not say it.
-    """
+    """A finding from a text that may bring its fix along, ``HINT: ...``, as errors of this package do."""
     what, hint, own = text.partition("HINT: ")
     return Finding(name, level, what.strip(), f"HINT: {own}" if hint else fix)
 
 
-def fail(name: str, text: str, fix: str = "") -> Finding:
-    """A `finding` that training will fail or be wrong."""
-    return finding(name, "fail", text, fix)
+def _of(level: Level, name: str, text: str, fix: str = "") -> Finding:
+    return finding(name, level, text, fix)
 
 
-def unknown(name: str, text: str, fix: str = "") -> Finding:
-    """A `finding` that nobody could be asked."""
-    return finding(name, "unknown", text, fix)
-
-
-def warn(name: str, text: str, fix: str = "") -> Finding:
-    """A `finding` that training may fail or will be slow."""
-    return finding(name, "warn", text, fix)
-
-
-def ok(name: str, text: str, fix: str = "") -> Finding:
-    """A `finding` that all is well."""
-    return finding(name, "ok", text, fix)
+fail, unknown, warn, ok = (partial(_of, level) for level in LEVELS)  # each takes name, text and perhaps the fix
 
 
 def table(findings: Sequence[Finding], stream: TextIO | None = None) -> str:
     """Findings as lines, level and name in columns, without secrets.
 
-    Args:
-        findings: All of them.
-        stream: Where they go: on a terminal the levels have colours, unless ``NO_COLOR`` is set (no-color.org).
+    On a terminal the levels have colours, unless ``NO_COLOR`` is set (no-color.org).
     """
     coloured = stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
     width = max(len(finding.name) for finding in findings)

@@ -6,19 +6,12 @@ from typing import Any, NamedTuple
 
 
 class LaunchMode(NamedTuple):
-    """A launcher and its names.
+    """A launcher and its names."""
 
-    Attributes:
-        distribution: In SDK v2's ``distribution={...}``, as ``simulate --distribution`` takes it.
-        flag: Hyperparameter by which SDK v2 asks the training toolkit for it (``sagemaker/estimator.py``).
-        v2: Value of SDK v2's ``distribution=``.
-        v3: Class of SDK v3's ``distributed=``; SDK v3 starts no ``smddprun``.
-    """
-
-    distribution: str
-    flag: str | None = None
-    v2: dict[str, Any] | None = None
-    v3: str | None = None
+    distribution: str  # in SDK v2's `distribution={...}`, as `simulate --distribution` takes it
+    flag: str | None = None  # hyperparameter by which SDK v2 asks the toolkit for it (`sagemaker/estimator.py`)
+    v2: dict[str, Any] | None = None  # value of SDK v2's `distribution=`
+    v3: str | None = None  # class of SDK v3's `distributed=`; SDK v3 starts no `smddprun`
 
     @property
     def options(self) -> str | None:
@@ -44,12 +37,18 @@ PROCESSES = "sagemaker_mpi_num_of_processes_per_host"
 
 
 def flags(launcher: str, mpi_options: str = "") -> dict[str, object]:
-    """Hyperparameters by which the training toolkit knows the launcher.
-
-    Args:
-        launcher: Key of `MODES`.
-        mpi_options: Further options of mpirun.
-    """
+    """Hyperparameters by which the training toolkit knows the launcher, a key of `MODES`."""
     mode = MODES[launcher]
     found: dict[str, object] = {mode.flag: True} if mode.flag else {}
     return found | ({mode.options: mpi_options} if mode.options else {})
+
+
+def toolkit(program: str, source: str, name: str, region: str) -> dict[str, object]:
+    """Hyperparameters by which the training toolkit finds the script, in an archive or a folder, and knows its job."""
+    return {
+        "sagemaker_program": program,
+        "sagemaker_submit_directory": source,
+        "sagemaker_container_log_level": 20,
+        "sagemaker_job_name": name,
+        "sagemaker_region": region,
+    }

@@ -6,22 +6,14 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _SHARDED = ":sharded"  # behind the place of a channel that is ShardedByS3Key
 BAD_INPUT = 2  # exit code of every subcommand, as argparse's
 
 
 def pairs(texts: Sequence[str], usage: str) -> dict[str, str]:
-    """Read ``NAME=VALUE`` texts.
-
-    Args:
-        texts: Values of a repeatable option.
-        usage: The option and what it takes, for the error.
-
-    Raises:
-        ValueError: One has no ``=``.
-    """
+    """Read ``NAME=VALUE`` texts of a repeatable option; ``usage`` is the option and what it takes, for the error."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -33,15 +25,7 @@ def pairs(texts: Sequence[str], usage: str) -> dict[str, str]:
 
 
 def variables(texts: Sequence[str], usage: str) -> dict[str, str]:
-    """Read ``NAME=VALUE`` texts, and ``NAME`` alone: a value of this process, which then stands in no command line.
-
-    Args:
-        texts: Values of a repeatable option.
-        usage: The option and what it takes, for the error.
-
-    Raises:
-        ValueError: A variable that stands alone is not set.
-    """
+    """Read ``NAME=VALUE`` texts, and ``NAME`` alone: a value of this process, which then stands in no command line."""
     return pairs([text if "=" in text else f"{text}={_of_this_process(text, usage)}" for text in texts], usage)
 
 
@@ -54,47 +38,29 @@ def _of_this_process(name: str, usage: str) -> str:
 
 
 def channels(texts: Sequence[str], usage: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Read ``NAME=PLACE`` and ``NAME=PLACE:sharded`` texts.
-
-    Args:
-        texts: Values of a repeatable option.
-        usage: The option and what it takes, for the error.
-
-    Returns:
-        Place of each channel, and the names of those that are sharded.
-
-    Raises:
-        ValueError: One has no ``=``.
-    """
+    """Read ``NAME=PLACE[:sharded]`` texts: the place of each channel, and the names of those that are sharded."""
     given = pairs(texts, usage)
     sharded = tuple(name for name, place in given.items() if place.endswith(_SHARDED))
     return {name: place.removesuffix(_SHARDED) for name, place in given.items()}, sharded
 
 
 def printable(line: str) -> str:
-    """A line of outside without control characters and what UTF-8 cannot say: those are escaped.
-
-    Args:
-        line: Any text.
-    """
+    """A line of outside without control characters and what UTF-8 cannot say: those are escaped."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line.expandtabs())
 
 
 def one_line(text: str) -> str:
-    """A text of outside on one line, `printable`.
-
-    Args:
-        text: Any text.
-    """
+    """A text of outside on one line, `printable`."""
     return printable(" ".join(text.split()))
 
 
-def write(text: str, stream: TextIO) -> None:
-    """Write a text; characters that the stream's encoding lacks, as errors of libraries have them, are escaped.
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first of many names, `printable`, and how many more there are."""
+    given = [printable(name) for name in names]
+    return ", ".join(given[:most]) + (f" and {len(given) - most} more" if len(given) > most else "")
 
-    Args:
-        text: The text.
-        stream: Where it goes.
-    """
+
+def write(text: str, stream: TextIO) -> None:
+    """Write a text; characters that the stream's encoding lacks, as errors of libraries have them, are escaped."""
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -34,19 +34,12 @@ LARGE = 100_000_000  # bytes; a file of this size is data, which every host woul
 
 @dataclass(frozen=True)
 class Source:
-    """What of a folder is sent, and what is not.
+    """What of a folder is sent, and what is not: names relative to it."""
 
-    Attributes:
-        files: Files and links, relative to the folder, with their sizes in bytes.
-        credentials: Files that hold secrets, which are left out.
-        large: Files that are left out since they are large, with their sizes.
-        links: Links that are left out: they lead out of the folder, or nowhere.
-    """
-
-    files: dict[str, int]
-    credentials: list[str]
-    large: dict[str, int]
-    links: list[str]
+    files: dict[str, int]  # and links, with their sizes in bytes
+    credentials: list[str]  # hold secrets, and are left out
+    large: dict[str, int]  # left out, with their sizes
+    links: list[str]  # left out: they lead out of the folder, or nowhere
 
     @property
     def size(self) -> int:
@@ -55,14 +48,7 @@ class Source:
 
 
 def read(folder: Path) -> Source:
-    """Decide what of a folder is sent.
-
-    Args:
-        folder: The source folder; ``.gitignore`` and ``.sagemakerignore`` in it say what is left out.
-
-    Raises:
-        ImportError: ``pathspec``, which understands these files, is not installed.
-    """
+    """Decide what of a folder is sent; an ``ImportError`` without ``pathspec``, which reads its ignore files."""
     return _read(folder, [line for name in IGNORE_FILES for line in _lines(folder / name)], _spec)
 
 
@@ -78,12 +64,7 @@ def holds_more(folder: Path) -> bool:
 
 
 def link_within(folder: Path, name: str) -> str:
-    """Where a link of a folder's copy leads: an absolute one would lead to this folder, which no host of a job has.
-
-    Args:
-        folder: The source folder.
-        name: The link, relative to it; it leads to a place within the folder.
-    """
+    """Where a link within a folder leads in its copy: an absolute one leads to this folder, which no host has."""
     path = folder.resolve() / name
     target = path.readlink()
     return os.path.relpath(path.resolve(), path.parent.resolve()) if target.is_absolute() else str(target)

@@ -11,9 +11,8 @@ Example::
 
 from lightning_sagemaker.jobs.description import Job
 from lightning_sagemaker.jobs.downloads import Download, download
-from lightning_sagemaker.jobs.following import follow
+from lightning_sagemaker.jobs.following import Stop, follow, stop
 from lightning_sagemaker.jobs.listing import Jobs, job, jobs
 from lightning_sagemaker.jobs.log import Line, Lines, logs
-from lightning_sagemaker.jobs.stopping import Stop, stop
 
 __all__ = ["Download", "Job", "Jobs", "Line", "Lines", "Stop", "download", "follow", "job", "jobs", "logs", "stop"]

@@ -1,9 +1,13 @@
-"""Access to AWS by boto3, if it is installed: retries what AWS throttles, and recognizes errors for missing things."""
+"""Access to AWS by boto3, if it is installed: throttled requests are repeated; what is missing is known; prices."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 # Of SageMaker's own calls few are allowed in a second; botocore waits longer from one to the next, 20 s at most.
 _RETRIES = {"mode": "standard", "total_max_attempts": 10}
@@ -11,7 +15,11 @@ _MISSING = (
     *("404", "NoSuchBucket", "NoSuchEntity", "NoSuchKey", "ResourceNotFound", "ResourceNotFoundException"),
     *("InvalidGroup.NotFound", "InvalidGroupId.Malformed", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed"),
 )
+DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
 LOG_IN = "`aws configure` or `aws sso login`, or AWS_PROFILE; `aws sts get-caller-identity` shows who you are."
+_PRICES = "us-east-1"  # the price API is in few regions, and tells of all
+# Nobody waits long for a price: from a VPC without a way out the API is never reached.
+_PATIENCE = {"connect_timeout": 5, "read_timeout": 10, "retries": {"mode": "standard", "total_max_attempts": 2}}
 
 
 def session(region: str | None = None, profile: str | None = None) -> Any:
@@ -35,8 +43,54 @@ def client(session: Any, service: str) -> Any:
     return session.client(service, config=Config(retries=_RETRIES))
 
 
+def code_of(error: Any) -> str:
+    """The code of a ``ClientError``."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
 def is_missing(error: Any) -> bool:
     """Whether a ``ClientError`` means that something does not exist; SageMaker has a code of its own for that."""
-    found = error.response.get("Error", {})
-    code, message = str(found.get("Code", "")), str(found.get("Message", ""))
+    code, message = code_of(error), str(error.response.get("Error", {}).get("Message", ""))
     return code in _MISSING or (code == "ValidationException" and bool(re.search(r"(?i)not found|not find", message)))
+
+
+def place(uri: str) -> tuple[str, str]:
+    """Bucket and key of an S3 URI."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def prices(instance_types: Iterable[str], session: Any) -> tuple[dict[str, float], str]:
+    """On-demand price per hour of training on each type in the session's region, in USD, and why some are missing.
+
+    Nothing is guessed: a price that may not be asked for, is not there, or is there twice, is unknown.
+    """
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    found: dict[str, float] = {}
+    if session.region_name.startswith(("cn-", "us-gov-")):
+        return found, f"the price API does not list {session.region_name}"
+    try:
+        api = session.client("pricing", region_name=_PRICES, config=Config(**_PATIENCE))
+        for kind in instance_types:
+            offers = set(_offers(api, kind, session.region_name))
+            if len(offers) != 1:
+                return found, f"the price API has {len(offers) or 'no'} prices of {kind} in {session.region_name}"
+            found[kind] = offers.pop()
+    except (BotoCoreError, ClientError) as error:
+        return found, f"pricing:GetProducts, {error}"
+    return found, ""
+
+
+def _offers(api: Any, kind: str, region: str) -> Iterator[float]:
+    wanted = {"regionCode": region, "instanceName": kind}
+    filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+    for page in api.get_paginator("get_products").paginate(ServiceCode="AmazonSageMaker", Filters=filters):
+        for product in map(json.loads, page["PriceList"]):
+            # Notebooks and endpoints have prices of their own; training's usage type is such as USE1-Train:ml.m5.large.
+            if re.search(rf"(?:^|-)Train:{re.escape(kind)}$", product["product"]["attributes"].get("usagetype", "")):
+                for term in product.get("terms", {}).get("OnDemand", {}).values():
+                    for dimension in term["priceDimensions"].values():
+                        if dimension["unit"] == "Hrs" and "USD" in dimension["pricePerUnit"]:
+                            yield float(dimension["pricePerUnit"]["USD"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import re
 import sys
 from datetime import datetime, timedelta, timezone
@@ -13,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.jobs.description import STATUSES
-from lightning_sagemaker.jobs.downloads import size, transfers
-from lightning_sagemaker.jobs.following import EVERY, follow
+from lightning_sagemaker.jobs.downloads import find_files, size
+from lightning_sagemaker.jobs.following import EVERY, follow, stop
 from lightning_sagemaker.jobs.listing import find, job, jobs
 from lightning_sagemaker.jobs.log import Log
-from lightning_sagemaker.jobs.stopping import stop
 from lightning_sagemaker.options import write
 
 if TYPE_CHECKING:
@@ -59,12 +59,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--host", metavar="HOST", help="only this one, for example algo-1")
     add("--tail", type=int, metavar="N", help="only the last lines")
     add("--since", type=_moment, metavar="TIME", help="30m, 2h, 1d ago, or a time such as 2026-12-01T09:30 (UTC)")
-    _add_interval(add)
+    interval: dict[str, Any] = {"type": _seconds, "default": EVERY, "metavar": "SECONDS"}
+    add("--interval", **interval, help="between two requests (default: %(default)s)")
 
     add = _add(actions, "stop", _stop, "stop jobs")
     add("names", metavar="NAME", nargs="+")
     add("--wait", action="store_true", help="until they have ended")
-    _add_interval(add)
+    add("--interval", **interval, help="between two requests (default: %(default)s)")
 
     add = _add(actions, "download", _download, "download a job's model, output or checkpoints")
     add("name", metavar="NAME")
@@ -76,14 +77,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(given: argparse.Namespace) -> int:
     """Do what the arguments say; the exit code."""
-    code: int = given.action(given, aws.session(given.region, given.profile))
-    return code
+    return given.action(given, aws.session(given.region, given.profile)) or 0
 
 
 def _add(
     actions: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
-    action: Callable[[argparse.Namespace, Any], int],
+    action: Callable[[argparse.Namespace, Any], int | None],
     text: str,
 ) -> Callable[..., object]:
     parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -93,26 +93,18 @@ def _add(
     return parser.add_argument
 
 
-def _add_interval(add: Callable[..., object]) -> None:
-    add("--interval", type=float, default=EVERY, metavar="SECONDS", help="between two requests (default: %(default)s)")
+def _list(given: argparse.Namespace, session: Any) -> None:
+    limit = None if given.all else given.limit
+    found = jobs(limit=limit, status=given.status, name_contains=given.name_contains, session=session)
+    _print(_as_json([dataclasses.asdict(one) for one in found]) if given.json else found)
 
 
-def _list(given: argparse.Namespace, session: Any) -> int:
-    found = jobs(
-        limit=None if given.all else given.limit,
-        status=given.status,
-        name_contains=given.name_contains,
-        session=session,
-    )
-    return _print(_as_json([dataclasses.asdict(one) for one in found]) if given.json else str(found))
-
-
-def _show(given: argparse.Namespace, session: Any) -> int:
+def _show(given: argparse.Namespace, session: Any) -> None:
     found = job(given.name, session=session)
-    return _print(_as_json(dataclasses.asdict(found) | {"cost": found.cost}) if given.json else str(found))
+    _print(_as_json(dataclasses.asdict(found) | {"cost": found.cost}) if given.json else found)
 
 
-def _logs(given: argparse.Namespace, session: Any) -> int:
+def _logs(given: argparse.Namespace, session: Any) -> int | None:
     chosen = {"host": given.host, "since": given.since}
     if given.follow:
         return follow(given.name, session, tail=given.tail, every=given.interval, **chosen)
@@ -123,40 +115,56 @@ def _logs(given: argparse.Namespace, session: Any) -> int:
         _print(log.text(line))
     if not number:
         sys.stderr.write(f"No line yet: {found.name} is {found.status} ({found.secondary_status}).\n")
-    return 0
+    return None
 
 
-def _stop(given: argparse.Namespace, session: Any) -> int:
-    return _print(*stop(*given.names, wait=given.wait, every=given.interval, session=session))
+def _stop(given: argparse.Namespace, session: Any) -> None:
+    _print(*stop(*given.names, wait=given.wait, every=given.interval, session=session))
 
 
-def _download(given: argparse.Namespace, session: Any) -> int:
+def _download(given: argparse.Namespace, session: Any) -> None:
     kinds = {kind for kind in _KINDS if getattr(given, kind)}
-    found = transfers(given.name, given.to, kinds, force=given.force, session=session)
+    found = find_files(given.name, given.to, kinds, force=given.force, session=session)
     missing = [one.size for one in found if not one.is_here]
     _print(f"to fetch: {len(missing)} of {len(found)} file(s), {size(sum(missing))}")
     for one in found:
-        _print(one.run(force=given.force))
+        _print(one.fetch(force=given.force))
         sys.stdout.flush()
-    return 0
 
 
 def _moment(text: str) -> datetime:
     """Read a moment: an age such as ``2h``, or a time, in UTC unless it names an offset."""
     ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if ago:
-        return datetime.now(timezone.utc) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago:
+            return datetime.now(timezone.utc) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r}; expected such as 30m, 2h, 1d or 2026-12-01T09:30") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
+def _seconds(text: str) -> float:
+    try:
+        if 0 <= (number := float(text)) < math.inf:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}; expected seconds, such as 10 or 0.5")
+
+
 def _as_json(value: object) -> str:
-    return json.dumps(value, indent=2, default=datetime.isoformat)
+    return json.dumps(_finite(value), indent=2, default=datetime.isoformat, allow_nan=False)
 
 
-def _print(*things: object) -> int:
+def _finite(value: Any) -> Any:
+    """A value as JSON can have it: metrics may be NaN or infinite, for which JSON has no number."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _print(*things: object) -> None:
     write("".join(f"{thing}\n" for thing in things), sys.stdout)
-    return 0

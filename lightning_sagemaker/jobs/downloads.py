@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import tarfile
-import tempfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.jobs.listing import find
 from lightning_sagemaker.options import printable
-from lightning_sagemaker.temporary_files import complete_file
+from lightning_sagemaker.temporary_files import complete_file, complete_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +26,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 @dataclass(frozen=True, repr=False)
 class Download:
-    """A downloaded file.
+    """A file that a job wrote.
 
     Attributes:
         uri: S3 URI that it comes from.
@@ -42,6 +41,8 @@ class Download:
     size: int
     fetched: bool
     unpacked: Path | None = None
+    _modified: float = field(default=0.0, compare=False)  # in seconds of the epoch
+    _s3: Any = field(default=None, compare=False)  # until it is fetched
 
     def __str__(self) -> str:
         unpacked = "" if self.unpacked is None else f", unpacked in {self.unpacked}"
@@ -49,38 +50,25 @@ class Download:
 
     __repr__ = __str__
 
-
-@dataclass(frozen=True)
-class Transfer:
-    """An object in S3 to be downloaded."""
-
-    s3: Any
-    bucket: str
-    key: str
-    size: int
-    modified: float  # in seconds of the epoch
-    path: Path  # where it shall lie
-    folder: Path | None = None  # where its content shall lie, if it is what SageMaker has packed
-
     @property
     def is_here(self) -> bool:
         """Whether the file exists: of this size, and not older, as a newer checkpoint often has the same size."""
         if not self.path.is_file():
             return False
         status = self.path.stat()
-        return status.st_size == self.size and status.st_mtime >= self.modified
+        return status.st_size == self.size and status.st_mtime >= self._modified
 
-    def run(self, *, force: bool) -> Download:
+    def fetch(self, *, force: bool) -> Download:
         """Download the file unless it exists, and unpack it; what else lies there is replaced by force only."""
         fetched = not self.is_here
         if fetched:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with complete_file(self.path) as file:
-                self.s3.download_fileobj(self.bucket, self.key, file)
-            os.utime(self.path, (self.modified, self.modified))  # by S3's clock, which this machine's may not follow
-        if self.folder is not None and (fetched or not self.folder.exists()):
-            unpack(self.path, self.folder, force=force)
-        return Download(f"s3://{self.bucket}/{self.key}", self.path, self.size, fetched, self.folder)
+                self._s3.download_fileobj(*aws.place(self.uri), file)
+            os.utime(self.path, (self._modified, self._modified))  # by S3's clock, which this machine's may not follow
+        if self.unpacked is not None and (fetched or not self.unpacked.exists()):
+            unpack(self.path, self.unpacked, force=force)
+        return replace(self, fetched=fetched, _s3=None)
 
 
 def download(
@@ -111,14 +99,14 @@ def download(
         ValueError: There is no such job, or what is asked for is not there (yet).
     """
     asked = {"model": model, "output": output, "checkpoints": checkpoints}
-    found = transfers(name, to, {kind for kind, wanted in asked.items() if wanted}, force=force, session=session)
-    return [one.run(force=force) for one in found]
+    found = find_files(name, to, {kind for kind, wanted in asked.items() if wanted}, force=force, session=session)
+    return [one.fetch(force=force) for one in found]
 
 
-def transfers(
+def find_files(
     name: str, to: str | Path | None, kinds: set[str], *, force: bool = False, session: Any = None
-) -> list[Transfer]:
-    """The transfers of a `download`, each done by its ``run``: none begins before all are known and allowed."""
+) -> list[Download]:
+    """The files of a `download`, each fetched by its ``fetch``: none is before all are known and allowed."""
     session = session or aws.session()
     job = find(name, session)
     s3, folder = aws.client(session, "s3"), Path(to or job.name)
@@ -130,7 +118,7 @@ def transfers(
             " HINT: `lightning-sagemaker jobs show` shows where they will be stored."
         )
     wanted = [one for several in found.values() for one in several]
-    for path in (path for one in wanted if not (force or one.is_here) for path in (one.path, one.folder)):
+    for path in (path for one in wanted if not (force or one.is_here) for path in (one.path, one.unpacked)):
         if path is not None and path.exists():
             raise FileExistsError(
                 f"{path} exists, and differs from the job's file or is older. HINT: --to another folder, or --force."
@@ -141,34 +129,28 @@ def transfers(
 def unpack(archive: Path, folder: Path, *, force: bool = False) -> None:
     """Unpack an archive into a folder that is there once it is complete, and nothing outside of it.
 
-    Raises:
-        OSError: The folder is there and not to be replaced by force, or cannot be written.
-        ValueError: The archive is damaged, or holds what does not belong into a folder (``../x``, links out
-            of it, devices), or this Python cannot tell.
+    A ``ValueError`` says that it is damaged, or holds what does not belong into a folder (``../x``, links out of it,
+    devices), or that this Python cannot tell.
     """
     if not hasattr(tarfile, "data_filter"):
         raise ValueError(
             f"{archive} is not unpacked: this Python cannot refuse paths outside its folder."
             " HINT: Python 3.10.12, 3.11.4 or newer; or look at `tar -t`, and unpack it yourself."
         )
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as there:
-        new = Path(there, "new")
-        new.mkdir()
-        try:
-            with tarfile.open(archive) as file:
-                file.extractall(new, filter="data")
-        except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise ValueError(
-                f"{archive} is not unpacked: {error}."
-                " HINT: `tar -t` shows what it holds; once the file is removed, it is downloaded again."
-            ) from error
-        if force and folder.exists():
-            folder.rename(Path(there, "old"))
-        new.rename(folder)
+    if folder.exists() and not force:
+        raise FileExistsError(f"{folder} exists, and is not replaced. HINT: --force.")
+    try:
+        with complete_folder(folder) as new, tarfile.open(archive) as file:
+            file.extractall(new, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"{archive} is not unpacked: {error}."
+            " HINT: `tar -t` shows what it holds; once the file is removed, it is downloaded again."
+        ) from error
 
 
-def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[Transfer]:
-    """Transfers of one kind; empty if there is nothing (yet)."""
+def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[Download]:
+    """Files of one kind; empty if there is nothing (yet)."""
     if kind == "checkpoints":
         return list(_below(s3, job.checkpoints, folder / kind))
     # Where the job was sent with the compression type NONE, they are no archives.
@@ -181,8 +163,8 @@ def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[Transfer]:
     return list(_archive(s3, archive, folder / kind)) or list(_below(s3, plain, folder / kind))
 
 
-def _archive(s3: Any, uri: str, folder: Path) -> Iterator[Transfer]:
-    bucket, key = _place(uri)
+def _archive(s3: Any, uri: str, folder: Path) -> Iterator[Download]:
+    bucket, key = aws.place(uri)
     if key.endswith(_ARCHIVE):
         try:
             found = s3.head_object(Bucket=bucket, Key=key)
@@ -191,24 +173,20 @@ def _archive(s3: Any, uri: str, folder: Path) -> Iterator[Transfer]:
                 return
             raise
         path, modified = folder.with_name(f"{folder.name}{_ARCHIVE}"), found["LastModified"].timestamp()
-        yield Transfer(s3, bucket, key, found["ContentLength"], modified, path, folder)
+        yield Download(uri, path, found["ContentLength"], fetched=False, unpacked=folder, _modified=modified, _s3=s3)
 
 
-def _below(s3: Any, uri: str | None, folder: Path) -> Iterator[Transfer]:
+def _below(s3: Any, uri: str | None, folder: Path) -> Iterator[Download]:
     if uri is None:
         return
-    bucket, prefix = _place(uri)
+    bucket, prefix = aws.place(uri)
     prefix = f"{prefix.rstrip('/')}/" if prefix else ""
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for one in page.get("Contents", ()):
             if not one["Key"].endswith("/"):  # which the console makes for a folder
-                path = folder / _inside(one["Key"].removeprefix(prefix))
-                yield Transfer(s3, bucket, one["Key"], one["Size"], one["LastModified"].timestamp(), path)
-
-
-def _place(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key
+                path, modified = folder / _inside(one["Key"].removeprefix(prefix)), one["LastModified"].timestamp()
+                found = f"s3://{bucket}/{one['Key']}"
+                yield Download(found, path, one["Size"], fetched=False, _modified=modified, _s3=s3)
 
 
 def _inside(name: str) -> PurePosixPath:

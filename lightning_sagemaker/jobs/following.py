@@ -1,15 +1,16 @@
-"""Follows a training job until it ends: its state, its log, how long it takes, and why it ended."""
+"""Follows a training job until it ends: state, log, how long it takes, why it ended; and stops jobs."""
 
 from __future__ import annotations
 
 import re
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lightning_sagemaker import metrics
 from lightning_sagemaker.jobs import aws
-from lightning_sagemaker.jobs.description import Job, failure, read
+from lightning_sagemaker.jobs.description import ENDED, Job, failure, read
 from lightning_sagemaker.jobs.listing import find
 from lightning_sagemaker.jobs.log import Line, Log
 from lightning_sagemaker.options import one_line, printable, write
@@ -65,21 +66,28 @@ def follow(
         ValueError: There is no such job, or no such host in it.
     """
     session, out = session or aws.session(), out or sys.stdout
+    from botocore.exceptions import BotoCoreError, ClientError
+
     job = find(name, session)
     log = Log(job, session, host=host, since=since)
+    profile = "" if session.profile_name == "default" else f" --profile {session.profile_name}"
+    where = f"--region {session.region_name}{profile}"
     try:
         return _print_until_it_ends(log, states(job.name, session, every), tail, min(every, _LATE), out)
     except KeyboardInterrupt:
-        profile = "" if session.profile_name == "default" else f" --profile {session.profile_name}"
-        stop = f"lightning-sagemaker jobs stop {job.name} --region {session.region_name}{profile}"
+        stop = f"lightning-sagemaker jobs stop {job.name} {where}"
         write(f"No longer following: the job continues. HINT: `{stop}` ends it.\n", out)
         return _INTERRUPTED
+    except (BotoCoreError, ClientError):  # credentials that expire, a network that is gone
+        again = f"lightning-sagemaker jobs logs {job.name} --follow {where}"
+        write(f"No longer following, which does not end the job. HINT: `{again}` goes on.\n", out)
+        raise
 
 
 def _print_until_it_ends(log: Log, jobs: Iterator[Job], tail: int | None, late: float, out: TextIO) -> int:
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    begin, told, readable = time.monotonic(), "", True
+    begin, told, problem, readable = time.monotonic(), "", "", True
     values: dict[str, str] = {}
     for number, job in enumerate(jobs):
         if number and job.has_ended:  # just now, so that its last lines may be on their way
@@ -90,10 +98,12 @@ def _print_until_it_ends(log: Log, jobs: Iterator[Job], tail: int | None, late: 
                 write(f"{log.text(line)}\n", out)
                 if metrics.BEGIN in line.text:
                     values |= dict(_VALUES.findall(line.text))
-        except ClientError as error:  # the state can be followed all the same
-            readable = False
-            write(f"The log cannot be read: {redact(one_line(str(error)))}\n", out)
-        tail = None
+            tail = None
+        except (BotoCoreError, ClientError) as error:  # the state can be followed all the same
+            readable = not (isinstance(error, ClientError) and aws.code_of(error) in aws.DENIED)
+            if problem != (problem := redact(one_line(str(error)))):
+                again = "; it is asked for again" if readable else ""
+                write(f"The log cannot be read{again}: {problem}\n", out)
         state = " ".join([f"{job.status}: {job.secondary_status}", *(f"{name}={one}" for name, one in values.items())])
         if state != told:
             write(f"[{time.monotonic() - begin:6.0f} s] {printable(state)}\n", out)
@@ -104,3 +114,66 @@ def _print_until_it_ends(log: Log, jobs: Iterator[Job], tail: int | None, late: 
         ending.append(f"billed: {job.billable_seconds} s x {job.hosts} instance(s)")
     write("".join(f"{line}\n" for line in ending), out)
     return 0 if job.status == "Completed" else 1
+
+
+@dataclass(frozen=True, repr=False)
+class Stop:
+    """Outcome of a request to stop a job.
+
+    Attributes:
+        name: Complete name of the job.
+        status: Its status then.
+        asked: Whether it was asked to stop; it was not if it had ended already.
+    """
+
+    name: str
+    status: str
+    asked: bool
+
+    def __str__(self) -> str:
+        if not self.asked:
+            return f"{self.name}: not stopped, it has ended already: {self.status}"
+        # SageMaker sends SIGTERM, and SIGKILL 120 seconds later.
+        saving = "" if self.status in ENDED else "; its script has 120 s to save what it has"
+        return f"{self.name}: asked to stop, {self.status}{saving}"
+
+    __repr__ = __str__
+
+
+def stop(*names: str, wait: bool = False, every: float = EVERY, session: Any = None) -> list[Stop]:
+    """Stop training jobs: all of them, or none if one of the names is wrong.
+
+    Args:
+        names: Names of jobs, or beginnings of them that no other has.
+        wait: Whether to wait until they have ended.
+        every: Seconds between two questions.
+        session: Session of boto3; by default a new one.
+
+    Returns:
+        What became of each.
+
+    Raises:
+        ImportError: boto3 is not installed.
+        ValueError: One of them is not there, or there are several.
+    """
+    session = session or aws.session()
+    client = aws.client(session, "sagemaker")
+    found = [find(name, session) for name in names]
+    stops = [Stop(job.name, job.status, asked=False) if job.has_ended else _ask(client, job.name) for job in found]
+    if wait:
+        last = {one.name: job for one in stops if one.asked for job in states(one.name, session, every)}
+        stops = [Stop(one.name, last[one.name].status, one.asked) if one.asked else one for one in stops]
+    return stops
+
+
+def _ask(client: Any, name: str) -> Stop:
+    """Ask SageMaker to stop one job, which may end before the request arrives, or stop already."""
+    refused = None
+    try:
+        client.stop_training_job(TrainingJobName=name)
+    except client.exceptions.ClientError as error:
+        refused = error
+    status = client.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
+    if refused is not None and status not in ("Stopping", *ENDED):
+        raise refused
+    return Stop(name, status, asked=refused is None or status == "Stopping")

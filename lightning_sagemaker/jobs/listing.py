@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.jobs.description import STATUSES, Job, hosts, read, seconds, when
-from lightning_sagemaker.jobs.prices import prices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,7 +78,7 @@ def job(name: str, *, session: Any = None) -> Job:
     """
     session = session or aws.session()
     found = find(name, session)
-    costs, unknown = prices(sorted({group.type for group in found.instances}), session)
+    costs, unknown = aws.prices(sorted({group.type for group in found.instances}), session)
     return dataclasses.replace(found, tags=_tags(found.arn, session), prices=costs, price_unknown=unknown)
 
 

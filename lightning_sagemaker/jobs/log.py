@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -118,13 +119,23 @@ class _Stream:
         self._client = client
         self._name = name
         self._host = host
-        self._from = None if since is None else int(since.timestamp() * 1000)
+        self._from = None if since is None else max(int(since.timestamp() * 1000), 0)
         self._behind = self._from  # milliseconds; what is known was written before
         self._token: str | None = None
+        self._unread: deque[Line] = deque()
 
     def new(self) -> Iterator[Line]:
-        """Lines after those that were read. An answer may be empty before the end: only its token tells."""
+        """Lines after those that were read. An answer may be empty before the end: only its token tells.
+
+        A line counts as read when the next one is asked for: a question to another stream that fails loses none.
+        """
+        at_end = False
         while True:
+            while self._unread:
+                yield self._unread[0]
+                self._unread.popleft()
+            if at_end:
+                return
             try:
                 found = self._ask(startFromHead=True, token=self._token)
             except self._client.exceptions.InvalidParameterException:
@@ -134,14 +145,13 @@ class _Stream:
                 self._token, self._from = None, self._behind
                 continue
             before, self._token = self._token, found["nextForwardToken"]
-            yield from self._lines(found)
-            if self._token == before:
-                return
+            self._unread += self._lines(found)
+            at_end = self._token == before
 
     def last(self, count: int) -> list[Line]:
         """The last lines."""
         lines: list[Line] = []
-        token = None
+        token = self._token = None
         while len(lines) < count:
             found = self._ask(startFromHead=False, token=token, limit=min(count, _PAGE))
             self._token = self._token or found["nextForwardToken"]

@@ -9,10 +9,9 @@ Example::
     name = start(job, session)
 """
 
-from lightning_sagemaker.submit.checks import check
 from lightning_sagemaker.submit.choices import complete
 from lightning_sagemaker.submit.request import Resolved, request
-from lightning_sagemaker.submit.sending import start
+from lightning_sagemaker.submit.sending import check, start
 from lightning_sagemaker.submit.training_job import Channel, InstanceGroup, TrainingJob
 
 __all__ = ["Channel", "InstanceGroup", "Resolved", "TrainingJob", "check", "complete", "request", "start"]

@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
 
 def check(request: dict[str, Any], service_model: Any) -> Iterator[Finding]:
-    """Everything in a request that SageMaker would refuse.
-
-    Args:
-        request: Arguments of ``create_training_job``.
-        service_model: boto3's model of SageMaker.
-    """
+    """Everything in a request that SageMaker would refuse, by boto3's model of it."""
     from botocore.validate import ParamValidator
 
     shape = service_model.operation_model("CreateTrainingJob").input_shape

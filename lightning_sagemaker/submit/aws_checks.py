@@ -17,42 +17,32 @@ from botocore.exceptions import (
 from lightning_sagemaker.findings import Finding, fail, ok, unknown, warn
 from lightning_sagemaker.instances import Instance
 from lightning_sagemaker.jobs import aws
-from lightning_sagemaker.jobs.prices import prices
 from lightning_sagemaker.options import one_line
 from lightning_sagemaker.settings import RESUME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 UNREACHABLE = "HINT: check region and network."  # the fix where AWS gave no answer at all
 _LONGEST = 300  # characters of what it answers
 _WHO = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure")
-_DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
 _ALL = "-1"  # of protocols
-_HERE = "between them: security groups must allow all traffic from and to themselves (EFA needs both directions)"
 
 
-def asked(name: str, action: str, ask: Callable[..., Iterator[Finding]], *given: Any) -> list[Finding]:
-    """Findings of a question to AWS or the SDK, or one finding that says why there is no answer.
-
-    Args:
-        name: What is checked.
-        action: Permission that the question needs.
-        ask: The question.
-        given: Its arguments.
-    """
+def asked(name: str, action: str, ask: Callable[..., Finding | list[Finding]], *given: Any) -> list[Finding]:
+    """What a question to AWS or the SDK finds, or why there is no answer; the action is what it must be allowed."""
     try:
-        return list(ask(*given))
+        found = ask(*given)
     except ClientError as error:
-        code, text = error.response.get("Error", {}).get("Code", ""), _short(error)
+        code, text = aws.code_of(error), _short(error)
         if aws.is_missing(error):
             text = _short(error.response["Error"].get("Message", code))
             return [fail(name, f"not found: {text}", "HINT: check the name, and the region.")]
         if code in _WHO:
             return [fail(name, f"AWS refuses these credentials ({code}): {text}. HINT: {aws.LOG_IN}")]
-        if code in _DENIED:
+        if code in aws.DENIED:
             return [unknown(name, f"not checked: {action} is denied ({code}). HINT: allow {action} to check it.")]
         return [unknown(name, f"not checked: {text}", "HINT: try again.")]
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
@@ -61,6 +51,7 @@ def asked(name: str, action: str, ask: Callable[..., Iterator[Finding]], *given:
         return [unknown(name, f"not checked: {_short(error)}", UNREACHABLE)]
     except (ImportError, ValueError) as error:  # of this package, or of the SDK
         return [fail(name, str(error), "HINT: see the message; --debug shows where it comes from.")]
+    return found if isinstance(found, list) else [found]
 
 
 def _short(text: object) -> str:
@@ -112,28 +103,26 @@ def described(job: TrainingJob, session: Any) -> Instance | None:
     return Instance(gpus, efa=found["NetworkInfo"]["EfaSupported"], rdma=False)
 
 
-def _check_identity(session: Any) -> Iterator[Finding]:
+def _check_identity(session: Any) -> Finding:
     found = session.client("sts").get_caller_identity()
     who = found["Arn"].rpartition(":")[2]  # an ARN's account would be masked, and the reader wants to see it
-    yield ok("identity", f"{who} of account {found['Account']}, {session.region_name}.")
+    return ok("identity", f"{who} of account {found['Account']}, {session.region_name}.")
 
 
 def _check_cost(job: TrainingJob, session: Any) -> Finding:
-    """Check the highest cost of the job, by the price list: its longest training time on all its hosts."""
-    hours = job.max_run / 3600
-    known, missing = prices({group.instance_type for group in job.groups.values()}, session)
+    """Check the highest cost of the job, by the price list: its longest time on all its hosts, also those kept."""
+    hours = (job.max_run + (job.keep_alive or 0)) / 3600
+    why = "--max-run and --keep-alive" if job.keep_alive else "--max-run"
+    known, missing = aws.prices({group.instance_type for group in job.groups.values()}, session)
     if missing:
-        return unknown(
-            "cost",
-            f"the price is unknown: {missing}.",
-            f"HINT: each host is billed for at most {hours:g} h (--max-run).",
-        )
+        fix = f"HINT: each host is billed for at most {hours:g} h ({why})."
+        return unknown("cost", f"the price is unknown: {missing}.", fix)
     total = sum(known[group.instance_type] * group.instance_count for group in job.groups.values()) * hours
-    told = f"at most {total:,.2f} USD: {hours:g} h (--max-run) at the on-demand price"
+    told = f"at most {total:,.2f} USD: {hours:g} h ({why}) at the on-demand price"
     return ok("cost", f"{told}, of which spot instances cost a part." if job.spot else f"{told}.")
 
 
-def _check_quota(job: TrainingJob, session: Any) -> Iterator[Finding]:
+def _check_quota(job: TrainingJob, session: Any) -> list[Finding]:
     """Check how many instances this account may use at once: a new account may use none of the large ones."""
     use = "spot training job usage" if job.spot else "training job usage"
     wanted: dict[str, int] = {}
@@ -141,35 +130,39 @@ def _check_quota(job: TrainingJob, session: Any) -> Iterator[Finding]:
         wanted[group.instance_type] = wanted.get(group.instance_type, 0) + group.instance_count
     pages = session.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
     quotas = {one["QuotaName"]: int(one["Value"]) for page in pages for one in page["Quotas"]}
-    for kind, count in wanted.items():
-        quota = quotas.get(f"{kind} for {use}")
-        if quota is None:
-            yield unknown("quota", f"Service Quotas has none for {kind} for {use}. HINT: look in the console.")
-        elif quota < count:
-            what = f"this account may use {quota} {kind} for {use} at once, not {count}."
-            yield fail("quota", what, "HINT: ask for more in Service Quotas, which takes a day or more.")
-        else:
-            yield ok("quota", f"{count} of {quota} {kind} for {use}.")
+    return [_compare(kind, count, quotas.get(f"{kind} for {use}"), use) for kind, count in wanted.items()]
 
 
-def _check_groups(job: TrainingJob, ec2: Any) -> Iterator[Finding]:
+def _compare(kind: str, count: int, quota: int | None, use: str) -> Finding:
+    if quota is None:
+        return unknown("quota", f"Service Quotas has none for {kind} for {use}. HINT: look in the console.")
+    if quota < count:
+        what = f"this account may use {quota} {kind} for {use} at once, not {count}."
+        return fail("quota", what, "HINT: ask for more in Service Quotas, which takes a day or more.")
+    return ok("quota", f"{count} of {quota} {kind} for {use}.")
+
+
+def _check_groups(job: TrainingJob, ec2: Any) -> Finding:
     groups = ec2.describe_security_groups(GroupIds=list(job.security_groups))["SecurityGroups"]
     ids = {group["GroupId"] for group in groups}
+    names = ", ".join(sorted(ids))
+    if sum(group.instance_count for group in job.groups.values()) == 1:
+        return ok("security groups", f"{names}: one instance needs no rule for traffic between hosts.")
     wrong = []
     for direction, key in (("inbound", "IpPermissions"), ("outbound", "IpPermissionsEgress")):
         # All groups are attached to all hosts, so it suffices that one lets one of them in, and one out.
         if not any(_allows(rule, ids, outbound=direction == "outbound") for group in groups for rule in group[key]):
             wrong.append(direction)
-    names = ", ".join(sorted(ids))
-    if not wrong or job.launched.instance_count == 1:
-        yield ok("security groups", f"{names}: all traffic {_HERE.partition(':')[0]}.")
-        return
+    if not wrong:
+        return ok("security groups", f"{names}: all traffic between them.")
     fixes = "; ".join(
         f"aws ec2 authorize-security-group-{'ingress' if direction == 'inbound' else 'egress'} --group-id {min(ids)}"
         f" --ip-permissions IpProtocol=-1,UserIdGroupPairs=[{{GroupId={min(ids)}}}]"
         for direction in wrong
     )
-    yield fail("security groups", f"{names}: no rule allows all {' and '.join(wrong)} traffic {_HERE}. HINT: {fixes}.")
+    what = f"{names}: no rule allows all {' and '.join(wrong)} traffic between them"
+    why = "security groups must allow all traffic from and to themselves (EFA needs both directions)"
+    return fail("security groups", f"{what}: {why}. HINT: {fixes}.")
 
 
 def _allows(rule: dict[str, Any], ids: set[str], *, outbound: bool) -> bool:
@@ -182,33 +175,28 @@ def _allows(rule: dict[str, Any], ids: set[str], *, outbound: bool) -> bool:
     return "0.0.0.0/0" in ranges and outbound
 
 
-def _check_subnets(job: TrainingJob, ec2: Any) -> Iterator[Finding]:
+def _check_subnets(job: TrainingJob, ec2: Any) -> Finding:
     subnets = ec2.describe_subnets(SubnetIds=list(job.subnets))["Subnets"]
     groups = ec2.describe_security_groups(GroupIds=list(job.security_groups))["SecurityGroups"]
     vpcs = {subnet["SubnetId"]: subnet["VpcId"] for subnet in subnets}
     vpcs |= {group["GroupId"]: group["VpcId"] for group in groups}
     if len(set(vpcs.values())) > 1:
         told = ", ".join(f"{name} in {vpc}" for name, vpc in sorted(vpcs.items()))
-        yield fail("subnets", f"they lie in different VPCs: {told}. HINT: choose those of one VPC.")
-        return
+        return fail("subnets", f"they lie in different VPCs: {told}. HINT: choose those of one VPC.")
     free = {subnet["SubnetId"]: subnet["AvailableIpAddressCount"] for subnet in subnets}
-    if sum(free.values()) < job.launched.instance_count:
+    hosts = sum(group.instance_count for group in job.groups.values())
+    if sum(free.values()) < hosts:
         told = ", ".join(f"{name} has {count}" for name, count in sorted(free.items()))
-        yield fail("subnets", f"{job.launched.instance_count} hosts need an address each: {told} free. HINT: another.")
-        return
-    yield ok("subnets", f"{', '.join(sorted(free))} in {next(iter(vpcs.values()))}.")
+        return fail("subnets", f"{hosts} hosts need an address each: {told} free. HINT: another.")
+    return ok("subnets", f"{', '.join(sorted(free))} in {next(iter(vpcs.values()))}.")
 
 
-def _check_prefix(job: TrainingJob, uri: str, s3: Any) -> Iterator[Finding]:
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
-    if found.get("KeyCount", 0) == 0 and uri in {channel.uri for channel in job.inputs.values()}:
-        yield fail(uri, "nothing is stored under this channel's prefix. HINT: check the prefix.")
-    elif found.get("KeyCount", 0) and uri == job.checkpoint_uri and RESUME in job.env:
-        yield warn(
-            uri,
-            "the checkpoint folder is not empty: training continues from the newest checkpoint in it. HINT: another"
-            " prefix starts from the beginning.",
-        )
-    else:
-        yield ok(uri, "can be listed.")
+def _check_prefix(job: TrainingJob, uri: str, s3: Any) -> Finding:
+    bucket, prefix = aws.place(uri)
+    found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0)
+    if not found and uri in {channel.uri for channel in job.inputs.values()}:
+        return fail(uri, "nothing is stored under this channel's prefix. HINT: check the prefix.")
+    if found and uri == job.checkpoint_uri and RESUME in job.env:
+        what = "the checkpoint folder is not empty: training continues from the newest checkpoint in it."
+        return warn(uri, what, "HINT: another prefix starts from the beginning.")
+    return ok(uri, "can be listed.")

@@ -10,7 +10,7 @@ from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.smddp.availability import INSTANCE_TYPES as SMDDP_TYPES
 from lightning_sagemaker.smddp.names import STRATEGIES, sharding_of
-from lightning_sagemaker.submit.images import SMDDP_VERSION, has_smddp
+from lightning_sagemaker.submit.choices import SMDDP_VERSION, has_smddp
 
 if TYPE_CHECKING:
     from lightning_sagemaker.instances import Instance
@@ -29,12 +29,7 @@ KNOWN = (
 
 
 def check(job: TrainingJob, known: Instance | None = None) -> list[Finding]:
-    """All checks that need only the description.
-
-    Args:
-        job: The job; what it leaves out has been chosen.
-        known: What EC2 says of the instance type; by default what the table says.
-    """
+    """All checks of a completed job that need only its description, and what is ``known`` of its instance type."""
     known = known or instance(job.launched.instance_type)
     return [
         _check_instance(job, known),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_sagemaker import metrics
 from lightning_sagemaker.arguments import carry
+from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.launch_modes import MODES
+from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.submit.request import UNKNOWN, Resolved, is_secret, request
 from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed
 
 if TYPE_CHECKING:
-    from lightning_sagemaker.submit.training_job import Channel, TrainingJob
+    from lightning_sagemaker.submit.training_job import TrainingJob
 
 _WIDTH = 100  # characters of a line
 
@@ -36,12 +39,22 @@ def notebook(job: TrainingJob, sdk: Literal["v2", "v3"], image: str) -> str:
         raise ValueError(
             "`set` and `instance_groups` cannot be written as code. HINT: leave them out, and add them to the code."
         )
-    lines = [f"#     {line}" for line in needed(job, [])]
+    lines = [redact(f"#     {line}") for line in needed(job, [])]
     head = [f"# {job.folder}/{REQUIREMENTS} needs these lines, if it has none for them:", *lines]
-    return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, image, dict(carried.hyperparameters))]) + "\n"
+    # The request in the API's words has most of the values; what only a session knows is left to the SDK.
+    made = request(job, Resolved(str(job.name), "", image, output=job.output_uri or UNKNOWN))
+    values, variables = (
+        {name: _Code(f"os.environ[{name!r}]") if is_secret(name, value) else value for name, value in given.items()}
+        for given in (carried.hyperparameters, job.env)
+    )
+    if any(isinstance(one, _Code) for one in (*values.values(), *variables.values())):
+        head.append("import os  # secrets stand in variables where this runs")
+    return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, made, values, variables), ""])
 
 
-def _v2(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[str]:
+def _v2(
+    job: TrainingJob, made: dict[str, Any], hyperparameters: dict[str, Any], variables: dict[str, Any]
+) -> list[str]:
     distribution = MODES[str(job.launcher)].v2
     if job.processes_per_host is not None:
         if job.launcher != "mpirun":
@@ -53,15 +66,15 @@ def _v2(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
     arguments = {
         "entry_point": job.entry,
         "source_dir": str(job.folder),
-        "image_uri": image,
+        "image_uri": made["AlgorithmSpecification"]["TrainingImage"],
         "role": job.role or _Code("sagemaker.get_execution_role()"),
         "instance_type": job.instance_type,
         "instance_count": job.instance_count,
         "volume_size": job.volume_gb,
         "distribution": distribution,
         "hyperparameters": hyperparameters or None,
-        "environment": dict(job.env),
-        "metric_definitions": [{"Name": name, "Regex": metrics.pattern(name)} for name in job.metrics],
+        "environment": variables,
+        "metric_definitions": made["AlgorithmSpecification"]["MetricDefinitions"],
         "base_job_name": job.name,
         "checkpoint_s3_uri": job.checkpoint_uri,
         "output_path": job.output_uri,
@@ -74,7 +87,7 @@ def _v2(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
         "max_retry_attempts": job.retries,
         "keep_alive_period_in_seconds": job.keep_alive,
         "training_plan": job.training_plan,
-        "tags": [{"Key": key, "Value": value} for key, value in job.tags.items()] or None,
+        "tags": made.get("Tags"),
         "enable_network_isolation": job.network_isolation or None,
         "encrypt_inter_container_traffic": job.encrypt_traffic or None,
         "output_kms_key": job.output_kms_key,
@@ -96,7 +109,9 @@ def _v2(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
     ]
 
 
-def _v3(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[str]:
+def _v3(
+    job: TrainingJob, made: dict[str, Any], hyperparameters: dict[str, Any], variables: dict[str, Any]
+) -> list[str]:
     mode = MODES[str(job.launcher)]
     if mode.v3 is None and job.launcher != "none":
         raise ValueError(f"SDK v3 starts no {job.launcher}. HINT: --as-notebook v2, or let `submit` send the job.")
@@ -106,22 +121,13 @@ def _v3(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
         if job.processes_per_host is None:
             raise ValueError("SDK v3's mpirun needs the number of all processes. HINT: --processes-per-host.")
         options["mpi_additional_options"] = ["-np", str(job.processes_per_host * job.instance_count)]
+    source = {"source_dir": str(job.folder), "entry_script": job.entry, "requirements": REQUIREMENTS}
+    bucket = job.output_uri and aws.place(job.output_uri)[0]
     arguments = {
-        "training_image": image,
-        "source_code": _call(
-            "SourceCode", source_dir=str(job.folder), entry_script=job.entry, requirements=REQUIREMENTS
-        ),
+        "training_image": made["AlgorithmSpecification"]["TrainingImage"],
+        "source_code": _call("SourceCode", **source),
         "distributed": _call(mode.v3, **options) if mode.v3 else None,
-        "compute": _call(
-            "Compute",
-            instance_type=job.instance_type,
-            instance_count=job.instance_count,
-            volume_size_in_gb=job.volume_gb,
-            enable_managed_spot_training=job.spot or None,
-            keep_alive_period_in_seconds=job.keep_alive,
-            volume_kms_key_id=job.volume_kms_key,
-            training_plan_arn=job.training_plan,
-        ),
+        "compute": _shape("Compute", made["ResourceConfig"] | {"EnableManagedSpotTraining": job.spot or None}),
         "networking": _given(
             "Networking",
             subnets=[*job.subnets] or None,
@@ -129,21 +135,19 @@ def _v3(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
             enable_network_isolation=job.network_isolation or None,
             enable_inter_container_traffic_encryption=job.encrypt_traffic or None,
         ),
-        "stopping_condition": _call(
-            "StoppingCondition", max_runtime_in_seconds=job.max_run, max_wait_time_in_seconds=job.max_wait
-        ),
-        "output_data_config": _given("OutputDataConfig", s3_output_path=job.output_uri, kms_key_id=job.output_kms_key),
-        "checkpoint_config": _given("CheckpointConfig", s3_uri=job.checkpoint_uri),
+        "stopping_condition": _shape("StoppingCondition", made["StoppingCondition"]),
+        "output_data_config": _shape("OutputDataConfig", made["OutputDataConfig"]),
+        "checkpoint_config": _shape("CheckpointConfig", made.get("CheckpointConfig", {})),
         "hyperparameters": hyperparameters or None,
-        "environment": dict(job.env),
+        "environment": variables,
         "base_job_name": job.name,
         "role": job.role,
         "tags": [{"key": key, "value": value} for key, value in job.tags.items()] or None,
-        "sagemaker_session": _call("Session", default_bucket=_bucket(job)) if job.output_uri else None,
+        "sagemaker_session": _call("Session", default_bucket=bucket) if bucket else None,
     }
-    definitions = [_call("MetricDefinition", name=name, regex=metrics.pattern(name)) for name in job.metrics]
-    channels = [_channel(name, one) for name, one in job.inputs.items()]
-    retry = _given("RetryStrategy", maximum_retry_attempts=job.retries)
+    definitions = [_shape("MetricDefinition", one) for one in made["AlgorithmSpecification"]["MetricDefinitions"]]
+    channels = [_shape("Channel", one) for one in made.get("InputDataConfig", ()) if one["ChannelName"] in job.inputs]
+    retry = _shape("RetryStrategy", made.get("RetryStrategy", {}))
     return [
         "from sagemaker.core.helper.session_helper import Session",
         "from sagemaker.core.shapes import Channel, CheckpointConfig, DataSource, OutputDataConfig, S3DataSource",
@@ -161,19 +165,11 @@ def _v3(job: TrainingJob, image: str, hyperparameters: dict[str, Any]) -> list[s
     ]
 
 
-def _bucket(job: TrainingJob) -> str:
-    return str(job.output_uri).removeprefix("s3://").partition("/")[0]
-
-
-def _channel(name: str, channel: Channel) -> str:
-    place = _call(
-        "S3DataSource",
-        s3_data_type="S3Prefix",
-        s3_uri=channel.uri,
-        s3_data_distribution_type=channel.distribution,
-    )
-    source = _call("DataSource", s3_data_source=place)
-    return _call("Channel", channel_name=name, data_source=source, input_mode=channel.input_mode)
+def _shape(kind: str, content: dict[str, Any]) -> _Code | None:
+    """A part of the request as SDK v3's class of it, whose names are the API's in snake case."""
+    given = {name: _shape(name, one) if isinstance(one, dict) else one for name, one in content.items()}
+    names = {name: re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in given}
+    return _given(kind, **{names[name]: one for name, one in given.items() if one != UNKNOWN})
 
 
 def _given(name: str, /, **arguments: Any) -> _Code | None:

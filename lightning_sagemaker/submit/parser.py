@@ -8,7 +8,9 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from lightning_sagemaker.options import pairs, variables
+from lightning_sagemaker.options import pairs, variables, write
+from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.submit.request import is_secret
 from lightning_sagemaker.submit.training_job import Channel, InstanceGroup, TrainingJob
 
 if TYPE_CHECKING:
@@ -57,17 +59,7 @@ LISTS = {
 
 
 def read(prog: str, options: list[str], arguments: list[str]) -> tuple[Namespace, TrainingJob]:
-    """Read a command line: what to do, and the job.
-
-    Args:
-        prog: Name of the command.
-        options: Its options.
-        arguments: The script's arguments.
-
-    Raises:
-        ImportError: The extra ``submit`` is not installed.
-        ValueError: An option is malformed.
-    """
+    """Read the options of a command of this name and the script's arguments: what to do, and the job."""
     parser = _parser(prog)
     from jsonargparse import ArgumentError
 
@@ -81,7 +73,8 @@ def read(prog: str, options: list[str], arguments: list[str]) -> tuple[Namespace
         found[name] = {**found[name], **more} if isinstance(more, dict) else (*found[name], *more)
     if found.print_config:
         found.print_config = False
-        sys.stdout.write(parser.dump(found, skip_default=True))
+        told = [f"# left out since it is secret: {option}, to be given again\n" for option in _take_secrets(found)]
+        write("".join([*told, parser.dump(found, skip_default=True)]), sys.stdout)
         sys.exit(0)
     values = parser.instantiate(found).as_dict()
     fields: dict[str, Any] = {name: values[name] for names in GROUPS.values() for name in names}
@@ -154,6 +147,21 @@ def _repeatable(options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         added[field] = split(getattr(found, field), f"{option} {value}")
     added["set"] = {name: _json(name, text) for name, text in added["set"].items()}
     return added, rest
+
+
+def _take_secrets(found: Namespace) -> list[str]:
+    """Take what is secret out of the options that may be repeated; which they were."""
+    taken = []
+    for option, (field, _) in (MAPPINGS | LISTS).items():
+        given = found[field]
+        if isinstance(given, dict):
+            secret = [name for name, value in given.items() if is_secret(name, value)]
+            found[field] = {name: value for name, value in given.items() if name not in secret}
+        else:
+            secret = [redact(line) for line in given if redact(line) != line]
+            found[field] = [line for line in given if redact(line) == line]
+        taken += [f"{option} {one}" for one in secret]
+    return taken
 
 
 def _json(name: str, text: str) -> Any:

@@ -12,17 +12,38 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker import metrics
 from lightning_sagemaker.arguments import ENTRY, carry
-from lightning_sagemaker.launch_modes import PROCESSES, flags
+from lightning_sagemaker.job.channels import SHARDED
+from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags, toolkit
 from lightning_sagemaker.redaction import MASK, redact
-from lightning_sagemaker.submit.training_job import Channel
+from lightning_sagemaker.submit.training_job import Channel, InstanceGroup
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob
 
-_LOG_LEVEL = 20
 ARCHIVE = "sourcedir.tar.gz"
 _CODE = "code"  # channel of the source, as the SDKs name it
 UNKNOWN = "(unknown)"  # stands in a dry run's request for what could not be found out
+_STRATEGY = "PL_TRAINER_STRATEGY"
+# Fields of a job that are chosen or checked by, and where the request has them.
+_PLACES: dict[str, tuple[str, type]] = {
+    "env": ("Environment", dict),
+    "instance_type": ("ResourceConfig.InstanceType", str),
+    "instance_count": ("ResourceConfig.InstanceCount", int),
+    "keep_alive": ("ResourceConfig.KeepAlivePeriodInSeconds", int),
+    "spot": ("EnableManagedSpotTraining", bool),
+    "max_run": ("StoppingCondition.MaxRuntimeInSeconds", int),
+    "max_wait": ("StoppingCondition.MaxWaitTimeInSeconds", int),
+    "image": ("AlgorithmSpecification.TrainingImage", str),
+    "checkpoint_uri": ("CheckpointConfig.S3Uri", str),
+    "output_uri": ("OutputDataConfig.S3OutputPath", str),
+    "output_kms_key": ("OutputDataConfig.KmsKeyId", str),
+    "role": ("RoleArn", str),
+    "subnets": ("VpcConfig.Subnets", list),
+    "security_groups": ("VpcConfig.SecurityGroupIds", list),
+    "network_isolation": ("EnableNetworkIsolation", bool),
+}
+_GROUP: dict[str, type] = {"InstanceGroupName": str, "InstanceType": str, "InstanceCount": int}
+_PLACE = "DataSource.S3DataSource"
 
 
 @dataclass(frozen=True)
@@ -91,15 +112,10 @@ def request(job: TrainingJob, resolved: Resolved) -> dict[str, Any]:
 
 def _hyperparameters(job: TrainingJob, resolved: Resolved) -> dict[str, object]:
     carried = carry(job.arguments)
+    source = f"/opt/ml/input/data/{_CODE}/{ARCHIVE}" if job.network_isolation else resolved.source
     own: dict[str, object] = {
         **carried.hyperparameters,
-        "sagemaker_program": ENTRY if carried.by_entry_script else job.entry,
-        "sagemaker_submit_directory": f"/opt/ml/input/data/{_CODE}/{ARCHIVE}"
-        if job.network_isolation
-        else resolved.source,
-        "sagemaker_container_log_level": _LOG_LEVEL,
-        "sagemaker_job_name": resolved.name,
-        "sagemaker_region": resolved.region,
+        **toolkit(ENTRY if carried.by_entry_script else job.entry, source, resolved.name, resolved.region),
         **flags(job.launcher or "none"),
     }
     if job.launcher in ("torchrun", "smddprun") and not job.instance_groups:
@@ -132,17 +148,56 @@ def _channel(name: str, channel: Channel) -> dict[str, Any]:
     return {"ChannelName": name, "DataSource": {"S3DataSource": place}, **_given(InputMode=channel.input_mode)}
 
 
+def as_sent(job: TrainingJob) -> TrainingJob:
+    """The same job with its fields as the request has them: ``set`` and a variable for the strategy come first.
+
+    Choices, checks and whoever follows the job go by its fields, so they must be what is sent. A value of a wrong type,
+    which only ``set`` can bring, is left to the check of the request.
+    """
+    if not job.set and _STRATEGY not in job.env:
+        return job
+    made = request(job, Resolved(UNKNOWN, UNKNOWN))
+    given: dict[str, Any] = {
+        field: [*map(str, found)] if kind is list else found
+        for field, (path, kind) in _PLACES.items()
+        if (found := _at(made, path, kind)) is not None
+    }
+    flags_of = _at(made, "HyperParameters", dict) or {}
+    given["strategy"] = given.get("env", {}).get(_STRATEGY, job.strategy)
+    given["launcher"] = next((name for name, mode in MODES.items() if flags_of.get(mode.flag) == "true"), job.launcher)
+    if str(flags_of.get(PROCESSES)).isdecimal():
+        given["processes_per_host"] = int(flags_of[PROCESSES])
+    if groups := _at(made, "ResourceConfig.InstanceGroups", list):
+        read = [[_at(one, name, kind) for name, kind in _GROUP.items()] for one in groups]
+        given["instance_groups"] = {one[0]: InstanceGroup(*one[1:]) for one in read if None not in one}
+    given["channels"] = {
+        name: Channel(uri, _at(one, f"{_PLACE}.S3DataDistributionType", str) == SHARDED, _at(one, "InputMode", str))
+        for one in _at(made, "InputDataConfig", list) or ()
+        if (name := _at(one, "ChannelName", str)) not in (None, _CODE) and (uri := _at(one, f"{_PLACE}.S3Uri", str))
+    }
+    return job.changed(**given)
+
+
+def _at(content: Any, path: str, kind: type) -> Any:
+    """What stands there in a request; ``None`` for nothing, for what is not known yet, and for another type."""
+    for name in path.split("."):
+        content = content.get(name) if isinstance(content, dict) else None
+    return content if isinstance(content, kind) and content != UNKNOWN else None
+
+
 def shown(request: dict[str, Any]) -> str:
     """A request as JSON to be shown: without the values of variables and arguments that are secrets."""
     masked = {
-        part: {name: _masked(name, value) for name, value in request[part].items()}
+        part: {name: MASK if is_secret(name, value) else value for name, value in request[part].items()}
         for part in ("HyperParameters", "Environment")
+        if isinstance(request[part], dict)
     }
     return json.dumps({**request, **masked}, indent=2)
 
 
-def _masked(name: str, value: str) -> str:
-    return MASK if redact(f"{name}={value}") != f"{name}={value}" else value
+def is_secret(name: str, value: object) -> bool:
+    """Whether the value of a variable or argument of this name is not to be shown."""
+    return redact(f"{name}={value}") != f"{name}={value}"
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -152,8 +207,15 @@ def _given(**values: Any) -> dict[str, Any]:
 def _set(made: dict[str, Any], path: list[str], value: Any) -> None:
     """Put a value into the request; mappings are merged."""
     *folders, last = path
-    for name in folders:
+    for depth, name in enumerate(folders, 1):
         made = made.setdefault(name, {})
+        if not isinstance(made, dict):
+            found = {list: "a list", str: "a text"}.get(type(made), "no object")
+            place = ".".join(folders[:depth])
+            raise ValueError(
+                f"`set` has {'.'.join(path)}, but {place} of the request is {found}, which has no names. HINT: --set"
+                f" {place}=JSON sets all of it."
+            )
     if isinstance(value, dict) and isinstance(made.get(last), dict):
         for name, one in value.items():
             _set(made[last], [name], one)

@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from lightning_sagemaker.options import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 REQUIREMENTS = "requirements.txt"
@@ -23,14 +25,14 @@ _LIGHTNING = ("lightning", "pytorch-lightning")
 ANY_LIGHTNING = "lightning>=2.2,!=2.6.2,!=2.6.3"
 
 
-def needed(job: TrainingJob, wheels: list[Path]) -> list[str]:
+def needed(job: TrainingJob, wheel_names: Sequence[str]) -> list[str]:
     """Lines that must be added to the folder's requirements: the job's, and what is not named there.
 
     That is Lightning and this package, in the versions that are installed here, or as one of the wheels that are sent.
     """
     given = [line for line in job.requirements if not line.endswith(".whl")]
-    named = {name_of(line) for line in [*own_lines(job.folder), *given]} | {name_of(wheel.name) for wheel in wheels}
-    lines = [*(f"./{wheel.name}" for wheel in wheels), *given]
+    named = {name_of(line) for line in [*own_lines(job.folder), *given, *(f"./{name}" for name in wheel_names)]}
+    lines = [*(f"./{name}" for name in wheel_names), *given]
     if not named & {*_LIGHTNING}:
         lines.append(next((f"{name}=={version}" for name in _LIGHTNING if (version := _version(name))), ANY_LIGHTNING))
     if OURS not in named:
@@ -69,15 +71,38 @@ def local_source() -> Path | None:
     return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
 
 
-def own_lines(folder: Path) -> list[str]:
-    """Lines of the folder's own file."""
-    path = folder / REQUIREMENTS
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+def own_text(folder: Path, name: str = REQUIREMENTS) -> str:
+    """Text of the folder's own file; empty without one."""
+    path = folder / name
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def own_lines(folder: Path, name: str = REQUIREMENTS, known: frozenset[Path] = frozenset()) -> list[str]:
+    """Lines of the folder's own file, and of those that it includes by ``-r``."""
+    path = folder / name
+    if path in known:
+        return []
+    found = []
+    for line in own_text(folder, name).splitlines():
+        included = re.match(r"\s*(?:-r|--requirement)[\s=]*([^\s#]+)", line)
+        found += own_lines(path.parent, included[1], known | {path}) if included else [line]
+    return found
 
 
 def name_of(line: str) -> str:
-    """Distribution that a line of requirements names, normalized as in PEP 503."""
-    text = Path(line).name.partition("-")[0] if line.endswith(".whl") else line.split("#", 1)[0].strip()
+    """Distribution that a line of requirements names, normalized as in PEP 503; empty where it names none.
+
+    Of a URL, a folder or an archive it is what ``#egg=`` says, else the last name, without branch and version.
+    """
+    text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+    text = re.sub(r"^(?:-e|--editable)[\s=]*", "", text)
+    place, _, fragment = text.partition("#")
+    if egg := re.search(r"(?:^|&)egg=([^&\[]+)", fragment):
+        text = egg[1]
+    elif re.match(r"[\w+.-]+://|[./~]", place) or re.search(r"\.(?:whl|zip|tar\.gz)$", place):
+        path = re.sub(r"^[\w+.-]+://[^/]*", "", place).partition("/archive/")[0]  # of GitHub's archives
+        last = path.partition("@")[0].rstrip("/").rpartition("/")[2]
+        text = re.split(r"-(?=[\d*])|\.(?:git|whl|zip|tar\.gz)$", last)[0]
     found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
     return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
 

@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.findings import Finding, fail, ok, unknown
 from lightning_sagemaker.submit.aws_checks import asked
-from lightning_sagemaker.submit.images import repository_and_tag
+from lightning_sagemaker.submit.choices import repository_and_tag
 from lightning_sagemaker.submit.request import Resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 _IMAGES = ("sagemaker.image_uris", "sagemaker.core.image_uris")  # v2's, v3's
@@ -27,33 +25,20 @@ _SESSION = ("sagemaker.session", "sagemaker.core.helper.session_helper")
 
 
 def resolve(job: TrainingJob, session: Any) -> tuple[Resolved, list[Finding]]:
-    """Find what is left out; nothing is created.
-
-    Args:
-        job: The job; what it leaves out has been chosen.
-        session: Session of boto3, with a region.
-
-    Returns:
-        What was found, and what there is to say of each.
-    """
+    """Find what a completed job leaves out, with a finding for each; nothing is created."""
     now = dt.datetime.now(dt.timezone.utc)
-    name = f"{job.name}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03}"
+    name = job.set.get("TrainingJobName") or f"{job.name}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03}"
     known: dict[str, str] = {}
     findings = [
         *asked("image", "", _image, job, session.region_name, known),
         *asked("role", "iam:GetRole", _role, job, session, known),
         *asked("outputs", "sts:GetCallerIdentity", _output, job, session, known),
     ]
-    return Resolved(name, session.region_name, **known), findings
+    return Resolved(str(name), session.region_name, **known), findings
 
 
 def image_uri(job: TrainingJob, region: str) -> str:
-    """Image of a job: its own, or AWS's PyTorch training image of its version.
-
-    Raises:
-        ImportError: No SDK is installed to ask for the registry.
-        ValueError: AWS has no such image.
-    """
+    """Image of a job: its own, or AWS's PyTorch training image of its version, in the registry that an SDK knows."""
     if job.image is not None:
         return job.image
     place = repository_and_tag(str(job.torch), job.launched.instance_type)
@@ -64,12 +49,7 @@ def image_uri(job: TrainingJob, region: str) -> str:
 
 
 def default_bucket(session: Any, *, create: bool) -> str:
-    """Name of the SDK's default bucket.
-
-    Args:
-        session: Session of boto3.
-        create: Whether to make the bucket where it is absent, as the SDK does.
-    """
+    """Name of the SDK's default bucket, which is made where it is absent, as the SDK does, if that is asked for."""
     account = session.client("sts").get_caller_identity()["Account"]
     kind = _sdk(_SESSION, "bucket", "--output-uri").Session
     # A configuration file of the SDK may name another one; asking for it by its public method would make it.
@@ -78,16 +58,15 @@ def default_bucket(session: Any, *, create: bool) -> str:
     return str(kind(boto_session=session, default_bucket=name).default_bucket()) if create else name
 
 
-def _image(job: TrainingJob, region: str, known: dict[str, str]) -> Iterator[Finding]:
+def _image(job: TrainingJob, region: str, known: dict[str, str]) -> Finding:
     known["image"] = image_uri(job, region)
     if job.image is None:
-        yield ok("image", f"{known['image']}.")
-    else:
-        fix = "HINT: it needs torch and the training toolkit (sagemaker-training); for smddp also SMDDP."
-        yield unknown("image", f"{job.image} is not checked.", fix)
+        return ok("image", f"{known['image']}.")
+    fix = "HINT: it needs torch and the training toolkit (sagemaker-training); for smddp also SMDDP."
+    return unknown("image", f"{job.image} is not checked.", fix)
 
 
-def _role(job: TrainingJob, session: Any, known: dict[str, str]) -> Iterator[Finding]:
+def _role(job: TrainingJob, session: Any, known: dict[str, str]) -> Finding:
     role = job.role
     if role is None:
         helper = _sdk(_SESSION, "role", "--role")
@@ -95,23 +74,24 @@ def _role(job: TrainingJob, session: Any, known: dict[str, str]) -> Iterator[Fin
     if role.startswith("arn:"):
         known["role"] = role  # also where nobody may look at it
     found = session.client("iam").get_role(RoleName=role.rpartition("/")[2])["Role"]
-    known["role"] = found["Arn"]
-    trusted = [
-        service
-        for statement in found["AssumeRolePolicyDocument"].get("Statement", ())
-        if statement.get("Effect") == "Allow"
-        for service in _as_list(statement.get("Principal", {}).get("Service", ()))
-    ]
-    if any(service.startswith("sagemaker.amazonaws.com") for service in trusted):
-        yield ok("role", f"{found['Arn']} trusts SageMaker.")
-        return
-    what = f"{found['Arn']} does not trust sagemaker.amazonaws.com, but {', '.join(trusted) or 'no service'}."
-    yield fail("role", what, "HINT: add it to the role's trust policy.")
+    arn = known["role"] = found["Arn"]
+    # Each may stand alone or in a list; a principal is a mapping by kinds, or "*".
+    allowing = [one for one in _as_list(found["AssumeRolePolicyDocument"]["Statement"]) if one["Effect"] == "Allow"]
+    principals = [one["Principal"] for one in allowing if "Principal" in one]
+    by_kind = [one if isinstance(one, dict) else {"AWS": one} for one in principals]
+    services = [service for one in by_kind for service in _as_list(one.get("Service", ()))]
+    if any(service.startswith("sagemaker.amazonaws.com") for service in services):
+        return ok("role", f"{arn} trusts SageMaker.")
+    if len(principals) < len(allowing) or any("*" in _as_list(one.get("AWS", ())) for one in by_kind):
+        fix = "HINT: name sagemaker.amazonaws.com in the role's trust policy."
+        return unknown("role", f"{arn} trusts anybody but for exceptions, and does not name SageMaker.", fix)
+    what = f"{arn} does not trust sagemaker.amazonaws.com, but {', '.join(services) or 'no service'}."
+    return fail("role", what, "HINT: add it to the role's trust policy.")
 
 
-def _output(job: TrainingJob, session: Any, known: dict[str, str]) -> Iterator[Finding]:
+def _output(job: TrainingJob, session: Any, known: dict[str, str]) -> Finding:
     known["output"] = (job.output_uri or f"s3://{default_bucket(session, create=False)}").rstrip("/")
-    yield ok("outputs", f"{known['output']}/NAME: source, model.tar.gz, output.tar.gz.")
+    return ok("outputs", f"{known['output']}/NAME: source, model.tar.gz, output.tar.gz.")
 
 
 def _sdk(names: tuple[str, str], what: str, instead: str) -> Any:
@@ -126,5 +106,5 @@ def _sdk(names: tuple[str, str], what: str, instead: str) -> Any:
     )
 
 
-def _as_list(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

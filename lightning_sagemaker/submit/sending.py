@@ -1,22 +1,69 @@
-"""Sends a job: its source to S3, its request to SageMaker."""
+"""Checks a job before money is spent on it, and sends it: its source to S3, its request to SageMaker."""
 
 from __future__ import annotations
 
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning_sagemaker.arguments import carry
-from lightning_sagemaker.source_folder import link_within, read
-from lightning_sagemaker.submit.checks import examine
+from lightning_sagemaker.findings import Finding, unknown
+from lightning_sagemaker.jobs import aws
+from lightning_sagemaker.source_folder import Source, link_within, read
+from lightning_sagemaker.submit import local_checks, source_checks
 from lightning_sagemaker.submit.choices import complete
-from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, request
-from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed, wheels
+from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, Resolved, request
+from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed, own_text, wheels
 
 if TYPE_CHECKING:
-    from lightning_sagemaker.submit.request import Resolved
     from lightning_sagemaker.submit.training_job import TrainingJob
+
+_NO_BOTO3 = "nothing was asked of AWS: boto3 is not installed. HINT: pip install 'lightning-sagemaker[submit]'."
+
+
+class Prepared(NamedTuple):
+    """A job as it would be sent, and what its checks have found; the source folder is read once for all of it."""
+
+    job: TrainingJob  # what its description leaves out has been chosen
+    source: Source
+    resolved: Resolved
+    request: dict[str, Any]
+    findings: list[Finding]
+
+
+def check(job: TrainingJob, session: Any = None) -> list[Finding]:
+    """Check a job; nothing is changed and nothing is sent.
+
+    Args:
+        job: The job.
+        session: A ``boto3.Session``, with which AWS is asked too.
+
+    Returns:
+        All that was checked, in order; see :class:`~lightning_sagemaker.findings.Finding`.
+    """
+    return prepare(job, session).findings
+
+
+def prepare(job: TrainingJob, session: Any) -> Prepared:
+    """Choose what a job leaves out, check it, and make its request; AWS is asked where there is a session of boto3."""
+    source = read(job.folder)
+    job = complete(job, source)
+    found = [*source_checks.check(job, source)]
+    nothing = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
+    if session is None:
+        found += [*local_checks.check(job), unknown("AWS", _NO_BOTO3)]
+        return Prepared(job, source, nothing, request(job, nothing), found)
+    from lightning_sagemaker.submit import api_model, aws_checks, resolving
+
+    who = aws_checks.check_region(session) or aws_checks.check_identity(session)
+    if who.level == "fail" or who.fix == aws_checks.UNREACHABLE:  # every other question would wait for nothing
+        return Prepared(job, source, nothing, request(job, nothing), [*found, *local_checks.check(job), who])
+    found += local_checks.check(job, aws_checks.described(job, session))
+    resolved, more = resolving.resolve(job, session)
+    made, model = request(job, resolved), session.client("sagemaker").meta.service_model
+    found += [who, *more, *api_model.check(made, model), *aws_checks.check(job, session)]
+    return Prepared(job, source, resolved, made, found)
 
 
 def start(job: TrainingJob, session: Any) -> str:
@@ -32,17 +79,15 @@ def start(job: TrainingJob, session: Any) -> str:
     Raises:
         ValueError: A check has failed; the message names it.
     """
-    whole = complete(job)
-    resolved, findings = examine(whole, session)
-    if failed := [one for one in findings if one.level == "fail"]:
+    prepared = prepare(job, session)
+    if failed := [one for one in prepared.findings if one.level == "fail"]:
         raise ValueError(f"{failed[0].name}: {failed[0].what} {failed[0].fix}")
-    send(whole, resolved, session)
-    return resolved.name
+    return send(prepared, session)
 
 
-def send(job: TrainingJob, resolved: Resolved, session: Any) -> None:
-    """Send a job that has been completed and checked."""
-    made = request(job, resolved)
+def send(prepared: Prepared, session: Any) -> str:
+    """Send a job; its name."""
+    job, source, resolved, made, _ = prepared
     if UNKNOWN in (made["RoleArn"], resolved.image, resolved.output):
         raise ValueError(
             "The request is not complete: see the checks of image, role and outputs. HINT: --dry-run shows it."
@@ -53,28 +98,18 @@ def send(job: TrainingJob, resolved: Resolved, session: Any) -> None:
         default_bucket(session, create=True)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, ARCHIVE)
-        archive(job, target, wheels(job, Path(folder)))
-        bucket, _, key = resolved.source.removeprefix("s3://").partition("/")
-        key_options = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": job.output_kms_key}
-        session.client("s3").upload_file(
-            str(target), bucket, key, ExtraArgs=key_options if job.output_kms_key else None
-        )
+        archive(job, source, target, wheels(job, Path(folder)))
+        key = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": job.output_kms_key} if job.output_kms_key else None
+        session.client("s3").upload_file(str(target), *aws.place(resolved.source), ExtraArgs=key)
     session.client("sagemaker").create_training_job(**made)
+    return resolved.name
 
 
-def archive(job: TrainingJob, target: Path, wheels: list[Path]) -> None:
-    """Write the archive that is sent; the user's folder is not changed.
-
-    Args:
-        job: The job.
-        target: The archive.
-        wheels: Wheels that lie beside ``requirements.txt``, which names them.
-    """
+def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) -> None:
+    """Write the archive that is sent, with wheels beside ``requirements.txt``; the user's folder is not changed."""
     carried = carry(job.arguments)
-    own = job.folder / REQUIREMENTS
-    lines = [own.read_text(encoding="utf-8").rstrip("\n")] if own.is_file() else []
     with tarfile.open(target, "w:gz") as tar, tempfile.TemporaryDirectory() as folder:
-        for name in (name for name in read(job.folder).files if name != REQUIREMENTS):
+        for name in (name for name in source.files if name != REQUIREMENTS):
             member = tar.gettarinfo(job.folder / name, name)
             if member.issym():
                 member.linkname = link_within(job.folder, name)
@@ -83,7 +118,7 @@ def archive(job: TrainingJob, target: Path, wheels: list[Path]) -> None:
                 tar.add(job.folder / name, name)
         if carried.by_entry_script:
             carried.write(Path(folder), job.entry)
-        text = "\n".join([*lines, *needed(job, wheels)]).lstrip("\n") + "\n"
-        Path(folder, REQUIREMENTS).write_text(text, encoding="utf-8")
+        lines = [own_text(job.folder).rstrip("\n"), *needed(job, [wheel.name for wheel in wheels])]
+        Path(folder, REQUIREMENTS).write_text("\n".join(lines).lstrip("\n") + "\n", encoding="utf-8")
         for path in (*Path(folder).iterdir(), *wheels):
             tar.add(path, path.name)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.findings import Finding
-from lightning_sagemaker.submit.images import has_smddp
+from lightning_sagemaker.findings import Finding, fail, ok, unknown
+from lightning_sagemaker.options import one_line
+from lightning_sagemaker.simulate import Simulation, SimulationError
+from lightning_sagemaker.simulate.run import run
+from lightning_sagemaker.submit.choices import has_smddp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,62 +19,46 @@ if TYPE_CHECKING:
 
     from lightning_sagemaker.submit.training_job import TrainingJob
 
-_OUTPUT = 1500  # characters of a failed simulation that are shown
+_KILLED = 137  # exit code after SIGKILL, as a shell's
 
 
-def simulate(job: TrainingJob, channels: Mapping[str, Path], timeout: float = 600.0) -> Finding:
-    """Run the script for one batch as two hosts of one process, on this machine's CPU.
+def simulate(job: TrainingJob, channels: Mapping[str, str | Path], timeout: float = 600.0) -> Finding:
+    """Run a completed job's script for one batch as two hosts of one process, on this machine's CPU.
 
-    Args:
-        job: The job; what it leaves out has been chosen.
-        channels: Local files or folders that stand for the job's channels.
-        timeout: Seconds after which it counts as hanging.
+    Local files or folders stand for the job's channels; a script that takes longer than so many seconds hangs.
     """
     if absent := sorted(set(job.inputs) - set(channels)):
         what = f"the script was not run: channel {absent[0]} lies in S3 only."
-        return Finding("simulation", "unknown", what, f"HINT: --local-channel {absent[0]}=PATH, a few files of it.")
+        return unknown("simulation", what, f"HINT: --local-channel {absent[0]}=PATH, a few files of it.")
     hosts = min(job.launched.instance_count, 2)
-    variables = {"PL_TRAINER_FAST_DEV_RUN": "1", "PL_TRAINER_ACCELERATOR": "cpu", **job.variables}
-    with tempfile.TemporaryDirectory(prefix="sagemaker-") as folder:
-        command = [
-            *(sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", str(hosts)),
-            *("--launcher", str(job.launcher), "--instance-type", job.launched.instance_type),
-            *("--source-dir", str(job.folder)),
-            *(part for name in variables for part in ("--env", name)),  # their values are nobody else's business
-            *(part for name, path in channels.items() for part in ("--channel", _channel(job, name, path))),
-            # Empty, as the place of a first start is.
-            *(("--checkpoints", folder) if job.checkpoint_uri is not None else ()),
-            *(("--smddp" if has_smddp(str(job.torch)) else "--no-smddp",) if job.image is None else ()),
-            *(str(job.path), "--", *job.arguments),
-        ]
-        with subprocess.Popen(  # noqa: S603 - the command is ours
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**os.environ, **variables},
-        ) as process:
-            try:
-                printed = process.communicate(timeout=timeout)[0]
-            except subprocess.TimeoutExpired:
-                process.terminate()  # which ends the simulated hosts too; a kill would leave them behind
-                process.communicate()
-                return Finding(
-                    "simulation",
-                    "fail",
-                    f"the script did not end one batch within {timeout:g} s.",
-                    "HINT: run `lightning-sagemaker simulate` on it, to see where it hangs.",
-                )
-    if process.returncode != 0:
-        return Finding(
-            "simulation",
-            "fail",
-            f"the script failed on {hosts} simulated host(s), exit code {process.returncode}:\n{printed[-_OUTPUT:]}",
-            "HINT: run `lightning-sagemaker simulate` on it.",
-        )
-    return Finding("simulation", "ok", f"one batch on {hosts} simulated host(s).")
-
-
-def _channel(job: TrainingJob, name: str, path: Path) -> str:
-    return f"{name}={path}:sharded" if name in job.sharded else f"{name}={path}"
+    hint = "HINT: run `lightning-sagemaker simulate` on it"
+    # The standard output may be the request alone, as JSON.
+    with tempfile.TemporaryDirectory(prefix="sagemaker-") as folder, redirect_stdout(sys.stderr):
+        try:
+            simulation = Simulation(
+                job.path,
+                job.arguments,
+                hosts=hosts,
+                launcher=job.launcher,
+                environment={"PL_TRAINER_FAST_DEV_RUN": "1", "PL_TRAINER_ACCELERATOR": "cpu", **job.variables},
+                channels=channels,
+                sharded=job.sharded,
+                instance_type=job.launched.instance_type,
+                smddp=has_smddp(str(job.torch)) if job.image is None else None,
+                checkpoints=folder if job.checkpoint_uri is not None else None,  # empty, as that of a first start is
+                interrupt_after=timeout,
+                source_dir=job.folder,
+            )
+            ended = run(simulation)
+        except SimulationError as error:
+            return fail("simulation", str(error))
+    if ended.exit_code == 0:
+        return ok("simulation", f"one batch on {hosts} simulated host(s).")
+    if ended.failure is not None:
+        # All of the error stands above, where the script's output does; the last line is what was raised.
+        what = one_line(" ".join([ended.failure.happened(), *ended.failure.error[-1:]]))
+        return Finding("simulation", "fail", f"{hosts} simulated host(s): {what}", f"{hint}.")
+    if ended.exit_code != _KILLED:  # a signal to this process, such as Ctrl-C's
+        raise KeyboardInterrupt
+    what = f"the script did not end one batch within {timeout:g} s."
+    return fail("simulation", what, f"{hint}, to see where it hangs.")

@@ -6,14 +6,14 @@ import ast
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.findings import fail, finding, ok, warn
-from lightning_sagemaker.options import printable
+from lightning_sagemaker.options import printable, some
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.source_folder import IGNORE_FILES, read
+from lightning_sagemaker.source_folder import IGNORE_FILES
 from lightning_sagemaker.submit import requirements
-from lightning_sagemaker.submit.images import full_version
+from lightning_sagemaker.submit.choices import full_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from lightning_sagemaker.findings import Finding
     from lightning_sagemaker.source_folder import Source
@@ -23,13 +23,12 @@ _MUCH = 500_000_000  # bytes of a source folder: every host fetches it at the pr
 _SHOWN = 30  # files in the list
 
 
-def check(job: TrainingJob) -> Iterator[Finding]:
-    """All checks that read the source folder."""
-    source = read(job.folder)
+def check(job: TrainingJob, source: Source) -> Iterator[Finding]:
+    """All checks of the source folder, as it was read."""
     yield _check_script(job, source)
     yield _check_size(source)
     if source.credentials:
-        what = f"the folder holds credentials, which are left out: {_some(source.credentials)}."
+        what = f"the folder holds credentials, which are left out: {some(source.credentials)}."
         fix = (
             f"HINT: --source-dir confirms that the rest is to be sent; `!NAME` in {IGNORE_FILES[-1]} sends one of them."
         )
@@ -37,33 +36,25 @@ def check(job: TrainingJob) -> Iterator[Finding]:
     if source.large:
         told = [f"{name} ({size / 1e6:.0f} MB)" for name, size in source.large.items()]
         fix = f"HINT: put data into a channel (--channel NAME=s3://...). `!NAME` in {IGNORE_FILES[-1]} sends it."
-        yield warn("large files", f"they are left out: {_some(told)}.", fix)
+        yield warn("large files", f"they are left out: {some(told)}.", fix)
     if source.links:
-        what = f"they lead out of the folder or to nothing, and are left out: {_some(source.links)}."
+        what = f"they lead out of the folder or to nothing, and are left out: {some(source.links)}."
         yield warn("links", what, "HINT: nothing, or copy what they lead to into the folder.")
     yield from _check_requirements(job)
 
 
-def listing(job: TrainingJob) -> str:
+def listing(job: TrainingJob, source: Source) -> str:
     """The files that are sent, with their sizes, largest first, and the lines added to the requirements."""
-    source = read(job.folder)
     order = sorted(source.files.items(), key=lambda item: (-item[1], item[0]))
     lines = [f"{size / 1e3:10.1f} kB  {printable(name)}" for name, size in order[:_SHOWN]]
     if len(order) > _SHOWN:
         rest = sum(size for _, size in order[_SHOWN:])
         lines.append(f"{rest / 1e3:10.1f} kB  in {len(order) - _SHOWN} more files")
-    given = requirements.given_wheels(job)
     place = requirements.own_source(job)
-    named = {f"./{path.name}" for path in given} | ({requirements.OURS} if place else set())
-    more = [line for line in requirements.needed(job, given) if not named & {line, requirements.name_of(line)}]
-    own = [f"a wheel of {place}"] if place else []
-    return "\n".join(
-        [
-            f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB",
-            *lines,
-            redact(f"{requirements.REQUIREMENTS} gets: {', '.join([*map(str, given), *own, *more])}\n"),
-        ]
-    )
+    wheels = [path.name for path in requirements.given_wheels(job)]
+    wheels += [f"lightning_sagemaker-*.whl (built from {place})"] if place else []
+    added = redact(f"{requirements.REQUIREMENTS} gets: {', '.join(requirements.needed(job, wheels))}\n")
+    return "\n".join([f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB", *lines, added])
 
 
 def _check_script(job: TrainingJob, source: Source) -> Finding:
@@ -110,8 +101,3 @@ def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
             yield fail("requirements", what, "HINT: remove it, or choose the image with --torch.")
             return
     yield ok("requirements", "torch stays the image's.")
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    given = [printable(name) for name in names]
-    return ", ".join(given[:most]) + (f" and {len(given) - most} more" if len(given) > most else "")

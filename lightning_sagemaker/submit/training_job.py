@@ -148,12 +148,7 @@ class TrainingJob:
     set: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Normalize values, and refuse a job that cannot run.
-
-        Raises:
-            FileNotFoundError: There is no such script, or no such wheel.
-            ValueError: A value is malformed, or two contradict each other.
-        """
+        """Normalize values, and refuse a job that cannot run, with a `FileNotFoundError` or `ValueError`."""
         change = object.__setattr__
         for one in fields(self):  # lists of a notebook or of a file
             if isinstance(value := getattr(self, one.name), list):

@@ -23,12 +23,7 @@ _COUNTS = ("instance_count", "processes_per_host", "volume_gb", "max_run", "max_
 
 
 def validate(job: TrainingJob) -> None:
-    """Refuse a job that cannot run.
-
-    Raises:
-        FileNotFoundError: There is no such script, or no such wheel.
-        ValueError: A value is malformed, or two contradict each other.
-    """
+    """Refuse a job that cannot run: `FileNotFoundError` for a script or wheel that is not there, else `ValueError`."""
     _check_folder(job)
     _check_script(job)
     _check_machines(job)
@@ -72,12 +67,22 @@ def _check_machines(job: TrainingJob) -> None:
     if (job.instance_type is None) == (not job.instance_groups):
         what = "neither an instance type nor instance groups" if not job.instance_groups else "both of them"
         raise ValueError(f"The job has {what}. HINT: --instance-type ml.p4d.24xlarge.")
-    for group in job.groups.values():
+    if job.instance_groups and job.instance_count != 1:
+        raise ValueError(
+            f"`instance_count` is {job.instance_count}, but instance groups have counts of their own. HINT:"
+            " --instance-group NAME=TYPE:COUNT."
+        )
+    for name, group in job.groups.items():
         kind = group.instance_type
         if not re.fullmatch(r"ml\.[a-z0-9\-]+\.[a-z0-9]+", kind):
             raise ValueError(
                 f"Instance type {kind!r}; expected one such as 'ml.p4d.24xlarge'. HINT: SageMaker's types begin with"
                 " 'ml.'."
+            )
+        if name and group.instance_count < 1:
+            raise ValueError(
+                f"Instance group {name!r} has {group.instance_count} instances; expected 1 or more. HINT:"
+                f" --instance-group {name}={kind}:1."
             )
 
 

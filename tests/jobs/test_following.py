@@ -147,6 +147,49 @@ def test_the_state_is_followed_where_the_log_may_not_be_read(world: World, follo
     assert "123456789012" not in run.out
 
 
+def failing(world: World, operation: str, call: int, error: dict[str, str]) -> None:
+    """Let one operation fail at the call of this number, and at no other."""
+
+    class Once(dict[str, list[dict[str, str]]]):
+        def get(self, name: str, default: Any = None) -> Any:
+            return [error] if name == operation and world.times(name) == call else default
+
+    world.refusals = Once()
+
+
+@pytest.mark.parametrize("call", [2, 3, 4, 5])
+@pytest.mark.parametrize("operation", ["DescribeLogStreams", "GetLogEvents"])
+def test_after_one_failed_question_the_log_goes_on_and_no_line_is_lost_or_doubled(
+    world: World, follow: Any, operation: str, call: int
+) -> None:
+    world.jobs[NAME] = [running("Training")] * 8 + [described(NAME)]
+    world.streams = {
+        f"{NAME}/algo-{host}-178": [Written(MS + 2 * at + host, f"line {2 * at + host}", after=at) for at in range(7)]
+        for host in (1, 2)
+    }
+    failing(world, operation, call, {"__type": "SomethingElse", "message": "Not today."})
+    run = follow()
+    assert (run.code, run.err) == (0, "")
+    lines = [line.partition("] ")[2] for line in run.out.splitlines() if line.startswith("[algo-")]
+    assert sorted(lines, key=lambda line: int(line.split()[1])) == [f"line {number}" for number in range(1, 15)]
+    told = [line for line in run.out.splitlines() if "The log cannot be read" in line]
+    assert len(told) == 1
+    assert "Not today" in told[0]
+
+
+def test_credentials_that_expire_end_the_following_and_not_the_job_and_a_line_says_so(
+    world: World, follow: Any
+) -> None:
+    world.jobs[NAME] = [running("Training")]
+    expired = {"__type": "ExpiredTokenException", "message": "The security token included in the request is expired"}
+    failing(world, "DescribeTrainingJob", 4, expired)
+    run = follow()
+    assert run.code == 2
+    again = f"lightning-sagemaker jobs logs {NAME} --follow --region us-east-1"
+    assert run.out.splitlines()[-1] == f"No longer following, which does not end the job. HINT: `{again}` goes on."
+    assert "ExpiredTokenException" in run.err
+
+
 def test_what_a_job_prints_does_nothing_to_the_terminal(world: World, follow: Any) -> None:
     world.jobs[NAME] = [running("Training"), described(NAME)]
     world.streams = {f"{NAME}/algo-1-178": [Written(MS, "a\tb \x1b[2J\x1b]0;title\x07 café")]}
@@ -212,6 +255,19 @@ def test_a_job_that_ends_before_the_question_arrives_has_ended_already(world: Wo
     world.refusals = {"StopTrainingJob": [{"__type": "ValidationException", "message": rejected}]}
     run = jobs("stop", NAME)
     assert (run.code, run.out) == (0, f"{NAME}: not stopped, it has ended already: Completed\n")
+
+
+def test_a_job_that_stops_already_holds_up_no_other_if_sagemaker_refuses_to_stop_it_again(
+    world: World, jobs: Any
+) -> None:
+    world.jobs = {"one": [described("one", "Stopping")], "two": [described("two", "InProgress")]}
+    rejected = "The request was rejected because the training job is in status Stopping."
+    world.refusals = {"StopTrainingJob": [{"__type": "ValidationException", "message": rejected}]}
+    run = jobs("stop", "one", "two")
+    assert (run.code, run.err) == (0, "")
+    assert [line.partition(";")[0] for line in run.out.splitlines()] == [
+        f"{name}: asked to stop, Stopping" for name in ("one", "two")
+    ]
 
 
 def test_who_may_not_stop_a_job_is_told(world: World, jobs: Any) -> None:

@@ -81,7 +81,15 @@ def test_since_counts_back_from_now(world: World, jobs: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"), [(("--since", "soon"), "'soon'; expected such as 30m"), (("--tail", 0), "`tail` is 0")]
+    ("given", "told"),
+    [
+        (("--since", "soon"), "'soon'; expected such as 30m"),
+        (("--since", "9999999d"), "'9999999d'; expected such as 30m"),  # before the year 1
+        (("--tail", 0), "`tail` is 0"),
+        (("--interval", "nan"), "'nan'; expected seconds, such as 10 or 0.5"),
+        (("--interval", "inf"), "'inf'; expected seconds"),
+        (("--interval", -1), "'-1'; expected seconds"),
+    ],
 )
 def test_arguments_that_say_nothing_are_refused(
     two_hosts: World, jobs: Any, given: tuple[object, ...], told: str

@@ -40,6 +40,19 @@ def as_job(**changes: Any) -> Job:
     return read(found | times, REGION)
 
 
+def test_a_metric_that_is_no_number_is_null_for_programs(world: World, jobs: Any) -> None:
+    values = {"loss": float("nan"), "gain": float("inf"), "epoch": 3.0}
+    world.add(described("digits", FinalMetricDataList=[{"MetricName": k, "Value": v} for k, v in values.items()]))
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    found = json.loads(jobs("show", "digits", "--json").out, parse_constant=refuse)
+    assert found["metrics"] == {"loss": None, "gain": None, "epoch": 3.0}
+    assert "nan" in jobs("show", "digits").out
+    json.loads(jobs("list", "--json").out, parse_constant=refuse)
+
+
 def test_places_image_tags_metrics_and_links_are_told(world: World, jobs: Any) -> None:
     told = page(
         world,

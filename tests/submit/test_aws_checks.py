@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -87,6 +87,39 @@ def test_a_role_that_sagemaker_may_not_take_fails(aws: Aws, script: Path) -> Non
     assert run.code == 1
     assert "does not trust sagemaker.amazonaws.com, but ec2.amazonaws.com" in line(run, "role")
     assert line(check(aws, script), "role").startswith("ok")
+
+
+@pytest.mark.parametrize(
+    ("name", "statement", "found"),
+    [
+        ("Object", {"Principal": {"Service": "sagemaker.amazonaws.com"}}, "ok       role"),
+        ("Anybody", [{"Principal": "*"}], "unknown  role"),
+        ("AnyAccount", [{"Principal": {"AWS": "*"}}], "unknown  role"),
+        ("Account", [{"Principal": {"AWS": "123456789012"}}], "fail     role"),
+    ],
+)
+def test_a_trust_policy_may_have_any_legal_form(aws: Aws, script: Path, name: str, statement: Any, found: str) -> None:
+    for one in statement if isinstance(statement, list) else [statement]:
+        one.update(Effect="Allow", Action="sts:AssumeRole")
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statement})
+    aws.python(f"boto3.client('iam').create_role(RoleName={name!r}, AssumeRolePolicyDocument={policy!r})")
+    run = check(aws, script, "--role", name)
+    assert line(run, "role").startswith(found), run.out + run.err
+
+
+def test_the_hosts_that_are_kept_after_the_job_are_in_its_highest_cost(aws: Aws, script: Path) -> None:
+    assert "at most 130.00 USD: 26 h (--max-run and --keep-alive)" in line(
+        check(aws, script, "--keep-alive", "7200"), "cost"
+    )
+
+
+def test_on_one_instance_no_rule_is_said_to_let_hosts_reach_each_other(aws: Aws, script: Path) -> None:
+    subnet, group = aws.python(VPC)
+    found = line(
+        check(aws, script, "--subnet", subnet, "--security-group", group, "--instance-count", "1"), "security groups"
+    )
+    assert found.startswith("ok")
+    assert f"{group}: one instance needs no rule" in found
 
 
 def test_an_empty_channel_fails_and_a_used_checkpoint_folder_of_a_spot_job_warns(aws: Aws, script: Path) -> None:

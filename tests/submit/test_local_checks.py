@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,9 @@ def job(script: Path, **changes: Any) -> TrainingJob:
 
 def findings(script: Path, **changes: Any) -> dict[str, Finding]:
     made = job(script, **changes)
-    return {finding.name: finding for finding in [*source_checks.check(made), *check(made)]}
+    return {
+        finding.name: finding for finding in [*source_checks.check(made, source_folder.read(made.folder)), *check(made)]
+    }
 
 
 def test_a_good_job_passes_every_check(script: Path) -> None:
@@ -49,6 +52,8 @@ def test_a_good_job_passes_every_check(script: Path) -> None:
         ({"strategy": "dpp"}, "strategy", "fail", "no strategy 'dpp'"),
         ({"strategy": "mine"}, "strategy", "unknown", "no strategy 'mine'"),
         ({"strategy": "smddp", "torch": "2.8.0"}, "SMDDP", "fail", "image 2.8.0 has no SMDDP"),
+        ({"strategy": "smddp", "torch": "9.9.9"}, "SMDDP", "fail", "image 9.9.9 has no SMDDP"),
+        ({"env": {"PL_TRAINER_STRATEGY": "smddp"}, "torch": "2.8.0"}, "SMDDP", "fail", "image 2.8.0 has no SMDDP"),
         ({"strategy": "smddp", "instance_type": "ml.p5.48xlarge"}, "SMDDP", "fail", "is not supported"),
         ({"strategy": "smddp", "instance_count": 1}, "SMDDP", "fail", "has no advantage on one instance"),
         ({"strategy": "smddp", "launcher": "torchrun"}, "SMDDP", "fail", "run under smddprun, not torchrun"),
@@ -149,6 +154,23 @@ def test_the_simulation_runs_one_batch_on_two_hosts_and_shows_what_fails(script:
     assert "KeyError: 'the column is missing'" in finding.what
 
 
+def test_what_a_failed_script_says_does_nothing_to_the_table_and_shows_no_secret(
+    script: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secret = "hun" + "ter2-and-words"
+    script.write_text("import os\nprint('begun')\nraise ValueError('\x1b[2J\\nok is ' + os.environ['THE_TOKEN'])\n")
+    finding = simulate(job(script, env={"THE_TOKEN": secret}, launcher="none", instance_count=1), {})
+    assert finding.level == "fail"
+    assert "the job failed on algo-1" in finding.what
+    assert "ok is ***" in finding.what
+    assert "\x1b" not in finding.what
+    assert "\n" not in finding.what
+    assert secret not in finding.what
+    out, err = capfd.readouterr()
+    assert out == ""  # the request's, as JSON
+    assert "begun" in err
+
+
 def test_a_script_that_reads_a_channel_is_run_with_local_files_or_not_at_all(script: Path, tmp_path: Path) -> None:
     script.write_text("import os\nassert os.listdir(os.environ['SM_CHANNEL_TRAIN']) == ['a.csv']\n")
     made = job(script, channels={"train": "s3://bucket/data"}, launcher="none", instance_count=1)
@@ -223,7 +245,11 @@ def test_a_script_that_hangs_fails_the_simulation_and_leaves_no_process(script: 
     assert "did not end one batch within 15 s" in finding.what
     pids = [int(pid) for pid in seen.read_text().split()]
     assert len(pids) == 2
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    left = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.append(psutil.Process(pid))
+    assert not psutil.wait_procs(left, timeout=20)[1]  # orphans, until the first process has seen their end
 
 
 @pytest.mark.xdist_group("aws")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lightning_sagemaker.submit import TrainingJob, requirements
-from lightning_sagemaker.submit.requirements import local_source, needed, wheels
+from lightning_sagemaker.submit.requirements import local_source, name_of, needed, wheels
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_lightning_and_this_package_are_named_in_the_versions_installed_here_unl
     own = "Lightning_SageMaker @ file:///x  # ours\npytorch_lightning==2.5\n"
     assert needed(job(own, "numpy"), []) == ["numpy"]
     wheel = tmp_path / "lightning_sagemaker-0.1.0-py3-none-any.whl"
-    assert needed(job("lightning"), [wheel]) == [f"./{wheel.name}"]
+    assert needed(job("lightning"), [wheel.name]) == [f"./{wheel.name}"]
 
 
 class Installed:
@@ -80,3 +80,33 @@ def test_a_wheel_that_cannot_be_built_is_an_error_with_pip_s_reason(
     monkeypatch.setattr(requirements, "local_source", lambda: tmp_path / "absent")
     with pytest.raises(OSError, match=r"No wheel of lightning-sagemaker could be built from .*absent.*HINT"):
         wheels(job(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("git+https://github.com/Lightning-AI/pytorch-lightning", "pytorch-lightning"),
+        ("git+https://github.com/Lightning-AI/pytorch-lightning.git@release/2.5.x", "pytorch-lightning"),
+        ("git+ssh://git@example.com/me/fork.git@main#egg=lightning", "lightning"),
+        ("-e git+https://example.com/me/fork#subdirectory=x&egg=Lightning_SageMaker", "lightning-sagemaker"),
+        ("https://github.com/Lightning-AI/pytorch-lightning/archive/refs/heads/master.zip", "pytorch-lightning"),
+        ("https://example.com/lightning-2.5.0-py3-none-any.whl#sha256=0", "lightning"),
+        ("./lightning-2.5.0.tar.gz", "lightning"),
+        ("-e ../lightning-sagemaker", "lightning-sagemaker"),
+        ("lightning[extra]>=2.4 ; python_version > '3'  # new", "lightning"),
+        ("lightning @ git+https://example.com/fork", "lightning"),
+        ("# lightning", ""),
+        ("--extra-index-url https://example.com/lightning", ""),
+    ],
+)
+def test_the_name_in_any_form_of_a_line_is_known(line: str, name: str) -> None:
+    assert name_of(line) == name
+
+
+def test_files_that_the_requirements_include_are_read_too(job: Any, script: Path) -> None:
+    folder = script.parent
+    (folder / "more").mkdir()
+    (folder / "base.txt").write_text("numpy\n-r more/deep.txt\n--requirement=base.txt\n-r absent.txt\n")
+    (folder / "more" / "deep.txt").write_text("--requirement  last.txt # near\nlightning==2.5\n")
+    (folder / "more" / "last.txt").write_text("lightning-sagemaker")
+    assert needed(job("-r base.txt\n"), []) == []

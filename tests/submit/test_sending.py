@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lightning_sagemaker import source_folder
 from lightning_sagemaker.arguments import ENTRY, ENTRY_ARGUMENTS
+from lightning_sagemaker.submit import choices, command, sending
 
-from .aws import BUCKET, ROLE, SDKS, Aws, Run
+from .aws import BUCKET, ROLE, SDKS, Aws, Run, command_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,3 +134,90 @@ def test_secrets_are_sent_and_not_shown(aws: Aws, script: Path) -> None:
     (sent,) = aws.requests()[before:]
     assert sent["Environment"]["WANDB_API_KEY"] == secret
     assert json.loads(sent["HyperParameters"]["password"]) == secret
+
+
+def test_a_file_of_the_options_has_no_secret_and_names_what_is_left_out(aws: Aws, script: Path) -> None:
+    secret = "hun" + "ter2-and-words"
+    url = f"git+https://me:{secret}@example.com/x"
+    given = ("--env", "API_TOKEN", "--env", "A=1", "--requirement", url, "--requirement", "rich")
+    more = ("--set", f'Environment.DB_PASSWORD="{secret}"', "--set", "ResourceConfig.VolumeSizeInGB=5")
+    (run,) = aws.run((script, *JOB, *given, *more, "--print_config"), API_TOKEN=secret)
+    assert run.code == 0, run.err
+    assert secret not in run.out + run.err
+    comments = [line for line in run.out.splitlines() if line.startswith("#")]
+    assert [line.split(",")[0] for line in comments] == [
+        "# left out since it is secret: --env API_TOKEN",
+        "# left out since it is secret: --set Environment.DB_PASSWORD",
+        "# left out since it is secret: --requirement git+https://***@example.com/x",
+    ]
+    file = script.with_name("job.yaml")
+    file.write_text(run.out)
+    (dry,) = aws.run(("--config", file, "--env", "API_TOKEN", "--dry-run", "--json", "--force"), API_TOKEN=secret)
+    assert json.loads(dry.out)["Environment"]["A"] == "1"
+    assert json.loads(dry.out)["ResourceConfig"]["VolumeSizeInGB"] == 5
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_code_for_a_notebook_reads_secrets_where_it_runs(aws: Aws, script: Path, sdk: str) -> None:
+    secret = "hun" + "ter2-and-words"
+    options = ("--env", "API_TOKEN", "--requirement", f"git+https://me:{secret}@example.com/x", "--as-notebook", sdk)
+    (run,) = aws.run((script, *JOB, *options, "--", "--password", secret), API_TOKEN=secret)
+    assert run.code == 0, run.err
+    assert secret not in run.out + run.err
+    assert "'API_TOKEN': os.environ['API_TOKEN']" in run.out
+    assert "'password': os.environ['password']" in run.out
+    assert "\nimport os  # secrets" in run.out
+    compile(run.out, "notebook", "exec")
+
+
+def test_what_is_set_in_the_request_is_what_is_followed(
+    aws: Aws, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = []
+
+    def follow(name: str, _session: Any) -> int:
+        followed.append(name)
+        return 0
+
+    monkeypatch.setattr(command, "follow", follow)
+    run, sent = send(aws, script, "--set", 'TrainingJobName="mine-1"', "--wait")
+    assert sent["TrainingJobName"] == "mine-1"
+    assert run.out.splitlines()[-2] == "mine-1"
+    assert followed == ["mine-1"]
+    assert json.loads(sent["HyperParameters"]["sagemaker_job_name"]) == "mine-1"
+
+
+def test_what_is_listed_is_what_is_sent_and_the_folder_is_read_once(
+    aws: Aws, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    def read_and_add(folder: Path) -> source_folder.Source:
+        reads.append(folder)
+        found = source_folder.read(folder)
+        (folder / "late.txt").touch()
+        return found
+
+    for module in (choices, sending):
+        monkeypatch.setattr(module, "read", read_and_add)
+    _, sent = send(aws, script)
+    assert len(reads) == 1
+    assert {path.name for path in arrived(aws, sent, tmp_path / "one").iterdir()} == {"train.py", "requirements.txt"}
+
+
+def test_a_terminal_that_lacks_a_character_is_shown_its_escape(aws: Aws, tmp_path: Path) -> None:
+    script = tmp_path / "caf\xe9" / "train.py"
+    script.parent.mkdir()
+    script.write_text('class Model:\n    def step(self):\n        self.log("\xe9", 0)\n')
+    program = "sys.stdout.reconfigure(encoding='ascii'); sys.stderr.reconfigure(encoding='ascii')\n"
+    for options in (("--dry-run",), ("--as-notebook", "v2"), ("--print_config",)):
+        line = command_line("submit", script, *JOB, "--requirement", "lightning-sagemaker", *options)
+        done = subprocess.run(
+            [sys.executable, "-c", f"import sys\n{program}{line}"],
+            env=aws.environ,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"caf\\xe9" in done.stdout or b"caf\\\\xe9" in done.stdout

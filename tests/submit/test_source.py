@@ -94,7 +94,7 @@ def test_links_within_the_folder_are_kept_and_others_named_and_never_followed(sc
     found = read(folder)
     assert sorted(found.files) == ["absolute", "again", "part/data.txt", "part/same", "train.py"]
     assert sorted(found.links) == ["circle", "gone", "out", "up"]
-    archive(job(script), tmp_path / "sent.tar.gz", [])
+    archive(job(script), found, tmp_path / "sent.tar.gz", [])
     with tarfile.open(tmp_path / "sent.tar.gz") as tar:
         tar.extractall(tmp_path / "sent", filter="data")
     assert (tmp_path / "sent" / "again" / "data.txt").read_text() == "x"
@@ -117,7 +117,9 @@ def test_the_archive_has_requirements_wheels_and_the_entry_script_and_the_user_s
     wheel = tmp_path / "extra-1.0-py3-none-any.whl"
     wheel.write_bytes(b"wheel")
     described = job(script, requirements=(str(wheel), "rich"), arguments=("fit",))
-    archive(described, tmp_path / "sent.tar.gz", requirements.wheels(described, tmp_path / "no")[:1])
+    archive(
+        described, read(script.parent), tmp_path / "sent.tar.gz", requirements.wheels(described, tmp_path / "no")[:1]
+    )
     with tarfile.open(tmp_path / "sent.tar.gz") as tar:
         tar.extractall(tmp_path / "sent", filter="data")
     sent = tmp_path / "sent"
