@@ -83,7 +83,6 @@ class _Comparison:
         self._me = f"{hosts.job.current_host}, rank {hosts.rank}"
         self._is_comparable = is_comparable
         self._is_fit = is_fit
-        self._would = "would continue from" if is_fit else "loads"
 
     def result(self, path: object, *, is_automatic: bool) -> object:
         mine = self._choice(None if path in (None, "") else str(path), is_automatic=is_automatic)
@@ -99,7 +98,16 @@ class _Comparison:
         size = dist.get_world_size()
         all_ranks = Arrival(self._store, size)
         all_ranks.arrive()
-        self._wait(lambda: f"all ranks to have {first}: {all_ranks.arrived} of {size} have it", all_ranks.outcome)
+        is_asked = self._hosts.rank == 0
+
+        def outcome() -> str | None:
+            nonlocal is_asked
+            if is_asked and read(self._store, "question", str):
+                write(self._store, "answer", mine.in_words)
+                is_asked = False
+            return all_ranks.outcome()
+
+        self._wait(lambda: f"all ranks to have {first}: {all_ranks.arrived} of {size} have it", outcome)
         if lack := read(self._store, "lack", str):
             raise FileNotFoundError(
                 f"The ranks cannot load {first}: {lack[0]}. HINT: hosts have disks of their own. A file that rank"
@@ -107,7 +115,7 @@ class _Comparison:
                 " find it."
             )
         if dispute := read(self._store, "dispute", str):
-            self._tell(mine, *dispute)
+            self._tell(*dispute)
         return path
 
     def _choice(self, path: str | None, *, is_automatic: bool) -> _Choice:
@@ -162,24 +170,23 @@ class _Comparison:
             return f"{self._me} lacks it, and could not get it from rank 0's host: {type(error).__name__}: {error}"
 
     def _dispute(self, mine: _Choice) -> None:
-        self._publish("dispute", f"{self._me} {self._would.rpartition(' ')[2]} {mine.in_words}")
+        """Report that this rank differs; rank 0 is asked what it loads in words, before it may end because of this."""
+        write(self._store, "question", "")
+        poll = partial(read, self._store, "answer", str)
+        (first,) = self._wait(lambda: "rank 0 to say what it loads", poll)
+        would = "would continue from" if self._is_fit else "loads"
+        text = f"rank 0 {would} {first}, but {self._me} {would.rpartition(' ')[2]} {mine.in_words}"
+        self._publish("dispute", text)
 
     def _publish(self, key: str, text: str) -> None:
         """Report a failure to all ranks; only the first report counts."""
         write_first(self._store, key, redact(text, os.environ))
 
-    def _tell(self, mine: _Choice, dispute: str) -> None:
-        if self._hosts.rank == 0:
-            write(self._store, "in words", mine.in_words)
-        elif not self._is_fit:
-            return
-        poll = partial(read, self._store, "in words", str)
-        (first,) = self._wait(lambda: "rank 0 to say what it loads", poll)
-        dispute = f"rank 0 {self._would} {first}, but {dispute}"
+    def _tell(self, dispute: str) -> None:
         if self._is_fit:
             raise ValueError(f"The ranks would continue from different checkpoints: {dispute}. {_HINT}")
-        # To evaluate several at a time is a script's right.
-        log.warning("The ranks load different checkpoints: %s. %s", dispute, _HINT)
+        if self._hosts.rank == 0:  # to evaluate several at a time is a script's right
+            log.warning("The ranks load different checkpoints: %s. %s", dispute, _HINT)
 
     def _wait(self, what: Callable[[], str], poll: Callable[[], Found | None]) -> Found:
         """Wait up to the group's time limit, which begins anew while a file is being sent."""

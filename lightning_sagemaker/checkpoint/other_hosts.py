@@ -79,19 +79,21 @@ class OtherHosts:
 
     def offer(self, path: Path, *, is_written: bool = False) -> None:
         """Offer a file of rank 0's host, perhaps just written by Lightning, or tell others that it does not exist."""
-        key = _key(path)
+        key, host = _key(path), self.job.current_host
         with self._lock:
             if is_written:
                 self._written.add(os.path.realpath(path))
             else:
                 self._loads[key] = self._loads.get(key, 0) + 1
             told: dict[str, Any] = {"kind": kind_of(path), "written": os.path.realpath(path) in self._written}
-            if told["kind"] == "file":
-                if self._server is None:
-                    self._server = Server(self.job.current_host, address_in_network(self.job))
-                told["offer"] = self._server.offer(key, path)
-            told |= {"host": self.job.current_host, "loads": self._loads.get(key, 0)}
-            self._tell(f"offer/{key}", json.dumps(told))
+            told |= {"host": host, "loads": self._loads.get(key, 0)}
+            try:
+                if told["kind"] == "file":
+                    self._server = self._server or Server(host, address_in_network(self.job))
+                    told["offer"] = self._server.offer(key, path)
+                self._tell(f"offer/{key}", json.dumps(told))
+            except (RuntimeError, OSError, ValueError) as error:  # rank 0 has the file, and goes on
+                log.warning("Other hosts cannot have %s from this one: %s", path, error)
 
     def keep(self, path: Path) -> None:
         """Protect a file that a rank other than 0 has written itself from being replaced."""
@@ -198,17 +200,10 @@ def wrote(path: Path) -> None:
     if hosts is None or not hosts.are_several:
         return
     if hosts.rank == 0:
-        _offer(hosts, path, is_written=True)
+        hosts.offer(path, is_written=True)
     elif hosts.lacks_files:
         with suppress(RuntimeError):  # the store is gone, and with it all that could replace the file
             hosts.keep(path)
-
-
-def _offer(hosts: OtherHosts, path: Path, *, is_written: bool) -> None:
-    try:
-        hosts.offer(path, is_written=is_written)
-    except (RuntimeError, OSError, ValueError) as error:  # rank 0 has the file, and goes on
-        log.warning("Other hosts cannot have %s from this one: %s", path, error)
 
 
 def bring(path: object, *, patience: float = _PATIENCE) -> str:
@@ -221,7 +216,7 @@ def bring(path: object, *, patience: float = _PATIENCE) -> str:
     if hosts is None or file is None or not hosts.are_several:
         return ""
     if hosts.rank == 0:
-        _offer(hosts, file, is_written=False)
+        hosts.offer(file)
     try:
         if hosts.lacks_files:
             return hosts.fetch(file, patience=patience)

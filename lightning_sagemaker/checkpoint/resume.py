@@ -78,13 +78,18 @@ def save_trainings(folder: str) -> None:
         Path(folder, _TRAININGS).write_text(json.dumps([_trainings, *_process()]), encoding="utf-8")
 
 
-def load_trainings(folder: str, *, as_rank: bool) -> None:
-    """Learn which Trainers have fit in the process that started this rank, or in the ranks that this one started."""
+def load_trainings(folder: str, *, as_rank: bool) -> bool:
+    """Learn which Trainers have fit in the process that started this rank, or in the ranks that this one started.
+
+    Returns whether anybody counts them.
+    """
     with suppress(OSError, ValueError):  # a rank was killed while it wrote
         trainings, start, process = json.loads(Path(folder, _TRAININGS).read_bytes())
         _trainings.update(Counter(trainings) - _trainings)
         if as_rank:
             _starters[os.getpid()] = start, process
+        return True
+    return False
 
 
 def mark_of(trainer: Any) -> dict[str, str | int] | None:

@@ -7,10 +7,10 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from lightning_sagemaker.metrics import line
-from lightning_sagemaker.metrics.pace import Pace, Position, duration
 from lightning_sagemaker.metrics.values import Values
 
 if TYPE_CHECKING:
@@ -25,6 +25,36 @@ class Progress(NamedTuple):
     steps: int | None = None  # at the end of the training, where that is known
     share: float | None = None  # part of the training that is done, from 0 to 1, where its end is known
     has_bar: bool = False  # a progress bar shows all this
+
+
+class Pace:
+    """Speed of a training, measured from the end of its first batch, which takes longer than others."""
+
+    def __init__(self, now: float, at: Progress) -> None:
+        self._start = self._last = (now, at.step, at.share)
+        self._aside = 0.0
+
+    def leave_out(self, seconds: float) -> None:
+        """Exclude a validation's time from the steps per second; the time left includes it, as more follow."""
+        self._aside += seconds
+
+    def measure(self, now: float, at: Progress) -> tuple[float | None, float | None]:
+        """Steps per second since the last measurement, and seconds left; ``None`` for what is unknown."""
+        here = (now, at.step, at.share)
+        if at.step < self._last[1]:  # a search for a learning rate has put the model back
+            self._start = self._last = here
+        (begin, _, done), (last, last_step, _), aside = self._start, self._last, self._aside
+        self._last, self._aside = here, 0.0
+        seconds = now - last - aside
+        rate = (at.step - last_step) / seconds if at.step > last_step and seconds > 0 else None
+        if at.share is None or done is None or not done < at.share <= 1:
+            return rate, None
+        return rate, (now - begin) * (1 - at.share) / (at.share - done)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds, ``0:03:46``."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 class _Line(NamedTuple):
@@ -63,7 +93,7 @@ class MetricLines:
         self._print_arrived()
         if self._pace is None:  # the first batch, with what takes its time once, is no measure of the others
             self._begins = False
-            self._pace = Pace(Position(self._trained, place.step, place.share))
+            self._pace = Pace(self._trained, place)
             self._due = self._trained + self._interval
         elif self._trained >= self._due:
             self.after_epoch(metrics, place)
@@ -74,7 +104,7 @@ class MetricLines:
         if not place.has_bar:
             rate, left = None, None
             if self._pace is not None:
-                rate, left = self._pace.measure(Position(self._clock(), place.step, place.share))
+                rate, left = self._pace.measure(self._clock(), place)
             if rate is not None:
                 head["steps_per_second"] = float(f"{rate:.4g}")
             notes = [f"of {place.steps} steps"] if place.steps is not None and place.steps >= place.step else []

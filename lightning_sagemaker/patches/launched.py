@@ -44,9 +44,8 @@ def patch_launcher(module: ModuleType) -> None:
         rank_zero.settle()  # a spawned process has imported Lightning before it knew its rank
         if isinstance(signal.getsignal(signal.SIGTERM), _Forward):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked one
-        folder = getattr(launcher, _FOLDER, None)
-        if folder and resume.is_asked_for():
-            resume.load_trainings(folder, as_rank=True)
+        folder: Any = getattr(launcher, _FOLDER, None)
+        counts = bool(folder) and resume.load_trainings(folder, as_rank=True)
         try:
             run(launcher, process_idx, *args, **kwargs)
         except Exception as error:
@@ -55,7 +54,7 @@ def patch_launcher(module: ModuleType) -> None:
                     Path(folder, str(process_idx)).write_text(failure_report(error), encoding="utf-8", errors="replace")
             raise
         finally:
-            if folder and process_idx == 0 and resume.is_asked_for():
+            if counts and process_idx == 0:
                 resume.save_trainings(folder)
 
 
@@ -70,12 +69,13 @@ def _folder(launcher: Any) -> Iterator[None]:
         ProcessRaisedException,
     )
 
-    if not is_on("failure_file") and not resume.is_asked_for():
+    counts = hasattr(launcher, "procs") and resume.is_asked_for()  # a Trainer's
+    if not is_on("failure_file") and not counts:
         yield
         return
     with tempfile.TemporaryDirectory(prefix="lightning_sagemaker-") as folder:
         setattr(launcher, _FOLDER, folder)
-        if resume.is_asked_for():
+        if counts:
             resume.save_trainings(folder)
         try:
             yield
@@ -91,8 +91,7 @@ def _folder(launcher: Any) -> Iterator[None]:
             raise
         finally:
             delattr(launcher, _FOLDER)
-            if resume.is_asked_for():
-                resume.load_trainings(folder, as_rank=False)
+            resume.load_trainings(folder, as_rank=False)
 
 
 class _Forward:
