@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence  # noqa: TC003 - jsonargparse reads the types of a job's fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from lightning_sagemaker.arguments import Carried, carry
 from lightning_sagemaker.source_folder import holds_more
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Characters that the toolkit accepts in the name of an entry point; it refuses the job over any other.
@@ -48,9 +49,12 @@ class Script:
 
 
 def check(job: Script, variables: Iterable[str], channels: Iterable[str], *, by_toolkit: bool = True) -> None:
-    """Refuse, by a ValueError, a script, variables and channels that no job takes; the toolkit is SDK v2's launcher."""
+    """Refuse a script, variables and channels that no job takes: `FileNotFoundError` for the script, else `ValueError`.
+
+    The toolkit is what starts jobs of `submit` and of SDK v2.
+    """
     if not job.path.is_file():
-        raise ValueError(
+        raise FileNotFoundError(
             f"script is {str(job.script)!r}, which is not a file. HINT: paths are relative to {str(Path.cwd())!r}."
         )
     if not job.path.resolve().is_relative_to(job.folder):
@@ -81,6 +85,6 @@ def check(job: Script, variables: Iterable[str], channels: Iterable[str], *, by_
         )
     if wrong := [name for name in channels if not _CHANNEL.fullmatch(name)]:
         raise ValueError(
-            f"channel is named {wrong[0]!r}, expected up to 64 letters, digits and . - _ HINT: --channel NAME=PATH."
+            f"channel is named {wrong[0]!r}, expected up to 64 letters, digits and . - _ HINT: --channel NAME=PLACE."
         )
     carry(job.arguments)

@@ -150,7 +150,7 @@ def _start(cluster: container.Cluster, console: Console, *, apart: bool) -> tupl
     if cluster.place is not None:
         cluster.place.copy_back()
         console.note(f"the job's place for checkpoints, {cluster.place.folder}, holds {cluster.place.count} files")
-    if job.restart and code == 0:
+    if job.restart and job.interrupt_after is not None and code == 0:
         console.note(
             f"the job ended before it was interrupted (--interrupt-after {job.interrupt_after:g}): no restart was"
             " rehearsed. HINT: fewer seconds, or a longer training."

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import source_folder
-from lightning_sagemaker.folders import printable
+from lightning_sagemaker.options import some
 from lightning_sagemaker.simulate.spec import SimulationError
 from lightning_sagemaker.source_folder import link_within
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # Bytes that are copied to each host: seconds on a disk. What is larger is data, for which there are channels.
 _MOST = 1_000_000_000
 _REQUIREMENTS = "requirements.txt"
-_SHOWN = 5
 
 
 def read(job: Simulation) -> Source:
@@ -66,13 +65,13 @@ def copy(job: Simulation, found: Source, target: Path) -> None:
 def notes(job: Simulation, found: Source) -> Iterator[str]:
     """What a user should know of the source folder: what is left out, and what it requires that is not here."""
     if out := [*found.credentials, *found.large, *found.links]:
-        yield f"left out of the source folder, credentials, large files, links that lead out of it: {_some(out)}"
+        yield f"left out of the source folder, credentials, large files, links that lead out of it: {some(out)}"
     unread = [name for name in source_folder.IGNORE_FILES if (job.folder / name).is_file()]
     if unread and importlib.util.find_spec("pathspec") is None:
         yield f"pathspec is not installed, so {unread[0]} is not read. HINT: pip install 'lightning-sagemaker[submit]'"
     if absent := list(_absent(job.folder / _REQUIREMENTS)):
         yield (
-            f"{_REQUIREMENTS} asks for what this environment lacks: {_some(absent)}. HINT: pip install -r"
+            f"{_REQUIREMENTS} asks for what this environment lacks: {some(absent)}. HINT: pip install -r"
             f" {job.folder / _REQUIREMENTS}"
         )
 
@@ -97,9 +96,3 @@ def _absent(path: Path) -> Iterator[str]:
         else:
             if not wanted.specifier.contains(version, prereleases=True):
                 yield f"{wanted} ({version} is here)"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(map(printable, names[:_SHOWN])) + (
-        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    )

@@ -119,7 +119,7 @@ class Simulation(Script):
             object.__setattr__(self, "distribution", MODES[self.launcher].distribution)
         try:
             check(self, self.environment, self.channels, by_toolkit=self.sdk == "v2")
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:
             raise SimulationError(str(error)) from None
         _check_launch(self)
         _check_options(self)

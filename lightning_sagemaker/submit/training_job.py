@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - jsonargparse reads the types
 from typing import Any, Literal
 
 from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.script import Script
 from lightning_sagemaker.submit.validation import validate
 
 Launcher = Literal["torchrun", "smddprun", "mpirun", "none"]
@@ -65,7 +66,7 @@ class InstanceGroup:
 
 
 @dataclass(frozen=True)
-class TrainingJob:
+class TrainingJob(Script):
     """A SageMaker training job that runs a Lightning script.
 
     Whatever is ``None`` is chosen: see `lightning_sagemaker.submit.choices.complete`.
@@ -157,21 +158,6 @@ class TrainingJob:
         change(self, "channels", _parsed(self.channels, Channel))
         change(self, "instance_groups", _parsed(self.instance_groups, InstanceGroup))
         validate(self)
-
-    @property
-    def path(self) -> Path:
-        """The script."""
-        return Path(self.script)
-
-    @property
-    def folder(self) -> Path:
-        """Folder that is sent."""
-        return self.path.parent if self.source_dir is None else Path(self.source_dir)
-
-    @property
-    def entry(self) -> str:
-        """The script, relative to the folder."""
-        return self.path.resolve().relative_to(self.folder.resolve()).as_posix()
 
     @property
     def groups(self) -> Mapping[str, InstanceGroup]:

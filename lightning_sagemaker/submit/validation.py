@@ -6,61 +6,33 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.arguments import carry
 from lightning_sagemaker.launch_modes import MODES
-from lightning_sagemaker.source_folder import holds_more
+from lightning_sagemaker.script import check
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,42}")  # a time follows; 63 characters in all
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Characters that the training toolkit takes in the name of an entry point, and channel names of the API reference.
-_SCRIPT = re.compile(r"(?:[A-Za-z0-9._][A-Za-z0-9._+-]*/)*[A-Za-z0-9._][A-Za-z0-9._+-]*\.py")
-_CHANNEL = re.compile(r"[A-Za-z0-9.\-_]{1,64}")
 _S3 = re.compile(r"s3://[^/]+(/.*)?")
 _COUNTS = ("instance_count", "processes_per_host", "volume_gb", "max_run", "max_wait", "retries", "keep_alive")
 
 
 def validate(job: TrainingJob) -> None:
     """Refuse a job that cannot run: `FileNotFoundError` for a script or wheel that is not there, else `ValueError`."""
-    _check_folder(job)
-    _check_script(job)
+    check(job, job.env, job.channels)
+    _check_requirements(job)
     _check_machines(job)
     _check_launcher(job)
     _check_numbers(job)
     _check_names(job)
     _check_places(job)
-    carry(job.arguments)  # refuses what no process can be given
 
 
-def _check_script(job: TrainingJob) -> None:
-    if not _SCRIPT.fullmatch(job.entry):
-        raise ValueError(
-            f"The script is {job.entry!r}; SageMaker's training toolkit starts a .py file whose name has letters,"
-            " digits and . _ + - only. HINT: rename it."
-        )
+def _check_requirements(job: TrainingJob) -> None:
     if absent := [line for line in job.requirements if line.endswith(".whl") and not Path(line).is_file()]:
         raise FileNotFoundError(f"There is no wheel {absent[0]!r}. HINT: build it first.")
     if broken := [line for line in job.requirements if "\n" in line or "\r" in line]:
         raise ValueError(f"`requirements` has {broken[0]!r}, with a line break. HINT: --requirement for each line.")
-
-
-def _check_folder(job: TrainingJob) -> None:
-    """Check that the folder contains the script, and is not a home or root folder, which holds credentials."""
-    if not job.path.is_file():
-        raise FileNotFoundError(f"There is no script {str(job.path)!r}. HINT: give the path of the training script.")
-    folder = job.folder.resolve()
-    if not job.path.resolve().is_relative_to(folder):
-        raise ValueError(
-            f"The script {str(job.path)!r} is not in the source folder {str(job.folder)!r}. HINT: --source-dir names"
-            " the folder that is sent."
-        )
-    if job.source_dir is None and holds_more(folder):
-        raise ValueError(
-            f"The script's folder is {str(folder)!r}, all of which would be sent. HINT: move the script to a folder of"
-            " its own, or say so with --source-dir."
-        )
 
 
 def _check_machines(job: TrainingJob) -> None:
@@ -118,15 +90,6 @@ def _check_numbers(job: TrainingJob) -> None:
 def _check_names(job: TrainingJob) -> None:
     if job.name is not None and not _NAME.fullmatch(job.name):
         raise ValueError(f"Name {job.name!r}; expected at most 43 letters, digits and dashes. HINT: --name.")
-    if wrong := [name for name in job.env if not _VARIABLE.fullmatch(name)]:
-        raise ValueError(
-            f"Environment variable is named {wrong[0]!r}, expected letters, digits and underscores. HINT: --env"
-            " NAME=VALUE."
-        )
-    if wrong := [name for name in job.channels if not _CHANNEL.fullmatch(name)]:
-        raise ValueError(
-            f"Channel is named {wrong[0]!r}, expected up to 64 letters, digits and . - _ HINT: --channel NAME=S3URI."
-        )
 
 
 def _check_places(job: TrainingJob) -> None:

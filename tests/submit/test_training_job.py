@@ -36,12 +36,12 @@ def test_a_script_that_the_toolkit_would_not_start_is_refused(tmp_path: Path, na
     path = tmp_path / "code" / name
     path.parent.mkdir()
     path.touch()
-    with pytest.raises(ValueError, match=r"training toolkit starts a \.py file whose name has"):
+    with pytest.raises(ValueError, match=r"toolkit refuses an entry point with other|expected a \.py file"):
         TrainingJob(path, **GOOD)
 
 
 def test_what_does_not_exist_is_named(script: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"There is no script 'absent.py'\. HINT"):
+    with pytest.raises(FileNotFoundError, match=r"script is 'absent.py', which is not a file\. HINT"):
         TrainingJob(Path("absent.py"), **GOOD)
     with pytest.raises(FileNotFoundError, match=r"There is no wheel 'absent.whl'\. HINT"):
         TrainingJob(script, **GOOD, requirements=["absent.whl"])
@@ -52,7 +52,7 @@ def test_a_home_or_temporary_folder_is_sent_only_if_it_is_named(script: Path, mo
         with monkeypatch.context() as patch:
             patch.setenv(variable, str(script.parent))
             patch.setattr("tempfile.tempdir", None)
-            with pytest.raises(ValueError, match=r"all of which would be sent\. HINT"):
+            with pytest.raises(ValueError, match=r"all of which would be the source folder\. HINT"):
                 TrainingJob(script, **GOOD)
             TrainingJob(script, **GOOD, source_dir=script.parent)
     TrainingJob(script, **GOOD)
