@@ -161,7 +161,8 @@ class _Loader:
         return self._module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec or module.__spec__
+        if module.__spec__ is not self._spec is not None:  # torch's modules of settings let nobody set it
+            module.__spec__ = self._spec
 
 
 _LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
