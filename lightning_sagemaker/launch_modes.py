@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+LOG_LEVEL = 20  # of the toolkit, as both SDKs set it
+
 
 class LaunchMode(NamedTuple):
     """A launcher and its names."""
@@ -48,7 +50,7 @@ def toolkit(program: str, source: str, name: str, region: str) -> dict[str, obje
     return {
         "sagemaker_program": program,
         "sagemaker_submit_directory": source,
-        "sagemaker_container_log_level": 20,
+        "sagemaker_container_log_level": LOG_LEVEL,
         "sagemaker_job_name": name,
         "sagemaker_region": region,
     }

@@ -81,13 +81,13 @@ class OtherHosts:
         """Offer a file of rank 0's host, perhaps just written by Lightning, or tell others that it does not exist."""
         key, host = _key(path), self.job.current_host
         with self._lock:
-            if is_written:
-                self._written.add(os.path.realpath(path))
-            else:
-                self._loads[key] = self._loads.get(key, 0) + 1
-            told: dict[str, Any] = {"kind": kind_of(path), "written": os.path.realpath(path) in self._written}
-            told |= {"host": host, "loads": self._loads.get(key, 0)}
             try:
+                if is_written:
+                    self._written.add(os.path.realpath(path))
+                else:
+                    self._loads[key] = self._loads.get(key, 0) + 1
+                told: dict[str, Any] = {"kind": kind_of(path), "written": os.path.realpath(path) in self._written}
+                told |= {"host": host, "loads": self._loads.get(key, 0)}
                 if told["kind"] == "file":
                     self._server = self._server or Server(host, address_in_network(self.job))
                     told["offer"] = self._server.offer(key, path)

@@ -188,7 +188,8 @@ def _process() -> tuple[str, str]:
         identity = ":".join(map(str, processes.run_leader()))
     except RuntimeError:
         return "", ""
-    if multiprocessing.parent_process() is not None:  # the script has started it: for a fold, or a trial
+    # The script has started it for a fold, or a trial; but for a function that torch's agent runs, and starts again.
+    if multiprocessing.parent_process() is not None and "TORCHELASTIC_RUN_ID" not in os.environ:
         identity += f":{os.getpid()}:{processes.start_of(os.getpid())}"
     return processes.container(), identity
 

@@ -34,7 +34,13 @@ _PATIENCE = 3.0  # seconds that a dying process may spend on asking the others
 _COURTESY = 1.0  # seconds by which a mere consequence lets the cause come first
 _MOMENT = 0.1  # seconds; torchrun ends this process soon
 _HELPER = "[in a process that the training script started]"  # which may tolerate that it failed
-_NO_CAUSE = "subprocess.CalledProcessError"  # of a process that fails with its helper: the helper's own is the cause
+# Of a process that fails because its helper has failed: the helper's own text is the cause.
+_NO_CAUSE = (
+    "subprocess.CalledProcessError",
+    "torch.multiprocessing.spawn.ProcessExitedException",
+    "concurrent.futures.process.BrokenProcessPool",
+    "RuntimeError: DataLoader worker",
+)
 _REPORT = "_lightning_sagemaker_report"  # attribute of an exception that another process has reported
 # Signs of a consequence: what gloo, NCCL and the store say where another rank has gone.
 _LOST = ("connection reset", "connection closed", "connection was", "broken pipe", "remote process exited", "aborted")
@@ -47,11 +53,14 @@ def report(text: str) -> bool:
     """
     if not is_on("failure_file"):
         return False
-    path, replaces = base_dir(os.environ) / "output" / "failure", False
+    path, there = base_dir(os.environ) / "output" / "failure", ""
     with suppress(OSError):
-        replaces = path.read_bytes().endswith(_HELPER.encode()) and not text.startswith(_NO_CAUSE)
+        there = path.read_text(encoding="utf-8", errors="replace")
+    replaces = there.endswith(_HELPER) and not is_helper()
+    if replaces and text.startswith(_NO_CAUSE):  # no longer at the end, the mark lets nobody replace the cause
+        text = f"{there}\nfor which the script failed: {text}"
     try:
-        with complete_file(path, replaces=replaces and not is_helper()) as file:
+        with complete_file(path, replaces=replaces) as file:
             file.write(_public(text).encode(errors="replace"))
     except OSError:
         return False  # not first, or no folder: the error itself goes its own way

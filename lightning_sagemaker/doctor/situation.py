@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OF_COMMANDS = {
     f"{PREFIX}FAKE_SMDDP_": "of the simulation's fake SMDDP",
     f"{PREFIX}SIMULATION": "of `simulate`, by which it knows its processes",
-    RANK_PROCESS: "of a rank, for the processes that it starts",
+    RANK_PROCESS: "of a process that trains, for those that it starts",
 }
 _READERS: dict[str, Callable[[Mapping[str, str]], object]] = {DISABLE: disabled, LOCK_DIR: base_folder}
 LEVELS: dict[str, Level] = {AUTOLOAD: "warn", DISABLE: "warn"}  # what they would switch off stays on

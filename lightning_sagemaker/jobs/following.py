@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lightning_sagemaker import metrics
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.jobs.description import ENDED, Job, failure, read
 from lightning_sagemaker.jobs.listing import find
-from lightning_sagemaker.jobs.log import Line, Log
+from lightning_sagemaker.jobs.log import Log
 from lightning_sagemaker.options import one_line, printable, write
 from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
 EVERY = 10.0  # seconds between two questions; SageMaker allows few
@@ -73,7 +73,7 @@ def follow(
     profile = "" if session.profile_name == "default" else f" --profile {session.profile_name}"
     where = f"--region {session.region_name}{profile}"
     try:
-        return _print_until_it_ends(log, states(job.name, session, every), tail, min(every, _LATE), out)
+        return _print_until_it_ends(_Printed(log, tail, out), states(job.name, session, every), min(every, _LATE))
     except KeyboardInterrupt:
         stop = f"lightning-sagemaker jobs stop {job.name} {where}"
         write(f"No longer following: the job continues. HINT: `{stop}` ends it.\n", out)
@@ -84,32 +84,57 @@ def follow(
         raise
 
 
-def _print_until_it_ends(log: Log, jobs: Iterator[Job], tail: int | None, late: float, out: TextIO) -> int:
-    from botocore.exceptions import BotoCoreError, ClientError
+@dataclass
+class _Printed:
+    """What is printed of a job's log."""
 
-    begin, told, problem, readable = time.monotonic(), "", "", True
-    values: dict[str, str] = {}
+    log: Log
+    tail: int | None  # of what is written already, only so many lines
+    out: TextIO
+    values: dict[str, str] = field(default_factory=dict)  # the newest of each metric
+    is_readable: bool = True
+    _problem: str = ""
+
+    def go_on(self) -> bool:
+        """Print the lines that are new; false where they could not be read, but may be later."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if not self.is_readable:
+            return True
+        try:
+            for line in self.log.new() if self.tail is None else self.log.last(self.tail):
+                write(f"{self.log.text(line)}\n", self.out)
+                if metrics.BEGIN in line.text:
+                    self.values |= dict(_VALUES.findall(line.text))
+            self.tail = None
+        except (BotoCoreError, ClientError) as error:  # the state can be followed all the same
+            self.is_readable = not (isinstance(error, ClientError) and aws.code_of(error) in aws.DENIED)
+            if self._problem != (problem := redact(one_line(str(error)))):
+                again = "; it is asked for again" if self.is_readable else ""
+                write(f"The log cannot be read{again}: {problem}\n", self.out)
+                self._problem = problem
+            return not self.is_readable
+        return True
+
+
+def _print_until_it_ends(printed: _Printed, jobs: Iterator[Job], late: float) -> int:
+    begin, told, out, is_complete = time.monotonic(), "", printed.out, True
     for number, job in enumerate(jobs):
         if number and job.has_ended:  # just now, so that its last lines may be on their way
             time.sleep(late)
-        try:
-            lines: Iterable[Line] = () if not readable else log.new() if tail is None else log.last(tail)
-            for line in lines:
-                write(f"{log.text(line)}\n", out)
-                if metrics.BEGIN in line.text:
-                    values |= dict(_VALUES.findall(line.text))
-            tail = None
-        except (BotoCoreError, ClientError) as error:  # the state can be followed all the same
-            readable = not (isinstance(error, ClientError) and aws.code_of(error) in aws.DENIED)
-            if problem != (problem := redact(one_line(str(error)))):
-                again = "; it is asked for again" if readable else ""
-                write(f"The log cannot be read{again}: {problem}\n", out)
-        state = " ".join([f"{job.status}: {job.secondary_status}", *(f"{name}={one}" for name, one in values.items())])
+        is_complete = printed.go_on()
+        if job.has_ended and not is_complete:
+            time.sleep(late)
+            is_complete = printed.go_on()
+        values = (f"{name}={one}" for name, one in printed.values.items())
+        state = " ".join([f"{job.status}: {job.secondary_status}", *values])
         if state != told:
             write(f"[{time.monotonic() - begin:6.0f} s] {printable(state)}\n", out)
             told = state
         out.flush()
     ending = [f"{job.name}: {job.status}", *failure(job)]
+    if not is_complete:
+        ending.append(f"The last lines of the log were not read. HINT: `lightning-sagemaker jobs logs {job.name}`.")
     if job.billable_seconds:
         ending.append(f"billed: {job.billable_seconds} s x {job.hosts} instance(s)")
     write("".join(f"{line}\n" for line in ending), out)

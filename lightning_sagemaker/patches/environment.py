@@ -24,6 +24,7 @@ from lightning_sagemaker.environment import (
 )
 from lightning_sagemaker.job import SageMakerJob, agents_share_hosts, is_training_job
 from lightning_sagemaker.job.channels import dropped_rows, sharded_channels
+from lightning_sagemaker.job.launchers import lightning_local_rank
 from lightning_sagemaker.messages import say, warn_once
 from lightning_sagemaker.patches import first_time, rank_zero
 from lightning_sagemaker.patches.arguments import given
@@ -167,8 +168,10 @@ def _is_on_cpu(connector: Any) -> bool:
 def _set_devices(connector: Any, job: SageMakerJob, sees_gpus: Callable[[], bool]) -> bool:
     """Replace ``devices="auto"`` by the job's processes per host, if the job knows better than Lightning's count."""
     accelerator, on_cpu = connector.accelerator, _is_on_cpu(connector)
-    # Lightning will start the processes, one for each device that it sees. On the CPU of a host with GPUs that is one.
-    if job.local_world_size is None or (job.launcher == "none" and (not on_cpu or sees_gpus())):
+    # Lightning will start the processes, one for each device that it sees. On the CPU of a host with GPUs that is one,
+    # but in processes that it has started for the GPUs.
+    started = lightning_local_rank(os.environ) is not None
+    if job.local_world_size is None or (job.launcher == "none" and (not on_cpu or (sees_gpus() and not started))):
         return False
     if not on_cpu and job.local_world_size > (seen := accelerator.auto_device_count()):
         raise RuntimeError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.checkpoint import resume
 from lightning_sagemaker.distributed.failure_file import attach_report, failure_report, killed
-from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.environment import SageMakerEnvironment, mark_script
 from lightning_sagemaker.patches import rank_zero, wrap
 from lightning_sagemaker.patches.environment import note_launched
 
@@ -36,8 +36,11 @@ def patch_launcher(module: ModuleType) -> None:
             return launch(launcher, *args, **kwargs)
         note_launched(launcher._strategy.cluster_environment.world_size())
         ends_together = hasattr(launcher, "procs") and is_on("sigterm")  # a Trainer's: Fabric's ranks agree on nothing
-        with _folder(launcher), _sigterm(launcher) if ends_together else nullcontext():
-            return launch(launcher, *args, **kwargs)
+        try:
+            with _folder(launcher), _sigterm(launcher) if ends_together else nullcontext():
+                return launch(launcher, *args, **kwargs)
+        finally:
+            mark_script()  # anew, as Lightning has set MASTER_PORT
 
     @wrap(module._MultiProcessingLauncher, "_wrapping_function")
     def run_and_tell(run: Any, launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.folders import walk
 from lightning_sagemaker.job.channels import SHARDED
-from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags
+from lightning_sagemaker.launch_modes import LOG_LEVEL, MODES, PROCESSES, flags, toolkit
 from lightning_sagemaker.simulate import source
 from lightning_sagemaker.simulate.spec import V3_CHANNELS
 
@@ -29,7 +29,6 @@ GROUP = "homogeneousCluster"
 # Every simulated host is this machine, and they meet on its loopback interface.
 INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
 ADDRESS = "127.0.0.1"
-_LOG_LEVEL = 20
 _PORTS = range(20000, 32768)  # below those that Linux and macOS give to outgoing connections
 
 # What the SDK still sends for the class HuggingFace; for the class PyTorch it sends that of smdistributed.
@@ -121,11 +120,7 @@ def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
     values = {
         **job.hyperparameters,
         **framework_parameters(job),
-        "sagemaker_program": job.entry,
-        "sagemaker_submit_directory": str(cluster.source(host)),
-        "sagemaker_container_log_level": _LOG_LEVEL,
-        "sagemaker_job_name": cluster.name,
-        "sagemaker_region": cluster.region,
+        **toolkit(job.entry, str(cluster.source(host)), cluster.name, cluster.region),
     }
     return {k: json.dumps(v) for k, v in values.items()}
 
@@ -163,7 +158,7 @@ def described(cluster: Cluster, host: str) -> dict[str, Any]:
         "input_config_dir": str(base / "input/config"),
         "input_data_config": input_data_config(job),
         "input_dir": str(base / "input"),
-        "log_level": _LOG_LEVEL,
+        "log_level": LOG_LEVEL,
         "model_dir": str(base / "model"),
         "network_interface_name": INTERFACE,
         "num_cpus": multiprocessing.cpu_count(),

@@ -65,7 +65,7 @@ def _v2(
         distribution = {"mpi": {"enabled": True, "processes_per_host": job.processes_per_host}}
     arguments = {
         "entry_point": job.entry,
-        "source_dir": str(job.folder),
+        "source_dir": str(job.source_dir or job.path.parent),
         "image_uri": made["AlgorithmSpecification"]["TrainingImage"],
         "role": job.role or _Code("sagemaker.get_execution_role()"),
         "instance_type": job.instance_type,
@@ -121,7 +121,11 @@ def _v3(
         if job.processes_per_host is None:
             raise ValueError("SDK v3's mpirun needs the number of all processes. HINT: --processes-per-host.")
         options["mpi_additional_options"] = ["-np", str(job.processes_per_host * job.instance_count)]
-    source = {"source_dir": str(job.folder), "entry_script": job.entry, "requirements": REQUIREMENTS}
+    source = {
+        "source_dir": str(job.source_dir or job.path.parent),
+        "entry_script": job.entry,
+        "requirements": REQUIREMENTS,
+    }
     bucket = job.output_uri and aws.place(job.output_uri)[0]
     arguments = {
         "training_image": made["AlgorithmSpecification"]["TrainingImage"],

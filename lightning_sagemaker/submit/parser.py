@@ -155,7 +155,7 @@ def _take_secrets(found: Namespace) -> list[str]:
     for option, (field, _) in (MAPPINGS | LISTS).items():
         given = found[field]
         if isinstance(given, dict):
-            secret = [name for name, value in given.items() if is_secret(name, value)]
+            secret = [name for name, value in given.items() if is_secret(name.rpartition(".")[2], value)]
             found[field] = {name: value for name, value in given.items() if name not in secret}
         else:
             secret = [redact(line) for line in given if redact(line) != line]

@@ -173,7 +173,8 @@ def as_sent(job: TrainingJob) -> TrainingJob:
     given["channels"] = {
         name: Channel(uri, _at(one, f"{_PLACE}.S3DataDistributionType", str) == SHARDED, _at(one, "InputMode", str))
         for one in _at(made, "InputDataConfig", list) or ()
-        if (name := _at(one, "ChannelName", str)) not in (None, _CODE) and (uri := _at(one, f"{_PLACE}.S3Uri", str))
+        if (name := _at(one, "ChannelName", str)) not in (None, _CODE if job.network_isolation else None)
+        and (uri := _at(one, f"{_PLACE}.S3Uri", str))
     }
     return job.changed(**given)
 

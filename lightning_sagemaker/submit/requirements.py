@@ -100,8 +100,9 @@ def name_of(line: str) -> str:
     if egg := re.search(r"(?:^|&)egg=([^&\[]+)", fragment):
         text = egg[1]
     elif re.match(r"[\w+.-]+://|[./~]", place) or re.search(r"\.(?:whl|zip|tar\.gz)$", place):
-        path = re.sub(r"^[\w+.-]+://[^/]*", "", place).partition("/archive/")[0]  # of GitHub's archives
-        last = path.partition("@")[0].rstrip("/").rpartition("/")[2]
+        if "://" in place:  # of GitHub's archives, and a branch
+            place = re.sub(r"^[\w+.-]+://[^/]*", "", place).partition("/archive/")[0].partition("@")[0]
+        last = place.rstrip("/").rpartition("/")[2]
         text = re.split(r"-(?=[\d*])|\.(?:git|whl|zip|tar\.gz)$", last)[0]
     found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
     return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""

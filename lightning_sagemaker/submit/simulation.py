@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lightning_sagemaker.submit.training_job import TrainingJob
 
-_KILLED = 137  # exit code after SIGKILL, as a shell's
+_KILLED, _INTERRUPTED = 137, 130  # exit codes after SIGKILL and SIGINT, as a shell's
 
 
 def simulate(job: TrainingJob, channels: Mapping[str, str | Path], timeout: float = 600.0) -> Finding:
@@ -50,7 +50,7 @@ def simulate(job: TrainingJob, channels: Mapping[str, str | Path], timeout: floa
                 source_dir=job.folder,
             )
             ended = run(simulation)
-        except SimulationError as error:
+        except (SimulationError, OSError) as error:  # the latter: no free port, a full disk
             return fail("simulation", str(error))
     if ended.exit_code == 0:
         return ok("simulation", f"one batch on {hosts} simulated host(s).")
@@ -58,7 +58,9 @@ def simulate(job: TrainingJob, channels: Mapping[str, str | Path], timeout: floa
         # All of the error stands above, where the script's output does; the last line is what was raised.
         what = one_line(" ".join([ended.failure.happened(), *ended.failure.error[-1:]]))
         return Finding("simulation", "fail", f"{hosts} simulated host(s): {what}", f"{hint}.")
-    if ended.exit_code != _KILLED:  # a signal to this process, such as Ctrl-C's
+    if ended.exit_code == _INTERRUPTED:
         raise KeyboardInterrupt
+    if ended.exit_code != _KILLED:  # another signal to this process
+        raise SystemExit(ended.exit_code)
     what = f"the script did not end one batch within {timeout:g} s."
     return fail("simulation", what, f"{hint}, to see where it hangs.")

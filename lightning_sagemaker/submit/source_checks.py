@@ -52,8 +52,9 @@ def listing(job: TrainingJob, source: Source) -> str:
         lines.append(f"{rest / 1e3:10.1f} kB  in {len(order) - _SHOWN} more files")
     place = requirements.own_source(job)
     wheels = [path.name for path in requirements.given_wheels(job)]
-    wheels += [f"lightning_sagemaker-*.whl (built from {place})"] if place else []
-    added = redact(f"{requirements.REQUIREMENTS} gets: {', '.join(requirements.needed(job, wheels))}\n")
+    wheels += ["lightning_sagemaker-*.whl"] if place else []
+    built = f" (lightning_sagemaker is built from {place})" if place else ""
+    added = redact(f"{requirements.REQUIREMENTS} gets: {', '.join(requirements.needed(job, wheels))}{built}\n")
     return "\n".join([f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB", *lines, added])
 
 

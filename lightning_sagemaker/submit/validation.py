@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,42}")  # a time follows; 63 characters in all
 _S3 = re.compile(r"s3://[^/]+(/.*)?")
-_COUNTS = ("instance_count", "processes_per_host", "volume_gb", "max_run", "max_wait", "retries", "keep_alive")
+_COUNTS = ("instance_count", "processes_per_host", "volume_gb", "max_run", "max_wait", "retries")
 
 
 def validate(job: TrainingJob) -> None:
@@ -90,6 +90,11 @@ def _check_numbers(job: TrainingJob) -> None:
 def _check_names(job: TrainingJob) -> None:
     if job.name is not None and not _NAME.fullmatch(job.name):
         raise ValueError(f"Name {job.name!r}; expected at most 43 letters, digits and dashes. HINT: --name.")
+    if job.network_isolation and "code" in job.channels:
+        raise ValueError(
+            "A channel is named 'code', as the one that brings the source where the network is isolated. HINT: another"
+            " name."
+        )
 
 
 def _check_places(job: TrainingJob) -> None:

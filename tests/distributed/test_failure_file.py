@@ -151,9 +151,11 @@ def test_what_a_helper_failed_by_and_the_script_tolerates_is_no_reason(output: P
 
 def test_the_failure_of_a_helper_is_the_reason_where_the_script_fails_for_it(output: Path, run: Run) -> None:
     run(f"{_HELPER}start()()")
+    run("raise RuntimeError('its consequence in another process')")
     text = (output / "failure").read_text()
     assert text.startswith("ValueError: tolerated ")
-    assert text.endswith("\n[in a process that the training script started]")
+    assert "\n[in a process that the training script started]\nfor which the script failed: subprocess.Called" in text
+    assert "consequence" not in text
 
 
 def test_a_rank_is_no_helper_of_the_script_that_launched_it(output: Path, run: Run) -> None:

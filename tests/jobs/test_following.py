@@ -177,6 +177,21 @@ def test_after_one_failed_question_the_log_goes_on_and_no_line_is_lost_or_double
     assert "Not today" in told[0]
 
 
+@pytest.mark.parametrize(("operation", "call"), [("DescribeLogStreams", 3), ("GetLogEvents", 5)])
+def test_a_question_that_fails_at_the_job_s_end_is_asked_again_for_the_last_lines(
+    world: World, follow: Any, operation: str, call: int
+) -> None:
+    world.jobs[NAME] = [running("Training"), running("Training"), described(NAME)]
+    world.streams = {
+        f"{NAME}/algo-{host}-178": [Written(MS + host, "first"), Written(MS + 9, "the error", after=3)]
+        for host in (1, 2)
+    }
+    failing(world, operation, call, {"__type": "SomethingElse", "message": "Not today."})
+    run = follow()
+    assert run.out.count("the error") == 2
+    assert "were not read" not in run.out
+
+
 def test_credentials_that_expire_end_the_following_and_not_the_job_and_a_line_says_so(
     world: World, follow: Any
 ) -> None:

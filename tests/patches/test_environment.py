@@ -318,6 +318,18 @@ def test_on_the_cpu_of_a_host_with_gpus_lightning_starts_one_process_as_in_stock
     assert getattr(connector.strategy, "world_size", 1) == hosts
 
 
+def test_on_the_cpu_in_processes_that_were_started_for_gpus_all_of_them_train_over_a_group_that_carries_it(
+    make: Make, job: Job, see_gpus: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see_gpus(4)
+    job("lightning", hosts=2, per_host=4, rank=1, gpus=4)
+    group = {"is_initialized": True, "get_world_size": 8, "get_rank": 1, "get_backend": "cpu:gloo,cuda:nccl"}
+    for name, answer in group.items():
+        monkeypatch.setattr(f"torch.distributed.{name}", lambda *_, answer=answer: answer)
+    strategy = make(accelerator="cpu").strategy
+    assert (strategy.num_processes, strategy.world_size) == (4, 8)
+
+
 @pytest.mark.parametrize("launcher", ["torchrun", "mpirun", "none"])
 @pytest.mark.parametrize("world", [(1, 4, "auto"), (2, 4, "auto"), (2, 1, 1)])
 def test_on_the_cpu_after_a_fit_on_gpus_it_runs_alone_as_in_stock(

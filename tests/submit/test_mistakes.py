@@ -41,6 +41,7 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     ((*GOOD, "--channel", "train"), {}, 2, "--channel is 'train', expected a name, =, and a value"),
     ((*GOOD, "--channel", "train=data"), {}, 2, "'data' is not an S3 URI"),
     ((*GOOD, "--channel", "../x=s3://b/c"), {}, 2, "channel is named '../x'"),
+    ((*GOOD, "--network-isolation", "--channel", "code=s3://b/c"), {}, 2, "A channel is named 'code'"),
     ((*GOOD, "--channel", "train=s3://absent-bucket/x"), {}, 1, "not found"),
     ((*GOOD, "--set", "A"), {}, 2, "--set is 'A', expected a name"),
     ((*GOOD, "--set", "A=x"), {}, 2, "which is not JSON"),

@@ -93,6 +93,8 @@ def test_a_wheel_that_cannot_be_built_is_an_error_with_pip_s_reason(
         ("https://example.com/lightning-2.5.0-py3-none-any.whl#sha256=0", "lightning"),
         ("./lightning-2.5.0.tar.gz", "lightning"),
         ("-e ../lightning-sagemaker", "lightning-sagemaker"),
+        ("/data/archive/me@home/lightning_sagemaker-0.2.0-py3-none-any.whl", "lightning-sagemaker"),
+        ("lightning_sagemaker-*.whl", "lightning-sagemaker"),
         ("lightning[extra]>=2.4 ; python_version > '3'  # new", "lightning"),
         ("lightning @ git+https://example.com/fork", "lightning"),
         ("# lightning", ""),

@@ -187,6 +187,13 @@ def test_what_is_set_in_the_request_is_what_is_followed(
     assert json.loads(sent["HyperParameters"]["sagemaker_job_name"]) == "mine-1"
 
 
+def test_a_channel_of_any_name_is_sent_beside_what_is_set(aws: Aws, script: Path) -> None:
+    _, sent = send(
+        aws, script, "--channel", "code=s3://bucket-of-tests/data", "--set", "RetryStrategy.MaximumRetryAttempts=2"
+    )
+    assert [one["ChannelName"] for one in sent["InputDataConfig"]] == ["code"]
+
+
 def test_what_is_listed_is_what_is_sent_and_the_folder_is_read_once(
     aws: Aws, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
