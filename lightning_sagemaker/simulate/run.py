@@ -76,6 +76,8 @@ def run(job: Simulation) -> Result:
             starts = 2
             for host in job.host_names:  # these machines are gone, with all that was on them
                 temporary.remove(root / host)
+                if (root / host).exists():
+                    raise OSError(f"{root / host} could not be removed, so the job was not started again.")
             cluster = cluster.started_again()
             console.note("the job is started again on new hosts, with its checkpoints and nothing else")
             code, failure, _ = _start(cluster, console, apart=apart)

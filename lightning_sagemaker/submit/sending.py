@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -110,12 +111,13 @@ def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) 
     carried = carry(job.arguments)
     with tarfile.open(target, "w:gz") as tar, tempfile.TemporaryDirectory() as folder:
         for name in (name for name in source.files if name != REQUIREMENTS):
-            member = tar.gettarinfo(job.folder / name, name)
-            if member.issym():
-                member.linkname = link_within(job.folder, name)
-                tar.addfile(member)
-            else:
-                tar.add(job.folder / name, name)
+            with suppress(FileNotFoundError):  # one that has gone since the folder was read, an editor's
+                member = tar.gettarinfo(job.folder / name, name)
+                if member.issym():
+                    member.linkname = link_within(job.folder, name)
+                    tar.addfile(member)
+                else:
+                    tar.add(job.folder / name, name)
         if carried.by_entry_script:
             carried.write(Path(folder), job.entry)
         lines = [own_text(job.folder).rstrip("\n"), *needed(job, [wheel.name for wheel in wheels])]

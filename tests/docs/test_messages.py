@@ -42,6 +42,7 @@ PASSED_ON = {
     "patches/signals.py": (2, "raises exit codes"),
     "submit/parser.py": (2, "argparse, and jsonargparse"),
     "submit/sending.py": (1, "a check"),
+    "submit/simulation.py": (1, "raises an exit code"),
     "simulate/run.py": (1, "the plan's notes"),
     "simulate/spec.py": (1, "the words of `carry`"),
     "simulate/temporary.py": (1, "raises an exit code"),

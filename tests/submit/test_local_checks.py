@@ -10,7 +10,8 @@ import pytest
 
 from lightning_sagemaker import source_folder
 from lightning_sagemaker.instances import instance
-from lightning_sagemaker.submit import TrainingJob, complete, source_checks
+from lightning_sagemaker.simulate import Result
+from lightning_sagemaker.submit import TrainingJob, complete, simulation, source_checks
 from lightning_sagemaker.submit import check as check_all
 from lightning_sagemaker.submit.local_checks import KNOWN, check
 from lightning_sagemaker.submit.simulation import simulate
@@ -169,6 +170,25 @@ def test_what_a_failed_script_says_does_nothing_to_the_table_and_shows_no_secret
     out, err = capfd.readouterr()
     assert out == ""  # the request's, as JSON
     assert "begun" in err
+
+
+@pytest.mark.parametrize(("raised", "level"), [(OSError("No space left on device"), "fail"), (None, "exit")])
+def test_what_ends_a_simulation_otherwise_is_a_finding_or_ends_this_process(
+    script: Path, monkeypatch: pytest.MonkeyPatch, raised: OSError | None, level: str
+) -> None:
+    def run(_: object) -> Result:
+        if raised is not None:
+            raise raised
+        return Result(128 + 15, 1.0, None, None)  # SIGTERM came
+
+    monkeypatch.setattr(simulation, "run", run)
+    made = job(script, launcher="none", instance_count=1)
+    if level == "exit":
+        with pytest.raises(SystemExit) as ended:
+            simulate(made, {})
+        assert ended.value.code == 128 + 15
+    else:
+        assert (simulate(made, {}).level, str(raised) in simulate(made, {}).what) == (level, True)
 
 
 def test_a_script_that_reads_a_channel_is_run_with_local_files_or_not_at_all(script: Path, tmp_path: Path) -> None:

@@ -140,14 +140,14 @@ def test_a_file_of_the_options_has_no_secret_and_names_what_is_left_out(aws: Aws
     secret = "hun" + "ter2-and-words"
     url = f"git+https://me:{secret}@example.com/x"
     given = ("--env", "API_TOKEN", "--env", "A=1", "--requirement", url, "--requirement", "rich")
-    more = ("--set", f'Environment.DB_PASSWORD="{secret}"', "--set", "ResourceConfig.VolumeSizeInGB=5")
+    more = ("--set", f'Environment.TOKEN_HF="{secret}"', "--set", "ResourceConfig.VolumeSizeInGB=5")
     (run,) = aws.run((script, *JOB, *given, *more, "--print_config"), API_TOKEN=secret)
     assert run.code == 0, run.err
     assert secret not in run.out + run.err
     comments = [line for line in run.out.splitlines() if line.startswith("#")]
     assert [line.split(",")[0] for line in comments] == [
         "# left out since it is secret: --env API_TOKEN",
-        "# left out since it is secret: --set Environment.DB_PASSWORD",
+        "# left out since it is secret: --set Environment.TOKEN_HF",
         "# left out since it is secret: --requirement git+https://***@example.com/x",
     ]
     file = script.with_name("job.yaml")
@@ -189,7 +189,13 @@ def test_what_is_set_in_the_request_is_what_is_followed(
 
 def test_a_channel_of_any_name_is_sent_beside_what_is_set(aws: Aws, script: Path) -> None:
     _, sent = send(
-        aws, script, "--channel", "code=s3://bucket-of-tests/data", "--set", "RetryStrategy.MaximumRetryAttempts=2"
+        aws,
+        script,
+        "--force",
+        "--channel",
+        "code=s3://bucket-of-tests/data",
+        "--set",
+        "EnableManagedSpotTraining=false",
     )
     assert [one["ChannelName"] for one in sent["InputDataConfig"]] == ["code"]
 
@@ -199,14 +205,16 @@ def test_what_is_listed_is_what_is_sent_and_the_folder_is_read_once(
 ) -> None:
     reads = []
 
-    def read_and_add(folder: Path) -> source_folder.Source:
+    def read_and_change(folder: Path) -> source_folder.Source:
         reads.append(folder)
         found = source_folder.read(folder)
         (folder / "late.txt").touch()
+        (folder / "gone.txt").unlink()
         return found
 
     for module in (choices, sending):
-        monkeypatch.setattr(module, "read", read_and_add)
+        monkeypatch.setattr(module, "read", read_and_change)
+    script.with_name("gone.txt").touch()
     _, sent = send(aws, script)
     assert len(reads) == 1
     assert {path.name for path in arrived(aws, sent, tmp_path / "one").iterdir()} == {"train.py", "requirements.txt"}
