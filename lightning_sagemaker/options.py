@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TextIO
 
+from lightning_sagemaker import folders
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -55,8 +57,8 @@ def one_line(text: str) -> str:
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
-    """The first of many names, `printable`, and how many more there are."""
-    given = [printable(name) for name in names]
+    """The first of many names, of files perhaps, and how many more there are."""
+    given = [folders.printable(name) for name in names]
     return ", ".join(given[:most]) + (f" and {len(given) - most} more" if len(given) > most else "")
 
 

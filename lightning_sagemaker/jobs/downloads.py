@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 import zlib
 from dataclasses import dataclass, field, replace
@@ -130,23 +131,33 @@ def unpack(archive: Path, folder: Path, *, force: bool = False) -> None:
     """Unpack an archive into a folder that is there once it is complete, and nothing outside of it.
 
     A ``ValueError`` says that it is damaged, or holds what does not belong into a folder (``../x``, links out of it,
-    devices), or that this Python cannot tell.
+    devices).
     """
-    if not hasattr(tarfile, "data_filter"):
-        raise ValueError(
-            f"{archive} is not unpacked: this Python cannot refuse paths outside its folder."
-            " HINT: Python 3.10.12, 3.11.4 or newer; or look at `tar -t`, and unpack it yourself."
-        )
     if folder.exists() and not force:
         raise FileExistsError(f"{folder} exists, and is not replaced. HINT: --force.")
     try:
         with complete_folder(folder) as new, tarfile.open(archive) as file:
-            file.extractall(new, filter="data")
+            if hasattr(tarfile, "data_filter"):
+                file.extractall(new, filter="data")
+            else:
+                _unpack_plain_files(file, new)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ValueError(
             f"{archive} is not unpacked: {error}."
             " HINT: `tar -t` shows what it holds; once the file is removed, it is downloaded again."
         ) from error
+
+
+def _unpack_plain_files(archive: tarfile.TarFile, folder: Path) -> None:
+    """The same for a Python before 3.10.12 and 3.11.4 (Debian 12 has 3.11.2), which cannot refuse what leads out."""
+    for member in archive:
+        target = folder / member.name
+        if not (member.isfile() or member.isdir()) or not target.resolve().is_relative_to(folder.resolve()):
+            raise tarfile.TarError(f"{member.name!r} is no file within it, and this Python can check no more")
+        (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
+        if content := archive.extractfile(member):
+            with content, target.open("wb") as file:
+                shutil.copyfileobj(content, file)
 
 
 def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[Download]:

@@ -47,7 +47,7 @@ V2 = "none, torch_distributed, smdistributed, pytorchddp, mpi"
         (["--grace", "-1"], "grace is -1.0", "0 or more"),
         (["--grace", "nan"], "grace is nan", "0 or more"),
         (["--grace", "inf"], "grace is inf", "0 or more"),
-        (["--channel", "..=."], "channel is named '..'", "NAME=PATH"),
+        (["--channel", "..=."], "channel is named '..'", "NAME=PLACE"),
         (["--sdk", "v3", "--channel", "code=."], "channel is named 'code', as one of SDK v3's own", "another name"),
         (["--restart"], "restart is asked for", "--interrupt-after SECONDS"),
         (["--interrupt-after", "0"], "interrupt-after is 0.0", "more than 0"),

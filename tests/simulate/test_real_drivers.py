@@ -33,6 +33,7 @@ START = "chmod +x /opt/ml/input/data/sm_drivers/sm_train.sh && /opt/ml/input/dat
 ALLOWED = {
     "CUDA_VISIBLE_DEVICES": "simulated hosts share one machine's GPUs; a real host has its own",
     "GLOO_SOCKET_IFNAME": "every simulated host is this machine; gloo would ask for the address of its name",
+    "LIGHTNING_SAGEMAKER_RANK_PROCESS": "the process id of torchrun's agent, which has imported torch",
     "LIGHTNING_SAGEMAKER_SIMULATION": "by which a simulation knows its processes; a container's end needs no mark",
     "MASTER_ADDR": "algo-N resolves on no laptop without root: 127.0.0.1",
     "MASTER_PORT": "7777 becomes a free port; on one host torchrun chooses one itself",
