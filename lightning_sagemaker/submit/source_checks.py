@@ -51,10 +51,11 @@ def listing(job: TrainingJob, source: Source) -> str:
         rest = sum(size for _, size in order[_SHOWN:])
         lines.append(f"{rest / 1e3:10.1f} kB  in {len(order) - _SHOWN} more files")
     place = requirements.own_source(job)
-    wheels = [path.name for path in requirements.given_wheels(job)]
-    wheels += ["lightning_sagemaker-*.whl"] if place else []
-    built = f" (lightning_sagemaker is built from {place})" if place else ""
-    added = redact(f"{requirements.REQUIREMENTS} gets: {', '.join(requirements.needed(job, wheels))}{built}\n")
+    given = requirements.given_wheels(job)
+    names = [*(path.name for path in given), *(["lightning_sagemaker-*.whl"] if place else [])]
+    wheels = [*map(str, given), *([f"one built from {place}"] if place else [])]
+    told = f" (wheels: {', '.join(wheels)})" if wheels else ""
+    added = redact(f"{requirements.REQUIREMENTS} gets: {', '.join(requirements.needed(job, names))}{told}\n")
     return "\n".join([f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB", *lines, added])
 
 
