@@ -152,10 +152,8 @@ class Heartbeat:
                 self._siblings.poll()
                 if self._hosts is not None and self._job.local_rank == 0:
                     self._hosts.exchange(self._awake, self._step)
-                elif (
-                    self._hosts is not None and next(rounds) == 0
-                ):  # in case that the first process cannot, while native code runs in it
-                    self._hosts.beat(self._step)
+                elif self._hosts is not None and next(rounds) == 0:
+                    self._hosts.beat(self._step)  # in case that the first process cannot, while native code runs in it
                 if self._leaving.wait(self._interval):
                     break
             if self._hosts is None:

@@ -12,7 +12,7 @@ from lightning_sagemaker.distributed.failure_file import report_exceptions
 from lightning_sagemaker.distributed.shutdown import end_at_exit
 from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank
 from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.patches import first_time, replace_everywhere
+from lightning_sagemaker.patches import first_time, replace_everywhere, wrap
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -57,18 +57,12 @@ def patch_init_dist_connection(module: ModuleType) -> None:
 
 def patch_deepspeed(module: ModuleType) -> None:
     """Mark ranks whose process group DeepSpeed makes."""
-    strategy_class = module.DeepSpeedStrategy
-    if not is_training_job(os.environ) or not first_time(strategy_class):
-        return
-    connect = strategy_class._init_deepspeed_distributed
 
-    @functools.wraps(connect)
-    def _init_deepspeed_distributed(strategy: Any) -> None:
+    @wrap(module.DeepSpeedStrategy, "_init_deepspeed_distributed")
+    def _init_deepspeed_distributed(connect: Any, strategy: Any) -> None:
         connect(strategy)
         if isinstance(strategy.cluster_environment, SageMakerEnvironment):
             mark_rank()
-
-    strategy_class._init_deepspeed_distributed = _init_deepspeed_distributed
 
 
 def patch_static_rendezvous(module: ModuleType) -> None:
@@ -79,7 +73,7 @@ def patch_static_rendezvous(module: ModuleType) -> None:
     next_rendezvous = rendezvous_class.next_rendezvous
 
     @functools.wraps(next_rendezvous)
-    def meet_first(rendezvous: Any) -> Any:
+    def check_hosts_first(rendezvous: Any) -> Any:
         if rendezvous._store is None and is_on("rendezvous"):
             from lightning_sagemaker.distributed.rendezvous import rendezvous_of_agents
 
@@ -92,7 +86,7 @@ def patch_static_rendezvous(module: ModuleType) -> None:
             )
         return next_rendezvous(rendezvous)
 
-    rendezvous_class.next_rendezvous = meet_first
+    rendezvous_class.next_rendezvous = check_hosts_first
     if is_on("failure_file"):
         report_exceptions()
 
