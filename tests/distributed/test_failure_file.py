@@ -170,14 +170,16 @@ def test_what_is_no_failure_of_the_script_is_not_reported(output: Path, run: Run
 
 
 # The end of one host is the end of the others: here each host stays until all have said why it ended.
+# The job ends with its first host, which waits here until the other has reported too. Each sees only its own disk.
 PATIENT = f"""
-import subprocess, sys, time
+import os, subprocess, sys, time
 from pathlib import Path
 
-folder = Path(sys.argv[sys.argv.index("--folder") + 1])
+folder, host = Path(sys.argv[sys.argv.index("--folder") + 1]), os.environ["SM_CURRENT_HOST"]
 code = subprocess.run([sys.executable, {str(STEADY)!r}, *sys.argv[1:]]).returncode
+(folder / f"reported-{{host}}").touch()
 until = time.monotonic() + 60
-while len(list(folder.glob("job/*/ml/output/failure"))) < 2 and time.monotonic() < until:
+while len(list(folder.glob("reported-*"))) < 2 and time.monotonic() < until:
     time.sleep(0.1)
 sys.exit(code % 256)
 """
@@ -199,7 +201,7 @@ def test_an_exception_in_one_rank_stands_on_every_host_with_host_and_rank(tmp_pa
     # Lightning looks after its children each 5 s: where it is faster than its own rank's error, it kills itself.
     assert done.returncode in (1, 256 - 9), done.stderr
     failures = [path.read_text() for path in tmp_path.glob("job/*/ml/output/failure")]
-    assert len(failures) == 2
+    assert len(failures) == 2, done.stderr
     for text in failures:
         assert text.startswith("KeyError: \"the column 'age' is missing\""), text
         assert "rank 3]" in text
