@@ -5,7 +5,8 @@ While they are imported there is no search for garbage, and what they have made 
 the tests' processes begin so. What a script makes is searched when it always is.
 
 torch's compiler, which Lightning imports to know its modules when it sees one, is imported when something is compiled
-or asks for more than what eager code asks: that is another third.
+or asks for more than what eager code asks: that is another third. So it is with the shapes that operators return, which
+torch imports for the compiler and for tensors without data: that is a quarter of the rest.
 
 `make test-all` and `make wheel-suite` do without all this.
 """
@@ -61,7 +62,10 @@ def _execute_without_collections(spec: ModuleSpec) -> None:
 
 
 _COMPILER = "torch._dynamo"
-_AFTER_IT = ("torch.distributed.fsdp", "torch.distributed.tensor")  # imported by it; cannot be the first to need it
+_SHAPES = "torch._meta_registrations"
+# Imported by them; cannot be the first to need them.
+_AFTER_COMPILER = ("torch.distributed.fsdp", "torch.distributed.tensor")
+_AFTER_SHAPES = ("torch._decomp", "torch._prims", "torch._refs", "torch.utils._content_store")
 
 
 class _Compiler(ModuleType):
@@ -69,7 +73,7 @@ class _Compiler(ModuleType):
 
     def __init__(self) -> None:
         super().__init__(_COMPILER)
-        self.__path__ = []  # :class:`_CompilerFinder` finds the submodules
+        self.__path__ = []  # :class:`_LateFinder` finds the submodules
         self.OptimizedModule = _OptimizedModule
         self.utils = _Part("utils", get_optimize_ddp_mode=lambda: "ddp_optimizer")  # DistributedDataParallel
         self.trace_rules = _Part("trace_rules", clear_lru_cache=lambda: None)  # destroy_process_group
@@ -124,24 +128,48 @@ def _is_loaded() -> bool:
 
 def _load_compiler() -> Any:
     if not _is_loaded():
+        _load_shapes()  # it imports a part that cannot be the first to need them
         del sys.modules[_COMPILER]
     return import_module(_COMPILER)
 
 
-class _CompilerFinder:
-    """Finds the compiler twice: first what stands for it, then, by the other finders, itself."""
+class _Shapes(ModuleType):
+    """The shapes that operators return, in Python: most operators know them in C++ too."""
 
     def __init__(self) -> None:
-        self._is_asked = False
+        super().__init__(_SHAPES)
+        internal = sys.modules["torch._C"]
+        if hasattr(internal, "_set_generator_metaclass"):  # what they import does it, and generators ask for it
+            internal._set_generator_metaclass(import_module("torch._opaque_base").OpaqueBaseMeta)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # the import system asks for some
+            raise AttributeError(name)
+        return getattr(_load_shapes(), name)
+
+
+def _load_shapes() -> ModuleType:
+    if isinstance(sys.modules[_SHAPES], _Shapes):
+        del sys.modules[_SHAPES]
+    return import_module(_SHAPES)
+
+
+class _LateFinder:
+    """Finds a module twice: first what stands for it, then, by the other finders, itself."""
+
+    def __init__(self, name: str, late: Callable[[], ModuleType], load: Callable[[], object], before: tuple[str, ...]) -> None:
+        self._name, self._late, self._load, self._before = name, late, load, before
+        self._stands: ModuleType | None = None
 
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name == _COMPILER and not self._is_asked:
-            self._is_asked = True
-            return _spec(_Compiler())
-        if name.startswith((f"{_COMPILER}.", *_AFTER_IT)) and self._is_asked and not _is_loaded():
-            _load_compiler()
+        if name == self._name and self._stands is None:
+            self._stands = self._late()
+            return _spec(self._stands)
+        needs_it = name in self._before or name.startswith(f"{self._name}.")
+        if needs_it and self._stands and sys.modules.get(self._name) is self._stands:
+            self._load()
             import_module(name)
             return _spec(sys.modules.pop(name))  # who finds it there executes it again
         return None
@@ -168,4 +196,5 @@ class _Loader:
 _LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
 _SDK = ("sagemaker", "sagemaker.train.model_trainer")  # v2 and v3
 sys.meta_path.insert(0, _Finder("torch", _COMPILER, *_LIGHTNING, *_SDK))
-sys.meta_path.insert(0, _CompilerFinder())
+sys.meta_path.insert(0, _LateFinder(_COMPILER, _Compiler, _load_compiler, _AFTER_COMPILER))
+sys.meta_path.insert(0, _LateFinder(_SHAPES, _Shapes, _load_shapes, _AFTER_SHAPES))

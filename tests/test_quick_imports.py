@@ -67,7 +67,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.utilities.compile import OptimizedModule
 
 def is_loaded():
-    return "torch._dynamo.eval_frame" in sys.modules or "sympy" in sys.modules
+    return any(name in sys.modules for name in ("torch._dynamo.eval_frame", "sympy", "torch._prims"))
 
 class Model(BoringModel):
     def configure_optimizers(self):
@@ -87,6 +87,7 @@ found["once"] = [torch._dynamo.eval_frame is eval_frame]
 for name in ("utils", "trace_rules", "config"):  # also in a module that imports them
     module = sys.modules["torch._dynamo." + name]
     found["once"].append(getattr(torch._dynamo, name) is module is getattr(eval_frame, name))
+found["once"].append(sys.modules["torch._meta_registrations"] is torch._meta_registrations)
 found["optimize_ddp"] = torch._dynamo.utils.get_optimize_ddp_mode()
 compiled = torch.compile(model, backend="eager")
 found["compiled"] = [isinstance(compiled, it) for it in (OptimizedModule, eval_frame.OptimizedModule)]
@@ -106,9 +107,12 @@ print(json.dumps(found))
         "torch._dynamo.config.optimize_ddp",
         "import torch.distributed.fsdp",
         "import torch.distributed.checkpoint",  # imports torch.distributed.tensor
+        "import torch._decomp",
+        "torch._meta_registrations.meta_index_Tensor",
+        "from torch._subclasses.fake_tensor import FakeTensorMode; FakeTensorMode()",
     ],
 )
-def test_the_compiler_is_loaded_once_and_by_who_compiles_only(load: str) -> None:
+def test_the_compiler_and_shapes_are_loaded_once_and_not_by_eager_code(load: str) -> None:
     world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "PYTHONPATH": str(HERE), "HOME": "/nowhere"}
     command = [sys.executable, "-c", COMPILER.replace("LOAD", load)]
     done = subprocess.run(command, env=world, capture_output=True, text=True, check=False)
@@ -117,7 +121,7 @@ def test_the_compiler_is_loaded_once_and_by_who_compiles_only(load: str) -> None
         "loaded by eager code": False,
         "eager": [False, False],
         "loaded then": True,
-        "once": [True] * 4,
+        "once": [True] * 5,
         "optimize_ddp": "ddp_optimizer",
         "compiled": [True, True],
         "output": True,
