@@ -157,7 +157,9 @@ def _load_shapes() -> ModuleType:
 class _LateFinder:
     """Finds a module twice: first what stands for it, then, by the other finders, itself."""
 
-    def __init__(self, name: str, late: Callable[[], ModuleType], load: Callable[[], object], before: tuple[str, ...]) -> None:
+    def __init__(
+        self, name: str, late: Callable[[], ModuleType], load: Callable[[], object], before: tuple[str, ...]
+    ) -> None:
         self._name, self._late, self._load, self._before = name, late, load, before
         self._stands: ModuleType | None = None
 
