@@ -91,7 +91,7 @@ def _hosts(*names: str) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in zip(names, values, strict=True))
 
 
-@situation(arms=ONCE)
+@situation(arms=ONCE, nightly=True)
 def own_torchruns_side_by_side(_start: int) -> Any:
     command = (*_TORCHRUN, "--standalone", "train.py", 1)
     return _run(_TRAINER, (*command, "a", "b"), (*command, "b", "a"))
@@ -104,7 +104,7 @@ def own_mpiruns_side_by_side(_start: int) -> Any:
     return _run(_TRAINER, (*command, "a", "b"), (*command, "b", "a"))
 
 
-@situation(arms=ONCE)
+@situation(arms=ONCE, nightly=True)
 def fabric_run(_start: int) -> Any:
     """Lightning's own command, which starts torchrun."""
     return _run(_FABRIC, (*_FABRIC_RUN, "train.py"))

@@ -179,7 +179,7 @@ def two_trainings_beside_each_other(_start: int) -> Any:
     return [script.exitcode for script in scripts] + [Path(f"{name}.json").read_text() for name in "ab"]
 
 
-@situation(arms=ONCE)
+@situation(arms=ONCE, nightly=True)
 def strategy_objects_that_start_processes(_start: int) -> Any:
     """``DDPStrategy`` in stock, and ``SMDDPStrategy`` in its place, which falls back to gloo here."""
     if smddp() == "ddp":
