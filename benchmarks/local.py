@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     """Measure all launches, and write each down at once."""
     suite, samples, *options = arguments
     module = import_module(f"benchmarks.suites.{suite.replace('-', '_')}")
-    described = gather("none", fake_smddp=False)
+    described = gather("none")
     for each in auto_cli(module.measure, args=options):
         role = role_of(each.arm, module.ARMS)
         append(Path(samples), Launch(suite=suite, role=role, environment=described, **vars(each)))

@@ -15,13 +15,15 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks import plots
-from benchmarks.compare import COMPARED, by_case, decisive
-from benchmarks.samples import Launch, read
-from benchmarks.steps import numbers_of_steps
-from benchmarks.verdicts import Row, Suite, judge
+from benchmarks.compare import COMPARED, by_case, decisive, judge
+from benchmarks.samples import read
+from benchmarks.steps import after_warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from benchmarks.compare import Row, Suite
+    from benchmarks.samples import Launch
 
 COLUMNS = ("case", "arms", "metric", "label", "ours", "baseline", "launches", "ratio [95 % interval]", "verdict")
 
@@ -42,7 +44,7 @@ def header(launches: Sequence[Launch]) -> dict[str, str]:
             if name != key and value not in seen.setdefault(name, []):
                 seen[name].append(value)
     times = sorted(launch.time for launch in launches)
-    dropped = [numbers_of_steps(launch.steps)[1] for launch in launches if launch.steps]
+    dropped = [len(launch.steps[0]) - len(after_warm_up(launch.steps)) for launch in launches if launch.steps]
     return {
         "measured": f"{times[0]} to {times[-1]}",
         "launches": str(len(launches)),
@@ -52,21 +54,17 @@ def header(launches: Sequence[Launch]) -> dict[str, str]:
 
 
 def made(launches: Sequence[Launch]) -> tuple[list[Suite], dict[str, str]]:
-    """The suites, and the files of their report: names and contents.
-
-    Raises:
-        ValueError: There are no launches, or they do not make cases with one baseline each.
-    """
+    """The suites, and the files of their report, names and contents; ValueError if there are no launches."""
     if not launches:
         raise ValueError("no launches: nothing to report")
-    suites, drawn = judge(launches), {}
+    suites, images, files = judge(launches), {}, {}
     for suite in suites:
         own = header([launch for launch in launches if launch.suite == suite.name])
         where = f"{own['measured'][:10]}, {own['cores']} cores of {own['cpu']}"
         if (picture := plots.forest(suite, where)) is not None:
-            drawn[suite.name] = (re.sub(r"[^a-z0-9]+", "-", suite.name.lower()).strip("-") + ".svg", picture)
-    text = "\n".join(_lines(launches, suites, {name: file for name, (file, _) in drawn.items()})) + "\n"
-    return suites, {"report.md": text} | {file: str(picture) for file, picture in drawn.values()}
+            images[suite.name] = re.sub(r"[^a-z0-9]+", "-", suite.name.lower()).strip("-") + ".svg"
+            files[images[suite.name]] = str(picture)
+    return suites, {"report.md": "\n".join((*_lines(launches, suites, images), ""))} | files
 
 
 def write(launches: Sequence[Launch], folder: Path) -> list[Suite]:
@@ -122,9 +120,8 @@ def _table(names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Iterator[st
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    found = row.comparison
-    ratio = "-"
-    if found is not None and found.ratio is not None:
+    found, ratio = row.comparison, "-"
+    if found and found.ratio:
         ratio = f"{found.ratio:.4f} [{found.low:.4f}, {found.high:.4f}] ({found.ratio - 1:+.1%})"
     return (
         f"{'A/A: ' if row.again else ''}{row.case}",

@@ -21,10 +21,6 @@ Role = Literal["baseline", "candidate", "again"]
 Numbers = dict[str, float]
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
 @dataclass(frozen=True)
 class Launch:
     """One launch of one arm."""
@@ -40,7 +36,7 @@ class Launch:
     # Further results. "..._seconds", "..._per_second" and "..._bytes" are compared, all others only kept.
     numbers: Mapping[str, float] = field(default_factory=dict)
     labels: tuple[str, ...] = ()  # what must be read with every number of this launch, such as "plumbing check"
-    time: str = field(default_factory=_now)  # of the start, UTC
+    time: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))  # ISO 8601
 
     @property
     def all_labels(self) -> tuple[str, ...]:
@@ -63,23 +59,16 @@ class Measured:
 def append(path: Path, *launches: Launch) -> None:
     """Add lines; each run has a file of its own, so nothing that a killed one left is continued.
 
-    Raises:
-        ValueError: A number is not finite.
+    Raises ValueError where a number is not finite; then nothing is written.
     """
-    lines = [
-        json.dumps({"schema": SCHEMA, **asdict(launch)}, allow_nan=False, sort_keys=True) + "\n" for launch in launches
-    ]
+    lines = [json.dumps({"schema": SCHEMA, **asdict(each)}, allow_nan=False, sort_keys=True) for each in launches]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write("".join(lines))
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def read(path: Path) -> list[Launch]:
-    """All launches of a file; a torn last line is left out with a warning.
-
-    Raises:
-        ValueError: Another line is not a launch of this schema.
-    """
+    """All launches of a file; a torn last line is left out with a warning, another bad one raises ValueError."""
     lines = path.read_text(encoding="utf-8").split("\n")
     launches = []
     for number, line in enumerate(lines, 1):
@@ -117,9 +106,6 @@ def interleaved(arms: Sequence[str], launches: int) -> Iterator[tuple[str, int]]
     """Order of launches, (arm, index): A B, B A, A B, ..., so that a steady drift meets all arms alike.
 
     Only an even number of launches cancels the drift wholly.
-
-    Raises:
-        ValueError: Fewer than two arms, or one arm twice.
     """
     if len(set(arms)) != len(arms) or len(arms) < 2:  # noqa: PLR2004 - a pair
         raise ValueError(f"{list(arms)}: at least two arms, each named once")

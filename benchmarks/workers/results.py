@@ -66,7 +66,6 @@ def write(
     world = World(planned.settings["world_size"] // processes, processes, "none" if job is None else job.launcher)
     environment = gather(
         dist.get_backend() if dist.is_initialized() else "none",
-        fake_smddp=False,  # the fake says so itself
         launcher=world.launcher,
         hosts=world.hosts,
         instance_type=None if job is None or SIMULATED in os.environ else job.instance_type,

@@ -7,16 +7,16 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from benchmarks import plots
+from benchmarks.compare import UNFIT, judge
 from benchmarks.report import main, write
 from benchmarks.samples import append
-from benchmarks.verdicts import UNFIT, judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from benchmarks.compare import Suite
     from benchmarks.samples import Launch
-    from benchmarks.verdicts import Suite
     from tests.benchmarks.conftest import MakeRun
 
 
