@@ -83,7 +83,7 @@ def _run(launch: Planned, number: int, port: int, output: Path, limit: float) ->
     # A store of its own for each launch: in one that serves all, as torchrun's agents have it, each would read what its
     # predecessor left.
     environ |= {"MASTER_PORT": str(_BELOW + (port + number) % 8_000), "TORCHELASTIC_USE_AGENT_STORE": "False"}
-    command = [sys.executable, "-m", f"benchmarks.workers.{launch.worker}", launch.to_json(), str(output)]
+    command = [sys.executable, "-m", "benchmarks.workers", launch.to_json(), str(output)]
     try:
         return subprocess.run(command, env=environ, check=False, timeout=limit).returncode  # noqa: S603 - our command
     except subprocess.TimeoutExpired:

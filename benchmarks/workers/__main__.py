@@ -5,24 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch.distributed as dist
 
 from benchmarks.environment import gather
 from benchmarks.plan import SIMULATED, Planned, World
-from benchmarks.samples import Launch, Numbers, append
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-Steps = tuple[tuple[float, ...], ...]
-
-
-def arguments() -> tuple[Planned, Path]:
-    """The launch, and the samples file."""
-    return Planned(**json.loads(sys.argv[1])), Path(sys.argv[2])
+from benchmarks.samples import Launch, append
 
 
 def of_all_ranks(mine: Any) -> list[Any] | None:  # noqa: ANN401 - what JSON can say
@@ -42,28 +33,16 @@ def of_all_ranks(mine: Any) -> list[Any] | None:  # noqa: ANN401 - what JSON can
     return values
 
 
-def write(
-    planned: Planned,
-    path: Path,
-    results: Sequence[tuple[str, Sequence[float], Numbers]],
-    combine: Callable[[Steps, list[Numbers]], Numbers],
-) -> None:
-    """Add one launch for each case; called on all ranks.
-
-    Args:
-        planned: The launch.
-        path: Samples file, written by rank 0.
-        results: For each case of this rank its name, seconds of its steps, and other numbers.
-        combine: From the steps and the numbers of all ranks to the launch's numbers.
-    """
-    ranks = of_all_ranks(results)
-    if ranks is None:
+def main() -> None:
+    """Measure on this rank; rank 0 adds one launch for each case."""
+    planned = Planned(**json.loads(sys.argv[1]))
+    settings, worker = planned.settings, import_module(f"benchmarks.workers.{planned.worker}")
+    if (ranks := of_all_ranks(worker.measure(settings))) is None:
         return
     from lightning_sagemaker.job import SageMakerJob  # noqa: PLC0415 - after the measurement: stock is without us
 
-    job = SageMakerJob.detect()
-    processes = planned.settings["processes_per_host"]
-    world = World(planned.settings["world_size"] // processes, processes, "none" if job is None else job.launcher)
+    job, processes = SageMakerJob.detect(), settings["processes_per_host"]
+    world = World(settings["world_size"] // processes, processes, "none" if job is None else job.launcher)
     environment = gather(
         dist.get_backend() if dist.is_initialized() else "none",
         launcher=world.launcher,
@@ -79,11 +58,15 @@ def write(
             arm=planned.arm,
             role=planned.role,
             index=planned.index,
-            settings=planned.settings,
+            settings=settings,
             environment=environment,
-            steps=steps if any(steps) else (),
-            numbers=combine(steps, [numbers for _, _, numbers in each]),
+            steps=steps,
+            numbers=worker.combine(settings, steps, [numbers for _, _, numbers in each]),
             labels=() if environment.gpus else ("plumbing check",),
         )
         made.append(launch)
-    append(path, *made)
+    append(Path(sys.argv[2]), *made)
+
+
+if __name__ == "__main__":
+    main()
