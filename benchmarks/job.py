@@ -35,13 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--suites", required=True, help="separated by commas")
     parser.add_argument("--launches", type=int, default=6, help="of each arm; an even number cancels a steady drift")
     # No flags: what SageMaker passes on are hyperparameters, a value for each name.
-    parser.add_argument(
-        "--scale", choices=("quick", "full"), default="quick", help="models and sizes (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "gpu"), default="cpu", help="of each process (default: %(default)s)"
-    )
-    parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="for one launch")
+    parser.add_argument("--scale", choices=("quick", "full"), default="quick", help="of models and sizes")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="of each process")
     parser.add_argument("--output", type=Path, help="samples file (default: in the job's output folder)")
     given = parser.parse_args(arguments)
     from lightning_sagemaker.job import SageMakerJob  # noqa: PLC0415 - of the job's environment
@@ -53,13 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     world = World(job.num_nodes, job.local_world_size or 1, job.launcher, given.device == "gpu")
     output = given.output or Path(os.environ.get("SM_OUTPUT_DATA_DIR", OUTPUT), "samples.jsonl")
-    full = given.scale == "full"
-    planned = [
-        each for name in given.suites.split(",") for each in plan(name, world, full=full, launches=given.launches)
-    ]
+    size = {"full": given.scale == "full", "launches": given.launches}
+    planned = [each for name in given.suites.split(",") for each in plan(name, world, **size)]
     begin = time.monotonic()
     for number, launch in enumerate(planned):
-        code = _run(launch, number, job.main_port, output, given.limit)
+        code = _run(launch, number, job.main_port, output)
         if code:
             print(f"benchmark: {launch.suite}, {launch.arm}, launch {launch.index} ended with exit code {code}")
             return code
@@ -75,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 _BELOW = 21_000
 
 
-def _run(launch: Planned, number: int, port: int, output: Path, limit: float) -> int:
+def _run(launch: Planned, number: int, port: int, output: Path, limit: float = LIMIT) -> int:
     # Lines of metrics are work that the plugin would do in one arm only.
     environ = os.environ | {"LIGHTNING_SAGEMAKER_METRICS": "0", **launch.environ}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))

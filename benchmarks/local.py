@@ -22,20 +22,14 @@ if TYPE_CHECKING:
     from benchmarks.samples import Role
 
 
-def role_of(arm: str, arms: Sequence[str]) -> Role:
-    """Of an arm among those of its suite, by its name."""
-    if arm == arms[0]:
-        return "baseline"
-    return "again" if arm == f"{arms[0]} again" else "candidate"
-
-
 def main(arguments: Sequence[str]) -> None:
     """Measure all launches, and write each down at once."""
     suite, samples, *options = arguments
     module = import_module(f"benchmarks.suites.{suite.replace('-', '_')}")
+    roles: dict[str, Role] = {module.ARMS[0]: "baseline", f"{module.ARMS[0]} again": "again"}
     described = gather("none")
     for each in auto_cli(module.measure, args=options):
-        role = role_of(each.arm, module.ARMS)
+        role = roles.get(each.arm, "candidate")
         append(Path(samples), Launch(suite=suite, role=role, environment=described, **vars(each)))
         print(f"benchmark: {each.case}, {each.arm}, launch {each.index + 1}", flush=True)
 

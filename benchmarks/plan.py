@@ -76,18 +76,14 @@ class Suite(NamedTuple):
 
 
 def plan(suite: str, world: World, *, full: bool, launches: int) -> list[Planned]:
-    """All launches of a suite in this world, arms interleaved.
-
-    Raises:
-        ValueError: There is no such suite.
-    """
+    """All launches of a suite in this world, arms interleaved; ValueError if no job has such a suite."""
     jobs = {name: (each.cases, each.worker) for name, each in SUITES.items() if each.cases}
     if suite not in jobs:
         raise ValueError(f"suite {suite!r}: expected one of {', '.join(jobs)}")
     (cases, worker), found = jobs[suite], []
+    common = {"seed": 0, "world_size": world.hosts * world.processes, "processes_per_host": world.processes}
     for settings, arms in cases(world, full):
         by_name = {arm.name: arm for arm in arms}
-        common = {"seed": 0, "world_size": world.hosts * world.processes, "processes_per_host": world.processes}
         for name, index in interleaved(tuple(by_name), launches):
             arm = by_name[name]
             made = {**common, **settings, **arm.settings}
@@ -103,14 +99,11 @@ def _native(world: World) -> Arm:
     return Arm("native", "baseline", {"strategy": "ddp", "plugin": "on"})
 
 
-def _smddp(world: World) -> Arm:
+def _training(world: World, full: bool) -> Cases:
+    native = _native(world)
     # Without SMDDP it would go on over NCCL, as a user's training does, and be another arm under its name.
     strict = {"LIGHTNING_SAGEMAKER_ON_MISSING": "error"} if world.gpu else {}
-    return Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"}, strict)
-
-
-def _training(world: World, full: bool) -> Cases:
-    native, smddp = _native(world), _smddp(world)
+    smddp = Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"}, strict)
     common = {"size": "gpu" if world.gpu else "laptop", "precision": "bf16-mixed" if world.gpu else "32"}
     mlp = common | {"model": "mlp", "steps": 200 if world.gpu else 100}, [native, native.again(), smddp]
     # What views save is no merit of ours: stock can be told to use them.
@@ -123,12 +116,10 @@ def _training(world: World, full: bool) -> Cases:
 def _self_check(world: World, full: bool) -> Cases:
     # Whether the harness finds what is there, and finds nothing where nothing is.
     native = _native(world)
-    slower = [
-        native._replace(name=f"{share:.0%} slower", role="candidate", settings={**native.settings, "slowdown": share})
-        for share in (0.0, 0.05)
-    ]
+    slower = {f"{share:.0%} slower": {**native.settings, "slowdown": share} for share in (0.0, 0.05)}
+    candidates = [Arm(name, "candidate", settings, native.environ) for name, settings in slower.items()]
     settings = {"model": "mlp", "size": "gpu" if world.gpu else "laptop", "precision": "32"}
-    return [(settings | {"steps": 400 if full else 200}, [native, native.again(), *slower])]
+    return [(settings | {"steps": 400 if full else 200}, [native, native.again(), *candidates])]
 
 
 def _logging(world: World, full: bool) -> Cases:

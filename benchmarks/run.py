@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from benchmarks import report
 from benchmarks.plan import SIMULATED, SUITES
@@ -28,15 +28,10 @@ MARK = "benchmark: "  # how measuring programs tell of a launch that is done
 TOLD = 40  # lines of a failed step that are shown
 
 
-class Step(NamedTuple):
-    """One program to run."""
-
-    title: str
-    command: tuple[str, ...]
-
-
-def steps(suites: Sequence[str], python: str, samples: Path, *, full: bool, launches: int) -> Iterator[Step]:
-    """All programs of a run, in order."""
+def steps(
+    suites: Sequence[str], python: str, samples: Path, *, full: bool, launches: int
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """All programs of a run, in order: what they measure, and their commands."""
     for name in suites:
         suite = SUITES[name]
         for world in (*suite.worlds, *(suite.further if full else ())):
@@ -48,29 +43,25 @@ def steps(suites: Sequence[str], python: str, samples: Path, *, full: bool, laun
             )
             options = (f"--launches={launches}", f"--scale={'full' if full else 'quick'}", f"--output={samples}")
             command = (python, "-m", "lightning_sagemaker.cli", "simulate", *simulated, "--", f"--suites={name}")
-            yield Step(f"{name}, {world}", (*command, *options))
+            yield f"{name}, {world}", (*command, *options)
         if suite.cases is None:
             own = (f"--launches={suite.times * launches}", *(() if full else suite.quick))
-            yield Step(name, (python, "-m", "benchmarks.local", name, str(samples), *own))
+            yield name, (python, "-m", "benchmarks.local", name, str(samples), *own)
 
 
-def follow(step: Step) -> None:
-    """Run a program to its end, and show what it says of its launches.
-
-    Raises:
-        RuntimeError: It failed; the end of its output is in the message.
-    """
+def follow(title: str, command: Sequence[str]) -> None:
+    """Run a program to its end, and show what it says of its launches; RuntimeError with its last words if it fails."""
     environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     told: deque[str] = deque(maxlen=TOLD)
     with subprocess.Popen(  # noqa: S603 - our command
-        step.command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
     ) as process:
         for line in process.stdout or ():
             told.append(line)
             if MARK in line:
-                print(f"{datetime.now():%H:%M:%S} {step.title}: {line.partition(MARK)[2]}", end="", flush=True)  # noqa: DTZ005 - the reader's
+                print(f"{datetime.now():%H:%M:%S} {title}: {line.partition(MARK)[2]}", end="", flush=True)  # noqa: DTZ005 - the reader's
     if process.returncode:
-        raise RuntimeError(f"{step.title} ended with exit code {process.returncode}:\n{''.join(told)}")
+        raise RuntimeError(f"{title} ended with exit code {process.returncode}:\n{''.join(told)}")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -88,8 +79,8 @@ def main(arguments: Sequence[str]) -> int:
     given.output.mkdir(parents=True, exist_ok=True)  # below /tmp, what a simulated host makes stays its own
     samples = given.output.resolve() / f"samples-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.jsonl"
     launches = given.launches or (12 if given.full else 5)
-    for step in steps(suites, given.python, samples, full=given.full, launches=launches):
-        follow(step)
+    for title, command in steps(suites, given.python, samples, full=given.full, launches=launches):
+        follow(title, command)
     judged = report.write(read(samples), given.output)
     print(given.output / "report.md")
     return int(any(suite.unfit for suite in judged))
