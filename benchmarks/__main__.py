@@ -1,7 +1,5 @@
 """``python -m benchmarks COMMAND ...``: each command is a module with ``main(arguments)``."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 

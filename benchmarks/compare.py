@@ -5,21 +5,16 @@ taken at a confidence of 1 - 5 % / n, so a sound harness is called unfit in at m
 numbers it measures.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.intervals import Comparison, compare_paired, fit_for_use
+from benchmarks.samples import Launch
 from benchmarks.steps import after_warm_up, step_quantiles
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
-    from benchmarks.samples import Launch
 
 # What being another arm means. An A/A run's arms may differ in nothing.
 BETWEEN_ARMS = (

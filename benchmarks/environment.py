@@ -1,19 +1,15 @@
 """What a launch ran on and with: everything outside its settings that decides its result. Standard library only."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any
 
 DISTRIBUTIONS = ("torch", "lightning", "pytorch-lightning", "lightning-sagemaker", "smdistributed-dataparallel")
 # Only these are written down: whatever else a job's environment has may be secret.

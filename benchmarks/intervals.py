@@ -20,18 +20,13 @@ one arm exponential      79.9 -> 81.0 -> 88.9  86.6 -> 87.9 -> 91.4  88.0 -> 89.
 The last row is the weak spot: noise that is skewed in one arm only, with fewer than 20 launches.
 """
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
 FEWEST_LAUNCHES = 5
 RESAMPLES = 1999

@@ -5,23 +5,18 @@ ranks that it has itself, and waits for it. So one job holds many launches of al
 processes, as one process can hold one backend only. Rank 0's children add their results to the samples file.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # started as a script, whose own folder is what Python knows
 
 from benchmarks.plan import Planned, World, plan  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 STARTED = "BENCHMARK_STARTED"  # seconds since the epoch at which the worker's process was started
 LIMIT = 1800.0  # seconds that one launch may take

@@ -4,22 +4,15 @@ Run by the Python that has torch and Lightning. `benchmarks/suites` has a module
 each launch has measured; its arguments are the options. The first of its ``ARMS`` is the baseline of each case.
 """
 
-from __future__ import annotations
-
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jsonargparse import auto_cli
 
 from benchmarks.environment import gather
-from benchmarks.samples import Launch, append
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from benchmarks.samples import Role
+from benchmarks.samples import Launch, Role, append
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,7 +1,5 @@
 """The networks that are trained, at a size for a laptop and at one for GPUs, with batches of random numbers."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

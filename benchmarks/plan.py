@@ -3,16 +3,12 @@
 A plan follows from a few arguments, so that every process of a job makes the same one.
 """
 
-from __future__ import annotations
-
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.samples import Role, interleaved
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 SIMULATED = "BENCHMARK_SIMULATED"  # set where the job, and with it its instance type, is make-believe
 
@@ -37,7 +33,7 @@ class Arm(NamedTuple):
     settings: Mapping[str, Any]
     environ: Mapping[str, str] = {}
 
-    def again(self) -> Arm:
+    def again(self) -> "Arm":
         """The same as an arm of its own."""
         return self._replace(name=f"{self.name} again", role="again")
 

@@ -5,25 +5,17 @@ python -m benchmarks report samples.jsonl ... [--output build/benchmarks] [--che
 Several files are those of several jobs, or of several suites: no case may be in two of them.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 from benchmarks import plots
-from benchmarks.compare import COMPARED, by_case, decisive, judge
-from benchmarks.samples import read
+from benchmarks.compare import COMPARED, Row, Suite, by_case, decisive, judge
+from benchmarks.samples import Launch, read
 from benchmarks.steps import after_warm_up
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from benchmarks.compare import Row, Suite
-    from benchmarks.samples import Launch
 
 COLUMNS = ("case", "arms", "metric", "label", "ours", "baseline", "launches", "ratio [95 % interval]", "verdict")
 

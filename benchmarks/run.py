@@ -4,23 +4,18 @@ Jobs are simulated on this machine (`lightning-sagemaker simulate`), so what run
 on SageMaker. Harness and measured processes may have different environments: `--python` is the latter's.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks import report
 from benchmarks.plan import SIMULATED, SUITES
 from benchmarks.samples import read
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTIONS = {"torchrun": "torch_distributed", "mpirun": "smdistributed"}

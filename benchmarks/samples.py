@@ -1,18 +1,14 @@
 """Launches as JSON lines: raw samples with everything that decides a result. Standard library only."""
 
-from __future__ import annotations
-
 import json
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from benchmarks.environment import Environment
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 SCHEMA = 1
 

@@ -1,15 +1,10 @@
 """From the steps of one launch to its numbers: slowest rank, warm-up, quantiles."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 # A quantile needs so many steps that at least one lies beyond it; else it is the largest step under another name.
 QUANTILES = {"step_p50_seconds": (0.50, 1), "step_p95_seconds": (0.95, 20), "step_p99_seconds": (0.99, 100)}

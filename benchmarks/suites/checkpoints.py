@@ -3,22 +3,15 @@
 Each write runs in a process of its own.
 """
 
-from __future__ import annotations
-
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from benchmarks.samples import in_turn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from benchmarks.samples import Measured, Numbers
+from benchmarks.samples import Measured, Numbers, in_turn
 
 ARMS = ("stock", "stock again", "ours")
 

@@ -5,35 +5,27 @@ gone; where a run is still there after the patience, that stands in the place of
 says so. Limits of ours are as by default, divided by ``scale``. Every run is printed as a line of JSON too.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGSTOP
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT))
+import psutil
 
-from benchmarks.samples import Measured, interleaved  # noqa: E402
-from tests.cluster import faults  # noqa: E402
-from tests.cluster.hosts import Cluster  # noqa: E402
-from tests.cluster.launch import Job  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import psutil
+from benchmarks.samples import Measured, interleaved
+from tests.cluster import faults
+from tests.cluster.hosts import Cluster
+from tests.cluster.launch import Job
 
 ARMS = ("ours", "ours again", "stock")
-STEADY = ROOT / "tests" / "programs" / "steady.py"
+STEADY = Path(__file__).resolve().parents[2] / "tests" / "programs" / "steady.py"
 # Lines that name the fault: ours, and what stock parts say that a user could act on.
 NAMED = re.compile(
     r"gets no answer from|name is not known|addresses of .* cannot be retrieved|waited \d+ s|has gone silent"

@@ -5,31 +5,23 @@ own time, so that other programs of the machine do not. Beside it stands the tim
 alone.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time
 import timeit
 import warnings
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.samples import in_turn
+from benchmarks.samples import Measured, Numbers, in_turn
 from benchmarks.workers.training import trainer
 from lightning_sagemaker.settings import METRICS, PROGRESS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lightning.pytorch import Trainer
-
-    from benchmarks.samples import Measured, Numbers
 
 ARMS = ("without", "without again", "with")
 STEPS, WARM_UP, CALLS = 400, 20, 20_000

@@ -15,8 +15,6 @@ before its result is handed over, so for ours writing the outcome counts too. On
 wait. With a group the one is rank 0; without, whoever comes first, and the others come 40 ms later.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -25,10 +23,10 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import filelock
 import torch
@@ -37,9 +35,6 @@ from torch.multiprocessing.spawn import spawn
 
 from benchmarks.samples import Measured
 from lightning_sagemaker.locking import once_per_node
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 ARMS = ("filelock", "filelock again", "ours", "xdist", "fabric", *(["accelerate"] if find_spec("accelerate") else []))
 OF_GROUPS = ("fabric", "accelerate")
@@ -109,7 +104,7 @@ def go_through(rank: int, size: int, rounds: int, seconds: float, folder: str) -
 
 
 def launch(size: int, rounds: int, work: float) -> dict[str, list[float]]:
-    """One launch: for each way and round, seconds from the end of the work to the last waiter's return."""
+    """For each way and round of one launch, seconds from the end of the work to the last waiter's return."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         spawn(go_through, (size, rounds, work, folder), nprocs=size)
         ranks = [json.loads(Path(folder, f"{rank}.json").read_text(encoding="utf-8")) for rank in range(size)]

@@ -15,29 +15,23 @@ the requests that are due. Torch looks up the name of each peer: where names can
 ``unshare -m sh -c 'mount --bind /dev/null /etc/resolv.conf && exec "$@"' --``, or connecting takes hours.
 """
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import os
 import resource
 import statistics
 import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
+from multiprocessing.connection import Connection
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.samples import Measured, interleaved
+from benchmarks.samples import Measured, Numbers, interleaved
 from lightning_sagemaker.distributed import heartbeat, sigterm
 from lightning_sagemaker.distributed.peers import Hosts
 from lightning_sagemaker.distributed.store import Arrival, PrefixStore, TCPStore, read, write, write_first
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from multiprocessing.connection import Connection
-
-    from benchmarks.samples import Numbers
 
 ARMS = ("stock", "stock again", "and ours")
 CLIENTS, PER_HOST, SENDERS = 2, 8, 2  # client processes; ranks of a host; ranks of a host that send heartbeats

@@ -4,27 +4,20 @@ A bare interpreter, ``import torch`` and in it the part that loads plugins, ``im
 construction of a Trainer; outside a SageMaker job and, with the variables of one, inside.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 import lightning_sagemaker
-from benchmarks.samples import in_turn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from benchmarks.samples import Measured, Numbers
+from benchmarks.samples import Measured, Numbers, in_turn
 
 ARMS = ("without", "without again", "with")
 BARE_STARTS = 15  # of which the median counts: each takes but milliseconds

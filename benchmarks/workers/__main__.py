@@ -1,7 +1,5 @@
 """From what each rank measured to one launch in the samples file, by way of the store that made the process group."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Times of steps, with nothing added to them but the reading of a clock."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from typing import Any

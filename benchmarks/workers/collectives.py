@@ -5,27 +5,21 @@ nccl-tests, doc/PERFORMANCE.md: algbw is size / time; busbw is algbw times 2 (n 
 puts out and what reduce_scatter takes in.
 """
 
-from __future__ import annotations
-
 import atexit
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
+from benchmarks.samples import Numbers
 from benchmarks.steps import after_warm_up
 from benchmarks.workers.clock import Clock
 from lightning_sagemaker import SageMakerEnvironment
 from lightning_sagemaker.smddp.availability import availability
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from torch import Tensor
-
-    from benchmarks.samples import Numbers
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "broadcast")
 BUDGET = 2**28  # bytes that one size moves at most, and with it the number of repetitions

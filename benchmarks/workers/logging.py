@@ -1,20 +1,15 @@
 """What one ``self.log(..., sync_dist=True)`` costs: steps with many metrics against steps with none, and local ones."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from benchmarks.samples import Numbers
 from benchmarks.steps import slowest_rank
 from benchmarks.workers.training import Timed, trainer
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from benchmarks.samples import Numbers
 
 KINDS = (None, False, True)  # of steps, in turn: nothing is logged, or metrics with this `sync_dist`
 WARM_UP = 5  # steps of each kind that are not counted

@@ -4,14 +4,13 @@ The first epoch is measured as it is; in the second, gradients are not exchanged
 takes longer in the first is the communication that the computation does not hide.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L  # noqa: N812 - its usual name
 import torch
@@ -21,13 +20,9 @@ from torch.utils.data import DataLoader
 
 from benchmarks import models
 from benchmarks.job import STARTED
+from benchmarks.samples import Numbers
 from benchmarks.steps import after_warm_up
 from benchmarks.workers.clock import Clock
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from benchmarks.samples import Numbers
 
 BATCHES = 8  # made beforehand and used in turn: making data is not what is measured
 
