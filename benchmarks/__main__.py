@@ -1,22 +1,23 @@
-"""``python -m benchmarks COMMAND ...``: each command is a module with ``main(arguments)``."""
+"""The benchmark program.
 
-import importlib
+python -m benchmarks run ...     measure on this machine and write the report
+python -m benchmarks report ...  from samples files to report.md and plots; refuses unequal settings
+"""
+
 import sys
 
-COMMANDS = {
-    "run": "measure on this machine and write the report",
-    "report": "from samples files to report.md and plots; refuses unequal settings",
-}
+from benchmarks import report, run
+
+COMMANDS = {"run": run.main, "report": report.main}
 
 
 def main() -> None:
-    """Hand over to the command's module, which alone imports what it needs."""
-    given = sys.argv[1:]
-    if not given or given[0] not in COMMANDS:
-        lines = "\n".join(f"  {name:8}{what}" for name, what in COMMANDS.items())
-        print(f"usage: python -m benchmarks COMMAND ...\n\n{lines}", file=sys.stderr)
-        sys.exit(0 if given[:1] in (["-h"], ["--help"]) else 2)
-    sys.exit(importlib.import_module(f"benchmarks.{given[0]}").main(given[1:]))
+    """Hand over to the command."""
+    name, *arguments = sys.argv[1:] or [""]
+    if name not in COMMANDS:
+        print(__doc__, file=sys.stderr)
+        sys.exit(0 if name in ("-h", "--help") else 2)
+    sys.exit(COMMANDS[name](arguments))
 
 
 if __name__ == "__main__":

@@ -9,31 +9,28 @@ from torch.utils.data import DataLoader
 
 from benchmarks.samples import Numbers
 from benchmarks.steps import slowest_rank
-from benchmarks.workers.training import Timed, trainer
+from benchmarks.workers.training import Training, trainer
 
 KINDS = (None, False, True)  # of steps, in turn: nothing is logged, or metrics with this `sync_dist`
 WARM_UP = 5  # steps of each kind that are not counted
 
 
-class Logging(Timed):
+class Logging(Training):
     """A tiny network; the kinds of steps take turns, so that all meet the same disturbances."""
-
-    def __init__(self, metrics: int) -> None:
-        super().__init__(torch.nn.Linear(8, 1))
-        self.names = [f"metric {number}" for number in range(metrics)]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD."""
         return torch.optim.SGD(self.parameters(), lr=1e-3)
 
-    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:  # type: ignore[override]
         """Loss; in two kinds of steps also the metrics."""
         loss: torch.Tensor = self.net(batch).square().mean()
         sync_dist = KINDS[batch_idx % len(KINDS)]
         if sync_dist is not None:
             value = loss.detach()
-            for name in self.names:
-                self.log(f"{name}, reduced" if sync_dist else name, value, sync_dist=sync_dist)
+            for number in range(self.settings["metrics"]):
+                name = f"metric {number}, reduced" if sync_dist else f"metric {number}"
+                self.log(name, value, sync_dist=sync_dist)
         return loss
 
 
@@ -41,7 +38,7 @@ def measure(settings: Mapping[str, Any]) -> list[tuple[str, list[float], Numbers
     """One training."""
     torch.manual_seed(settings["seed"])
     batches: Any = [torch.randn(4, 8) for _ in range(len(KINDS) * settings["steps"] + 1)]
-    module = Logging(settings["metrics"])
+    module = Logging(torch.nn.Linear(8, 1), settings)
     trainer(settings, max_epochs=1).fit(module, DataLoader(batches, batch_size=None))
     return [(f"{settings['metrics']} metrics", module.seconds[0], {})]
 

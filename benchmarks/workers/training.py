@@ -27,30 +27,13 @@ from benchmarks.workers.clock import Clock
 BATCHES = 8  # made beforehand and used in turn: making data is not what is measured
 
 
-class Timed(L.LightningModule):
-    """A network with a clock: seconds of the steps of each epoch."""
-
-    def __init__(self, net: torch.nn.Module) -> None:
-        super().__init__()
-        self.net, self.clock = net, Clock()
-        self.seconds: list[list[float]] = []
-
-    def on_train_batch_start(self, *_: Any) -> int | None:  # noqa: ANN401 - Lightning's
-        """A step is from here to here."""
-        self.clock.mark()
-        return None
-
-    def on_train_epoch_end(self) -> None:
-        """Keep the epoch's steps."""
-        self.seconds.append(self.clock.seconds())
-
-
-class Training(Timed):
-    """The first epoch with the exchange of gradients, the second without."""
+class Training(L.LightningModule):
+    """A network with a clock: a first epoch with the exchange of gradients, a second without."""
 
     def __init__(self, net: torch.nn.Module, settings: Mapping[str, Any]) -> None:
-        super().__init__(net)
-        self.settings = settings
+        super().__init__()
+        self.net, self.settings, self.clock = net, settings, Clock()
+        self.seconds: list[list[float]] = []  # of the steps of each epoch
         self.first_step: float | None = None
 
     def prepare_data(self) -> None:
@@ -70,9 +53,9 @@ class Training(Timed):
             self.no_sync: Any = self.trainer.strategy.model.no_sync()  # type: ignore[union-attr,operator]
             self.no_sync.__enter__()
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:  # noqa: ANN401 - Lightning's
-        """Half as many steps without exchange."""
-        super().on_train_batch_start(batch, batch_idx)
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:  # noqa: ANN401, ARG002 - Lightning's
+        """A step is from here to here; half as many without exchange."""
+        self.clock.mark()
         return -1 if self.current_epoch and batch_idx > self.settings["steps"] // 2 else None
 
     def on_train_batch_end(self, *_: Any) -> None:  # noqa: ANN401 - the same
@@ -83,6 +66,10 @@ class Training(Timed):
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             self.first_step = time.time()
+
+    def on_train_epoch_end(self) -> None:
+        """Keep the epoch's steps."""
+        self.seconds.append(self.clock.seconds())
 
 
 def trainer(settings: Mapping[str, Any], **further: Any) -> L.Trainer:  # noqa: ANN401 - Trainer's
@@ -102,13 +89,6 @@ def trainer(settings: Mapping[str, Any], **further: Any) -> L.Trainer:  # noqa: 
     )
 
 
-def peak_memory() -> float:
-    """Bytes: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
-
-
 def measure(settings: Mapping[str, Any]) -> list[tuple[str, list[float], Numbers]]:
     """One training."""
     torch.manual_seed(settings["seed"])
@@ -123,10 +103,11 @@ def measure(settings: Mapping[str, Any]) -> list[tuple[str, list[float], Numbers
     if training.first_step is None:
         raise RuntimeError("no step was taken")
     synced, unsynced = training.seconds
+    of_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     numbers = {
         "start_to_first_step_seconds": training.first_step - float(os.environ[STARTED]),
         "unsynced_step_p50_seconds": median(unsynced),
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": float(torch.cuda.max_memory_allocated() if torch.cuda.is_available() else of_process),
         "parameters": float(sum(each.numel() for each in training.parameters())),
         "process_groups": float(len(dist.distributed_c10d._world.pg_map)),  # noqa: SLF001 - to show that ours is one
         "samples": float(samples),
