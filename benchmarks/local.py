@@ -12,17 +12,16 @@ from pathlib import Path
 from jsonargparse import auto_cli
 
 from benchmarks.environment import gather
-from benchmarks.samples import Launch, Role, append
+from benchmarks.samples import Launch, append, role_of
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure all launches, and write each down at once."""
     suite, samples, *options = arguments
     module = import_module(f"benchmarks.suites.{suite.replace('-', '_')}")
-    roles: dict[str, Role] = {module.ARMS[0]: "baseline", f"{module.ARMS[0]} again": "again"}
     described = gather("none")
     for each in auto_cli(module.measure, args=options):
-        role = roles.get(each.arm, "candidate")
+        role = role_of(each.arm, module.ARMS)
         append(Path(samples), Launch(suite=suite, role=role, environment=described, **vars(each)))
         print(f"benchmark: {each.case}, {each.arm}, launch {each.index + 1}", flush=True)
 

@@ -98,6 +98,11 @@ def _launch(content: object) -> Launch:
     return Launch(**made)
 
 
+def role_of(arm: str, arms: Sequence[str]) -> Role:
+    """Of an arm among those of its case, by its name: the first is the baseline."""
+    return "baseline" if arm == arms[0] else "again" if arm == f"{arms[0]} again" else "candidate"
+
+
 def interleaved(arms: Sequence[str], launches: int) -> Iterator[tuple[str, int]]:
     """Order of launches, (arm, index): A B, B A, A B, ..., so that a steady drift meets all arms alike.
 
