@@ -10,7 +10,7 @@ from typing import Any
 import torch.distributed as dist
 
 from benchmarks.environment import gather
-from benchmarks.plan import SIMULATED, Planned, World
+from benchmarks.plan import SIMULATED, World
 from benchmarks.samples import Launch, append
 
 
@@ -33,8 +33,9 @@ def of_all_ranks(mine: Any) -> list[Any] | None:  # noqa: ANN401 - what JSON can
 
 def main() -> None:
     """Measure on this rank; rank 0 adds one launch for each case."""
-    planned = Planned(**json.loads(sys.argv[1]))
-    settings, worker = planned.settings, import_module(f"benchmarks.workers.{planned.worker}")
+    planned, path = json.loads(sys.argv[1]), Path(sys.argv[2])
+    settings, worker = planned["settings"], import_module(f"benchmarks.workers.{planned.pop('worker')}")
+    del planned["environ"]  # in which this process is already; the rest is the launch's
     if (ranks := of_all_ranks(worker.measure(settings))) is None:
         return
     from lightning_sagemaker.job import SageMakerJob  # noqa: PLC0415 - after the measurement: stock is without us
@@ -47,23 +48,13 @@ def main() -> None:
         hosts=world.hosts,
         instance_type=None if job is None or SIMULATED in os.environ else job.instance_type,
     )
-    made = []
+    about = {**planned, "environment": environment, "labels": () if environment.gpus else ("plumbing check",)}
+    launches = []
     for each in zip(*ranks, strict=True):
-        steps = tuple(tuple(seconds) for _, seconds, _ in each)
-        launch = Launch(
-            suite=planned.suite,
-            case=f"{each[0][0]}, {world}",
-            arm=planned.arm,
-            role=planned.role,
-            index=planned.index,
-            settings=settings,
-            environment=environment,
-            steps=steps,
-            numbers=worker.combine(settings, steps, [numbers for _, _, numbers in each]),
-            labels=() if environment.gpus else ("plumbing check",),
-        )
-        made.append(launch)
-    append(Path(sys.argv[2]), *made)
+        names, steps, numbers = zip(*each, strict=True)
+        found = worker.combine(settings, steps, numbers)
+        launches.append(Launch(case=f"{names[0]}, {world}", steps=steps, numbers=found, **about))
+    append(path, *launches)
 
 
 if __name__ == "__main__":

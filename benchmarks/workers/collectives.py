@@ -106,7 +106,7 @@ def measure(settings: Mapping[str, Any]) -> list[tuple[str, list[float], Numbers
     return list(measured(settings["largest"], device))
 
 
-def combine(_: Mapping[str, Any], steps: Sequence[Sequence[float]], numbers: list[Numbers]) -> Numbers:
+def combine(_: Mapping[str, Any], steps: Sequence[Sequence[float]], numbers: Sequence[Numbers]) -> Numbers:
     """Bandwidths from the median of the slowest rank; not compared, as they are the step times in other words."""
     speed = numbers[0]["bytes"] / float(median(after_warm_up(steps))) / 1e9
     return {"algbw, GB/s": speed, "busbw, GB/s": speed * numbers[0]["factor"]}

@@ -43,7 +43,7 @@ def measure(settings: Mapping[str, Any]) -> list[tuple[str, list[float], Numbers
     return [(f"{settings['metrics']} metrics", module.seconds[0], {})]
 
 
-def combine(settings: Mapping[str, Any], steps: Sequence[Sequence[float]], _: list[Numbers]) -> Numbers:
+def combine(settings: Mapping[str, Any], steps: Sequence[Sequence[float]], _: Sequence[Numbers]) -> Numbers:
     """What the medians of the three kinds differ in."""
     seconds = slowest_rank(steps)
     silent, local, logged = (float(median(seconds[kind :: len(KINDS)][WARM_UP:])) for kind in range(len(KINDS)))

@@ -115,7 +115,7 @@ def measure(settings: Mapping[str, Any]) -> list[tuple[str, list[float], Numbers
     return [(settings["model"], synced, numbers)]
 
 
-def combine(settings: Mapping[str, Any], steps: Sequence[Sequence[float]], numbers: list[Numbers]) -> Numbers:
+def combine(settings: Mapping[str, Any], steps: Sequence[Sequence[float]], numbers: Sequence[Numbers]) -> Numbers:
     """The worst rank's, and what follows from the median step."""
     worst = {name: max(rank[name] for rank in numbers) for name in numbers[0]}
     samples, step = worst.pop("samples"), float(median(after_warm_up(steps)))
