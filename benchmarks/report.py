@@ -1,20 +1,13 @@
-"""From samples files to report.md and a plot for each suite.
+"""From launches to report.md and a plot for each suite."""
 
-python -m benchmarks report samples.jsonl ... [--output build/benchmarks] [--check]
-
-Several files are those of several jobs, or of several suites: no case may be in two of them.
-"""
-
-import argparse
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 from benchmarks import plots
 from benchmarks.compare import COMPARED, Row, Suite, by_case, decisive, judge
-from benchmarks.samples import Launch, read
+from benchmarks.samples import Launch
 from benchmarks.steps import after_warm_up
 
 COLUMNS = ("case", "arms", "metric", "label", "ours", "baseline", "launches", "ratio [95 % interval]", "verdict")
@@ -130,25 +123,3 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.5g}"
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Write the report; 1 if it is unfit, or is not what `--check` finds."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("samples", nargs="+", type=Path, metavar="FILE.jsonl")
-    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"), metavar="FOLDER")
-    parser.add_argument("--check", action="store_true", help="whether the files are there as the samples make them")
-    given = parser.parse_args(arguments)
-    launches = [launch for path in given.samples for launch in read(path)]
-    if given.check:
-        there = {path.name: path.read_bytes() for path in given.output.iterdir()}
-        wrong = [name for name, content in made(launches)[1].items() if there.get(name) != content.encode()]
-        if wrong:
-            hint = f"python -m benchmarks report {' '.join(map(str, given.samples))} --output {given.output}"
-            print(f"{', '.join(wrong)}: not as the samples make it. HINT: {hint}", file=sys.stderr)
-        return int(bool(wrong))
-    suites = write(launches, given.output)
-    print(given.output / "report.md")
-    return int(any(suite.unfit for suite in suites))

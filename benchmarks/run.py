@@ -1,21 +1,17 @@
-"""Measure, and write the report: ``python -m benchmarks run [--full] [--suites NAME ...]``.
+"""The programs of ``python -m benchmarks run``, one after the other.
 
 Jobs are simulated on this machine (`lightning-sagemaker simulate`), so what runs here is what `benchmarks/job.py` runs
 on SageMaker. Harness and measured processes may have different environments: `--python` is the latter's.
 """
 
-import argparse
 import os
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 
-from benchmarks import report
 from benchmarks.plan import SIMULATED, SUITES
-from benchmarks.samples import read
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTIONS = {"torchrun": "torch_distributed", "mpirun": "smdistributed"}
@@ -57,25 +53,3 @@ def follow(title: str, command: Sequence[str]) -> None:
                 print(f"{datetime.now():%H:%M:%S} {title}: {line.partition(MARK)[2]}", end="", flush=True)  # noqa: DTZ005 - the reader's
     if process.returncode:
         raise RuntimeError(f"{title} ended with exit code {process.returncode}:\n{''.join(told)}")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Measure and report; 1 if the report is unfit."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--suites", nargs="+", choices=SUITES, metavar="NAME", help=f"of {', '.join(SUITES)}")
-    parser.add_argument("--full", action="store_true", help="more models, worlds and sizes, and the self-check")
-    parser.add_argument("--launches", type=int, help="of each arm (default: 5, with --full 12)")
-    parser.add_argument("--python", default=sys.executable, help="that has torch and Lightning (default: this one)")
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "benchmarks", metavar="FOLDER")
-    given = parser.parse_args(arguments)
-    suites = given.suites or [name for name, suite in SUITES.items() if given.full or not suite.by_name]
-    given.output.mkdir(parents=True, exist_ok=True)  # below /tmp, what a simulated host makes stays its own
-    samples = given.output.resolve() / f"samples-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.jsonl"
-    launches = given.launches or (12 if given.full else 5)
-    for title, command in steps(suites, given.python, samples, full=given.full, launches=launches):
-        follow(title, command)
-    judged = report.write(read(samples), given.output)
-    print(given.output / "report.md")
-    return int(any(suite.unfit for suite in judged))
