@@ -18,38 +18,31 @@ Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Launch:
-    """One launch of one arm."""
+class Measured:
+    """What is measured in one launch of one arm."""
+
+    case: str  # such as "gpt, 2 x 8, torchrun"; arms are compared within it
+    arm: str
+    index: int  # of the launch within the arm; equal indices of two arms are a pair
+    numbers: Numbers  # "..._seconds", "..._per_second" and "..._bytes" are compared, all others only kept
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what the harness chose: seed, batch, steps, model, ...
+    labels: tuple[str, ...] = ()  # what must be read with every number of this launch, such as "plumbing check"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch(Measured):
+    """A line of JSON."""
 
     suite: str  # what the benchmark is about, such as "training"; judged fit or unfit as a whole
-    case: str  # what is measured, such as "gpt, 2 x 8, torchrun"; arms are compared within it
-    arm: str
     role: Role
-    index: int  # of the launch within the arm; equal indices of two arms are a pair
-    settings: Mapping[str, Any]  # what the harness chose: seed, batch, steps, model, strategy, ...
     environment: Environment
     steps: tuple[tuple[float, ...], ...] = ()  # seconds, for each rank, warm-up included; empty where there are none
-    # Further results. "..._seconds", "..._per_second" and "..._bytes" are compared, all others only kept.
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()  # what must be read with every number of this launch, such as "plumbing check"
     time: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))  # ISO 8601
 
     @property
     def all_labels(self) -> tuple[str, ...]:
         """With "fake SMDDP", which no caller can forget."""
         return (*(["fake SMDDP"] if self.environment.fake_smddp else []), *self.labels)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a suite without a job measures in one launch of one arm."""
-
-    case: str
-    arm: str
-    index: int
-    numbers: Numbers
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
 
 
 def append(path: Path, *launches: Launch) -> None:

@@ -1,14 +1,14 @@
 """What a large world costs rank 0's store: ours beside what stock torch says there.
 
 One process serves a real store of torch, two others hold the connections of all ranks and say what ranks say, each when
-it is due; one more, somebody else, asks for a key each 2 ms and takes the time. Nothing trains. What is said is what
-the package says, by its own functions, and what stock says: over NCCL each rank asks each second whether another one
-wants traces to be written (``TORCH_NCCL_COORD_CHECK_MILSEC``; over gloo it asks nothing). Windows of stock, of stock
-again and with ours follow each other within one world, over the same open connections.
+it is due, by the package's own functions; one more, somebody else, asks for a key each 2 ms and takes the time. Nothing
+trains. Stock over NCCL: each rank asks each second whether another one wants traces to be written
+(``TORCH_NCCL_COORD_CHECK_MILSEC``; over gloo it asks nothing). Windows of stock, of stock again and with ours follow
+each other within one world, over the same open connections.
 
-So that the figures are the store's and not the machine's, as root: the store's process stays on one core and the others
+As root, so that the figures are the store's and not the machine's: the store's process stays on one core and the others
 on another one, all before the machine's ordinary programs (``SCHED_FIFO``), and the asker before the ranks' processes,
-so that their load, which is more with ours, does not keep it waiting.
+whose load, which is more with ours, would keep it waiting.
 
 Where the machine cannot say all in time, ``reached`` is below 1, and the store's CPU time is that of a request times
 the requests that are due. Torch looks up the name of each peer: where names cannot be looked up quickly, run it behind
