@@ -1,19 +1,15 @@
 """What a launch ran on and with: everything outside its settings that decides its result. Standard library only."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any
 
 DISTRIBUTIONS = ("torch", "lightning", "pytorch-lightning", "lightning-sagemaker", "smdistributed-dataparallel")
 # Only these are written down: whatever else a job's environment has may be secret.
@@ -40,20 +36,18 @@ class Environment:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def gather(
-    backend: str,
-    *,
-    fake_smddp: bool,
-    launcher: str = "none",
-    hosts: int = 1,
-    instance_type: str | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> Environment:
-    """Read the environment; called in rank 0 after its steps, when the backend is known.
+def gather(backend: str, environ: Mapping[str, str] = os.environ, **job: Any) -> Environment:  # noqa: ANN401 - as named
+    """Read the environment; called in rank 0 after its steps, when the backend is known. `job`: as the caller knows it.
 
-    A ``smdistributed`` package that calls itself a fake makes the launch one, whatever the caller says.
+    A ``smdistributed`` package that calls itself a fake makes the launch one.
     """
-    versions, gpus = _versions(), tuple[str, ...]()
+    versions, gpus = dict[str, str](), tuple[str, ...]()
+    for name in DISTRIBUTIONS:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    # The fake is a folder on the path, so it has no metadata.
+    if loaded := getattr(sys.modules.get("smdistributed.dataparallel"), "__version__", None):
+        versions["smdistributed-dataparallel"] = str(loaded)
     with suppress(ImportError, AttributeError, RuntimeError):
         import torch  # noqa: PLC0415 - only where a launch has it anyway
 
@@ -62,13 +56,10 @@ def gather(
             versions |= {"cuda": str(torch.version.cuda), "nccl": ".".join(map(str, torch.cuda.nccl.version()))}
     return Environment(
         backend=backend,
-        fake_smddp=fake_smddp or (backend == "smddp" and "fake" in versions.get("smdistributed-dataparallel", "")),
-        launcher=launcher,
-        hosts=hosts,
-        instance_type=instance_type,
+        fake_smddp=backend == "smddp" and "fake" in versions.get("smdistributed-dataparallel", ""),
         python=platform.python_version(),
         versions=versions,
-        git_hash=git_hash(),
+        git_hash=_git_hash(),
         platform=platform.platform(),
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
@@ -76,17 +67,8 @@ def gather(
         variables={
             name: value for name, value in sorted(environ.items()) if name.startswith(PREFIXES) or name in NAMES
         },
+        **job,
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in DISTRIBUTIONS:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    # The fake is a folder on the path, so it has no metadata.
-    loaded = getattr(sys.modules.get("smdistributed.dataparallel"), "__version__", None)
-    return found if loaded is None else found | {"smdistributed-dataparallel": str(loaded)}
 
 
 def _cpu() -> str:
@@ -97,14 +79,10 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def git_hash() -> str | None:
-    """Commit of the repository that this file lies in, with ``-dirty`` where that says so; None outside of one."""
+def _git_hash() -> str | None:
     # Without the optional lock, looking does not write to the repository.
     git = ("git", "--no-optional-locks", "-C", str(Path(__file__).resolve().parents[1]))
+    command = (*git, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")  # the commit alone, never a tag
     with suppress(OSError, subprocess.SubprocessError):
-        commit, changed = (
-            subprocess.run((*git, *what), capture_output=True, text=True, check=True, timeout=30).stdout.strip()  # noqa: S603 - our command
-            for what in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
-        return commit + ("-dirty" if changed else "")
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()  # noqa: S603 - our command
     return None

@@ -20,35 +20,26 @@ one arm exponential      79.9 -> 81.0 -> 88.9  86.6 -> 87.9 -> 91.4  88.0 -> 89.
 The last row is the weak spot: noise that is skewed in one arm only, with fewer than 20 launches.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-Verdict = Literal["faster", "slower", "less", "more", "no difference shown", "not enough runs"]
 
 FEWEST_LAUNCHES = 5
 RESAMPLES = 1999
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """What the launches say about ours / baseline."""
 
     launches: int  # number of pairs
     ratio: float | None  # geometric mean of ours / baseline; None with too few launches, as the interval's ends are
     low: float | None
     high: float | None
-    verdict: Verdict
+    verdict: str  # "faster", "slower", "no difference shown" or "not enough runs"
 
 
 def compare_paired(
@@ -60,18 +51,9 @@ def compare_paired(
     seed: int = 0,
     larger_is_better: bool = False,
 ) -> Comparison:
-    """Compare launches pair by pair.
+    """Compare launches pair by pair: one number of each, such as the median step in seconds.
 
-    Args:
-        ours: One positive number per launch, such as the median step in seconds.
-        baseline: The same for the other arm, in the same order.
-        confidence: Of the interval.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap: the same samples give the same interval.
-        larger_is_better: For rates; a ratio below 1 then means slower.
-
-    Raises:
-        ValueError: The numbers do not pair up, or one is not positive and finite.
+    The same samples give the same interval. ValueError where the numbers do not pair up, or one is not positive.
     """
     if len(ours) != len(baseline):
         raise ValueError(f"{len(ours)} launches against {len(baseline)}: every launch needs its pair")
@@ -81,7 +63,7 @@ def compare_paired(
         return Comparison(len(ours), None, None, None, "not enough runs")
     logs = np.log(np.asarray(ours, dtype=float)) - np.log(np.asarray(baseline, dtype=float))
     low, high = (float(np.exp(end)) for end in mean_interval(logs, confidence, resamples, seed))
-    verdict: Verdict = "no difference shown"
+    verdict = "no difference shown"
     if low > 1 or high < 1:
         verdict = "faster" if (low > 1) == larger_is_better else "slower"
     return Comparison(len(ours), float(np.exp(logs.mean())), low, high, verdict)
@@ -92,16 +74,9 @@ def mean_interval(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The stretched bootstrap interval of the mean along the last axis; see the module's text."""
     count = samples.shape[-1]
-    found = stats.bootstrap(
-        (samples,),
-        np.mean,
-        axis=-1,
-        vectorized=True,
-        method="percentile",
-        confidence_level=confidence,
-        n_resamples=resamples,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    options: dict[str, Any] = {"axis": -1, "vectorized": True, "method": "percentile", "n_resamples": resamples}
+    rng = np.random.default_rng(seed)
+    found = stats.bootstrap((samples,), np.mean, confidence_level=confidence, rng=rng, **options).confidence_interval
     tail = (1 - confidence) / 2
     stretch = stats.t.isf(tail, count - 1) / stats.norm.isf(tail) * math.sqrt(count / (count - 1))
     middle = samples.mean(axis=-1)

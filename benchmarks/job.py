@@ -5,23 +5,18 @@ ranks that it has itself, and waits for it. So one job holds many launches of al
 processes, as one process can hold one backend only. Rank 0's children add their results to the samples file.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # started as a script, whose own folder is what Python knows
 
 from benchmarks.plan import Planned, World, plan  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 STARTED = "BENCHMARK_STARTED"  # seconds since the epoch at which the worker's process was started
 LIMIT = 1800.0  # seconds that one launch may take
@@ -35,13 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--suites", required=True, help="separated by commas")
     parser.add_argument("--launches", type=int, default=6, help="of each arm; an even number cancels a steady drift")
     # No flags: what SageMaker passes on are hyperparameters, a value for each name.
-    parser.add_argument(
-        "--scale", choices=("quick", "full"), default="quick", help="models and sizes (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "gpu"), default="cpu", help="of each process (default: %(default)s)"
-    )
-    parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="for one launch")
+    parser.add_argument("--scale", choices=("quick", "full"), default="quick", help="of models and sizes")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="of each process")
     parser.add_argument("--output", type=Path, help="samples file (default: in the job's output folder)")
     given = parser.parse_args(arguments)
     from lightning_sagemaker.job import SageMakerJob  # noqa: PLC0415 - of the job's environment
@@ -53,13 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     world = World(job.num_nodes, job.local_world_size or 1, job.launcher, given.device == "gpu")
     output = given.output or Path(os.environ.get("SM_OUTPUT_DATA_DIR", OUTPUT), "samples.jsonl")
-    full = given.scale == "full"
-    planned = [
-        each for name in given.suites.split(",") for each in plan(name, world, full=full, launches=given.launches)
-    ]
+    size = {"full": given.scale == "full", "launches": given.launches}
+    planned = [each for name in given.suites.split(",") for each in plan(name, world, **size)]
     begin = time.monotonic()
     for number, launch in enumerate(planned):
-        code = _run(launch, number, job.main_port, output, given.limit)
+        code = _run(launch, number, job.main_port, output)
         if code:
             print(f"benchmark: {launch.suite}, {launch.arm}, launch {launch.index} ended with exit code {code}")
             return code
@@ -75,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 _BELOW = 21_000
 
 
-def _run(launch: Planned, number: int, port: int, output: Path, limit: float) -> int:
+def _run(launch: Planned, number: int, port: int, output: Path, limit: float = LIMIT) -> int:
     # Lines of metrics are work that the plugin would do in one arm only.
     environ = os.environ | {"LIGHTNING_SAGEMAKER_METRICS": "0", **launch.environ}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))
@@ -83,7 +71,7 @@ def _run(launch: Planned, number: int, port: int, output: Path, limit: float) ->
     # A store of its own for each launch: in one that serves all, as torchrun's agents have it, each would read what its
     # predecessor left.
     environ |= {"MASTER_PORT": str(_BELOW + (port + number) % 8_000), "TORCHELASTIC_USE_AGENT_STORE": "False"}
-    command = [sys.executable, "-m", f"benchmarks.workers.{launch.worker}", launch.to_json(), str(output)]
+    command = [sys.executable, "-m", "benchmarks.workers", launch.to_json(), str(output)]
     try:
         return subprocess.run(command, env=environ, check=False, timeout=limit).returncode  # noqa: S603 - our command
     except subprocess.TimeoutExpired:

@@ -4,36 +4,22 @@ Run by the Python that has torch and Lightning. `benchmarks/suites` has a module
 each launch has measured; its arguments are the options. The first of its ``ARMS`` is the baseline of each case.
 """
 
-from __future__ import annotations
-
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jsonargparse import auto_cli
 
 from benchmarks.environment import gather
-from benchmarks.samples import Launch, append
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from benchmarks.samples import Role
-
-
-def role_of(arm: str, arms: Sequence[str]) -> Role:
-    """Of an arm among those of its suite, by its name."""
-    if arm == arms[0]:
-        return "baseline"
-    return "again" if arm == f"{arms[0]} again" else "candidate"
+from benchmarks.samples import Launch, append, role_of
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure all launches, and write each down at once."""
     suite, samples, *options = arguments
     module = import_module(f"benchmarks.suites.{suite.replace('-', '_')}")
-    described = gather("none", fake_smddp=False)
+    described = gather("none")
     for each in auto_cli(module.measure, args=options):
         role = role_of(each.arm, module.ARMS)
         append(Path(samples), Launch(suite=suite, role=role, environment=described, **vars(each)))

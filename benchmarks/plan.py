@@ -3,16 +3,12 @@
 A plan follows from a few arguments, so that every process of a job makes the same one.
 """
 
-from __future__ import annotations
-
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from benchmarks.samples import Role, interleaved
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from benchmarks.samples import Role, interleaved, role_of
 
 SIMULATED = "BENCHMARK_SIMULATED"  # set where the job, and with it its instance type, is make-believe
 
@@ -32,17 +28,11 @@ class World(NamedTuple):
 class Arm(NamedTuple):
     """A variant: its settings, and the variables that make it."""
 
-    name: str
-    role: Role
     settings: Mapping[str, Any]
     environ: Mapping[str, str] = {}
 
-    def again(self) -> Arm:
-        """The same as an arm of its own."""
-        return self._replace(name=f"{self.name} again", role="again")
 
-
-Cases = list[tuple[dict[str, Any], list[Arm]]]  # settings and arms of each
+Cases = list[tuple[dict[str, Any], dict[str, Arm]]]  # settings and arms of each, the baseline first
 
 
 @dataclass(frozen=True)
@@ -76,73 +66,66 @@ class Suite(NamedTuple):
 
 
 def plan(suite: str, world: World, *, full: bool, launches: int) -> list[Planned]:
-    """All launches of a suite in this world, arms interleaved.
-
-    Raises:
-        ValueError: There is no such suite.
-    """
+    """All launches of a suite in this world, arms interleaved; ValueError if no job has such a suite."""
     jobs = {name: (each.cases, each.worker) for name, each in SUITES.items() if each.cases}
     if suite not in jobs:
         raise ValueError(f"suite {suite!r}: expected one of {', '.join(jobs)}")
     (cases, worker), found = jobs[suite], []
+    common = {"seed": 0, "world_size": world.hosts * world.processes, "processes_per_host": world.processes}
     for settings, arms in cases(world, full):
-        by_name = {arm.name: arm for arm in arms}
-        common = {"seed": 0, "world_size": world.hosts * world.processes, "processes_per_host": world.processes}
-        for name, index in interleaved(tuple(by_name), launches):
-            arm = by_name[name]
-            made = {**common, **settings, **arm.settings}
-            found.append(Planned(worker, suite, name, arm.role, index, made, arm.environ))
+        for name, index in interleaved(tuple(arms), launches):
+            made = {**common, **settings, **arms[name].settings}
+            found.append(Planned(worker, suite, name, role_of(name, tuple(arms)), index, made, arms[name].environ))
     return found
 
 
 def _native(world: World) -> Arm:
     # Stock Lightning finds its ranks under torchrun, not under SageMaker's mpirun: there the plugin serves both arms.
     if world.launcher == "torchrun":
-        off = {"LIGHTNING_SAGEMAKER_AUTOLOAD": "0"}
-        return Arm("native", "baseline", {"strategy": "ddp", "plugin": "off"}, off)
-    return Arm("native", "baseline", {"strategy": "ddp", "plugin": "on"})
-
-
-def _smddp(world: World) -> Arm:
-    # Without SMDDP it would go on over NCCL, as a user's training does, and be another arm under its name.
-    strict = {"LIGHTNING_SAGEMAKER_ON_MISSING": "error"} if world.gpu else {}
-    return Arm("smddp", "candidate", {"strategy": "smddp", "plugin": "on"}, strict)
+        return Arm({"strategy": "ddp", "plugin": "off"}, {"LIGHTNING_SAGEMAKER_AUTOLOAD": "0"})
+    return Arm({"strategy": "ddp", "plugin": "on"})
 
 
 def _training(world: World, full: bool) -> Cases:
-    native, smddp = _native(world), _smddp(world)
+    native = _native(world)
+    # Without SMDDP it would go on over NCCL, as a user's training does, and be another arm under its name.
+    strict = {"LIGHTNING_SAGEMAKER_ON_MISSING": "error"} if world.gpu else {}
+    smddp = Arm({"strategy": "smddp", "plugin": "on"}, strict)
     common = {"size": "gpu" if world.gpu else "laptop", "precision": "bf16-mixed" if world.gpu else "32"}
-    mlp = common | {"model": "mlp", "steps": 200 if world.gpu else 100}, [native, native.again(), smddp]
+    mlp = (
+        common | {"model": "mlp", "steps": 200 if world.gpu else 100},
+        {"native": native, "native again": native, "smddp": smddp},
+    )
     # What views save is no merit of ours: stock can be told to use them.
-    told = {**native.settings, "gradient_as_bucket_view": True}
-    views = native._replace(name="native, bucket views", role="candidate", settings=told)
-    gpt = common | {"model": "gpt", "steps": 200 if world.gpu else 40}, [native, smddp, *([views] if full else [])]
+    views = native._replace(settings={**native.settings, "gradient_as_bucket_view": True})
+    arms = {"native": native, "smddp": smddp} | ({"native, bucket views": views} if full else {})
+    gpt = common | {"model": "gpt", "steps": 200 if world.gpu else 40}, arms
     return [mlp, gpt] if full or world.gpu else [mlp]
 
 
 def _self_check(world: World, full: bool) -> Cases:
     # Whether the harness finds what is there, and finds nothing where nothing is.
     native = _native(world)
-    slower = [
-        native._replace(name=f"{share:.0%} slower", role="candidate", settings={**native.settings, "slowdown": share})
-        for share in (0.0, 0.05)
-    ]
+    arms = {"native": native, "native again": native}
+    arms |= {
+        f"{share:.0%} slower": Arm({**native.settings, "slowdown": share}, native.environ) for share in (0.0, 0.05)
+    }
     settings = {"model": "mlp", "size": "gpu" if world.gpu else "laptop", "precision": "32"}
-    return [(settings | {"steps": 400 if full else 200}, [native, native.again(), *slower])]
+    return [(settings | {"steps": 400 if full else 200}, arms)]
 
 
 def _logging(world: World, full: bool) -> Cases:
-    ours = [Arm(name, "candidate", {"strategy": name, "plugin": "on"}) for name in ("ddp", "smddp")]
+    native, ours = _native(world), {name: Arm({"strategy": name, "plugin": "on"}) for name in ("ddp", "smddp")}
     # One A/A run judges the suite; the larger world is the dearest of all.
-    again = [] if world.processes > 2 and not full else [_native(world).again()]  # noqa: PLR2004
-    return [({"metrics": 20, "steps": 60 if full else 20}, [_native(world), *again, *ours])]
+    again = {} if world.processes > 2 and not full else {"native again": native}  # noqa: PLR2004
+    return [({"metrics": 20, "steps": 60 if full else 20}, {"native": native} | again | ours)]
 
 
 def _collectives(world: World, full: bool) -> Cases:
     backend = "nccl" if world.gpu else "gloo"
-    native = Arm(backend, "baseline", {"backend": backend})
+    arms = {backend: backend, f"{backend} again": backend, "smddp": "smddp"}
     largest = 2**30 if full and world.gpu else 2**26 if full else 2**24
-    return [({"largest": largest}, [native, native.again(), Arm("smddp", "candidate", {"backend": "smddp"})])]
+    return [({"largest": largest}, {name: Arm({"backend": each}) for name, each in arms.items()})]
 
 
 _TWO, _FOUR, _MPI = World(1, 2, "torchrun"), World(1, 4, "torchrun"), World(2, 1, "mpirun")

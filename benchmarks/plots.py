@@ -1,18 +1,14 @@
 """One forest plot per suite: ratios with their intervals, as SVG that is readable in dark mode and on a phone."""
 
-from __future__ import annotations
-
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from drawing import Drawing
 
-if TYPE_CHECKING:
-    from benchmarks.verdicts import Row, Suite
+from benchmarks.compare import Row, Suite
 
 WIDTH, MARGIN, TOP, ROW, TEXT = 520, 16, 84, 60, 36
 TICKS = (0.01, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 1, 1.02, 1.05, 1.1, 1.25, 2, 5, 10, 100)
@@ -32,12 +28,7 @@ def label(row: Row) -> str:
 
 
 def forest(suite: Suite, where: str) -> Drawing | None:
-    """Draw the rows that have an interval; None if no row has one.
-
-    Args:
-        suite: The suite.
-        where: When and on what it was measured.
-    """
+    """Draw the rows that have an interval; None if no row has one. `where` is when and on what it was measured."""
     rows = [
         (row, found.ratio, found.low, found.high)
         for row in suite.rows

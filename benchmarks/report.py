@@ -1,27 +1,14 @@
-"""From samples files to report.md and a plot for each suite.
+"""From launches to report.md and a plot for each suite."""
 
-python -m benchmarks report samples.jsonl ... [--output build/benchmarks] [--check]
-
-Several files are those of several jobs, or of several suites: no case may be in two of them.
-"""
-
-from __future__ import annotations
-
-import argparse
 import re
-import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 from benchmarks import plots
-from benchmarks.compare import COMPARED, by_case, decisive
-from benchmarks.samples import Launch, read
-from benchmarks.steps import numbers_of_steps
-from benchmarks.verdicts import Row, Suite, judge
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+from benchmarks.compare import COMPARED, Row, Suite, by_case, decisive, judge
+from benchmarks.samples import Launch
+from benchmarks.steps import after_warm_up
 
 COLUMNS = ("case", "arms", "metric", "label", "ours", "baseline", "launches", "ratio [95 % interval]", "verdict")
 
@@ -42,7 +29,7 @@ def header(launches: Sequence[Launch]) -> dict[str, str]:
             if name != key and value not in seen.setdefault(name, []):
                 seen[name].append(value)
     times = sorted(launch.time for launch in launches)
-    dropped = [numbers_of_steps(launch.steps)[1] for launch in launches if launch.steps]
+    dropped = [len(launch.steps[0]) - len(after_warm_up(launch.steps)) for launch in launches if launch.steps]
     return {
         "measured": f"{times[0]} to {times[-1]}",
         "launches": str(len(launches)),
@@ -52,21 +39,17 @@ def header(launches: Sequence[Launch]) -> dict[str, str]:
 
 
 def made(launches: Sequence[Launch]) -> tuple[list[Suite], dict[str, str]]:
-    """The suites, and the files of their report: names and contents.
-
-    Raises:
-        ValueError: There are no launches, or they do not make cases with one baseline each.
-    """
+    """The suites, and the files of their report, names and contents; ValueError if there are no launches."""
     if not launches:
         raise ValueError("no launches: nothing to report")
-    suites, drawn = judge(launches), {}
+    suites, images, files = judge(launches), {}, {}
     for suite in suites:
         own = header([launch for launch in launches if launch.suite == suite.name])
         where = f"{own['measured'][:10]}, {own['cores']} cores of {own['cpu']}"
         if (picture := plots.forest(suite, where)) is not None:
-            drawn[suite.name] = (re.sub(r"[^a-z0-9]+", "-", suite.name.lower()).strip("-") + ".svg", picture)
-    text = "\n".join(_lines(launches, suites, {name: file for name, (file, _) in drawn.items()})) + "\n"
-    return suites, {"report.md": text} | {file: str(picture) for file, picture in drawn.values()}
+            images[suite.name] = re.sub(r"[^a-z0-9]+", "-", suite.name.lower()).strip("-") + ".svg"
+            files[images[suite.name]] = str(picture)
+    return suites, {"report.md": "\n".join((*_lines(launches, suites, images), ""))} | files
 
 
 def write(launches: Sequence[Launch], folder: Path) -> list[Suite]:
@@ -122,9 +105,8 @@ def _table(names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Iterator[st
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    found = row.comparison
-    ratio = "-"
-    if found is not None and found.ratio is not None:
+    found, ratio = row.comparison, "-"
+    if found and found.ratio:
         ratio = f"{found.ratio:.4f} [{found.low:.4f}, {found.high:.4f}] ({found.ratio - 1:+.1%})"
     return (
         f"{'A/A: ' if row.again else ''}{row.case}",
@@ -141,25 +123,3 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.5g}"
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Write the report; 1 if it is unfit, or is not what `--check` finds."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("samples", nargs="+", type=Path, metavar="FILE.jsonl")
-    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"), metavar="FOLDER")
-    parser.add_argument("--check", action="store_true", help="whether the files are there as the samples make them")
-    given = parser.parse_args(arguments)
-    launches = [launch for path in given.samples for launch in read(path)]
-    if given.check:
-        there = {path.name: path.read_bytes() for path in given.output.iterdir()}
-        wrong = [name for name, content in made(launches)[1].items() if there.get(name) != content.encode()]
-        if wrong:
-            hint = f"python -m benchmarks report {' '.join(map(str, given.samples))} --output {given.output}"
-            print(f"{', '.join(wrong)}: not as the samples make it. HINT: {hint}", file=sys.stderr)
-        return int(bool(wrong))
-    suites = write(launches, given.output)
-    print(given.output / "report.md")
-    return int(any(suite.unfit for suite in suites))

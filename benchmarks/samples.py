@@ -1,18 +1,14 @@
 """Launches as JSON lines: raw samples with everything that decides a result. Standard library only."""
 
-from __future__ import annotations
-
 import json
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from benchmarks.environment import Environment
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 SCHEMA = 1
 
@@ -21,26 +17,27 @@ Role = Literal["baseline", "candidate", "again"]
 Numbers = dict[str, float]
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
 @dataclass(frozen=True)
-class Launch:
-    """One launch of one arm."""
+class Measured:
+    """What is measured in one launch of one arm."""
+
+    case: str  # such as "gpt, 2 x 8, torchrun"; arms are compared within it
+    arm: str
+    index: int  # of the launch within the arm; equal indices of two arms are a pair
+    numbers: Numbers  # "..._seconds", "..._per_second" and "..._bytes" are compared, all others only kept
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what the harness chose: seed, batch, steps, model, ...
+    labels: tuple[str, ...] = ()  # what must be read with every number of this launch, such as "plumbing check"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch(Measured):
+    """A line of JSON."""
 
     suite: str  # what the benchmark is about, such as "training"; judged fit or unfit as a whole
-    case: str  # what is measured, such as "gpt, 2 x 8, torchrun"; arms are compared within it
-    arm: str
     role: Role
-    index: int  # of the launch within the arm; equal indices of two arms are a pair
-    settings: Mapping[str, Any]  # what the harness chose: seed, batch, steps, model, strategy, ...
     environment: Environment
     steps: tuple[tuple[float, ...], ...] = ()  # seconds, for each rank, warm-up included; empty where there are none
-    # Further results. "..._seconds", "..._per_second" and "..._bytes" are compared, all others only kept.
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()  # what must be read with every number of this launch, such as "plumbing check"
-    time: str = field(default_factory=_now)  # of the start, UTC
+    time: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))  # ISO 8601
 
     @property
     def all_labels(self) -> tuple[str, ...]:
@@ -48,38 +45,19 @@ class Launch:
         return (*(["fake SMDDP"] if self.environment.fake_smddp else []), *self.labels)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a suite without a job measures in one launch of one arm."""
-
-    case: str
-    arm: str
-    index: int
-    numbers: Numbers
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
-
-
 def append(path: Path, *launches: Launch) -> None:
     """Add lines; each run has a file of its own, so nothing that a killed one left is continued.
 
-    Raises:
-        ValueError: A number is not finite.
+    Raises ValueError where a number is not finite; then nothing is written.
     """
-    lines = [
-        json.dumps({"schema": SCHEMA, **asdict(launch)}, allow_nan=False, sort_keys=True) + "\n" for launch in launches
-    ]
+    lines = [json.dumps({"schema": SCHEMA, **asdict(each)}, allow_nan=False, sort_keys=True) for each in launches]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write("".join(lines))
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def read(path: Path) -> list[Launch]:
-    """All launches of a file; a torn last line is left out with a warning.
-
-    Raises:
-        ValueError: Another line is not a launch of this schema.
-    """
+    """All launches of a file; a torn last line is left out with a warning, another bad one raises ValueError."""
     lines = path.read_text(encoding="utf-8").split("\n")
     launches = []
     for number, line in enumerate(lines, 1):
@@ -113,13 +91,15 @@ def _launch(content: object) -> Launch:
     return Launch(**made)
 
 
+def role_of(arm: str, arms: Sequence[str]) -> Role:
+    """Of an arm among those of its case, by its name: the first is the baseline."""
+    return "baseline" if arm == arms[0] else "again" if arm == f"{arms[0]} again" else "candidate"
+
+
 def interleaved(arms: Sequence[str], launches: int) -> Iterator[tuple[str, int]]:
     """Order of launches, (arm, index): A B, B A, A B, ..., so that a steady drift meets all arms alike.
 
     Only an even number of launches cancels the drift wholly.
-
-    Raises:
-        ValueError: Fewer than two arms, or one arm twice.
     """
     if len(set(arms)) != len(arms) or len(arms) < 2:  # noqa: PLR2004 - a pair
         raise ValueError(f"{list(arms)}: at least two arms, each named once")

@@ -3,24 +3,15 @@
 Each write runs in a process of its own.
 """
 
-from __future__ import annotations
-
-import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from benchmarks.samples import in_turn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from benchmarks.samples import Measured, Numbers
+from benchmarks.samples import Measured, Numbers, in_turn
 
 ARMS = ("stock", "stock again", "ours")
 
@@ -42,13 +33,6 @@ def write(arm: str, megabytes: int) -> Numbers:
     return {"write_seconds": seconds, "memory on top, MB": more / 1024}
 
 
-def _in_process(arm: str, megabytes: int) -> Numbers:
-    code = f"import json; from {__name__} import write; print(json.dumps(write({arm!r}, {megabytes})))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - ours
-    found: Numbers = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def measure(launches: int = 7, megabytes: int = 500) -> Iterator[Measured]:
     """Write checkpoints.
 
@@ -56,5 +40,6 @@ def measure(launches: int = 7, megabytes: int = 500) -> Iterator[Measured]:
         launches: Of each arm.
         megabytes: Of the checkpoint.
     """
-    arms = {arm: partial(_in_process, arm, megabytes) for arm in ARMS}
-    return in_turn(f"{megabytes} MB", launches, arms)
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        arms = {arm: partial(pool.apply, write, (arm, megabytes)) for arm in ARMS}
+        yield from in_turn(f"{megabytes} MB", launches, arms)

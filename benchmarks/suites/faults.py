@@ -5,35 +5,27 @@ gone; where a run is still there after the patience, that stands in the place of
 says so. Limits of ours are as by default, divided by ``scale``. Every run is printed as a line of JSON too.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGSTOP
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT))
+import psutil
 
-from benchmarks.samples import Measured, interleaved  # noqa: E402
-from tests.cluster import faults  # noqa: E402
-from tests.cluster.hosts import Cluster  # noqa: E402
-from tests.cluster.launch import Job  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import psutil
+from benchmarks.samples import Measured, interleaved
+from tests.cluster import faults
+from tests.cluster.hosts import Cluster
+from tests.cluster.launch import Job
 
 ARMS = ("ours", "ours again", "stock")
-STEADY = ROOT / "tests" / "programs" / "steady.py"
+STEADY = Path(__file__).resolve().parents[2] / "tests" / "programs" / "steady.py"
 # Lines that name the fault: ours, and what stock parts say that a user could act on.
 NAMED = re.compile(
     r"gets no answer from|name is not known|addresses of .* cannot be retrieved|waited \d+ s|has gone silent"
@@ -53,8 +45,8 @@ def _process(job: Job, rank: int) -> psutil.Process:
 
 
 def _block_peers(job: Job) -> None:
-    faults.drop(job.world[0], "ct state new tcp dport != { 22, 7777 }")
-    faults.drop(job.world[1], "ct state new tcp dport != 22")
+    for host in job.world:
+        faults.drop(host, "ct state new tcp dport != { 22, 7777 }")
 
 
 class Fault(NamedTuple):
@@ -79,19 +71,11 @@ FAULTS = {
 
 
 def run(fault: str, mode: str, arm: str, *, scale: float, patience: float, processes: int) -> dict[str, Any]:
-    """One run on two hosts; faults that strike a rank need two processes on each.
-
-    Raises:
-        RuntimeError: The training that was to be struck did not start.
-    """
+    """One run on two hosts; faults that strike a rank need two processes on each."""
     act, during, second_host = FAULTS[fault]
-    environ = {
-        "LIGHTNING_SAGEMAKER_REACHABILITY": f"{120 / scale:g}",
-        "LIGHTNING_SAGEMAKER_HEARTBEAT": f"{300 / scale:g}",
-    }
-    if arm == "stock":
-        told = {"PL_TRAINER_NUM_NODES": "2", "PL_TRAINER_DEVICES": str(processes)}
-        environ = {"LIGHTNING_SAGEMAKER_AUTOLOAD": "0"} | told
+    ours = {"LIGHTNING_SAGEMAKER_REACHABILITY": f"{120 / scale:g}", "LIGHTNING_SAGEMAKER_HEARTBEAT": f"{300 / scale:g}"}
+    stock = {"LIGHTNING_SAGEMAKER_AUTOLOAD": "0", "PL_TRAINER_NUM_NODES": "2", "PL_TRAINER_DEVICES": str(processes)}
+    environ = stock if arm == "stock" else ours
     with tempfile.TemporaryDirectory() as name, Cluster(("algo-2", "algo-1"), Path(name)) as cluster:
         (cluster.shared / "seen").mkdir()
         key = str(cluster.shared / "ssh-key")
@@ -118,18 +102,14 @@ def run(fault: str, mode: str, arm: str, *, scale: float, patience: float, proce
             act(job)
         while any(host.code() is None for host in hosts) and time.monotonic() - begin < patience:
             time.sleep(0.1)
-        gone = all(host.code() is not None for host in hosts)
-        ended = time.monotonic() - begin
+        codes, ended = [host.code() for host in hosts], time.monotonic() - begin
         said = [(host.started + second - begin, line) for host in job.world for second, line in host.lines]
         named = min(((after, line) for after, line in said if after >= 0 and NAMED.search(line)), default=(None, ""))
         return {
-            "fault": fault,
-            "mode": mode,
-            "arm": arm,
             "named after": named[0],
             "line": named[1][:200],
-            "gone after": ended if gone else None,
-            "exit codes": [host.code() for host in hosts],
+            "gone after": None if None in codes else ended,
+            "exit codes": codes,
             "aborts": job.text.count("terminate called"),
             "job page": job.world[0].failure()[:120],
         }
@@ -161,9 +141,8 @@ def measure(
             left = [arm for arm in ARMS if arm != "stock" or not mode.endswith("none")]
             for arm, index in interleaved(left, launches):
                 found = run(fault, mode, arm.removesuffix(" again"), **settings)
-                print(json.dumps(found))
-                numbers, labels = {}, []
-                for what, seconds in (("named", found["named after"]), ("gone", found["gone after"])):
-                    numbers[f"{what}_seconds"] = patience if seconds is None else seconds
-                    labels += [f"not {what} in {patience:g} s"] if seconds is None else []
-                yield Measured(f"{fault}, {mode}", arm, index, numbers, settings, tuple(labels))
+                print(json.dumps({"fault": fault, "mode": mode, "arm": arm} | found))
+                seconds = {what: found[f"{what} after"] for what in ("named", "gone")}
+                numbers = {f"{what}_seconds": patience if it is None else it for what, it in seconds.items()}
+                labels = tuple(f"not {what} in {patience:g} s" for what, it in seconds.items() if it is None)
+                yield Measured(f"{fault}, {mode}", arm, index, numbers, settings, labels)

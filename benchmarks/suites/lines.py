@@ -5,28 +5,23 @@ own time, so that other programs of the machine do not. Beside it stands the tim
 alone.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time
 import timeit
 import warnings
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.samples import in_turn
+from benchmarks.samples import Measured, Numbers, in_turn
+from benchmarks.workers.training import trainer
 from lightning_sagemaker.settings import METRICS, PROGRESS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from benchmarks.samples import Measured, Numbers
 
 ARMS = ("without", "without again", "with")
 STEPS, WARM_UP, CALLS = 400, 20, 20_000
@@ -59,18 +54,15 @@ class Model(LightningModule):
 def fit(*, lines: bool) -> Numbers:
     """One fit, with a line each 30 s, the default, of which none is due within it, or with none."""
     os.environ[METRICS], os.environ[PROGRESS] = str(int(lines)), "30"
-    quiet: dict[str, Any] = dict.fromkeys(
-        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
-    )
-    model, trainer = Model(), Trainer(accelerator="cpu", devices=1, max_epochs=1, **quiet)
-    trainer.fit(model, DataLoader(torch.ones(STEPS, 1)))  # type: ignore[arg-type]
+    model, fitted = Model(), trainer({"strategy": "auto", "plugin": "on"}, accelerator="cpu", devices=1, max_epochs=1)
+    fitted.fit(model, DataLoader(torch.ones(STEPS, 1)))  # type: ignore[arg-type]
     numbers = {"step_thread_seconds": (model.times[1] - model.times[0]) / (STEPS - 1 - WARM_UP)}
-    return numbers | ({"called alone, ns": 1e9 * _alone(trainer)} if lines else {})
+    return numbers | ({"called alone, ns": 1e9 * _alone(fitted)} if lines else {})
 
 
-def _alone(trainer: Trainer) -> float:
+def _alone(fitted: Trainer) -> float:
     """Seconds of what a step has more with lines, called alone while none is due."""
-    connector: Any = trainer._logger_connector  # noqa: SLF001 - what is measured is there
+    connector: Any = fitted._logger_connector  # noqa: SLF001 - what is measured is there
     lines = vars(connector)["_lightning_sagemaker_lines"]
     lines.begin()
     lines._begins = False  # noqa: SLF001 - as after the first batch

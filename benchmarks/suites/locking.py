@@ -10,13 +10,10 @@ meets all of them. Times are of CLOCK_MONOTONIC, which all processes share.
 * fabric: ``Fabric.rank_zero_first(local=True)``, gloo. It makes a process group each time; that is before the work.
 * accelerate: ``PartialState().local_main_process_first()``, gloo; where it is installed.
 
-A launch is nine fresh processes; each of its numbers is a quantile over its rounds, of the time from the end of the
-work to the return of the last waiter. The end of the work is taken just before its result is handed over, so for ours
-writing the outcome counts too. One of the nine processes works, eight wait. With a group the one is rank 0; without,
-whoever comes first, and the others come 40 ms later.
+A launch is nine fresh processes; each of its numbers is a quantile over its rounds. The end of the work is taken just
+before its result is handed over, so for ours writing the outcome counts too. One of the nine processes works, eight
+wait. With a group the one is rank 0; without, whoever comes first, and the others come 40 ms later.
 """
-
-from __future__ import annotations
 
 import contextlib
 import json
@@ -26,10 +23,10 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import filelock
 import torch
@@ -39,65 +36,44 @@ from torch.multiprocessing.spawn import spawn
 from benchmarks.samples import Measured
 from lightning_sagemaker.locking import once_per_node
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 ARMS = ("filelock", "filelock again", "ours", "xdist", "fabric", *(["accelerate"] if find_spec("accelerate") else []))
 OF_GROUPS = ("fabric", "accelerate")
 HEAD_START = 0.04
 
 
-class Process:
-    """One of the processes: each way is a method that returns when the result is there."""
+def ways(rank: int, size: int, folder: Path, work: Callable[[], str]) -> dict[str, Callable[[int], object]]:
+    """What each arm does in a round; it returns when the result is there."""
+    from lightning.fabric import Fabric  # noqa: PLC0415 - slow
 
-    def __init__(self, rank: int, size: int, folder: Path, work: float) -> None:
-        from lightning.fabric import Fabric  # noqa: PLC0415 - slow
-
-        self.rank, self.folder, self.seconds = rank, folder, work
-        self.done_at: float | None = None
-        with contextlib.redirect_stderr(None):
-            self.group = Fabric(accelerator="cpu", devices=size, strategy="ddp")
-            self.group.launch()
-        self.ways: dict[str, Callable[[int], None]] = {
-            "filelock": partial(self.locked, "plain"),
-            "filelock again": partial(self.locked, "again"),
-            "ours": self.once,
-            "xdist": partial(self.locked, "xdist"),
-            "fabric": lambda _: self.first(self.group.rank_zero_first(local=True)),
-        }
-        if "accelerate" in ARMS:
-            from accelerate import PartialState  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415
-
-            state: Any = PartialState(cpu=True)
-            self.ways["accelerate"] = lambda _: self.first(state.local_main_process_first())
-
-    def work(self) -> str:
-        """Take the time that the work takes."""
-        time.sleep(self.seconds)
-        self.done_at = time.monotonic()
-        return "result"
-
-    def once(self, number: int) -> None:
-        """once_per_node."""
-        once_per_node(self.work, key=f"round {number}", timeout=60)
-
-    def locked(self, name: str, number: int) -> None:
-        """FileLock, then look, or read."""
-        made = self.folder / f"{name}-{number}"
+    def locked(name: str, number: int) -> None:
+        made = folder / f"{name}-{number}"
         with filelock.FileLock(f"{made}.lock"):
             if not made.exists():
-                made.write_text(json.dumps(self.work()), encoding="utf-8")
+                made.write_text(json.dumps(work()), encoding="utf-8")
             elif name == "xdist":
                 json.loads(made.read_text(encoding="utf-8"))
 
-    def first(self, guard: contextlib.AbstractContextManager[object]) -> None:
-        """Rank 0, then the others."""
-        with guard:
-            if self.rank == 0:
-                self.work()
+    def rank_zero_first(guard: Callable[[], contextlib.AbstractContextManager[object]], _: int) -> None:
+        with guard():
+            if rank == 0:
+                work()
+
+    with contextlib.redirect_stderr(None):
+        fabric = Fabric(accelerator="cpu", devices=size, strategy="ddp")
+        fabric.launch()
+    found: dict[str, Callable[[int], object]] = {
+        **{name: partial(locked, name) for name in ("filelock", "filelock again", "xdist")},
+        "ours": lambda number: once_per_node(work, key=f"round {number}", timeout=60),
+        "fabric": partial(rank_zero_first, partial(fabric.rank_zero_first, local=True)),
+    }
+    if "accelerate" in ARMS:
+        from accelerate import PartialState  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415
+
+        found["accelerate"] = partial(rank_zero_first, PartialState(cpu=True).local_main_process_first)
+    return found
 
 
-def go_through(rank: int, size: int, rounds: int, work: float, folder: str) -> None:
+def go_through(rank: int, size: int, rounds: int, seconds: float, folder: str) -> None:
     """Meet the other processes, go through the ways, and write down when each was done and had returned."""
     logging.disable(logging.WARNING)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
@@ -105,24 +81,30 @@ def go_through(rank: int, size: int, rounds: int, work: float, folder: str) -> N
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "ACCELERATE_USE_CPU": "true"}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
-    process = Process(rank, size, Path(folder), work)
+    found: list[tuple[str, int, float | None, float]] = []
+    done_at: list[float] = []  # in this round, where this process works
+
+    def work() -> str:
+        time.sleep(seconds)
+        done_at.append(time.monotonic())
+        return "result"
+
+    arms = ways(rank, size, Path(folder), work)
     order = random.Random(1)  # noqa: S311 - the same in all processes
-    found = []
     for number in range(-1, rounds):  # the first round is not counted
         for name in order.sample(ARMS, len(ARMS)):
-            process.done_at = None
             dist.barrier()
             if rank and name not in OF_GROUPS:
                 time.sleep(HEAD_START)
-            process.ways[name](number)
-            found.append((name, number, process.done_at, time.monotonic()))
+            arms[name](number)
+            found.append((name, number, done_at.pop() if done_at else None, time.monotonic()))
     Path(folder, f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
     dist.barrier()
     dist.destroy_process_group()
 
 
 def launch(size: int, rounds: int, work: float) -> dict[str, list[float]]:
-    """One launch: for each way and round, seconds from the end of the work to the last waiter's return."""
+    """For each way and round of one launch, seconds from the end of the work to the last waiter's return."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         spawn(go_through, (size, rounds, work, folder), nprocs=size)
         ranks = [json.loads(Path(folder, f"{rank}.json").read_text(encoding="utf-8")) for rank in range(size)]

@@ -5,23 +5,15 @@ without, in turn. All wait at a store of this program's own before each time, so
 and not that hosts start apart; the slowest process counts.
 """
 
-from __future__ import annotations
-
 import json
 import os
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT))  # of the hosts' processes, whose script this file is
-
-from benchmarks.samples import Measured, interleaved  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from benchmarks.samples import Measured, interleaved
 
 ARMS = ("off", "off again", "on")
 LIMITS = {"on": ("120", "300")}  # seconds of LIGHTNING_SAGEMAKER_REACHABILITY and _HEARTBEAT

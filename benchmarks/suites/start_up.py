@@ -4,26 +4,20 @@ A bare interpreter, ``import torch`` and in it the part that loads plugins, ``im
 construction of a Trainer; outside a SageMaker job and, with the variables of one, inside.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
-from benchmarks.samples import in_turn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from benchmarks.samples import Measured, Numbers
+import lightning_sagemaker
+from benchmarks.samples import Measured, Numbers, in_turn
 
 ARMS = ("without", "without again", "with")
 BARE_STARTS = 15  # of which the median counts: each takes but milliseconds
@@ -65,11 +59,9 @@ def environment_of(folder: Path, *, plugin: bool) -> Path:
         if NAME not in entry.name and not (target / entry.name).exists():
             (target / entry.name).symlink_to(entry)
     if plugin:
-        import lightning_sagemaker  # noqa: PLC0415 - found, not used
-
-        package = Path(lightning_sagemaker.__file__).parent
         information = Path(str(distribution(NAME).locate_file(f"{NAME}-{distribution(NAME).version}.dist-info")))
-        for entry in (package, information, Path(__file__).resolve().parents[2] / f"{NAME}.pth"):
+        root = Path(__file__).resolve().parents[2]
+        for entry in (Path(lightning_sagemaker.__file__).parent, information, root / f"{NAME}.pth"):
             (target / entry.name).symlink_to(entry)
     return folder / "bin" / "python"
 
@@ -81,15 +73,9 @@ def start(python: Path, environ: dict[str, str]) -> Numbers:
         begin = time.perf_counter()
         subprocess.run([python, "-c", "pass"], check=True, env=environ)  # noqa: S603 - ours
         bare.append(time.perf_counter() - begin)
-    told = subprocess.run(  # noqa: S603 - ours
-        [python, "-c", PROGRAM],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environ | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
-        text=True,
-    )
-    numbers: Numbers = json.loads(told.stdout.splitlines()[-1])
+    environ = environ | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+    told = subprocess.check_output([python, "-c", PROGRAM], stderr=subprocess.DEVNULL, env=environ)  # noqa: S603 - ours
+    numbers: Numbers = json.loads(told.splitlines()[-1])
     return {"bare_interpreter_seconds": median(bare)} | numbers
 
 

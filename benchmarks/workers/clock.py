@@ -1,6 +1,4 @@
-"""Times of the steps of a Trainer, with nothing added to the steps but the reading of a clock."""
-
-from __future__ import annotations
+"""Times of steps, with nothing added to them but the reading of a clock."""
 
 import itertools
 import time
@@ -16,33 +14,32 @@ class Clock:
         self._on_gpu = torch.cuda.is_available()
         self._marks: list[Any] = []
 
+    def _now(self) -> Any:  # noqa: ANN401 - an event, or seconds
+        if not self._on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _between(self, earlier: Any, later: Any) -> float:  # noqa: ANN401 - the same
+        return float(earlier.elapsed_time(later) / 1000 if self._on_gpu else later - earlier)
+
     def mark(self) -> None:
         """Mark this moment; on a GPU without waiting for it."""
-        if self._on_gpu:
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self._marks.append(event)
-        else:
-            self._marks.append(time.perf_counter())
+        self._marks.append(self._now())
 
     def prolong(self, share: float) -> None:
         """Make the step since the last mark longer by this share of it."""
+        now = self._now()
         if self._on_gpu:
             torch.cuda.synchronize()
-            started, now = self._marks[-1], torch.cuda.Event(enable_timing=True)
-            now.record()
-            now.synchronize()
-            wait = share * started.elapsed_time(now) / 1000
-        else:
-            wait = share * (time.perf_counter() - self._marks[-1])
-        end = time.perf_counter() + wait
+        end = time.perf_counter() + share * self._between(self._marks[-1], now)
         while time.perf_counter() < end:  # a sleep is never as short as it should be
             pass
 
     def seconds(self) -> list[float]:
         """Seconds between neighbouring marks, which are forgotten."""
         marks, self._marks = self._marks, []
-        if not self._on_gpu:
-            return [later - earlier for earlier, later in itertools.pairwise(marks)]
-        torch.cuda.synchronize()
-        return [earlier.elapsed_time(later) / 1000 for earlier, later in itertools.pairwise(marks)]
+        if self._on_gpu:
+            torch.cuda.synchronize()
+        return [self._between(*pair) for pair in itertools.pairwise(marks)]

@@ -1,82 +1,56 @@
 """What one ``self.log(..., sync_dist=True)`` costs: steps with many metrics against steps with none, and local ones."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import lightning as L  # noqa: N812 - its usual name
 import torch
 from torch.utils.data import DataLoader
 
+from benchmarks.samples import Numbers
 from benchmarks.steps import slowest_rank
-from benchmarks.workers import results
-from benchmarks.workers.clock import Clock
-from benchmarks.workers.training import trainer
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from benchmarks.samples import Numbers
+from benchmarks.workers.training import Training, trainer
 
 KINDS = (None, False, True)  # of steps, in turn: nothing is logged, or metrics with this `sync_dist`
 WARM_UP = 5  # steps of each kind that are not counted
 
 
-class Logging(L.LightningModule):
+class Logging(Training):
     """A tiny network; the kinds of steps take turns, so that all meet the same disturbances."""
-
-    def __init__(self, settings: Mapping[str, Any], clock: Clock) -> None:
-        super().__init__()
-        self.clock, self.names = clock, [f"metric {number}" for number in range(settings["metrics"])]
-        self.net = torch.nn.Linear(8, 1)
-        self.seconds: list[float] = []
-
-    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        """Loss; in two kinds of steps also the metrics."""
-        loss: torch.Tensor = self.net(batch).square().mean()
-        sync_dist = KINDS[batch_idx % len(KINDS)]
-        if sync_dist is not None:
-            value = loss.detach()
-            for name in self.names:
-                self.log(f"{name}, reduced" if sync_dist else name, value, sync_dist=sync_dist)
-        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD."""
         return torch.optim.SGD(self.parameters(), lr=1e-3)
 
-    def on_train_batch_start(self, *_: Any) -> None:  # noqa: ANN401 - Lightning's
-        """A step is from here to here."""
-        self.clock.mark()
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:  # type: ignore[override]
+        """Loss; in two kinds of steps also the metrics."""
+        loss: torch.Tensor = self.net(batch).square().mean()
+        sync_dist = KINDS[batch_idx % len(KINDS)]
+        if sync_dist is not None:
+            value = loss.detach()
+            for number in range(self.settings["metrics"]):
+                name = f"metric {number}, reduced" if sync_dist else f"metric {number}"
+                self.log(name, value, sync_dist=sync_dist)
+        return loss
 
-    def on_train_epoch_end(self) -> None:
-        """Keep the steps."""
-        self.seconds = self.clock.seconds()
 
-
-def main() -> None:
-    """Train, and write down the launch."""
-    planned, path = results.arguments()
-    settings = planned.settings
+def measure(settings: Mapping[str, Any]) -> list[tuple[str, list[float], Numbers]]:
+    """One training."""
     torch.manual_seed(settings["seed"])
     batches: Any = [torch.randn(4, 8) for _ in range(len(KINDS) * settings["steps"] + 1)]
-    module = Logging(settings, Clock())
+    module = Logging(torch.nn.Linear(8, 1), settings)
     trainer(settings, max_epochs=1).fit(module, DataLoader(batches, batch_size=None))
-
-    def combine(steps: results.Steps, _: list[Numbers]) -> Numbers:
-        seconds = slowest_rank(steps)
-        silent, local, logged = (float(median(seconds[kind :: len(KINDS)][WARM_UP:])) for kind in range(len(KINDS)))
-        return {
-            "sync_dist_per_metric_seconds": (logged - silent) / settings["metrics"],
-            "reduction_per_metric_seconds": (logged - local) / settings["metrics"],  # without Lightning's bookkeeping
-            "step_without_metrics": silent,
-            "step_with_local_metrics": local,
-            "step_with_metrics": logged,
-        }
-
-    results.write(planned, path, [(f"{settings['metrics']} metrics", module.seconds, {})], combine)
+    return [(f"{settings['metrics']} metrics", module.seconds[0], {})]
 
 
-if __name__ == "__main__":
-    main()
+def combine(settings: Mapping[str, Any], steps: Sequence[Sequence[float]], _: Sequence[Numbers]) -> Numbers:
+    """What the medians of the three kinds differ in."""
+    seconds = slowest_rank(steps)
+    silent, local, logged = (float(median(seconds[kind :: len(KINDS)][WARM_UP:])) for kind in range(len(KINDS)))
+    return {
+        "sync_dist_per_metric_seconds": (logged - silent) / settings["metrics"],
+        "reduction_per_metric_seconds": (logged - local) / settings["metrics"],  # without Lightning's bookkeeping
+        "step_without_metrics": silent,
+        "step_with_local_metrics": local,
+        "step_with_metrics": logged,
+    }

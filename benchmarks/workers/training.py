@@ -4,46 +4,37 @@ The first epoch is measured as it is; in the second, gradients are not exchanged
 takes longer in the first is the communication that the computation does not hide.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L  # noqa: N812 - its usual name
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from benchmarks import models
 from benchmarks.job import STARTED
-from benchmarks.steps import slowest_rank, warm_up_length
-from benchmarks.workers import results
+from benchmarks.samples import Numbers
+from benchmarks.steps import after_warm_up
 from benchmarks.workers.clock import Clock
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from benchmarks.samples import Numbers
 
 BATCHES = 8  # made beforehand and used in turn: making data is not what is measured
 
 
 class Training(L.LightningModule):
-    """The network, its loss, and the clock."""
+    """A network with a clock: a first epoch with the exchange of gradients, a second without."""
 
-    def __init__(self, settings: Mapping[str, Any], clock: Clock) -> None:
+    def __init__(self, net: torch.nn.Module, settings: Mapping[str, Any]) -> None:
         super().__init__()
-        self.settings, self.clock = settings, clock
-        self.net = models.workload(settings["model"], settings["size"]).make()
-        self.synced: list[float] = []
-        self.unsynced: list[float] = []
+        self.net, self.settings, self.clock = net, settings, Clock()
+        self.seconds: list[list[float]] = []  # of the steps of each epoch
         self.first_step: float | None = None
-        self._no_sync: Any = None
 
     def prepare_data(self) -> None:
         """Nothing; but being there makes stock Lightning guard it with a process group of its own."""
@@ -57,17 +48,17 @@ class Training(L.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-4)
 
     def on_train_epoch_start(self) -> None:
-        """From the second epoch on, no exchange of gradients."""
+        """From the second epoch on, no exchange of gradients: nothing is trained after it, so it stays so."""
         if self.current_epoch:
-            self._no_sync = self.trainer.strategy.model.no_sync()  # type: ignore[union-attr,operator]
-            self._no_sync.__enter__()
+            self.no_sync: Any = self.trainer.strategy.model.no_sync()  # type: ignore[union-attr,operator]
+            self.no_sync.__enter__()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:  # noqa: ANN401, ARG002 - Lightning's
         """A step is from here to here; half as many without exchange."""
         self.clock.mark()
         return -1 if self.current_epoch and batch_idx > self.settings["steps"] // 2 else None
 
-    def on_train_batch_end(self, *_: Any) -> None:  # noqa: ANN401
+    def on_train_batch_end(self, *_: Any) -> None:  # noqa: ANN401 - the same
         """The first step is done when the device has done it."""
         if slowdown := self.settings.get("slowdown"):
             self.clock.prolong(slowdown)
@@ -78,78 +69,58 @@ class Training(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Keep the epoch's steps."""
-        if self._no_sync is None:
-            self.synced = self.clock.seconds()
-        else:
-            self.unsynced = self.clock.seconds()
-            self._no_sync.__exit__(None, None, None)
-
-
-def strategy(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a name or a strategy
-    """The strategy by its name alone, as users give it, unless a setting is measured."""
-    if "gradient_as_bucket_view" not in settings:
-        return settings["strategy"]
-    kind = DDPStrategy if settings["strategy"] == "ddp" else StrategyRegistry[settings["strategy"]]["strategy"]
-    return kind(gradient_as_bucket_view=settings["gradient_as_bucket_view"])
+        self.seconds.append(self.clock.seconds())
 
 
 def trainer(settings: Mapping[str, Any], **further: Any) -> L.Trainer:  # noqa: ANN401 - Trainer's
     """A Trainer that does nothing beside the training; stock is told the world, ours is not."""
-    processes = settings["processes_per_host"]
-    told = {"num_nodes": settings["world_size"] // processes, "devices": processes}
+    if settings["plugin"] == "off":
+        processes = settings["processes_per_host"]
+        further |= {"num_nodes": settings["world_size"] // processes, "devices": processes}
+    views = "gradient_as_bucket_view" in settings  # of stock alone; else a name, as users give it
     return L.Trainer(
-        strategy=strategy(settings),
-        accelerator="auto",
+        strategy=DDPStrategy(gradient_as_bucket_view=True) if views else settings["strategy"],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         logger=False,
         use_distributed_sampler=False,
-        **(told if settings["plugin"] == "off" else {}),
         **further,
     )
 
 
-def peak_memory() -> float:
-    """Bytes: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
-
-
-def main() -> None:
-    """Train, and write down the launch."""
-    planned, path = results.arguments()
-    settings = planned.settings
+def measure(settings: Mapping[str, Any]) -> list[tuple[str, list[float], Numbers]]:
+    """One training."""
     torch.manual_seed(settings["seed"])
-    work = models.workload(settings["model"], settings["size"])
-    made = [work.batch(work.samples) for _ in range(BATCHES)]
-    steps = settings["steps"] + 1  # a step ends where the next one starts
-    batches: Any = [made[index % BATCHES] for index in range(steps)]
-    training = Training(settings, Clock())
+    make, samples = models.MODELS[settings["model"], settings["size"]]
+    net = make()
+    made = [net.batch(samples) for _ in range(BATCHES)]
+    batches: Any = [
+        made[index % BATCHES] for index in range(settings["steps"] + 1)
+    ]  # a step ends where the next starts
+    training = Training(net, settings)
     trainer(settings, max_epochs=2, precision=settings["precision"]).fit(training, DataLoader(batches, batch_size=None))
     if training.first_step is None:
         raise RuntimeError("no step was taken")
-    mine = {
+    synced, unsynced = training.seconds
+    of_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    numbers = {
         "start_to_first_step_seconds": training.first_step - float(os.environ[STARTED]),
-        "unsynced_step_p50_seconds": median(training.unsynced),
-        "peak_memory_bytes": peak_memory(),
+        "unsynced_step_p50_seconds": median(unsynced),
+        "peak_memory_bytes": float(torch.cuda.max_memory_allocated() if torch.cuda.is_available() else of_process),
         "parameters": float(sum(each.numel() for each in training.parameters())),
         "process_groups": float(len(dist.distributed_c10d._world.pg_map)),  # noqa: SLF001 - to show that ours is one
+        "samples": float(samples),
     }
-
-    def combine(steps: results.Steps, numbers: list[Numbers]) -> Numbers:
-        worst = {name: max(rank[name] for rank in numbers) for name in mine}
-        seconds = slowest_rank(steps)
-        step = float(median(seconds[warm_up_length(seconds) :]))
-        return worst | {
-            "samples/s": settings["world_size"] * work.samples / step,
-            "samples/s and device": work.samples / step,
-            "exposed communication / step": 1 - worst["unsynced_step_p50_seconds"] / step,
-        }
-
-    results.write(planned, path, [(settings["model"], training.synced, mine)], combine)
+    return [(settings["model"], synced, numbers)]
 
 
-if __name__ == "__main__":
-    main()
+def combine(settings: Mapping[str, Any], steps: Sequence[Sequence[float]], numbers: Sequence[Numbers]) -> Numbers:
+    """The worst rank's, and what follows from the median step."""
+    worst = {name: max(rank[name] for rank in numbers) for name in numbers[0]}
+    samples, step = worst.pop("samples"), float(median(after_warm_up(steps)))
+    return worst | {
+        "samples/s": settings["world_size"] * samples / step,
+        "samples/s and device": samples / step,
+        "exposed communication / step": 1 - worst["unsynced_step_p50_seconds"] / step,
+    }

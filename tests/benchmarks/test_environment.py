@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_machine_and_versions_are_written_down() -> None:
-    found = gather("gloo", fake_smddp=False, launcher="torchrun", hosts=2, instance_type="ml.m5.large", environ={})
+    found = gather("gloo", launcher="torchrun", hosts=2, instance_type="ml.m5.large", environ={})
     assert (found.backend, found.fake_smddp, found.launcher, found.hosts) == ("gloo", False, "torchrun", 2)
     assert found.python == platform.python_version()
     if importlib.util.find_spec("torch"):  # the environment of the benchmarks need not have it
@@ -31,12 +31,12 @@ def test_only_allowed_variables_are_written_down() -> None:
         "AWS_SECRET_ACCESS_KEY": "secret",
         "HOME": "/root",
     }
-    found = gather("gloo", fake_smddp=False, environ=environ).variables
+    found = gather("gloo", environ=environ).variables
     assert set(found) == {"NCCL_DEBUG", "FI_PROVIDER", "SMDATAPARALLEL_OPTIMIZE_SDP", "OMP_NUM_THREADS"}
 
 
 def test_package_that_is_a_fake_smddp_says_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_smddp = SimpleNamespace(__version__="2.6.0+fake")
     monkeypatch.setitem(sys.modules, "smdistributed.dataparallel", fake_smddp)
-    assert gather("smddp", fake_smddp=False).fake_smddp
-    assert not gather("gloo", fake_smddp=False).fake_smddp
+    assert gather("smddp").fake_smddp
+    assert not gather("gloo").fake_smddp

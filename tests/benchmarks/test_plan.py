@@ -33,7 +33,7 @@ def test_every_process_makes_the_same_plan(suite: str, world: World, full: bool)
 def test_every_worker_is_a_program(suite: str) -> None:
     workers = Path(benchmarks.plan.__file__).parent / "workers"
     for each in plan(suite, WORLDS[1], full=True, launches=1):
-        assert "def main()" in (workers / f"{each.worker}.py").read_text()
+        assert "def measure(" in (workers / f"{each.worker}.py").read_text()
 
 
 @every_suite

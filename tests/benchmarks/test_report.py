@@ -7,16 +7,17 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from benchmarks import plots
-from benchmarks.report import main, write
+from benchmarks.__main__ import main
+from benchmarks.compare import UNFIT, judge
+from benchmarks.report import write
 from benchmarks.samples import append
-from benchmarks.verdicts import UNFIT, judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from benchmarks.compare import Suite
     from benchmarks.samples import Launch
-    from benchmarks.verdicts import Suite
     from tests.benchmarks.conftest import MakeRun
 
 
@@ -139,7 +140,7 @@ def test_a_report_that_is_not_as_the_samples_make_it_is_named(
     tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     append(tmp_path / "samples.jsonl", *make_run(0.05))
-    command = [str(tmp_path / "samples.jsonl"), "--output", str(tmp_path)]
+    command = ["report", str(tmp_path / "samples.jsonl"), "--output", str(tmp_path)]
     assert main([*command, "--check"]) == 1
     assert main(command) == 0
     assert main([*command, "--check"]) == 0
@@ -152,12 +153,12 @@ def test_files_of_several_jobs_make_one_report(tmp_path: Path, make_run: MakeRun
     for name in ("1 x 8, torchrun", "2 x 8, torchrun"):
         append(tmp_path / f"{name[0]}.jsonl", *make_run(0.05, case=f"mlp, {name}"))
     files = [str(path) for path in sorted(tmp_path.glob("*.jsonl"))]
-    assert main([*files, "--output", str(tmp_path)]) == 0
+    assert main(["report", *files, "--output", str(tmp_path)]) == 0
     text = (tmp_path / "report.md").read_text()
     assert "| mlp, 1 x 8, torchrun | smddp / ddp |" in text
     assert "| mlp, 2 x 8, torchrun | smddp / ddp |" in text
     with pytest.raises(ValueError, match="launch 0 is there twice; one run per case"):
-        main([files[0], files[0], "--output", str(tmp_path)])
+        main(["report", files[0], files[0], "--output", str(tmp_path)])
 
 
 def test_numbers_that_are_not_compared_are_told_by_their_medians(tmp_path: Path, make_run: MakeRun) -> None:
@@ -193,5 +194,5 @@ def test_command_fails_where_the_report_is_unfit(tmp_path: Path, make_run: MakeR
     for name, launches in (("fit", make_run(0.05)), ("unfit", _slower_again(make_run(0.05)))):
         for launch in launches:
             append(tmp_path / f"{name}.jsonl", launch)
-    assert main([str(tmp_path / "fit.jsonl"), "--output", str(tmp_path / "out")]) == 0
-    assert main([str(tmp_path / "unfit.jsonl"), "--output", str(tmp_path / "out")]) == 1
+    assert main(["report", str(tmp_path / "fit.jsonl"), "--output", str(tmp_path / "out")]) == 0
+    assert main(["report", str(tmp_path / "unfit.jsonl"), "--output", str(tmp_path / "out")]) == 1
