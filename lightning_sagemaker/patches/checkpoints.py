@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_sagemaker.patches import wrap
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from lightning_sagemaker.temporary_files import complete_file
 
 _RESUMED = "_lightning_sagemaker_resumed"
 
 
-def patch_model_checkpoint(module: ModuleType) -> None:
+def patch_model_checkpoint(module: Any) -> None:
     """Let ``ModelCheckpoint`` write where a restart finds it, if enabled; else warn about what would be lost.
 
     ``"last"`` is looked up by the same method as the folder for writing, before any ``setup``.
@@ -41,7 +39,7 @@ def patch_model_checkpoint(module: ModuleType) -> None:
             say_where(str(callback.dirpath))
 
 
-def patch_checkpoint_connector(module: ModuleType) -> None:
+def patch_checkpoint_connector(module: Any) -> None:
     """Let each ``fit`` continue from the newest checkpoint in its own place, if enabled."""
     connector_class = module._CheckpointConnector
 
@@ -89,7 +87,7 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
         end(connector)
 
 
-def patch_atomic_save(module: ModuleType) -> None:
+def patch_atomic_save(module: Any) -> None:
     """Write local checkpoints completely or not at all; Lightning leaves an incomplete file when it is killed."""
 
     @wrap(module, "_atomic_save")
@@ -97,9 +95,21 @@ def patch_atomic_save(module: ModuleType) -> None:
         if "://" in str(filepath):
             save(checkpoint, filepath)
             return
-        from lightning_sagemaker.checkpoint.writing import save_whole
-
         save_whole(checkpoint, Path(filepath).expanduser())
+
+
+def save_whole(content: object, path: Path) -> None:
+    """Write a checkpoint so that its name always refers to a complete file, whenever the process is killed.
+
+    Other hosts of the job can have the file from this one.
+    """
+    import torch
+
+    from lightning_sagemaker.checkpoint import other_hosts
+
+    with complete_file(path) as file:
+        torch.save(content, file)
+    other_hosts.wrote(path)
 
 
 def is_trial(trainer: Any) -> bool:

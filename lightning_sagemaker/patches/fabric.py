@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_sagemaker.environment import SageMakerEnvironment
 from lightning_sagemaker.patches import wrap
 
-if TYPE_CHECKING:
-    from types import ModuleType
 
-
-def patch_fabric(module: ModuleType) -> None:
+def patch_fabric(module: Any) -> None:
     """Say why ``launch()`` is needed now: Lightning's error speaks of more than one device."""
 
     @wrap(module.Fabric, "_validate_launched", always=True)

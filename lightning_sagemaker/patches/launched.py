@@ -22,12 +22,12 @@ from lightning_sagemaker.patches.environment import note_launched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType, ModuleType
+    from types import FrameType
 
 _FOLDER = "_lightning_sagemaker_folder"  # attribute of a launcher: folder in which ranks tell what they leave
 
 
-def patch_launcher(module: ModuleType) -> None:
+def patch_launcher(module: Any) -> None:
     """End the script as its rank ended: with the rank's own error in the failure file, or SIGTERM's exit code."""
 
     @wrap(module._MultiProcessingLauncher, "launch")

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.metrics.lines import MetricLines, Progress
-from lightning_sagemaker.patches import arguments, first_time, wrap
+from lightning_sagemaker.patches import wrap
+from lightning_sagemaker.patches.trainer import given
 from lightning_sagemaker.settings import METRICS, PROGRESS, seconds, switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
 _LINES = "_lightning_sagemaker_lines"
 
 
-def patch_logger_connector(module: ModuleType) -> None:
+def patch_logger_connector(module: Any) -> None:
     """Print a Trainer's progress and metrics on rank 0, if the variable enables it.
 
     Only what Lightning has computed is read, after it has: when a batch ends, and when its hooks at the end of an epoch
     have run and all ranks have computed its metrics. To ask ``trainer.callback_metrics`` would compute what is not
     computed yet, by reductions on this rank alone.
     """
-    connector_class = module._LoggerConnector
-    if not first_time(connector_class):
-        return
 
-    @wrap(connector_class, "on_trainer_init", always=True)
+    @wrap(module._LoggerConnector, "on_trainer_init", always=True)
     def on_trainer_init_with_lines(on_trainer_init: Any, connector: Any, *args: Any, **kwargs: Any) -> None:
         setattr(connector, _LINES, MetricLines(seconds(PROGRESS)) if switch(METRICS) else None)
         on_trainer_init(connector, *args, **kwargs)
@@ -43,10 +39,10 @@ def patch_logger_connector(module: ModuleType) -> None:
         ("log_eval_end_metrics", _after_evaluation),
         ("teardown", lambda _, lines: lines.end()),
     ):
-        setattr(connector_class, name, _then(getattr(connector_class, name), tell))
+        wrap(module._LoggerConnector, name, always=True)(_then(tell))
 
 
-def patch_callback_connector(module: ModuleType) -> None:
+def patch_callback_connector(module: Any) -> None:
     """Let a Trainer's default progress bar draw nothing if lines show the progress.
 
     It stays where it is, for scripts that look for it; Lightning's own word for a bar that is off is a refresh rate of
@@ -64,12 +60,11 @@ def patch_callback_connector(module: ModuleType) -> None:
 
 def _asks_for_bar() -> bool:
     """Whether the script, or a Lightning variable, asks for the Trainer's progress bar."""
-    return arguments.given().get("enable_progress_bar") is not None or "PL_TRAINER_ENABLE_PROGRESS_BAR" in os.environ
+    return given().get("enable_progress_bar") is not None or "PL_TRAINER_ENABLE_PROGRESS_BAR" in os.environ
 
 
-def _then(update: Any, tell: Callable[[Any, MetricLines], object]) -> Any:
-    @functools.wraps(update)
-    def update_and_tell(connector: Any, *args: Any, **kwargs: Any) -> Any:
+def _then(tell: Callable[[Any, MetricLines], object]) -> Any:
+    def update_and_tell(update: Any, connector: Any, *args: Any, **kwargs: Any) -> Any:
         result = update(connector, *args, **kwargs)
         lines = getattr(connector, _LINES, None)
         if lines is not None:

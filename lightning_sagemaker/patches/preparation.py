@@ -16,13 +16,12 @@ from lightning_sagemaker.patches import wrap
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import ModuleType
 
 _calls = itertools.count()  # all ranks call `prepare_data` equally often
 _outcome: ContextVar[Path | None] = ContextVar("outcome of prepare_data", default=None)
 
 
-def patch_data_connector(module: ModuleType) -> None:
+def patch_data_connector(module: Any) -> None:
     """Let ``prepare_data`` tell all processes of the host that it failed; inside SageMaker training jobs only.
 
     Lightning runs the hook in one process per host (or one in all) and lets the others pass when it *ends*, so after an
@@ -86,7 +85,7 @@ def _raise_failure_of_another(label: str, path: Path, error: Exception | None) -
         raise RuntimeError(outcome.explain(label)) from error
 
 
-def patch_infinite_barrier(module: ModuleType) -> None:
+def patch_infinite_barrier(module: Any) -> None:
     """Make Lightning's barrier without time limit report a failure, and need no second group on SMDDP."""
     barrier_class = getattr(module, "_InfiniteBarrier", None)
     if barrier_class is None:
@@ -99,7 +98,7 @@ def patch_infinite_barrier(module: ModuleType) -> None:
         barrier.store_barrier = None
         if not (dist.is_available() and dist.is_initialized() and dist.get_backend() == "smddp"):
             return enter(barrier)
-        from lightning_sagemaker.smddp.waiting import StoreBarrier
+        from lightning_sagemaker.smddp.collectives import StoreBarrier
 
         barrier.store_barrier = StoreBarrier()
         barrier.barrier = barrier.store_barrier.wait

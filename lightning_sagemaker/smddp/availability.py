@@ -10,7 +10,7 @@ import functools
 import importlib
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -24,6 +24,34 @@ _PACKAGE = "smdistributed"
 _MODULE = "smdistributed.dataparallel.torch.torch_smddp"  # importing it registers the backend
 
 Sharding = Literal["replicated", "sharded"]
+
+
+class Named(NamedTuple):
+    """The meaning of a strategy's name."""
+
+    sharding: Sharding
+    options: dict[str, Any]
+    description: str
+
+
+# As Lightning's registries and ``PL_TRAINER_STRATEGY`` know them.
+STRATEGIES = {
+    "smddp": Named("replicated", {}, "DDP over AWS's SMDDP collectives"),
+    **{
+        f"smddp_find_unused_parameters_{find}".lower(): Named(
+            *("replicated", {"find_unused_parameters": find}),
+            f"DDP over AWS's SMDDP collectives with `find_unused_parameters={find}`",
+        )
+        for find in (True, False)
+    },
+    "smddp_fsdp": Named("sharded", {}, "FSDP over AWS's SMDDP collectives"),
+}
+
+
+def sharding_of(strategy: str | None) -> Sharding | None:
+    """The SMDDP collective that a strategy uses; ``None`` if it uses none."""
+    named = STRATEGIES.get(strategy or "")
+    return None if named is None else named.sharding
 
 
 @dataclass(frozen=True)

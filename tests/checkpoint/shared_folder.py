@@ -26,7 +26,7 @@ import torch
 
 from lightning_sagemaker import latest_checkpoint
 from lightning_sagemaker.checkpoint.reading import progress
-from lightning_sagemaker.checkpoint.writing import save_whole
+from lightning_sagemaker.patches.checkpoints import save_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ import torch
 
 from lightning_sagemaker import latest_checkpoint, temporary_files
 from lightning_sagemaker.checkpoint.reading import progress
-from lightning_sagemaker.checkpoint.writing import save_whole
+from lightning_sagemaker.patches.checkpoints import save_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SLOW = """
 import sys, torch
 from pathlib import Path
-from lightning_sagemaker.checkpoint.writing import save_whole
+from lightning_sagemaker.patches.checkpoints import save_whole
 class Slow:
     def __reduce__(self):
         Path(sys.argv[1] + ".begun").touch()

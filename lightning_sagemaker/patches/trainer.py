@@ -1,23 +1,47 @@
-"""Export at the end of ``fit``: rank 0 copies a checkpoint to the job's model. In SageMaker training jobs."""
+"""The Trainer: its explicit arguments, since later a default cannot be told from a choice; the export after a fit."""
 
 from __future__ import annotations
 
+import os
+from contextvars import ContextVar
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.checkpoint.export import asked_for, export
+from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import wrap
 from lightning_sagemaker.patches.checkpoints import is_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import ModuleType
+    from collections.abc import Callable, Mapping
 
-    from lightning_sagemaker.checkpoint.export import Which
+_NONE: Mapping[str, Any] = MappingProxyType({})
+_given: ContextVar[Mapping[str, Any]] = ContextVar("arguments of the Trainer that is being made", default=_NONE)
 
 
-def patch_trainer(module: ModuleType) -> None:
-    """Copy a checkpoint when a ``fit`` has ended, after all callbacks and loggers, if enabled."""
+def patch_arguments(module: Any) -> None:
+    """Record the explicit arguments while a Trainer is made."""
+
+    @wrap(module.Trainer, "__init__", always=True)
+    def __init__(initialize: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        if is_training_job(os.environ) and is_on("export"):
+            asked_for()  # a bad value is an error here, and not when the training is over
+        token = _given.set(kwargs)
+        try:
+            initialize(trainer, *args, **kwargs)
+        finally:
+            _given.reset(token)
+
+
+def given() -> Mapping[str, Any]:
+    """Arguments of the Trainer that is being made, by name; empty for Fabric."""
+    return _given.get()
+
+
+def patch_export(module: Any) -> None:
+    """Copy a checkpoint to the job's model when a ``fit`` has ended, after all callbacks and loggers, if enabled."""
 
     @wrap(module.Trainer, "_run")
     def _run(run: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -28,7 +52,7 @@ def patch_trainer(module: ModuleType) -> None:
         return result
 
 
-def _chosen(trainer: Any, which: Which) -> str:
+def _chosen(trainer: Any, which: str) -> str:
     """Path of the best checkpoint, by the first ``ModelCheckpoint`` with a monitored metric; or of the newest."""
     callbacks = [callback for callback in trainer.checkpoint_callbacks if hasattr(callback, "best_model_path")]
     if which == "best":
@@ -42,7 +66,7 @@ def _chosen(trainer: Any, which: Which) -> str:
     return next((str(path) for path in paths if path), "")
 
 
-def _hparams_writer(trainer: Any, saving: ModuleType) -> Callable[[str], None] | None:
+def _hparams_writer(trainer: Any, saving: Any) -> Callable[[str], None] | None:
     holders = (trainer.datamodule, trainer.lightning_module)
     found = {name: value for holder in holders for name, value in dict(getattr(holder, "hparams_initial", {})).items()}
     found.pop("_class_path", None)  # LightningCLI's own
