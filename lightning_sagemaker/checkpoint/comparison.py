@@ -20,7 +20,7 @@ from lightning_sagemaker.checkpoint.contents import Content, local, progress_in_
 from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, bring
 from lightning_sagemaker.distributed.store import Arrival, PrefixStore, default_store, read, write, write_first
 from lightning_sagemaker.distributed.waiting import Wait
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import log, say
 from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
@@ -65,16 +65,7 @@ class _Choice:
         return f"{self} ({progress})" if progress else str(self)
 
 
-def agree(hosts: OtherHosts, path: object, *, is_automatic: bool, is_comparable: bool, is_fit: bool) -> object:
-    """Compare this rank's checkpoint with rank 0's; get it from rank 0's host if this host lacks it.
-
-    All ranks come here, and each gets what it shall load: its own choice, or rank 0's where no choice was the script's.
-    If one cannot load it, or would continue from another one, all ranks raise an error with the same text.
-    """
-    return _Comparison(hosts, is_comparable=is_comparable, is_fit=is_fit).result(path, is_automatic=is_automatic)
-
-
-class _Comparison:
+class Comparison:
     """One point at which all ranks load a checkpoint."""
 
     def __init__(self, hosts: OtherHosts, *, is_comparable: bool, is_fit: bool) -> None:
@@ -83,8 +74,14 @@ class _Comparison:
         self._me = f"{hosts.job.current_host}, rank {hosts.rank}"
         self._is_comparable = is_comparable
         self._is_fit = is_fit
+        self._told = 0.0
 
-    def result(self, path: object, *, is_automatic: bool) -> object:
+    def agree(self, path: object, *, is_automatic: bool) -> object:
+        """Compare this rank's checkpoint with rank 0's; get it from rank 0's host if this host lacks it.
+
+        All ranks come here, and each gets what it shall load: its own choice, or rank 0's where no choice was the
+        script's. If one cannot load it, or would continue from another one, all raise an error with the same text.
+        """
         mine = self._choice(None if path in (None, "") else str(path), is_automatic=is_automatic)
         if self._hosts.rank == 0:
             first = mine
@@ -127,11 +124,8 @@ class _Comparison:
         differs = (mine.path is None) != (first.path is None) or mine.content.differs_from(first.content)
         if differs and mine.is_automatic and first.is_automatic and mine.path != first.path:
             if self._hosts.is_first_of_host:
-                speak()
-                log.info(
-                    "%s loads %s, as rank 0 does; by itself it would have found %s",
-                    *(self._me, first, "none" if mine.path is None else mine.in_words),
-                )
+                found = "none" if mine.path is None else mine.in_words
+                say("%s loads %s, as rank 0 does; by itself it would have found %s", self._me, first, found)
             path, mine = first.path, self._choice(first.path, is_automatic=True)
         if first.path is None or mine.path is None:
             if mine.path != first.path:
@@ -154,20 +148,18 @@ class _Comparison:
         file = local(path)
         if file is None or not self._hosts.lacks_files:
             return ""
-        told = 0.0
-
-        def each() -> None:
-            nonlocal told
-            if time.monotonic() - told >= _PROGRESS:
-                told = time.monotonic()
-                self._store.add("pieces", 1)  # those who wait know that it goes on
-
         if read(self._store, "lack", str):
             return ""  # another process has tried
         try:
-            return self._hosts.fetch(file, patience=_PATIENCE, each=each)
+            return self._hosts.fetch(file, patience=_PATIENCE, each=self._progressed)
         except (OSError, RuntimeError) as error:
             return f"{self._me} lacks it, and could not get it from rank 0's host: {type(error).__name__}: {error}"
+
+    def _progressed(self) -> None:
+        """Let those who wait know that a file is still being sent."""
+        if time.monotonic() - self._told >= _PROGRESS:
+            self._told = time.monotonic()
+            self._store.add("pieces", 1)
 
     def _dispute(self, mine: _Choice) -> None:
         """Report that this rank differs; rank 0 is asked what it loads in words, before it may end because of this."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from lightning_sagemaker.checkpoint.contents import local
 from lightning_sagemaker.checkpoint.reading import read
 from lightning_sagemaker.job import base_dir
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import log, say
 from lightning_sagemaker.settings import EXPORT, word
 from lightning_sagemaker.temporary_files import complete_file, complete_folder
 
@@ -39,8 +39,7 @@ def export(which: Which, found: str, save_hparams: Callable[[str], None] | None)
     folder = base_dir(os.environ) / "model"
     with _said(f"The {which} checkpoint {found}".rstrip(), folder):
         copied = _copy(found, folder, f"{which}.ckpt")
-        speak()
-        log.info("The %s checkpoint %s is in the job's model: %s", which, found, copied)
+        say("The %s checkpoint %s is in the job's model: %s", which, found, copied)
     if save_hparams is not None:
         with _said(_HPARAMS, folder), complete_file(folder / _HPARAMS) as file:
             save_hparams(file.name)

@@ -7,6 +7,7 @@ one below the job's checkpoint folder, which SageMaker keeps.
 
 from __future__ import annotations
 
+import functools
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.checkpoint.newest import checkpoint_config, checkpoint_folder
 from lightning_sagemaker.job import base_dir
 from lightning_sagemaker.locking import mounts
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import log, say
 from lightning_sagemaker.settings import RESUME, switch
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _ANY = "*"  # stands for the version of a logger
 _KEPT = ("model", "output")  # folders of the job that SageMaker uploads at its end
-_said: set[str] = set()
 _instead: dict[str, str] = {}  # Lightning's own folder, by the one that is in its place
 
 
@@ -105,11 +105,9 @@ def link(folder: str) -> None:
         path.symlink_to(target, target_is_directory=True)
 
 
+@functools.cache
 def say_where(folder: str) -> None:
     """Log once where checkpoints are, if that is not Lightning's folder, or if they will be lost there."""
-    if folder in _said:
-        return
-    _said.add(folder)
     try:
         root = checkpoint_folder()
     except ValueError as error:  # nobody asked for that file, so training goes on without it
@@ -123,16 +121,12 @@ def say_where(folder: str) -> None:
                 "Checkpoints lie in %s, which is lost with this container: SageMaker keeps %s (checkpointconfig.json)."
                 " HINT: give ModelCheckpoint a `dirpath` below it; or leave `dirpath` out and set %s=1, and training"
                 " also continues after a restart.",
-                folder,
-                root,
-                RESUME,
+                *(folder, root, RESUME),
             )
     elif Path(folder).is_symlink() and switch(RESUME):
-        speak()
-        log.info("%s=1: %s is a link to %s, which SageMaker keeps", RESUME, folder, Path(folder).readlink())
+        say("%s=1: %s is a link to %s, which SageMaker keeps", RESUME, folder, Path(folder).readlink())
     elif folder in _instead:
-        speak()
-        log.info("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, _instead[folder])
+        say("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, _instead[folder])
 
 
 def own_places(trainer: Any) -> Iterator[Place]:

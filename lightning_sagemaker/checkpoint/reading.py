@@ -140,17 +140,10 @@ class _Anything:
     def __call__(self, *_args: object, **_kwargs: object) -> _Anything:
         return self
 
-    def __setstate__(self, _state: object) -> None:
+    def _take(self, *_given: object) -> None:
         pass
 
-    def __setitem__(self, _key: object, _value: object) -> None:
-        pass
-
-    def append(self, _item: object) -> None:
-        pass
-
-    def extend(self, _items: object) -> None:
-        pass
+    __setstate__ = __setitem__ = append = extend = _take
 
 
 class _Skeleton(pickle._Unpickler):  # noqa: SLF001 - the one in Python has no public name
@@ -170,9 +163,8 @@ class _Skeleton(pickle._Unpickler):  # noqa: SLF001 - the one in Python has no p
         parts = self.parts
 
         class StorageInfo(_Anything):
-            def __setstate__(self, state: object) -> None:
-                if isinstance(state, dict):
-                    parts.append(state)
+            def __setstate__(self, *given: object) -> None:
+                parts.extend(state for state in given if isinstance(state, dict))
 
         self._storage_info = StorageInfo
 

@@ -29,7 +29,7 @@ from lightning_sagemaker.checkpoint.newest import age, candidates, checkpoint_fo
 from lightning_sagemaker.checkpoint.place import kept_place, own_places
 from lightning_sagemaker.checkpoint.reading import read
 from lightning_sagemaker.job import in_training_job, is_training_job
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import log, say
 from lightning_sagemaker.settings import RESUME, switch
 
 if TYPE_CHECKING:
@@ -118,16 +118,14 @@ def checkpoint_to_resume(trainer: Any) -> str | None:
         return None
     newest = max(found, key=lambda path: age(path, found[path]), default=None)
     if newest is None and trainer.is_global_zero:
-        speak()
-        log.info("%s=1: training starts from the beginning: %s", RESUME, _nothing(trainer))
+        say("%s=1: training starts from the beginning: %s", RESUME, _nothing(trainer))
     return None if newest is None else str(newest)
 
 
 def say_continued(path: str) -> None:
     """Log on rank zero what training continues from, after it was loaded."""
     facts = read(Path(path))
-    speak()
-    log.info("%s=1: training continues from %s (step %d, epoch %d)", RESUME, path, facts.step, facts.epoch)
+    say("%s=1: training continues from %s (step %d, epoch %d)", RESUME, path, facts.step, facts.epoch)
 
 
 def _can_continue(trainer: Any, path: Path, facts: Facts, note: Callable[..., None]) -> bool:

@@ -44,7 +44,7 @@ def patch_checkpoint_connector(module: Any) -> None:
 def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:
     """What this rank loads, at a point where all ranks of the job's process group load something."""
     from lightning_sagemaker.checkpoint import other_hosts
-    from lightning_sagemaker.checkpoint.comparison import agree
+    from lightning_sagemaker.checkpoint.comparison import Comparison
 
     environment = getattr(trainer._accelerator_connector, "cluster_environment", None)
     hosts, group = other_hosts.current(), process_group()
@@ -52,13 +52,8 @@ def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:
         return path
     if group.get_world_size() != trainer.world_size:
         return path
-    return agree(
-        hosts,
-        path,
-        is_automatic=is_automatic,
-        is_comparable=_is_stock(trainer.strategy.checkpoint_io),
-        is_fit=str(getattr(trainer.state.fn, "value", None)) == "fit",
-    )
+    is_fit, is_comparable = trainer.state.fn == "fit", _is_stock(trainer.strategy.checkpoint_io)
+    return Comparison(hosts, is_comparable=is_comparable, is_fit=is_fit).agree(path, is_automatic=is_automatic)
 
 
 def _is_stock(checkpoint_io: Any) -> bool:
