@@ -48,7 +48,7 @@ _PATCHES = (
     (_FABRIC + _PYTORCH, "strategies.deepspeed", "process_group.patch_deepspeed", "environment"),
     (_PYTORCH, "core.saving", "same_checkpoint.patch_saving", "same_checkpoint"),
     (_FABRIC, "fabric", "same_checkpoint.patch_fabric", "same_checkpoint"),
-    (_FABRIC, "fabric", "fabric.patch_fabric", "environment"),
+    (_FABRIC, "fabric", "environment.patch_fabric", "environment"),
     (_PYTORCH, "callbacks.model_checkpoint", "checkpoints.patch_model_checkpoint", "resume checkpoint_hint"),
     (_FABRIC, "utilities.cloud_io", "checkpoints.patch_atomic_save", "checkpoint_writing"),
     (_PYTORCH, "loops.training_epoch_loop", "signals.patch_training_epoch_loop", "sigterm"),

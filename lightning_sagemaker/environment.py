@@ -142,9 +142,8 @@ class SageMakerEnvironment:
             ValueError: It is not, so some ranks would wait for others that do not exist.
         """
         job = self.job
-        # Without a launcher WORLD_SIZE may be the script's; the processes that train already are what is known.
         known = job.world_size
-        if job.launcher == "none":
+        if job.launcher == "none":  # WORLD_SIZE may be the script's; the processes that train already are what is known
             known = group.get_world_size() if (group := process_group()) and group.get_world_size() > 1 else None
         if size != known and (known is not None or size % job.num_nodes):
             raise ValueError(

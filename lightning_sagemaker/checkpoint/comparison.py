@@ -112,11 +112,14 @@ class Comparison:
                 " find it."
             )
         if dispute := read(self._store, "dispute", str):
-            self._tell(*dispute)
+            if self._is_fit:
+                raise ValueError(f"The ranks would continue from different checkpoints: {dispute[0]}. {_HINT}")
+            if self._hosts.rank == 0:  # to evaluate several at a time is a script's right
+                log.warning("The ranks load different checkpoints: %s. %s", dispute[0], _HINT)
         return path
 
     def _choice(self, path: str | None, *, is_automatic: bool) -> _Choice:
-        content = Content.of(local(path)) if self._is_comparable else Content()
+        content = Content.of(local(path) if self._is_comparable else None)
         return _Choice(path, content, is_automatic, self._hosts.job.current_host)
 
     def _settled(self, path: object, mine: _Choice, first: _Choice) -> object:
@@ -146,7 +149,7 @@ class Comparison:
     def _fetch(self, path: object) -> str:
         """Why this host did not get the file; empty if it did."""
         file = local(path)
-        if file is None or not self._hosts.lacks_files:
+        if file is None or not self._hosts.job.node_rank:
             return ""
         if read(self._store, "lack", str):
             return ""  # another process has tried
@@ -166,19 +169,12 @@ class Comparison:
         write(self._store, "question", "")
         poll = partial(read, self._store, "answer", str)
         (first,) = self._wait(lambda: "rank 0 to say what it loads", poll)
-        would = "would continue from" if self._is_fit else "loads"
-        text = f"rank 0 {would} {first}, but {self._me} {would.rpartition(' ')[2]} {mine.in_words}"
-        self._publish("dispute", text)
+        would, also = ("would continue from", "from") if self._is_fit else ("loads", "loads")
+        self._publish("dispute", f"rank 0 {would} {first}, but {self._me} {also} {mine.in_words}")
 
     def _publish(self, key: str, text: str) -> None:
         """Report a failure to all ranks; only the first report counts."""
         write_first(self._store, key, redact(text, os.environ))
-
-    def _tell(self, dispute: str) -> None:
-        if self._is_fit:
-            raise ValueError(f"The ranks would continue from different checkpoints: {dispute}. {_HINT}")
-        if self._hosts.rank == 0:  # to evaluate several at a time is a script's right
-            log.warning("The ranks load different checkpoints: %s. %s", dispute, _HINT)
 
     def _wait(self, what: Callable[[], str], poll: Callable[[], Found | None]) -> Found:
         """Wait up to the group's time limit, which begins anew while a file is being sent."""

@@ -67,19 +67,9 @@ class OtherHosts:
         return os.getpid() == self._pid and not self._has_ended()
 
     @property
-    def are_several(self) -> bool:
-        """Whether there is another host."""
-        return self.job.num_nodes > 1
-
-    @property
     def is_first_of_host(self) -> bool:
         """Whether no process of this host has a lower rank."""
         return self.rank % max(dist.get_world_size() // self.job.num_nodes, 1) == 0
-
-    @property
-    def lacks_files(self) -> bool:
-        """Whether this is not rank 0's host."""
-        return self.are_several and self.job.node_rank != 0
 
     def offer(self, path: Path, *, is_written: bool = False) -> None:
         """Offer a file of rank 0's host, perhaps just written by Lightning, or tell others that it does not exist."""
@@ -189,11 +179,11 @@ def current() -> OtherHosts | None:
 def wrote(path: Path) -> None:
     """Offer a checkpoint that Lightning has just written to the other hosts; never raises."""
     hosts, path = current(), path.absolute()
-    if hosts is None or not hosts.are_several:
+    if hosts is None or hosts.job.num_nodes == 1:
         return
     if hosts.rank == 0:
         hosts.offer(path, is_written=True)
-    elif hosts.lacks_files:
+    elif hosts.job.node_rank:
         with suppress(RuntimeError):  # the store is gone, and with it all that could replace the file
             hosts.keep(path)
 
@@ -205,12 +195,12 @@ def bring(path: object, *, patience: float = _PATIENCE) -> str:
     rank 0's host has it, but could not send it.
     """
     hosts, file = current(), local(path)
-    if hosts is None or file is None or not hosts.are_several:
+    if hosts is None or file is None or hosts.job.num_nodes == 1:
         return ""
     if hosts.rank == 0:
         hosts.offer(file)
     try:
-        if hosts.lacks_files:
+        if hosts.job.node_rank:
             return hosts.fetch(file, patience=patience)
     except (RuntimeError, ValueError) as error:  # the store is gone, or the lock has no place: as without this package
         log.warning("It cannot be asked whether rank 0's host has %s: %s", file, error)

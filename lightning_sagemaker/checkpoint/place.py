@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.checkpoint.newest import checkpoint_config, checkpoint_folder
+from lightning_sagemaker.checkpoint.newest import CONFIG, checkpoint_folder
 from lightning_sagemaker.job import base_dir
 from lightning_sagemaker.locking import mounts
 from lightning_sagemaker.messages import log, say
@@ -48,10 +48,8 @@ class Place:
         return [folder for folder in sorted(Path(head).glob(f"{_ANY}{os.sep}{tail}")) if folder.is_dir()]
 
 
-def stock_place(trainer: Any, dirpath: Any = None) -> Place:
-    """Where Lightning puts a Trainer's checkpoints, whose ``ModelCheckpoint`` may have been given a folder."""
-    if dirpath is not None:
-        return Place(str(dirpath), str(dirpath))
+def stock_place(trainer: Any) -> Place:
+    """Where Lightning puts a Trainer's checkpoints, unless its ``ModelCheckpoint`` has been given a folder."""
     root: str = trainer.default_root_dir
     names: list[tuple[str, ...]] = [()]
     if trainer.loggers:
@@ -116,7 +114,7 @@ def say_where(folder: str) -> None:
     if root is None:
         return
     if is_lost(folder):
-        if checkpoint_config().is_file() and is_on("checkpoint_hint"):
+        if (base_dir(os.environ) / "input" / "config" / CONFIG).is_file() and is_on("checkpoint_hint"):
             log.warning(
                 "Checkpoints lie in %s, which is lost with this container: SageMaker keeps %s (checkpointconfig.json)."
                 " HINT: give ModelCheckpoint a `dirpath` below it; or leave `dirpath` out and set %s=1, and training"
@@ -146,7 +144,8 @@ def _named(trainer: Any, dirpath: Any) -> Place:
     """The place of a ``ModelCheckpoint``, which knows its folder from its first ``setup`` on, whoever chose it."""
     stock = stock_place(trainer)
     defaults = (stock, kept_place(stock))
-    return next((place for place in defaults if dirpath in (None, place.folder)), stock_place(trainer, dirpath))
+    given = Place(str(dirpath), str(dirpath))
+    return next((place for place in defaults if dirpath in (None, place.folder)), given)
 
 
 def _below(root: Path, folder: str) -> str:

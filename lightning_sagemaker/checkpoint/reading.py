@@ -29,11 +29,6 @@ class Facts(NamedTuple):
     mark: Mapping[str, object]  # what `checkpoint.resume` has added; empty where it was written without
 
 
-def progress(path: Path) -> tuple[int, int]:
-    """Optimizer steps and epoch at which a checkpoint was written, see :func:`read`."""
-    return read(path)[:2]
-
-
 def read(path: Path) -> Facts:
     """Read the facts that a checkpoint, a file or a sharded one's folder, records about its training.
 

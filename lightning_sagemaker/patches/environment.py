@@ -74,6 +74,25 @@ def patch_connector(module: Any) -> None:
             check_chosen_world(connector)
 
 
+def patch_fabric(module: Any) -> None:
+    """Say why ``launch()`` is needed now: Lightning's error speaks of more than one device."""
+
+    @wrap(module.Fabric, "_validate_launched", always=True)
+    def _validate_launched(validate: Any, fabric: Any) -> None:
+        try:
+            validate(fabric)
+        except RuntimeError as error:
+            environment = getattr(fabric.strategy, "cluster_environment", None)
+            if not isinstance(environment, SageMakerEnvironment) or environment.job.num_nodes == 1:
+                raise
+            raise RuntimeError(
+                f"Fabric was not launched, and {environment.job.num_nodes} hosts of this SageMaker job train together,"
+                f" also where each has one device: {environment.job!r}. HINT: call `fabric.launch()` right after"
+                " `Fabric(...)`; for hosts that work by themselves, Fabric(plugins=[LightningEnvironment()],"
+                " num_nodes=1)."
+            ) from error
+
+
 def _environment_of(connector: Any, module: Any) -> SageMakerEnvironment | None:
     """Our environment, if SageMaker runs the job, no other scheduler does, and the user chose no environment."""
     if _FOUND not in vars(connector):

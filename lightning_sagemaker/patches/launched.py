@@ -67,10 +67,7 @@ def _folder(launcher: Any) -> Iterator[None]:
 
     torch's own text of an error begins with the outermost frames of torch and Lightning, and is cut before the error.
     """
-    from torch.multiprocessing.spawn import (
-        ProcessExitedException,
-        ProcessRaisedException,
-    )
+    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
     counts = hasattr(launcher, "procs") and resume.is_asked_for()  # a Trainer's
     if not is_on("failure_file") and not counts:

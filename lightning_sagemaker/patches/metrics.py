@@ -90,8 +90,7 @@ def _after_epoch(connector: Any, lines: MetricLines) -> None:
 
 def _during_evaluation(connector: Any, lines: MetricLines) -> None:
     if lines.is_due(trained=False):
-        trainer = connector.trainer
-        loop = trainer._evaluation_loop
+        trainer, loop = connector.trainer, connector.trainer._evaluation_loop
         batch, batches = loop.batch_progress.current.ready, sum(loop.max_batches)
         of = f" of {batches}" if batch <= batches < math.inf else ""
         lines.during_evaluation(_place(trainer), f"{trainer.state.stage.value}: batch {batch}{of}")
@@ -105,11 +104,8 @@ def _after_evaluation(connector: Any, lines: MetricLines) -> None:
 
 def _place(trainer: Any) -> Progress:
     bar = trainer.progress_bar_callback
-    place = Progress(
-        trainer.current_epoch,
-        trainer.global_step,
-        has_bar=bar is not None and getattr(bar, "is_enabled", True),
-    )
+    has_bar = bar is not None and getattr(bar, "is_enabled", True)
+    place = Progress(trainer.current_epoch, trainer.global_step, has_bar=has_bar)
     return place._replace(steps=_steps(trainer), share=_share(trainer)) if trainer.state.fn == "fit" else place
 
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.environment import SageMakerEnvironment, process_group
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.patches import wrap
 
@@ -32,10 +32,8 @@ def patch_data_connector(module: Any) -> None:
 
     @wrap(module._DataConnector, "prepare_data")
     def guarded(prepare_data: Any, connector: Any) -> None:
-        import torch.distributed as dist
-
         is_ours = isinstance(getattr(connector.trainer.strategy, "cluster_environment", None), SageMakerEnvironment)
-        if not is_ours or not dist.is_available() or not dist.is_initialized():
+        if not is_ours or process_group() is None:
             return prepare_data(connector)  # type: ignore[no-any-return]
         label = f"prepare_data, call {next(_calls) + 1},"
         try:
@@ -93,10 +91,8 @@ def patch_infinite_barrier(module: Any) -> None:
 
     @wrap(barrier_class, "__enter__", always=True)
     def __enter__(enter: Any, barrier: Any) -> Any:  # noqa: N807
-        import torch.distributed as dist
-
-        barrier.store_barrier = None
-        if not (dist.is_available() and dist.is_initialized() and dist.get_backend() == "smddp"):
+        barrier.store_barrier, group = None, process_group()
+        if group is None or group.get_backend() != "smddp":
             return enter(barrier)
         from lightning_sagemaker.smddp.collectives import StoreBarrier
 

@@ -75,6 +75,5 @@ def _pending(results: Any, reduce: Any) -> Any:
 
     if pending is not None:
         pending.wait()
-    pending = PendingReductions(reduce)
-    setattr(results, _PENDING, pending)
-    return pending
+    setattr(results, _PENDING, PendingReductions(reduce))
+    return getattr(results, _PENDING)

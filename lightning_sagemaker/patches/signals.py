@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
 from lightning_sagemaker.distributed.failure_file import report
-from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.environment import SageMakerEnvironment, process_group
 from lightning_sagemaker.messages import say
 from lightning_sagemaker.patches import wrap
 
@@ -88,24 +88,15 @@ def _is_ours(connector: Any) -> bool:
 
 def _agree(connector: Any) -> None:
     """Take part in the agreement of the ranks that fit together."""
-    import torch.distributed as dist
-
     from lightning_sagemaker.checkpoint import checkpoint_folder
     from lightning_sagemaker.distributed.sigterm import agreement
 
     trainer = connector.trainer
-    if not dist.is_available() or (trainer.world_size > 1 and not dist.is_initialized()):
+    if trainer.world_size > 1 and process_group() is None:
         return  # Lightning's own way, as outside of jobs
-    job = replace(
-        trainer._accelerator_connector.cluster_environment.job,
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
-        num_nodes=trainer.num_nodes,
-        node_rank=trainer.node_rank,
-        local_rank=trainer.local_rank,
-    )
-    found = agreement(job, checkpoint_folder)
-    if found is not None:
+    job = trainer._accelerator_connector.cluster_environment.current_job()
+    job = replace(job, rank=trainer.global_rank, world_size=trainer.world_size)
+    if (found := agreement(job, checkpoint_folder)) is not None:
         _agreements[connector] = found
 
 
@@ -120,11 +111,6 @@ def _leave(connector: Any, agreement: StopAgreement | None) -> None:
             "SIGTERM arrived on %s after the training had ended. A later one stops before its first step.",
             agreement.origin,
         )
-
-
-def _where(trainer: Any) -> str:
-    job = trainer._accelerator_connector.cluster_environment.job
-    return f"{job.current_host}, rank {trainer.global_rank}"
 
 
 def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> NoReturn:
@@ -162,8 +148,8 @@ def _end_at_once(connector: Any, signum: int, frame: FrameType | None) -> None:
     """End ``validate``, ``test`` or ``predict``: there is nothing to save, and the others end as when a rank dies."""
     from lightning_sagemaker.distributed.sigterm import EXIT_CODE
 
-    trainer = connector.trainer
-    report(f"SIGTERM ended `Trainer.{trainer.state.fn.value}`; it arrived on {_where(trainer)}.")
+    trainer, host = connector.trainer, connector.trainer._accelerator_connector.cluster_environment.job.current_host
+    report(f"SIGTERM ended `Trainer.{trainer.state.fn.value}`; it arrived on {host}, rank {trainer.global_rank}.")
     if trainer.strategy.launcher is not None:
         trainer.strategy.launcher.kill(signum)
         _outlive_children(trainer.strategy.launcher)

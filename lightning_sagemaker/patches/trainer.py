@@ -9,10 +9,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.checkpoint.export import asked_for, export
+from lightning_sagemaker.checkpoint.export import export
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import wrap
 from lightning_sagemaker.patches.checkpoints import is_trial
+from lightning_sagemaker.settings import EXPORT, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +28,7 @@ def patch_arguments(module: Any) -> None:
     @wrap(module.Trainer, "__init__", always=True)
     def __init__(initialize: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         if is_training_job(os.environ) and is_on("export"):
-            asked_for()  # a bad value is an error here, and not when the training is over
+            word(EXPORT)  # a bad value is an error here, and not when the training is over
         token = _given.set(kwargs)
         try:
             initialize(trainer, *args, **kwargs)
@@ -45,7 +46,7 @@ def patch_export(module: Any) -> None:
 
     @wrap(module.Trainer, "_run")
     def _run(run: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
-        result, which = run(trainer, *args, **kwargs), asked_for()
+        result, which = run(trainer, *args, **kwargs), word(EXPORT)
         if which and trainer.state.fn == "fit" and trainer.is_global_zero and not is_trial(trainer):
             saving = import_module(module.__name__.replace("trainer.trainer", "core.saving"))
             export(which, _chosen(trainer, which), _hparams_writer(trainer, saving))
