@@ -41,7 +41,15 @@ def find_place(environ: Mapping[str, str], resources: Resources, sdk: str | None
     world = read_world(environ, len(joining))
     if world is None:
         return _without_launcher(environ, resources, [host for host in resources.hosts if host in joining])
-    return _by_launcher(environ, _launchable_hosts(resources, distributed, sdk), world, sdk)
+    launchable = _launchable_hosts(resources, distributed, sdk)
+    hosts = next((hosts for hosts in launchable if len(hosts) == world.num_nodes), None)
+    if hosts is None:
+        raise ValueError(_wrong_span(environ, world, launchable[0], sdk))
+    address = _launched_main_address(environ, world, hosts, sdk)
+    return Place(
+        *(world.launcher, hosts, world.num_nodes, world.node_rank, world.local_size),
+        *(world.local_rank, world.rank, world.size, address),
+    )
 
 
 def _distribution_hosts(environ: Mapping[str, str], resources: Resources) -> tuple[str, ...] | None:
@@ -76,19 +84,6 @@ def _launchable_hosts(
         return (resources.hosts,)
     # Nothing is said of groups: an own entry point, or a variable lost on the way through ssh.
     return (resources.group_hosts, resources.hosts) if sdk == "v2" else (resources.hosts, resources.group_hosts)
-
-
-def _by_launcher(
-    environ: Mapping[str, str], launchable: Sequence[tuple[str, ...]], world: World, sdk: str | None
-) -> Place:
-    hosts = next((hosts for hosts in launchable if len(hosts) == world.num_nodes), None)
-    if hosts is None:
-        raise ValueError(_wrong_span(environ, world, launchable[0], sdk))
-    address = _launched_main_address(environ, world, hosts, sdk)
-    return Place(
-        *(world.launcher, hosts, world.num_nodes, world.node_rank, world.local_size),
-        *(world.local_rank, world.rank, world.size, address),
-    )
 
 
 def _wrong_span(environ: Mapping[str, str], world: World, hosts: Sequence[str], sdk: str | None) -> str:

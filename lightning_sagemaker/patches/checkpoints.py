@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lightning_sagemaker.checkpoint import place, resume
+from lightning_sagemaker.checkpoint.reading import MARK
 from lightning_sagemaker.patches import wrap
 from lightning_sagemaker.temporary_files import complete_file
 
@@ -19,24 +21,19 @@ def patch_model_checkpoint(module: Any) -> None:
 
     @wrap(module.ModelCheckpoint, "_ModelCheckpoint__resolve_ckpt_dir")
     def resolve_ckpt_dir(resolve: Any, callback: Any, trainer: Any) -> Any:
-        from lightning_sagemaker.checkpoint.place import is_lost, link, replacement
-        from lightning_sagemaker.checkpoint.resume import is_asked_for
-
         folder = resolve(callback, trainer)
-        if not is_asked_for() or not is_lost(str(folder)):
+        if not resume.is_asked_for() or not place.is_lost(str(folder)):
             return folder
         if callback.dirpath is not None:  # the script's word
-            link(str(folder))
+            place.link(str(folder))
             return folder
-        return replacement(str(folder))
+        return place.replacement(str(folder))
 
     @wrap(module.ModelCheckpoint, "setup")
     def setup_and_say_where(setup: Any, callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
         setup(callback, trainer, *args, **kwargs)
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.fast_dev_run and callback.save_top_k:
-            from lightning_sagemaker.checkpoint.place import say_where
-
-            say_where(str(callback.dirpath))
+            place.say_where(str(callback.dirpath))
 
 
 def patch_checkpoint_connector(module: Any) -> None:
@@ -45,23 +42,18 @@ def patch_checkpoint_connector(module: Any) -> None:
 
     @wrap(connector_class, "_select_ckpt_path")
     def _select_ckpt_path(select: Any, connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:
-        from lightning_sagemaker.checkpoint.resume import begin, checkpoint_to_resume, is_asked_for
-
         trainer = connector.trainer
         vars(connector).pop(_RESUMED, None)  # of a fit that has failed before it was loaded
-        if str(getattr(state_fn, "value", state_fn)) == "fit" and is_asked_for() and not is_trial(trainer):
-            begin(trainer)
+        if str(getattr(state_fn, "value", state_fn)) == "fit" and resume.is_asked_for() and not is_trial(trainer):
+            resume.begin(trainer)
             # `trainer.ckpt_path = ...` is the user's choice too.
             if ckpt_path is None and not connector._user_managed:
-                ckpt_path = vars(connector)[_RESUMED] = checkpoint_to_resume(trainer)
+                ckpt_path = vars(connector)[_RESUMED] = resume.checkpoint_to_resume(trainer)
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
     @wrap(connector_class, "dump_checkpoint")
     def dump_checkpoint(dump: Any, connector: Any, *args: Any, **kwargs: Any) -> Any:
-        from lightning_sagemaker.checkpoint.reading import MARK
-        from lightning_sagemaker.checkpoint.resume import mark_of
-
-        checkpoint, mark = dump(connector, *args, **kwargs), mark_of(connector.trainer)
+        checkpoint, mark = dump(connector, *args, **kwargs), resume.mark_of(connector.trainer)
         return checkpoint if mark is None else {**checkpoint, MARK: mark}
 
     @wrap(connector_class, "restore")
@@ -81,9 +73,7 @@ def patch_checkpoint_connector(module: Any) -> None:
     def resume_end(end: Any, connector: Any) -> None:
         resumed = vars(connector).pop(_RESUMED, None)
         if resumed and str(connector._ckpt_path) == resumed and connector.trainer.is_global_zero:
-            from lightning_sagemaker.checkpoint.resume import say_continued
-
-            say_continued(resumed)
+            resume.say_continued(resumed)
         end(connector)
 
 

@@ -165,7 +165,7 @@ def _is_apart(connector: Any, job: SageMakerJob) -> bool:
         return True  # as in stock, which gives it one device; the group of the fit on GPUs carries nothing of it
     if devices == "auto" or (not group and job.num_nodes == 1):
         return False  # the latter is alone on its host anyway
-    return world_size != job.num_nodes or ("num_nodes" in given() and not _trained_by_same_words)
+    return world_size != job.num_nodes or ("num_nodes" in given.get({}) and not _trained_by_same_words)
 
 
 def _is_on_cpu(connector: Any) -> bool:
@@ -224,7 +224,9 @@ def _set_num_nodes(connector: Any, job: SageMakerJob, *, is_interactive: bool) -
     """Replace ``num_nodes=1``, Lightning's default, by the job's number: a default cannot be told from a choice."""
     if connector._num_nodes_flag == 1 and job.num_nodes > 1:
         if job.is_rank_zero:
-            say("num_nodes=%d, as in %r.%s", job.num_nodes, job, _way_out())
+            apart = "to run it alone: Trainer(plugins=[LightningEnvironment()], devices=1)."
+            way_out = f" This Trainer runs on all hosts too; {apart}" if process_group() else ""
+            say("num_nodes=%d, as in %r.%s", job.num_nodes, job, way_out)
         connector._num_nodes_flag = job.num_nodes
         if is_interactive and connector._strategy_flag == "auto" and job.launcher == "none":
             connector._strategy_flag = "ddp_fork"  # Lightning's own choice in notebooks, but on one host only
@@ -234,16 +236,10 @@ def _remember_words() -> None:
     """Remember the arguments of the first Trainer in the job's world."""
     global _trained_by_same_words  # noqa: PLW0603
     if _trained_by_same_words is None:
-        words = given()
+        words = given.get({})
         _trained_by_same_words = (
             str(words.get("devices")) in _ONE and "num_nodes" in words and words.get("strategy", "auto") == "auto"
         )
-
-
-def _way_out() -> str:
-    if process_group() is None:
-        return ""
-    return " This Trainer runs on all hosts too; to run it alone: Trainer(plugins=[LightningEnvironment()], devices=1)."
 
 
 def _say_lone_local_rank(environment: SageMakerEnvironment, devices: int) -> None:

@@ -15,6 +15,7 @@ from lightning_sagemaker.settings import METRICS, PROGRESS, seconds, switch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_VARIABLE = "PL_TRAINER_ENABLE_PROGRESS_BAR"  # Lightning's own
 _LINES = "_lightning_sagemaker_lines"
 
 
@@ -54,13 +55,9 @@ def patch_callback_connector(module: Any) -> None:
         callbacks = connector.trainer.callbacks
         chosen = len(callbacks)
         configure(connector, *args, **kwargs)
-        if switch(METRICS) and seconds(PROGRESS) and not _asks_for_bar():
+        has_choice = given.get({}).get("enable_progress_bar") is not None or _VARIABLE in os.environ
+        if switch(METRICS) and seconds(PROGRESS) and not has_choice:
             callbacks[chosen:] = [type(bar)(refresh_rate=0) for bar in callbacks[chosen:]]
-
-
-def _asks_for_bar() -> bool:
-    """Whether the script, or a Lightning variable, asks for the Trainer's progress bar."""
-    return given().get("enable_progress_bar") is not None or "PL_TRAINER_ENABLE_PROGRESS_BAR" in os.environ
 
 
 def _then(tell: Callable[[Any, MetricLines], object]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextvars import ContextVar
 from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
@@ -16,10 +15,10 @@ from lightning_sagemaker.patches.checkpoints import is_trial
 from lightning_sagemaker.settings import EXPORT, word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
-_given: ContextVar[Mapping[str, Any]] = ContextVar("arguments of the Trainer that is being made", default=_NONE)
+# By name; empty for Fabric.
+given: ContextVar[dict[str, Any]] = ContextVar("arguments of the Trainer that is being made")
 
 
 def patch_arguments(module: Any) -> None:
@@ -29,16 +28,11 @@ def patch_arguments(module: Any) -> None:
     def __init__(initialize: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         if is_training_job(os.environ) and is_on("export"):
             word(EXPORT)  # a bad value is an error here, and not when the training is over
-        token = _given.set(kwargs)
+        token = given.set(kwargs)
         try:
             initialize(trainer, *args, **kwargs)
         finally:
-            _given.reset(token)
-
-
-def given() -> Mapping[str, Any]:
-    """Arguments of the Trainer that is being made, by name; empty for Fabric."""
-    return _given.get()
+            given.reset(token)
 
 
 def patch_export(module: Any) -> None:

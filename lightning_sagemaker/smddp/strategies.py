@@ -17,14 +17,8 @@ from torch import Tensor
 
 from lightning_sagemaker.distributed.process_group import watched
 from lightning_sagemaker.messages import say
-from lightning_sagemaker.smddp import collectives
-from lightning_sagemaker.smddp.availability import (
-    BACKEND,
-    OnMissing,
-    Sharding,
-    advise_on_sync_batchnorm,
-    choose_backend,
-)
+from lightning_sagemaker.smddp import availability, collectives
+from lightning_sagemaker.smddp.availability import BACKEND, OnMissing, Sharding
 
 if TYPE_CHECKING:
     from torch.distributed import ReduceOp
@@ -59,7 +53,7 @@ class _SMDDPMixin:
                 f"process_group_backend={given!r} was given to {type(self).__name__}, which"
                 " chooses the backend itself. HINT: leave it out, or use Lightning's own strategy."
             )
-        backend = choose_backend(self._sharding, on_missing)
+        backend = availability.choose_backend(self._sharding, on_missing)
         super().__init__(*args, process_group_backend=backend, **kwargs)  # type: ignore[call-arg]
 
     @property
@@ -80,7 +74,7 @@ class _SMDDPMixin:
                 ' HINT: run on GPUs with accelerator="gpu", or use strategy="smddp".'
             )
         if self._on_smddp and getattr(self, "_layer_sync", None) is not None:
-            advise_on_sync_batchnorm()
+            availability.advise_on_sync_batchnorm()
         super()._configure_launcher()  # type: ignore[misc]
 
     def setup_environment(self) -> None:
