@@ -35,14 +35,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "LearningRateScaling": "lightning_sagemaker.learning_rate",
-    "latest_checkpoint": "lightning_sagemaker.checkpoint",
-    "SageMakerEnvironment": "lightning_sagemaker.environment",
-    "SageMakerJob": "lightning_sagemaker.job",
-    "SerialSetup": "lightning_sagemaker.locking",
-    "node_lock": "lightning_sagemaker.locking",
-    "once_per_node": "lightning_sagemaker.locking",
-    "scale_learning_rate": "lightning_sagemaker.learning_rate",
+    "checkpoint": ("latest_checkpoint",),
+    "environment": ("SageMakerEnvironment",),
+    "job": ("SageMakerJob",),
+    "learning_rate": ("LearningRateScaling", "scale_learning_rate"),
+    "locking": ("SerialSetup", "node_lock", "once_per_node"),
 }
 
 autoload()
@@ -55,8 +52,9 @@ if not TYPE_CHECKING:  # else every misspelled name would have a type
 
         if name == "__version__":
             return metadata.version("lightning-sagemaker")
-        if name in _HOMES:
-            return getattr(import_module(_HOMES[name]), name)
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(f"lightning_sagemaker.{home}"), name)
         if name in __all__:
             strategies = import_module("lightning_sagemaker.smddp.strategies")
             return strategies.class_by_name(name, "lightning.pytorch", "pytorch_lightning")

@@ -21,58 +21,46 @@ if TYPE_CHECKING:
 _SWITCH = "LIGHTNING_SAGEMAKER_AUTOLOAD"  # as in `settings`, which is imported only where it is set
 _FABRIC = ("lightning.fabric", "lightning_fabric")
 _PYTORCH = ("lightning.pytorch", "pytorch_lightning")
-# Modules of Lightning, torch and SageMaker's SDK; the functions in `patches` that each is given to once it is executed.
-_MODULES = {
-    f"{package}.{module}": functions
-    for packages, module, *functions in (
-        (_FABRIC, "utilities.rank_zero", "rank_zero.patch_rank_zero"),
-        (_PYTORCH, "trainer.trainer", "arguments.patch_trainer", "export.patch_trainer"),
-        (_FABRIC, "connector", "environment.patch_connector"),
-        (_PYTORCH, "trainer.connectors.accelerator_connector", "environment.patch_connector"),
-        (_PYTORCH, "trainer.connectors.callback_connector", "metrics.patch_callback_connector"),
-        (_PYTORCH, "trainer.connectors.logger_connector.logger_connector", "metrics.patch_logger_connector"),
-        (_PYTORCH, "trainer.connectors.logger_connector.result", "results.patch_result"),
-        (_PYTORCH, "trainer.connectors.data_connector", "preparation.patch_data_connector"),
-        (_FABRIC, "strategies", "strategies.register_strategies"),
-        (_PYTORCH, "strategies", "strategies.register_strategies", "results.patch_strategies"),
-        (
-            _PYTORCH,
-            "trainer.connectors.signal_connector",
-            "process_group.patch_signal_connector",
-            "signals.patch_signal_connector",
-        ),
-        (
-            _PYTORCH,
-            "trainer.connectors.checkpoint_connector",
-            "checkpoints.patch_checkpoint_connector",
-            "same_checkpoint.patch_checkpoint_connector",
-        ),
-        (_PYTORCH, "strategies.strategy", "same_checkpoint.patch_strategy"),
-        (_PYTORCH, "strategies.launchers.multiprocessing", "launched.patch_launcher"),
-        (_FABRIC, "strategies.launchers.multiprocessing", "launched.patch_launcher"),
-        (_PYTORCH, "strategies.deepspeed", "process_group.patch_deepspeed"),
-        (_FABRIC, "strategies.deepspeed", "process_group.patch_deepspeed"),
-        (_PYTORCH, "core.saving", "same_checkpoint.patch_saving"),
-        (_FABRIC, "fabric", "same_checkpoint.patch_fabric", "fabric.patch_fabric"),
-        (_PYTORCH, "callbacks.model_checkpoint", "checkpoints.patch_model_checkpoint"),
-        (_FABRIC, "utilities.cloud_io", "checkpoints.patch_atomic_save"),
-        (_PYTORCH, "loops.training_epoch_loop", "signals.patch_training_epoch_loop"),
-        (
-            _FABRIC,
-            "utilities.distributed",
-            "preparation.patch_infinite_barrier",
-            "process_group.patch_init_dist_connection",
-            "same_checkpoint.patch_init_dist_connection",
-        ),
-        (("sagemaker", "sagemaker.core"), "remote_function.errors", "remote.patch_errors"),
-        (
-            ("torch.distributed.elastic.rendezvous",),
-            "static_tcp_rendezvous",
-            "process_group.patch_static_rendezvous",
-        ),
-    )
-    for package in packages
-}
+_SDK = ("sagemaker", "sagemaker.core")
+_TORCHRUN = ("torch.distributed.elastic.rendezvous",)
+_OF, _LAUNCHERS = "trainer.connectors", "strategies.launchers.multiprocessing"
+_OF_PROCESS_GROUPS = "environment gloo_interface rendezvous group_keys heartbeat failure_file quiet_end same_checkpoint"
+# Modules of Lightning, torch and SageMaker's SDK; the function in `patches` that each is given to once it is executed;
+# the changes of which it is a part: one of them has to be on.
+_PATCHES = (
+    (_FABRIC, "utilities.rank_zero", "rank_zero.patch_rank_zero", "rank_zero"),
+    (_PYTORCH, "trainer.trainer", "trainer.patch_arguments", "environment progress_bar export"),
+    (_PYTORCH, "trainer.trainer", "trainer.patch_export", "export"),
+    (_FABRIC, "connector", "environment.patch_connector", "environment world_check shards"),
+    (_PYTORCH, f"{_OF}.accelerator_connector", "environment.patch_connector", "environment world_check shards"),
+    (_PYTORCH, f"{_OF}.callback_connector", "metrics.patch_callback_connector", "progress_bar"),
+    (_PYTORCH, f"{_OF}.logger_connector.logger_connector", "metrics.patch_logger_connector", "metric_lines"),
+    (_PYTORCH, f"{_OF}.logger_connector.result", "results.patch_result", "log_reduction"),
+    (_PYTORCH, f"{_OF}.data_connector", "preparation.patch_data_connector", "prepare_data"),
+    (_FABRIC + _PYTORCH, "strategies", "strategies.register_strategies", "strategies"),
+    (_PYTORCH, "strategies", "results.patch_strategies", "log_reduction"),
+    (_PYTORCH, f"{_OF}.signal_connector", "process_group.patch_signal_connector", "heartbeat"),
+    (_PYTORCH, f"{_OF}.signal_connector", "signals.patch_signal_connector", "sigterm"),
+    (_PYTORCH, f"{_OF}.checkpoint_connector", "checkpoints.patch_checkpoint_connector", "resume"),
+    (_PYTORCH, f"{_OF}.checkpoint_connector", "same_checkpoint.patch_checkpoint_connector", "same_checkpoint"),
+    (_PYTORCH, "strategies.strategy", "same_checkpoint.patch_strategy", "same_checkpoint"),
+    (_FABRIC + _PYTORCH, _LAUNCHERS, "launched.patch_launcher", "environment sigterm failure_file resume"),
+    (_FABRIC + _PYTORCH, "strategies.deepspeed", "process_group.patch_deepspeed", "environment"),
+    (_PYTORCH, "core.saving", "same_checkpoint.patch_saving", "same_checkpoint"),
+    (_FABRIC, "fabric", "same_checkpoint.patch_fabric", "same_checkpoint"),
+    (_FABRIC, "fabric", "environment.patch_fabric", "environment"),
+    (_PYTORCH, "callbacks.model_checkpoint", "checkpoints.patch_model_checkpoint", "resume checkpoint_hint"),
+    (_FABRIC, "utilities.cloud_io", "checkpoints.patch_atomic_save", "checkpoint_writing"),
+    (_PYTORCH, "loops.training_epoch_loop", "signals.patch_training_epoch_loop", "sigterm"),
+    (_FABRIC, "utilities.distributed", "preparation.patch_infinite_barrier", "prepare_barrier prepare_data"),
+    (_FABRIC, "utilities.distributed", "process_group.patch_init_dist_connection", _OF_PROCESS_GROUPS),
+    (_SDK, "remote_function.errors", "remote.patch_errors", "failure_file"),
+    (_TORCHRUN, "static_tcp_rendezvous", "process_group.patch_static_rendezvous", "rendezvous failure_file"),
+)
+_MODULES: dict[str, dict[str, str]] = {}
+for _packages, _module, _patch, _changes in _PATCHES:
+    for _package in _packages:
+        _MODULES.setdefault(f"{_package}.{_module}", {})[_patch] = _changes
 _unfinished: list[ModuleType] = []
 
 
@@ -159,14 +147,14 @@ def _activate_after_execution(spec: ModuleSpec) -> None:
 
 
 def _activate(module: ModuleType) -> None:
-    for path in _MODULES[module.__name__]:
+    for path, changes in _MODULES[module.__name__].items():
         home, _, function = path.partition(".")
         try:
             from importlib import import_module
 
-            from lightning_sagemaker.changes import is_patch_on
+            from lightning_sagemaker.changes import is_on
 
-            if is_patch_on(path):
+            if any(is_on(change) for change in changes.split()):
                 getattr(import_module(f"lightning_sagemaker.patches.{home}"), function)(module)
         except Exception:  # noqa: BLE001 - the others do without it
             _complain(

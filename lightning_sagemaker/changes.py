@@ -1,14 +1,14 @@
 """Everything that this package changes in Lightning's behaviour in a training job: one table, and its switch.
 
-A patch without a row fails a test; the documentation's page and ``doctor`` show this table. A change that a user can
-see is a row here, or a bug.
+A patch without a row fails a test: `_autoload` says which patch is for which rows. The documentation's page and
+``doctor`` show this table. A change that a user can see is a row here, or a bug.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lightning_sagemaker.messages import warn_once
 from lightning_sagemaker.settings import DISABLE, EXPORT, HEARTBEAT, METRICS, REACHABILITY, RESUME
@@ -16,8 +16,7 @@ from lightning_sagemaker.settings import DISABLE, EXPORT, HEARTBEAT, METRICS, RE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Scope = Literal["always", "job", "processes", "hosts"]
-SCOPES: dict[Scope, str] = {
+SCOPES = {
     "always": "wherever the package is installed",
     "job": "in a training job",
     "processes": "in a training job of several processes",
@@ -30,12 +29,11 @@ class Change:
     """A row: one difference from stock Lightning."""
 
     name: str  # the name with which ``LIGHTNING_SAGEMAKER_DISABLE`` switches it off alone
+    scope: str  # in which processes: a key of `SCOPES`
     stock: str  # what Lightning, torch and the toolkit do by themselves
     ours: str  # what happens with this package
-    scope: Scope  # in which processes
     only: str = ""  # a further condition; empty where there is none
     line: str = ""  # beginning of the line or error that says so; empty where a user sees no difference
-    patches: tuple[str, ...] = ()  # functions in :mod:`lightning_sagemaker.patches` that do it, as ``module.function``
     variable: str = ""  # another variable that switches it
     opt_in: bool = False  # whether that variable switches it on; if not, 0 switches it off
     values: tuple[str, ...] = ("1",)  # values of that variable that switch it on
@@ -48,248 +46,164 @@ class Change:
 
 CHANGES = (
     Change(
-        "environment",
+        *("environment", "job"),
         "each host trains alone, or waits forever for the others, unless the script sets ranks and `num_nodes`",
         "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error;"
         " each process sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that children of ranks know that they are not ranks;"
         " a RANK that the image sets is ignored (LIGHTNING_SAGEMAKER_FOREIGN_RANK passes it to Lightning's processes),"
         " and so are RANK=0 WORLD_SIZE=1 LOCAL_RANK=0, with which stock waits for processes that nobody starts;"
         " in notebook kernels on several hosts `Trainer()` uses ddp_fork, where stock refuses",
-        "job",
-        "unless the script, SLURM or LSF chose a cluster environment",
-        "num_nodes=...",
-        (
-            "environment.patch_connector",
-            "arguments.patch_trainer",
-            "fabric.patch_fabric",
-            "launched.patch_launcher",
-            "process_group.patch_init_dist_connection",
-            "process_group.patch_deepspeed",
-        ),
+        only="unless the script, SLURM or LSF chose a cluster environment",
+        line="num_nodes=...",
     ),
     Change(
-        "rank_zero",
+        *("rank_zero", "job"),
         "before a Trainer is made, `rank_zero_only` runs on each host's first process, under mpirun on every process",
         "it uses the job's rank from the import of Lightning on",
-        "job",
-        "if a launcher or the job sets the rank",
-        "",
-        ("rank_zero.patch_rank_zero",),
+        only="if a launcher or the job sets the rank",
     ),
     Change(
-        "world_check",
+        *("world_check", "job"),
         "`num_nodes` and `devices` are not checked against the script's cluster environment; with wrong values, as in"
         " AWS's workshop, training uses only part of the data",
         "wrong values are an error at construction, or a warning if they may be intended",
-        "job",
-        "if the script chose the cluster environment",
-        "ValueError",
-        ("environment.patch_connector",),
+        only="if the script chose the cluster environment",
+        line="ValueError",
     ),
     Change(
-        "strategies",
+        *("strategies", "always"),
         '`strategy="smddp"` is unknown',
         "`smddp`, `smddp_find_unused_parameters_true`, `..._false` and `smddp_fsdp` are strategies",
-        "always",
-        "",
-        "",
-        ("strategies.register_strategies",),
     ),
     Change(
-        "log_reduction",
+        *("log_reduction", "always"),
         "`self.log(sync_dist=True)` runs a barrier and a reduction for each metric, and waits for both",
         "the reductions start when metrics are logged, and are waited for when the metrics are read",
-        "always",
-        "with a Trainer's `smddp...` strategies; in a training job also with Lightning's: DDP in all variants, FSDP,"
-        " `ModelParallelStrategy` and DeepSpeed, but where a script puts a `reduce` of its own into the strategy",
-        "",
-        ("results.patch_result", "results.patch_strategies"),
+        only="with a Trainer's `smddp...` strategies; in a training job also with Lightning's: DDP in all variants,"
+        " FSDP, `ModelParallelStrategy` and DeepSpeed, but where a script puts a `reduce` of its own into the strategy",
     ),
     Change(
-        "prepare_barrier",
+        *("prepare_barrier", "always"),
         "an overridden `prepare_data` makes a second process group, over gloo",
         "the ranks wait at the first process group's store",
-        "always",
-        "if SMDDP is the backend",
-        "",
-        ("preparation.patch_infinite_barrier",),
+        only="if SMDDP is the backend",
     ),
     Change(
-        "prepare_data",
+        *("prepare_data", "job"),
         "a failed `prepare_data` leaves the other processes waiting",
         "its error reaches all processes of the host",
-        "job",
-        "",
-        "RuntimeError",
-        ("preparation.patch_data_connector", "preparation.patch_infinite_barrier"),
+        line="RuntimeError",
     ),
     Change(
-        "gloo_interface",
+        *("gloo_interface", "hosts"),
         "gloo uses the interface that the host's name resolves to",
         "GLOO_SOCKET_IFNAME is set to the job's interface, unless it is set already",
-        "hosts",
-        "",
-        "",
-        ("process_group.patch_init_dist_connection",),
     ),
     Change(
-        "rendezvous",
+        *("rendezvous", "hosts"),
         "ranks, and torchrun's agents, wait for each other silently; a blocked port is reported after 15 minutes",
         "lines name the missing processes and the blocked port; after a limit it is an error",
-        "hosts",
-        "",
-        "... gets no answer from ...",
-        ("process_group.patch_init_dist_connection", "process_group.patch_static_rendezvous"),
-        REACHABILITY,
+        line="... gets no answer from ...",
+        variable=REACHABILITY,
     ),
     Change(
-        "group_keys",
+        *("group_keys", "processes"),
         "under torchrun, a process group that is made again, after `destroy_process_group()` or a restart of the"
         " processes, may read keys of the earlier group in the agents' store, and hangs or fails",
         "each process group has its own keys there",
-        "processes",
-        "under torchrun",
-        "",
-        ("process_group.patch_init_dist_connection",),
+        only="under torchrun",
     ),
     Change(
-        "heartbeat",
+        *("heartbeat", "processes"),
         "after a rank stops, or a host is cut off, the others wait for half an hour",
         "a line names it, and after a limit the job ends",
-        "processes",
-        "",
-        "... has gone silent ...",
-        ("process_group.patch_init_dist_connection", "process_group.patch_signal_connector"),
-        HEARTBEAT,
+        line="... has gone silent ...",
+        variable=HEARTBEAT,
     ),
     Change(
-        "sigterm",
+        *("sigterm", "job"),
         "SIGTERM to one rank causes a deadlock, to all of them exit code 0; each batch begins with a broadcast",
         "all ranks stop at one step boundary, with a checkpoint if the job has a folder for them, and exit code 143;"
         " a script whose ranks are spawned or forked forwards it to them",
-        "job",
-        "",
-        "SIGTERM ended the training ...",
-        ("signals.patch_signal_connector", "signals.patch_training_epoch_loop", "launched.patch_launcher"),
+        line="SIGTERM ended the training ...",
     ),
     Change(
-        "failure_file",
+        *("failure_file", "job"),
         "the job page shows the end of some log",
         "it shows the first failure of any rank, with host and rank; that of a process that a rank or the script has"
         " started only if none of them gives another reason",
-        "job",
-        "",
-        "",
-        (
-            "process_group.patch_init_dist_connection",
-            "process_group.patch_static_rendezvous",
-            "remote.patch_errors",
-            "launched.patch_launcher",
-        ),
     ),
     Change(
-        "quiet_end",
+        *("quiet_end", "processes"),
         "gloo's threads may abort a process after a successful training (pytorch#190489)",
         "before it exits, the process waits for them, 2 s at most",
-        "processes",
-        "",
-        "",
-        ("process_group.patch_init_dist_connection",),
     ),
     Change(
-        "checkpoint_writing",
+        *("checkpoint_writing", "job"),
         "a checkpoint is built in memory, then written; a kill leaves an incomplete file",
         "it is written to a temporary file, flushed to the device, and renamed",
-        "job",
-        "for local files",
-        "",
-        ("checkpoints.patch_atomic_save",),
+        only="for local files",
     ),
     Change(
-        "resume",
+        *("resume", "job"),
         "checkpoints stay where the script puts them, and training restarts from the beginning",
         "checkpoints that would be lost with the container go below the job's checkpoint folder instead (a `dirpath`"
         " becomes a link to it), and each `fit` continues from the newest complete checkpoint in its own place",
-        "job",
-        "with LIGHTNING_SAGEMAKER_RESUME=1, which `submit --spot` sets",
-        "training continues from ...",
-        (
-            "checkpoints.patch_model_checkpoint",
-            "checkpoints.patch_checkpoint_connector",
-            "launched.patch_launcher",
-        ),
-        RESUME,
+        only="with LIGHTNING_SAGEMAKER_RESUME=1, which `submit --spot` sets",
+        line="training continues from ...",
+        variable=RESUME,
         opt_in=True,
     ),
     Change(
-        "checkpoint_hint",
+        *("checkpoint_hint", "job"),
         "checkpoints in a folder that is lost with the container are lost silently",
         "one line says so, and names two solutions; nothing is moved",
-        "job",
-        "if it has a checkpoint configuration",
-        "Checkpoints lie in ...",
-        ("checkpoints.patch_model_checkpoint",),
+        only="if it has a checkpoint configuration",
+        line="Checkpoints lie in ...",
     ),
     Change(
-        "same_checkpoint",
+        *("same_checkpoint", "processes"),
         "each rank loads the file that it finds; a host that lacks the file fails, or trains from the beginning",
         "ranks compare the contents of what they load: continuing from different checkpoints is an error; a host that"
         ' lacks the file, or has an older copy, gets it from rank 0\'s host; rank 0 chooses the file for "last"',
-        "processes",
-        "",
-        "... lacks ...",
-        (
-            "same_checkpoint.patch_init_dist_connection",
-            "same_checkpoint.patch_checkpoint_connector",
-            "same_checkpoint.patch_strategy",
-            "same_checkpoint.patch_saving",
-            "same_checkpoint.patch_fabric",
-        ),
+        line="... lacks ...",
     ),
     Change(
-        "metric_lines",
+        *("metric_lines", "always"),
         "metrics go to loggers only",
         "rank 0 prints them, and the training's progress, as lines that the job page can read: every 30 s"
         " (LIGHTNING_SAGEMAKER_PROGRESS) and when an epoch, a validation or a test ends",
-        "always",
-        "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets",
-        "lightning_sagemaker metrics: ...",
-        ("metrics.patch_logger_connector",),
-        METRICS,
+        only="with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets",
+        line="lightning_sagemaker metrics: ...",
+        variable=METRICS,
         opt_in=True,
     ),
     Change(
-        "progress_bar",
+        *("progress_bar", "job"),
         "a Trainer's default progress bar fills the log, or with rich installed prints nothing until the end",
         "it draws nothing, since the metric lines show the progress; a bar that the script asks for draws, and the"
         " lines omit progress",
-        "job",
-        "with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets, unless LIGHTNING_SAGEMAKER_PROGRESS=0",
-        "lightning_sagemaker metrics: ...",
-        ("metrics.patch_callback_connector", "arguments.patch_trainer"),
-        METRICS,
+        only="with LIGHTNING_SAGEMAKER_METRICS=1, which `submit` sets, unless LIGHTNING_SAGEMAKER_PROGRESS=0",
+        line="lightning_sagemaker metrics: ...",
+        variable=METRICS,
         opt_in=True,
     ),
     Change(
-        "export",
+        *("export", "job"),
         "SageMaker uploads a model only if the script copies it to the model folder",
         "when a `fit` has ended, rank 0 copies its best or last checkpoint there, with `hparams.yaml`",
-        "job",
-        "with LIGHTNING_SAGEMAKER_EXPORT=best or last",
-        "The ... checkpoint ... is in the job's model",
-        ("export.patch_trainer", "arguments.patch_trainer"),
-        EXPORT,
+        only="with LIGHTNING_SAGEMAKER_EXPORT=best or last",
+        line="The ... checkpoint ... is in the job's model",
+        variable=EXPORT,
         opt_in=True,
         values=("best", "last"),
     ),
     Change(
-        "shards",
+        *("shards", "hosts"),
         "if each host has different data (ShardedByS3Key), a distributed sampler silently drops rows",
         "one line says so, and how to fix it",
-        "hosts",
-        "with such a channel, unless `use_distributed_sampler=False`",
-        "... ShardedByS3Key ...",
-        ("environment.patch_connector",),
+        only="with such a channel, unless `use_distributed_sampler=False`",
+        line="... ShardedByS3Key ...",
     ),
 )
 
@@ -314,8 +228,3 @@ def is_on(name: str) -> bool:
     except ValueError as error:  # the rest of the plugin is no reason to train without hosts and ranks
         warn_once(f"Nothing is switched off: {error}")
         return True
-
-
-def is_patch_on(patch: str) -> bool:
-    """Whether any of the changes that a patch is for is left on."""
-    return any(is_on(change.name) for change in CHANGES if patch in change.patches)

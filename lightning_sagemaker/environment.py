@@ -110,7 +110,8 @@ class SageMakerEnvironment:
         if self.job.launcher != "none" or self.job.num_nodes > 1:
             return self.job.main_port
         if self._port is None:
-            self._port = int(os.environ.get("MASTER_PORT") or _free_port())
+            with socket.create_server(("", 0)) as free:
+                self._port = int(os.environ.get("MASTER_PORT") or free.getsockname()[1])
         return self._port
 
     def num_nodes(self) -> int:
@@ -142,9 +143,8 @@ class SageMakerEnvironment:
             ValueError: It is not, so some ranks would wait for others that do not exist.
         """
         job = self.job
-        # Without a launcher WORLD_SIZE may be the script's; the processes that train already are what is known.
         known = job.world_size
-        if job.launcher == "none":
+        if job.launcher == "none":  # WORLD_SIZE may be the script's; the processes that train already are what is known
             known = group.get_world_size() if (group := process_group()) and group.get_world_size() > 1 else None
         if size != known and (known is not None or size % job.num_nodes):
             raise ValueError(
@@ -186,12 +186,6 @@ class SageMakerEnvironment:
         """Remove ``WORLD_SIZE`` if Lightning's launcher has set it, as Lightning's environment does; keep all else."""
         if self.job.launcher == "none":
             os.environ.pop("WORLD_SIZE", None)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("", 0))
-        return int(sock.getsockname()[1])
 
 
 def process_group() -> Any:

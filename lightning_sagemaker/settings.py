@@ -75,7 +75,7 @@ _ROWS = (
     Setting(
         *(ON_MISSING, "native", ("native", "error")),
         'what `strategy="smddp"` does where SMDDP cannot be used; an argument `on_missing=` comes first',
-        *("smddp.md#when-the-library-is-missing", "`smddp/policy.py`, when a strategy is made"),
+        *("smddp.md#when-the-library-is-missing", "`smddp/availability.py`, when a strategy is made"),
     ),
     Setting(
         *(PROGRESS, "30", "seconds", f"time between two lines of progress within an epoch, with {METRICS}=1"),

@@ -9,27 +9,27 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lightning_sagemaker import _autoload, changes, messages
-from lightning_sagemaker.changes import CHANGES, disabled, is_on, is_patch_on
+from lightning_sagemaker.changes import CHANGES, disabled, is_on
 from lightning_sagemaker.settings import DISABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAMES = [change.name for change in CHANGES]
-PATCHES = {patch for functions in _autoload._MODULES.values() for patch in functions}
+PATCHES = {patch: set(names.split()) for found in _autoload._MODULES.values() for patch, names in found.items()}
 FOLDER = Path(changes.__file__).with_name("patches")
 
 
 def test_every_patch_has_a_row_and_every_row_its_patches() -> None:
-    rows = {patch for change in CHANGES for patch in change.patches}
-    assert rows == PATCHES
-    assert all(change.patches for change in CHANGES), "a row that nothing does"
-    for patch in rows:
+    assert set(NAMES) == set().union(*PATCHES.values()), "a row that nothing does, or a patch without one"
+    for patch, names in PATCHES.items():
+        assert names
         module, _, function = patch.partition(".")
         assert callable(getattr(importlib.import_module(f"lightning_sagemaker.patches.{module}"), function))
 
@@ -40,7 +40,7 @@ def test_every_function_of_the_folder_that_patches_is_given_something_to_patch()
         for path in FOLDER.glob("[!_]*.py")
         for name in re.findall(r"^def (patch_\w+|register_\w+)\(", path.read_text(), re.MULTILINE)
     }
-    assert found == PATCHES
+    assert found == set(PATCHES)
 
 
 def test_names_are_unique_plain_words() -> None:
@@ -83,12 +83,16 @@ def test_an_unknown_name_switches_nothing_off_and_is_said_once(
 
 
 def test_a_patch_is_on_while_one_of_its_rows_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = next(patch for patch in sorted(PATCHES) if sum(patch in change.patches for change in CHANGES) > 1)
-    rows = [change.name for change in CHANGES if shared in change.patches]
-    monkeypatch.setenv(DISABLE, ",".join(rows[1:]))
-    assert is_patch_on(shared)
+    served: list[ModuleType] = []
+    monkeypatch.setattr("lightning_sagemaker.patches.environment.patch_connector", served.append)
+    module = ModuleType("lightning.fabric.connector")
+    first, *rows = PATCHES["environment.patch_connector"]
     monkeypatch.setenv(DISABLE, ",".join(rows))
-    assert not is_patch_on(shared)
+    _autoload._activate(module)
+    assert served == [module]
+    monkeypatch.setenv(DISABLE, ",".join([first, *rows]))
+    _autoload._activate(module)
+    assert served == [module]
 
 
 # Each row is switched off in a fork of one process, before Lightning is imported; patches are watched, not replaced.
@@ -127,10 +131,10 @@ def test_a_row_that_is_off_has_its_patches_not_applied() -> None:
     )
     assert script.returncode == 0, script.stderr
     found = dict(json.loads(line) for line in script.stdout.splitlines())
-    here = PATCHES - {"remote.patch_errors"}  # the SDKs are in environments of their own: tests/launch/test_remote.py
+    here = set(PATCHES) - {"remote.patch_errors"}  # SDKs have environments of their own: tests/launch/test_remote.py
     assert set(found[None]) == here
     for row in rows:
         off = set(row.split(","))
-        expected = {patch for patch in here if {c.name for c in CHANGES if patch in c.patches} - off}
+        expected = {patch for patch in here if PATCHES[patch] - off}
         assert set(found[row]) == expected
         assert expected < here

@@ -60,7 +60,7 @@ TABLES = {
         {
             "settings.py": "the table (with its prefix)",
             "_autoload.py": "the off switch, before anything is imported",
-            "chosen_world.py": "a word in a message",
+            "patches/chosen_world.py": "a word in a message",
             "environment.py": "set by a rank for its children; nobody's setting",
             "job/launchers.py": "the same; and `job` imports nothing",
             "simulate/processes.py": "a mark of processes; nobody's setting",

@@ -21,7 +21,7 @@ def write(arm: str, megabytes: int) -> Numbers:
     import torch  # noqa: PLC0415 - each arm's process pays for itself
     from lightning.fabric.utilities.cloud_io import _atomic_save  # noqa: PLC0415
 
-    from lightning_sagemaker.checkpoint.writing import save_whole  # noqa: PLC0415
+    from lightning_sagemaker.patches.checkpoints import save_whole  # noqa: PLC0415
 
     content = {f"layer{index}": torch.ones(10 * 250_000) for index in range(megabytes // 10)}
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from lightning_sagemaker.checkpoint.contents import Content, local, progress_in_
 from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, bring
 from lightning_sagemaker.distributed.store import Arrival, PrefixStore, default_store, read, write, write_first
 from lightning_sagemaker.distributed.waiting import Wait
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import log, say
 from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
@@ -65,16 +65,7 @@ class _Choice:
         return f"{self} ({progress})" if progress else str(self)
 
 
-def agree(hosts: OtherHosts, path: object, *, is_automatic: bool, is_comparable: bool, is_fit: bool) -> object:
-    """Compare this rank's checkpoint with rank 0's; get it from rank 0's host if this host lacks it.
-
-    All ranks come here, and each gets what it shall load: its own choice, or rank 0's where no choice was the script's.
-    If one cannot load it, or would continue from another one, all ranks raise an error with the same text.
-    """
-    return _Comparison(hosts, is_comparable=is_comparable, is_fit=is_fit).result(path, is_automatic=is_automatic)
-
-
-class _Comparison:
+class Comparison:
     """One point at which all ranks load a checkpoint."""
 
     def __init__(self, hosts: OtherHosts, *, is_comparable: bool, is_fit: bool) -> None:
@@ -83,8 +74,14 @@ class _Comparison:
         self._me = f"{hosts.job.current_host}, rank {hosts.rank}"
         self._is_comparable = is_comparable
         self._is_fit = is_fit
+        self._told = 0.0
 
-    def result(self, path: object, *, is_automatic: bool) -> object:
+    def agree(self, path: object, *, is_automatic: bool) -> object:
+        """Compare this rank's checkpoint with rank 0's; get it from rank 0's host if this host lacks it.
+
+        All ranks come here, and each gets what it shall load: its own choice, or rank 0's where no choice was the
+        script's. If one cannot load it, or would continue from another one, all raise an error with the same text.
+        """
         mine = self._choice(None if path in (None, "") else str(path), is_automatic=is_automatic)
         if self._hosts.rank == 0:
             first = mine
@@ -115,11 +112,14 @@ class _Comparison:
                 " find it."
             )
         if dispute := read(self._store, "dispute", str):
-            self._tell(*dispute)
+            if self._is_fit:
+                raise ValueError(f"The ranks would continue from different checkpoints: {dispute[0]}. {_HINT}")
+            if self._hosts.rank == 0:  # to evaluate several at a time is a script's right
+                log.warning("The ranks load different checkpoints: %s. %s", dispute[0], _HINT)
         return path
 
     def _choice(self, path: str | None, *, is_automatic: bool) -> _Choice:
-        content = Content.of(local(path)) if self._is_comparable else Content()
+        content = Content.of(local(path) if self._is_comparable else None)
         return _Choice(path, content, is_automatic, self._hosts.job.current_host)
 
     def _settled(self, path: object, mine: _Choice, first: _Choice) -> object:
@@ -127,11 +127,8 @@ class _Comparison:
         differs = (mine.path is None) != (first.path is None) or mine.content.differs_from(first.content)
         if differs and mine.is_automatic and first.is_automatic and mine.path != first.path:
             if self._hosts.is_first_of_host:
-                speak()
-                log.info(
-                    "%s loads %s, as rank 0 does; by itself it would have found %s",
-                    *(self._me, first, "none" if mine.path is None else mine.in_words),
-                )
+                found = "none" if mine.path is None else mine.in_words
+                say("%s loads %s, as rank 0 does; by itself it would have found %s", self._me, first, found)
             path, mine = first.path, self._choice(first.path, is_automatic=True)
         if first.path is None or mine.path is None:
             if mine.path != first.path:
@@ -152,41 +149,32 @@ class _Comparison:
     def _fetch(self, path: object) -> str:
         """Why this host did not get the file; empty if it did."""
         file = local(path)
-        if file is None or not self._hosts.lacks_files:
+        if file is None or not self._hosts.job.node_rank:
             return ""
-        told = 0.0
-
-        def each() -> None:
-            nonlocal told
-            if time.monotonic() - told >= _PROGRESS:
-                told = time.monotonic()
-                self._store.add("pieces", 1)  # those who wait know that it goes on
-
         if read(self._store, "lack", str):
             return ""  # another process has tried
         try:
-            return self._hosts.fetch(file, patience=_PATIENCE, each=each)
+            return self._hosts.fetch(file, patience=_PATIENCE, each=self._progressed)
         except (OSError, RuntimeError) as error:
             return f"{self._me} lacks it, and could not get it from rank 0's host: {type(error).__name__}: {error}"
+
+    def _progressed(self) -> None:
+        """Let those who wait know that a file is still being sent."""
+        if time.monotonic() - self._told >= _PROGRESS:
+            self._told = time.monotonic()
+            self._store.add("pieces", 1)
 
     def _dispute(self, mine: _Choice) -> None:
         """Report that this rank differs; rank 0 is asked what it loads in words, before it may end because of this."""
         write(self._store, "question", "")
         poll = partial(read, self._store, "answer", str)
         (first,) = self._wait(lambda: "rank 0 to say what it loads", poll)
-        would = "would continue from" if self._is_fit else "loads"
-        text = f"rank 0 {would} {first}, but {self._me} {would.rpartition(' ')[2]} {mine.in_words}"
-        self._publish("dispute", text)
+        would, also = ("would continue from", "from") if self._is_fit else ("loads", "loads")
+        self._publish("dispute", f"rank 0 {would} {first}, but {self._me} {also} {mine.in_words}")
 
     def _publish(self, key: str, text: str) -> None:
         """Report a failure to all ranks; only the first report counts."""
         write_first(self._store, key, redact(text, os.environ))
-
-    def _tell(self, dispute: str) -> None:
-        if self._is_fit:
-            raise ValueError(f"The ranks would continue from different checkpoints: {dispute}. {_HINT}")
-        if self._hosts.rank == 0:  # to evaluate several at a time is a script's right
-            log.warning("The ranks load different checkpoints: %s. %s", dispute, _HINT)
 
     def _wait(self, what: Callable[[], str], poll: Callable[[], Found | None]) -> Found:
         """Wait up to the group's time limit, which begins anew while a file is being sent."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from lightning_sagemaker.checkpoint.reading import progress
+from lightning_sagemaker.checkpoint.reading import read
 
 _METADATA = (".metadata", "meta.pt")  # what rank 0 adds to the shards (torch.distributed.checkpoint, Lightning)
 _SAMPLES, _SAMPLE = 64, 65536  # number and bytes of the pieces that are read of an archive without checksums
@@ -23,7 +23,6 @@ class Content:
 
     kind: str = "unknown"  # `file`, `folder`, `missing`, or `unknown` where that cannot or shall not be told
     digest: str = ""  # the same for equal content
-    size: int = 0  # bytes of a file
     lacks: tuple[str, ...] = ()  # parts of a folder that are not there
     shards: dict[str, int] = field(default_factory=dict)  # bytes of each shard in a folder
 
@@ -31,23 +30,16 @@ class Content:
     def of(cls, path: Path | None) -> Content:
         """The content at a path as :func:`local` returns it; ``unknown`` if that is remote, or cannot be read."""
         with suppress(OSError):  # no permission: whoever loads it says so
-            if path is None:
-                return cls()
-            kind = kind_of(path)
-            if kind == "folder":
-                return cls._of_folder(path)
-            return cls(kind, digest(path), path.stat().st_size) if kind == "file" else cls(kind)
+            kind = "unknown" if path is None else kind_of(path)
+            if path is None or kind not in ("file", "folder"):
+                return cls(kind)
+            if kind == "file":
+                return cls(kind, digest(path))
+            lacks = tuple(name for name in _METADATA if not (path / name).is_file())
+            digests = " ".join(digest(path / name) for name in _METADATA if name not in lacks)
+            shards = {shard.name: shard.stat().st_size for shard in path.glob("*.distcp")}
+            return cls(kind, digests, lacks, shards)
         return cls()
-
-    @classmethod
-    def _of_folder(cls, path: Path) -> Content:
-        lacks = tuple(name for name in _METADATA if not (path / name).is_file())
-        found = hashlib.sha256()
-        for name in _METADATA:
-            if name not in lacks:
-                found.update(digest(path / name).encode())
-        shards = {shard.name: shard.stat().st_size for shard in sorted(path.glob("*.distcp"))}
-        return cls("folder", found.hexdigest(), 0, lacks, shards)
 
     def differs_from(self, other: Content) -> bool:
         """Whether the two are certainly not copies of one checkpoint."""
@@ -112,6 +104,6 @@ def _members(file: IO[bytes]) -> list[zipfile.ZipInfo]:
 def progress_in_words(path: Path) -> str:
     """Step and epoch of a checkpoint; empty where it does not tell. Takes seconds where many numbers are in it."""
     with suppress(OSError, ValueError):
-        named = zip(("step", "epoch"), progress(path), strict=True)
-        return ", ".join(f"{name} {number}" for name, number in named if number >= 0)
+        facts = read(path)
+        return ", ".join(f"{name} {getattr(facts, name)}" for name in ("step", "epoch") if getattr(facts, name) >= 0)
     return ""

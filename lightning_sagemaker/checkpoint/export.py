@@ -8,29 +8,23 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 from lightning_sagemaker.checkpoint.contents import local
 from lightning_sagemaker.checkpoint.reading import read
 from lightning_sagemaker.job import base_dir
-from lightning_sagemaker.messages import log, speak
-from lightning_sagemaker.settings import EXPORT, word
+from lightning_sagemaker.messages import log, say
+from lightning_sagemaker.settings import EXPORT
 from lightning_sagemaker.temporary_files import complete_file, complete_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-Which = Literal["best", "last"]
 _HPARAMS = "hparams.yaml"  # Lightning's name: `load_from_checkpoint(..., hparams_file=...)`
 
 
-def asked_for(environ: Mapping[str, str] | None = None) -> Which | None:
-    """Which checkpoint ``LIGHTNING_SAGEMAKER_EXPORT`` asks for; ``None`` if it is unset or empty."""
-    return cast("Which | None", word(EXPORT, environ))
-
-
-def export(which: Which, found: str, save_hparams: Callable[[str], None] | None) -> None:
+def export(which: str, found: str, save_hparams: Callable[[str], None] | None) -> None:
     """Copy a checkpoint to ``best.ckpt`` or ``last.ckpt`` in the folder of the job's model, completely or not at all.
 
     The copy of an earlier ``fit`` is replaced. What goes wrong is said, and ends no job. ``found`` is a file, or the
@@ -39,8 +33,7 @@ def export(which: Which, found: str, save_hparams: Callable[[str], None] | None)
     folder = base_dir(os.environ) / "model"
     with _said(f"The {which} checkpoint {found}".rstrip(), folder):
         copied = _copy(found, folder, f"{which}.ckpt")
-        speak()
-        log.info("The %s checkpoint %s is in the job's model: %s", which, found, copied)
+        say("The %s checkpoint %s is in the job's model: %s", which, found, copied)
     if save_hparams is not None:
         with _said(_HPARAMS, folder), complete_file(folder / _HPARAMS) as file:
             save_hparams(file.name)

@@ -25,13 +25,8 @@ if TYPE_CHECKING:
 
 # Not `*.ckpt`, and not `last*`: a script's own search for the newest of its files must not find what SIGTERM left.
 SIGTERM_NAME = "sigterm-epoch={epoch}-step={step}.checkpoint"
-_CONFIG = "checkpointconfig.json"
+CONFIG = "checkpointconfig.json"
 _NAMED = 5  # checkpoints that a line names
-
-
-def checkpoint_config(environ: Mapping[str, str] | None = None) -> Path:
-    """The file that names the job's checkpoint folder; it exists only if the job has a checkpoint configuration."""
-    return base_dir(os.environ if environ is None else environ) / "input" / "config" / _CONFIG
 
 
 def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
@@ -49,7 +44,7 @@ def checkpoint_folder(environ: Mapping[str, str] | None = None) -> Path | None:
     environ = os.environ if environ is None else environ
     if not is_training_job(environ):
         return None
-    config, text = config_text(environ, None, _CONFIG, None, "It says where the job's checkpoints live.")
+    config, text = config_text(environ, None, CONFIG, None, "It says where the job's checkpoints live.")
     if text is None:
         folder = base_dir(environ) / "checkpoints"
         return folder if folder.is_dir() else None

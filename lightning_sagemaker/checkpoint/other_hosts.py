@@ -8,11 +8,15 @@ of the process group, by a connection of their own.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import threading
+from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
@@ -36,26 +40,26 @@ _STORE = timedelta(seconds=60)  # for an answer of the store
 _PATIENCE = 60.0  # seconds that rank 0 may come later than a rank that lacks a file
 _FIRST_LINE = 5.0  # seconds after which such a rank says that it waits
 
-_groups = 0  # process groups so far: all ranks make theirs in the same order
+_groups = itertools.count()
 _current: OtherHosts | None = None
 
 
+@dataclass(eq=False)
 class OtherHosts:
     """The files that the hosts of the default process group offer each other."""
 
-    def __init__(self, job: SageMakerJob, rank: int, timeout: float, number: int) -> None:
-        self.job = job
-        self.rank = rank
-        self.timeout = timeout
-        self.number = number
-        self._has_ended = end_of_group()
-        self._pid = os.getpid()
-        self._lock = threading.Lock()  # checkpoints are also written by threads (AsyncCheckpointIO)
-        self._store: Store | None = None
-        self._server: Server | None = None
-        self._written: set[str] = set()
-        self._received: set[str] = set()
-        self._loads: dict[str, int] = {}
+    job: SageMakerJob
+    rank: int
+    timeout: float  # seconds: the group's limit
+    number: int  # of the group: all ranks make theirs in the same order
+    received: set[str] = field(default_factory=set)  # keys of files that came from rank 0's host
+    _has_ended: Callable[[], bool] = field(default_factory=end_of_group)
+    _pid: int = field(default_factory=os.getpid)
+    # Checkpoints are also written by threads (AsyncCheckpointIO).
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _server: Server | None = None
+    _written: set[str] = field(default_factory=set)
+    _loads: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_there(self) -> bool:
@@ -63,19 +67,9 @@ class OtherHosts:
         return os.getpid() == self._pid and not self._has_ended()
 
     @property
-    def are_several(self) -> bool:
-        """Whether there is another host."""
-        return self.job.num_nodes > 1
-
-    @property
     def is_first_of_host(self) -> bool:
         """Whether no process of this host has a lower rank."""
         return self.rank % max(dist.get_world_size() // self.job.num_nodes, 1) == 0
-
-    @property
-    def lacks_files(self) -> bool:
-        """Whether this is not rank 0's host."""
-        return self.are_several and self.job.node_rank != 0
 
     def offer(self, path: Path, *, is_written: bool = False) -> None:
         """Offer a file of rank 0's host, perhaps just written by Lightning, or tell others that it does not exist."""
@@ -85,9 +79,9 @@ class OtherHosts:
                 if is_written:
                     self._written.add(os.path.realpath(path))
                 else:
-                    self._loads[key] = self._loads.get(key, 0) + 1
+                    self._loads[key] += 1
                 told: dict[str, Any] = {"kind": kind_of(path), "written": os.path.realpath(path) in self._written}
-                told |= {"host": host, "loads": self._loads.get(key, 0)}
+                told |= {"host": host, "loads": self._loads[key]}
                 if told["kind"] == "file":
                     self._server = self._server or Server(host, address_in_network(self.job))
                     told["offer"] = self._server.offer(key, path)
@@ -106,7 +100,7 @@ class OtherHosts:
         ``patience`` is for rank 0 to tell of it, where this host lacks it. Raises ``OSError`` if it could not be sent.
         """
         key = _key(path)
-        self._loads[key] = self._loads.get(key, 0) + 1
+        self._loads[key] += 1
         if path.exists() and not self._is_replaceable(key, path):
             return ""
         told = self._wait(key, path, patience)
@@ -117,70 +111,58 @@ class OtherHosts:
             return f"{self.job.current_host} lacks it, and rank 0's host {told['host']} {so_does}"
         with node_lock(f"checkpoint {path}", timeout=max(self.timeout, _PATIENCE)):  # once per host
             if receive(told["offer"], path, self.job.current_host, each):
-                self._received.add(key)
+                self.received.add(key)
                 with self._lock:
                     self._tell(f"received/{self.job.node_rank}/{key}", "1")
         return ""
 
-    def forget(self, path: Path) -> None:
-        """Remove a file that came from rank 0's host, when rank 0's host removes it."""
-        if _key(path) in self._received:
-            self._received.discard(_key(path))
-            with suppress(OSError):
-                path.unlink()
-
     def _is_replaceable(self, key: str, path: Path) -> bool:
         """Whether a file is a copy, perhaps an older one, of a file on rank 0's host; other files are kept."""
-        told = self._read(f"offer/{key}") if path.is_file() else None
-        found = {} if told is None else json.loads(told)
-        if "offer" not in found or self._read(f"own/{self.job.node_rank}/{key}") is not None:
+        told = (self._told(key) if path.is_file() else None) or {}
+        if "offer" not in told or self._read(f"own/{self.job.node_rank}/{key}") is not None:
             return False
-        return found["written"] or self._read(f"received/{self.job.node_rank}/{key}") is not None
+        return told["written"] or self._read(f"received/{self.job.node_rank}/{key}") is not None
 
     def _wait(self, key: str, path: Path, patience: float) -> dict[str, Any] | None:
         """What rank 0 has published about a path; ``None`` if nothing so far."""
-        found: dict[str, Any] | None = None
 
         def poll() -> dict[str, Any] | None:
-            nonlocal found
-            told = self._read(f"offer/{key}")
-            found = None if told is None else json.loads(told)
+            told = self._told(key)
             # That a file is not there may be old news: rank 0 has not come to load it as often as this rank.
-            is_news = found is not None and ("offer" in found or found["loads"] >= self._loads[key])
-            return found if is_news else None
+            return told if told and ("offer" in told or told["loads"] >= self._loads[key]) else None
 
-        def what() -> str:
-            return f"rank 0 to load {path}, which this host lacks, at most {patience:.0f} s"
-
-        wait = Wait(f"{self.job.current_host}, rank {self.rank}", what, limit=patience)
+        what = f"rank 0 to load {path}, which this host lacks, at most {patience:.0f} s"
+        wait = Wait(f"{self.job.current_host}, rank {self.rank}", lambda: what, limit=patience)
         wait.say_soon(_FIRST_LINE)
-        with suppress(TimeoutError):
+        try:
             return wait.until(poll)
-        return found
+        except TimeoutError:
+            return self._told(key)
+
+    def _told(self, key: str) -> dict[str, Any] | None:
+        told = self._read(f"offer/{key}")
+        return None if told is None else json.loads(told)
 
     def _tell(self, key: str, text: str) -> None:
-        write(self._connection(), key, text)
-        raw_value(self._connection(), key)  # which has an answer: whoever hears of it by another connection finds it
+        write(self._connection, key, text)
+        raw_value(self._connection, key)  # which has an answer: whoever hears of it by another connection finds it
 
     def _read(self, key: str) -> str | None:
         with self._lock:
-            found = read(self._connection(), key, str)
+            found = read(self._connection, key, str)
         return None if found is None else found[0]
 
+    @cached_property
     def _connection(self) -> Store:
-        if self._store is None:
-            store = own_connection(_STORE)
-            if store is None:
-                raise RuntimeError("the store of the process group is not a TCPStore")
-            self._store = PrefixStore(f"checkpoints/{self.number}", store)
-        return self._store
+        if (store := own_connection(_STORE)) is None:
+            raise RuntimeError("the store of the process group is not a TCPStore")
+        return PrefixStore(f"checkpoints/{self.number}", store)
 
 
 def begin(job: SageMakerJob, timeout: float) -> None:
     """Register the default process group, which was just made with our environment, and its limit in seconds."""
-    global _current, _groups  # noqa: PLW0603 - there is one default process group
-    _current = OtherHosts(job, dist.get_rank(), timeout, _groups)
-    _groups += 1
+    global _current  # noqa: PLW0603 - there is one default process group
+    _current = OtherHosts(job, dist.get_rank(), timeout, next(_groups))
 
 
 def end() -> None:
@@ -197,11 +179,11 @@ def current() -> OtherHosts | None:
 def wrote(path: Path) -> None:
     """Offer a checkpoint that Lightning has just written to the other hosts; never raises."""
     hosts, path = current(), path.absolute()
-    if hosts is None or not hosts.are_several:
+    if hosts is None or hosts.job.num_nodes == 1:
         return
     if hosts.rank == 0:
         hosts.offer(path, is_written=True)
-    elif hosts.lacks_files:
+    elif hosts.job.node_rank:
         with suppress(RuntimeError):  # the store is gone, and with it all that could replace the file
             hosts.keep(path)
 
@@ -213,12 +195,12 @@ def bring(path: object, *, patience: float = _PATIENCE) -> str:
     rank 0's host has it, but could not send it.
     """
     hosts, file = current(), local(path)
-    if hosts is None or file is None or not hosts.are_several:
+    if hosts is None or file is None or hosts.job.num_nodes == 1:
         return ""
     if hosts.rank == 0:
         hosts.offer(file)
     try:
-        if hosts.lacks_files:
+        if hosts.job.node_rank:
             return hosts.fetch(file, patience=patience)
     except (RuntimeError, ValueError) as error:  # the store is gone, or the lock has no place: as without this package
         log.warning("It cannot be asked whether rank 0's host has %s: %s", file, error)
@@ -232,9 +214,11 @@ def bring(path: object, *, patience: float = _PATIENCE) -> str:
 
 def forget(path: object) -> None:
     """Remove a file that came from rank 0's host, when Lightning removes it there; never raises."""
-    file = local(path)
-    if (hosts := current()) is not None and file is not None:
-        hosts.forget(file)
+    hosts, file = current(), local(path)
+    if hosts is not None and file is not None and _key(file) in hosts.received:
+        hosts.received.discard(_key(file))
+        with suppress(OSError):
+            file.unlink()
 
 
 def _key(path: Path) -> str:

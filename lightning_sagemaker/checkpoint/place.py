@@ -7,6 +7,7 @@ one below the job's checkpoint folder, which SageMaker keeps.
 
 from __future__ import annotations
 
+import functools
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.checkpoint.newest import checkpoint_config, checkpoint_folder
+from lightning_sagemaker.checkpoint.newest import CONFIG, checkpoint_folder
 from lightning_sagemaker.job import base_dir
 from lightning_sagemaker.locking import mounts
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import log, say
 from lightning_sagemaker.settings import RESUME, switch
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _ANY = "*"  # stands for the version of a logger
 _KEPT = ("model", "output")  # folders of the job that SageMaker uploads at its end
-_said: set[str] = set()
 _instead: dict[str, str] = {}  # Lightning's own folder, by the one that is in its place
 
 
@@ -48,10 +48,8 @@ class Place:
         return [folder for folder in sorted(Path(head).glob(f"{_ANY}{os.sep}{tail}")) if folder.is_dir()]
 
 
-def stock_place(trainer: Any, dirpath: Any = None) -> Place:
-    """Where Lightning puts a Trainer's checkpoints, whose ``ModelCheckpoint`` may have been given a folder."""
-    if dirpath is not None:
-        return Place(str(dirpath), str(dirpath))
+def stock_place(trainer: Any) -> Place:
+    """Where Lightning puts a Trainer's checkpoints, unless its ``ModelCheckpoint`` has been given a folder."""
     root: str = trainer.default_root_dir
     names: list[tuple[str, ...]] = [()]
     if trainer.loggers:
@@ -105,11 +103,9 @@ def link(folder: str) -> None:
         path.symlink_to(target, target_is_directory=True)
 
 
+@functools.cache
 def say_where(folder: str) -> None:
     """Log once where checkpoints are, if that is not Lightning's folder, or if they will be lost there."""
-    if folder in _said:
-        return
-    _said.add(folder)
     try:
         root = checkpoint_folder()
     except ValueError as error:  # nobody asked for that file, so training goes on without it
@@ -118,21 +114,17 @@ def say_where(folder: str) -> None:
     if root is None:
         return
     if is_lost(folder):
-        if checkpoint_config().is_file() and is_on("checkpoint_hint"):
+        if (base_dir(os.environ) / "input" / "config" / CONFIG).is_file() and is_on("checkpoint_hint"):
             log.warning(
                 "Checkpoints lie in %s, which is lost with this container: SageMaker keeps %s (checkpointconfig.json)."
                 " HINT: give ModelCheckpoint a `dirpath` below it; or leave `dirpath` out and set %s=1, and training"
                 " also continues after a restart.",
-                folder,
-                root,
-                RESUME,
+                *(folder, root, RESUME),
             )
     elif Path(folder).is_symlink() and switch(RESUME):
-        speak()
-        log.info("%s=1: %s is a link to %s, which SageMaker keeps", RESUME, folder, Path(folder).readlink())
+        say("%s=1: %s is a link to %s, which SageMaker keeps", RESUME, folder, Path(folder).readlink())
     elif folder in _instead:
-        speak()
-        log.info("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, _instead[folder])
+        say("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, _instead[folder])
 
 
 def own_places(trainer: Any) -> Iterator[Place]:
@@ -152,7 +144,8 @@ def _named(trainer: Any, dirpath: Any) -> Place:
     """The place of a ``ModelCheckpoint``, which knows its folder from its first ``setup`` on, whoever chose it."""
     stock = stock_place(trainer)
     defaults = (stock, kept_place(stock))
-    return next((place for place in defaults if dirpath in (None, place.folder)), stock_place(trainer, dirpath))
+    given = Place(str(dirpath), str(dirpath))
+    return next((place for place in defaults if dirpath in (None, place.folder)), given)
 
 
 def _below(root: Path, folder: str) -> str:

@@ -29,11 +29,6 @@ class Facts(NamedTuple):
     mark: Mapping[str, object]  # what `checkpoint.resume` has added; empty where it was written without
 
 
-def progress(path: Path) -> tuple[int, int]:
-    """Optimizer steps and epoch at which a checkpoint was written, see :func:`read`."""
-    return read(path)[:2]
-
-
 def read(path: Path) -> Facts:
     """Read the facts that a checkpoint, a file or a sharded one's folder, records about its training.
 
@@ -140,17 +135,10 @@ class _Anything:
     def __call__(self, *_args: object, **_kwargs: object) -> _Anything:
         return self
 
-    def __setstate__(self, _state: object) -> None:
+    def _take(self, *_given: object) -> None:
         pass
 
-    def __setitem__(self, _key: object, _value: object) -> None:
-        pass
-
-    def append(self, _item: object) -> None:
-        pass
-
-    def extend(self, _items: object) -> None:
-        pass
+    __setstate__ = __setitem__ = append = extend = _take
 
 
 class _Skeleton(pickle._Unpickler):  # noqa: SLF001 - the one in Python has no public name
@@ -170,9 +158,8 @@ class _Skeleton(pickle._Unpickler):  # noqa: SLF001 - the one in Python has no p
         parts = self.parts
 
         class StorageInfo(_Anything):
-            def __setstate__(self, state: object) -> None:
-                if isinstance(state, dict):
-                    parts.append(state)
+            def __setstate__(self, *given: object) -> None:
+                parts.extend(state for state in given if isinstance(state, dict))
 
         self._storage_info = StorageInfo
 

@@ -12,6 +12,7 @@ Checkpoints carry these as a mark. One without a mark, written before it was ask
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -29,7 +30,7 @@ from lightning_sagemaker.checkpoint.newest import age, candidates, checkpoint_fo
 from lightning_sagemaker.checkpoint.place import kept_place, own_places
 from lightning_sagemaker.checkpoint.reading import read
 from lightning_sagemaker.job import in_training_job, is_training_job
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import log, say
 from lightning_sagemaker.settings import RESUME, switch
 
 if TYPE_CHECKING:
@@ -118,16 +119,14 @@ def checkpoint_to_resume(trainer: Any) -> str | None:
         return None
     newest = max(found, key=lambda path: age(path, found[path]), default=None)
     if newest is None and trainer.is_global_zero:
-        speak()
-        log.info("%s=1: training starts from the beginning: %s", RESUME, _nothing(trainer))
+        say("%s=1: training starts from the beginning: %s", RESUME, _nothing(trainer))
     return None if newest is None else str(newest)
 
 
 def say_continued(path: str) -> None:
     """Log on rank zero what training continues from, after it was loaded."""
     facts = read(Path(path))
-    speak()
-    log.info("%s=1: training continues from %s (step %d, epoch %d)", RESUME, path, facts.step, facts.epoch)
+    say("%s=1: training continues from %s (step %d, epoch %d)", RESUME, path, facts.step, facts.epoch)
 
 
 def _can_continue(trainer: Any, path: Path, facts: Facts, note: Callable[..., None]) -> bool:
@@ -147,8 +146,8 @@ def _can_continue(trainer: Any, path: Path, facts: Facts, note: Callable[..., No
 def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[Path, Facts]]:
     """Complete checkpoints of this Trainer, whatever start of the job left them."""
     siblings = set()
-    paths = {path: None for folder in _folders(trainer) for path in candidates(folder)}
-    for path, facts in read_all(paths, note).items():
+    folders = [folder for place in own_places(trainer) if "://" not in place.folder for folder in place.folders()]
+    for path, facts in read_all(dict.fromkeys(itertools.chain(*map(candidates, folders))), note).items():
         mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(facts.mark)
         if (mark["place"], mark["training"]) != (mine.place, mine.training):
             continue
@@ -162,10 +161,6 @@ def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[
             folder,
             _SPELLED_OUT,
         )
-
-
-def _folders(trainer: Any) -> list[Path]:
-    return [folder for place in own_places(trainer) if "://" not in place.folder for folder in place.folders()]
 
 
 def _nothing(trainer: Any) -> str:
@@ -196,8 +191,7 @@ def _process() -> tuple[str, str]:
 
 def _has_container() -> bool:
     """Whether the job has a container of its own; if not, a machine tries jobs, one after the other."""
-    try:
+    with suppress(OSError):  # another user's process
         entries = (processes.PROC / "1" / "environ").read_bytes().decode(errors="replace").split("\0")
-    except OSError:  # another user's process
-        return False
-    return in_training_job(dict(entry.partition("=")[::2] for entry in entries))
+        return in_training_job(dict(entry.partition("=")[::2] for entry in entries))
+    return False

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lightning_sagemaker.checkpoint.contents import digest
 from lightning_sagemaker.distributed.shutdown import at_exit
-from lightning_sagemaker.messages import log, speak
+from lightning_sagemaker.messages import log, say
 from lightning_sagemaker.temporary_files import complete_file
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ class Server:
             except OSError as error:
                 log.warning("%s has not received %s from %s: %s", there, path, self._host, error)
                 return
-            speak()
-            log.info(
+            say(
                 "%s %s %s: %s has sent it %s in %.1f s",
                 *(there, "had an older" if question.get("have") else "lacks", path),
                 *(self._host, in_words(size), time.monotonic() - start),
@@ -164,8 +163,7 @@ def receive(offer: dict[str, Any], path: Path, here: str, each: Callable[[], Non
         if "same" in answer:
             return False
         start, size = time.monotonic(), int(answer["size"])
-        speak()
-        log.info(
+        say(
             "%s %s %s: it gets it from %s, %s",
             *(here, "has an older" if have else "lacks", path, offer["host"], in_words(size)),
         )

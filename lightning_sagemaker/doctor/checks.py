@@ -15,8 +15,7 @@ from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.settings import AUTOLOAD, ON_MISSING, PREFIX, RESUME, SETTINGS
 from lightning_sagemaker.simulate.toolkit import EFA_TYPES
-from lightning_sagemaker.smddp.availability import advice, request_all_gather
-from lightning_sagemaker.smddp.names import sharding_of
+from lightning_sagemaker.smddp.availability import advice, request_all_gather, sharding_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from lightning_sagemaker.job.channels import sharded_channels
 from lightning_sagemaker.job.resources import Resources, read_resources
 from lightning_sagemaker.locking.directory import base_folder
 from lightning_sagemaker.settings import AUTOLOAD, DISABLE, LOCK_DIR, PREFIX, SETTINGS, check, switch
-from lightning_sagemaker.smddp.policy import launcher_problem
+from lightning_sagemaker.smddp.availability import launcher_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -55,7 +55,7 @@ _OWN_PORTS = range(10_000, 29_400)  # below torchrun's default, `fabric run`'s, 
 
 
 @dataclass(frozen=True, repr=False)
-class SageMakerJob:
+class SageMakerJob(Place):
     """The part of a SageMaker training job that one process belongs to.
 
     Attributes:
@@ -84,20 +84,11 @@ class SageMakerJob:
 
     name: str | None
     sdk: Literal["v2", "v3"] | None
-    launcher: Launcher
     hosts: tuple[str, ...]
-    world_hosts: tuple[str, ...]
     current_host: str
     instance_type: str | None
     instance_group: str | None
     network_interface: str | None
-    num_nodes: int
-    node_rank: int
-    local_world_size: int | None
-    local_rank: int
-    rank: int | None
-    world_size: int | None
-    main_address: str
     main_port: int
 
     @classmethod
@@ -130,12 +121,8 @@ class SageMakerJob:
         return cls(
             name=job_name(environ),
             sdk=sdk,
-            hosts=resources.hosts,
-            current_host=resources.current_host,
-            instance_type=resources.instance_type,
-            instance_group=resources.instance_group,
-            network_interface=resources.network_interface,
             main_port=_main_port(environ, place),
+            **{key: value for key, value in vars(resources).items() if key != "instance_groups"},
             **vars(place),
         )
 

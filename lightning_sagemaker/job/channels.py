@@ -27,7 +27,13 @@ def sharded_channels(environ: Mapping[str, str], config_dir: str | Path | None =
         return ()  # a job without channels
     if not isinstance(channels, dict):
         raise ValueError(f"{where} holds {shown(channels)}; expected a JSON object. {DAMAGED}")
-    return tuple(name for name, settings in channels.items() if _distribution(settings, name, where) == SHARDED)
+    for name, settings in channels.items():
+        if not isinstance(settings, dict) or not isinstance(settings.get("S3DistributionType", ""), str | None):
+            raise ValueError(
+                f"Channel {shown(name)} in {where} is {shown(settings)}; expected an object whose `S3DistributionType`"
+                f" is a string. {DAMAGED}"
+            )
+    return tuple(name for name, settings in channels.items() if settings.get("S3DistributionType") == SHARDED)
 
 
 def dropped_rows(channels: Sequence[str], num_hosts: int) -> str:
@@ -39,14 +45,4 @@ def dropped_rows(channels: Sequence[str], num_hosts: int) -> str:
         " (b) for one training over the parts: Trainer(use_distributed_sampler=False) and, in the DataLoader,"
         " DistributedSampler(data, num_replicas=trainer.num_devices, rank=trainer.local_rank); (c) for each host to"
         " work by itself, as in batch prediction: Trainer(plugins=[LightningEnvironment()], devices=1, num_nodes=1)."
-    )
-
-
-def _distribution(settings: object, name: str, where: str) -> str | None:
-    value = settings.get("S3DistributionType") if isinstance(settings, dict) else settings
-    if isinstance(settings, dict) and (value is None or isinstance(value, str)):
-        return value
-    raise ValueError(
-        f"Channel {shown(name)} in {where} is {shown(settings)}; expected an object whose `S3DistributionType` is a"
-        f" string. {DAMAGED}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Place:
-    """This process's place in the world; the fields are those of :class:`SageMakerJob`."""
+    """This process's place in the world; :class:`SageMakerJob` says what the fields are."""
 
     launcher: Launcher
     world_hosts: tuple[str, ...]
@@ -35,11 +36,20 @@ class Place:
 def find_place(environ: Mapping[str, str], resources: Resources, sdk: str | None) -> Place:
     """Find this process's place, in the world of its launcher or, without one, among the hosts of the job."""
     distributed = _distribution_hosts(environ, resources)
-    hosts = _joining_hosts(resources, distributed)
-    world = read_world(environ, len(hosts))
+    # Without a launcher, only hosts of one group can form a world: groups differ in instance type and so in devices.
+    joining = {*resources.group_hosts}.intersection(distributed or resources.hosts)
+    world = read_world(environ, len(joining))
     if world is None:
-        return _without_launcher(environ, resources, hosts)
-    return _by_launcher(environ, _launchable_hosts(resources, distributed, sdk), world, sdk)
+        return _without_launcher(environ, resources, [host for host in resources.hosts if host in joining])
+    launchable = _launchable_hosts(resources, distributed, sdk)
+    hosts = next((hosts for hosts in launchable if len(hosts) == world.num_nodes), None)
+    if hosts is None:
+        raise ValueError(_wrong_span(environ, world, launchable[0], sdk))
+    address = _launched_main_address(environ, world, hosts, sdk)
+    return Place(
+        *(world.launcher, hosts, world.num_nodes, world.node_rank, world.local_size),
+        *(world.local_rank, world.rank, world.size, address),
+    )
 
 
 def _distribution_hosts(environ: Mapping[str, str], resources: Resources) -> tuple[str, ...] | None:
@@ -74,25 +84,6 @@ def _launchable_hosts(
         return (resources.hosts,)
     # Nothing is said of groups: an own entry point, or a variable lost on the way through ssh.
     return (resources.group_hosts, resources.hosts) if sdk == "v2" else (resources.hosts, resources.group_hosts)
-
-
-def _by_launcher(
-    environ: Mapping[str, str], launchable: Sequence[tuple[str, ...]], world: World, sdk: str | None
-) -> Place:
-    hosts = next((hosts for hosts in launchable if len(hosts) == world.num_nodes), None)
-    if hosts is None:
-        raise ValueError(_wrong_span(environ, world, launchable[0], sdk))
-    return Place(
-        launcher=world.launcher,
-        world_hosts=hosts,
-        num_nodes=world.num_nodes,
-        node_rank=world.node_rank,
-        local_world_size=world.local_size,
-        local_rank=world.local_rank,
-        rank=world.rank,
-        world_size=world.size,
-        main_address=_launched_main_address(environ, world, hosts, sdk),
-    )
 
 
 def _wrong_span(environ: Mapping[str, str], world: World, hosts: Sequence[str], sdk: str | None) -> str:
@@ -154,9 +145,9 @@ def _is_loopback(address: str) -> bool:
 # --- without a launcher ----------------------------------------------------------------------------------------------
 
 
-def _without_launcher(environ: Mapping[str, str], resources: Resources, hosts: tuple[str, ...]) -> Place:
-    leader, main_address = _leader(environ, resources.hosts, hosts)
-    hosts = (leader, *(host for host in hosts if host != leader))
+def _without_launcher(environ: Mapping[str, str], resources: Resources, joining: Sequence[str]) -> Place:
+    leader, main_address = _leader(environ, resources.hosts, joining)
+    hosts = [leader, *(host for host in joining if host != leader)]  # as far as the order is known here
     num_nodes, node_rank = len(hosts), hosts.index(resources.current_host)
     # A host alone is the first one, whatever a script has made of its name: stock asks only where ranks train together.
     if num_nodes > 1 and (given := integer(environ, "NODE_RANK")) is not None:
@@ -167,11 +158,12 @@ def _without_launcher(environ: Mapping[str, str], resources: Resources, hosts: t
                 f" together: {some(hosts)}. HINT: remove `NODE_RANK` from the job's environment and from your entry"
                 " script: it is derived from the job."
             )
-        order = list(hosts)  # as far as it is known here
-        order[node_rank], order[given] = order[given], order[node_rank]
-        hosts, node_rank = tuple(order), given
-    local_rank, world_size = lightning_local_rank(environ), _number(environ, "WORLD_SIZE")
-    local_size = rank = None
+        hosts[node_rank], hosts[given] = hosts[given], hosts[node_rank]
+        node_rank = given
+    local_rank = lightning_local_rank(environ)
+    world_size = local_size = rank = None
+    with suppress(ValueError):  # stock does not read it here, so it may be malformed
+        world_size = integer(environ, "WORLD_SIZE", least=1)
     if local_rank is None or world_size is None:
         # Not SM_NUM_NEURONS: no accelerator of Lightning's uses Neuron cores, so each would be a process on the CPU.
         local_size, world_size = integer(environ, "SM_NUM_GPUS", most=MOST_PROCESSES_PER_HOST) or None, None
@@ -180,24 +172,9 @@ def _without_launcher(environ: Mapping[str, str], resources: Resources, hosts: t
     else:
         local_size = world_size // num_nodes
         rank = node_rank * local_size + local_rank
-    return Place("none", hosts, num_nodes, node_rank, local_size, local_rank or 0, rank, world_size, main_address)
-
-
-def _number(environ: Mapping[str, str], name: str) -> int | None:
-    """A number in a variable that stock Lightning does not read here, so it may be malformed."""
-    try:
-        return integer(environ, name, least=1)
-    except ValueError:
-        return None
-
-
-def _joining_hosts(resources: Resources, distributed: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Hosts that started one process each and should train together, in SageMaker's order.
-
-    Groups differ in instance type and so in devices: only hosts of one group can form a world.
-    """
-    joining = {*resources.group_hosts}.intersection(distributed or resources.hosts)
-    return tuple(host for host in resources.hosts if host in joining)
+    return Place(
+        "none", tuple(hosts), num_nodes, node_rank, local_size, local_rank or 0, rank, world_size, main_address
+    )
 
 
 def _leader(environ: Mapping[str, str], all_hosts: Sequence[str], hosts: Sequence[str]) -> tuple[str, str]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def wrap(owner: Any, name: str, *, always: bool = False) -> Callable[[Callable[..., Any]], None]:
     """Decorator: ``ours(original, *args)`` takes the place of a function or method, in training jobs or always.
 
-    A module of ours wraps it once, however often it is told to.
+    A module of ours wraps it once, however often it is told to. A function is replaced in its module and in those that
+    imported it before this package.
     """
 
     def put(ours: Callable[..., Any]) -> None:
@@ -30,26 +31,9 @@ def wrap(owner: Any, name: str, *, always: bool = False) -> Callable[[Callable[.
             return
         replacement = functools.wraps(original)(lambda *args, **kwargs: ours(original, *args, **kwargs))
         setattr(replacement, mark, True)
-        if isinstance(owner, ModuleType):
-            replace_everywhere(original, replacement)
-        else:
-            setattr(owner, name, replacement)
+        owners = tuple(sys.modules.values()) if isinstance(owner, ModuleType) else ()
+        for each in (owner, *owners):
+            if each is owner or getattr(each, "__dict__", {}).get(name) is original:
+                setattr(each, name, replacement)
 
     return put
-
-
-def first_time(owner: Any, what: str = "patched") -> bool:
-    """Whether the owner is not patched yet; marks it, so that it is patched once."""
-    mark = f"_lightning_sagemaker_{what}"
-    if mark in vars(owner):
-        return False
-    setattr(owner, mark, True)
-    return True
-
-
-def replace_everywhere(function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
-    """Replace a function, in its module and in those that imported it before this package."""
-    name = function.__name__
-    for module in tuple(sys.modules.values()):
-        if getattr(module, "__dict__", {}).get(name) is function:
-            setattr(module, name, replacement)

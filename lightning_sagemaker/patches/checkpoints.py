@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lightning_sagemaker.checkpoint import place, resume
+from lightning_sagemaker.checkpoint.reading import MARK
 from lightning_sagemaker.patches import wrap
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from lightning_sagemaker.temporary_files import complete_file
 
 _RESUMED = "_lightning_sagemaker_resumed"
 
 
-def patch_model_checkpoint(module: ModuleType) -> None:
+def patch_model_checkpoint(module: Any) -> None:
     """Let ``ModelCheckpoint`` write where a restart finds it, if enabled; else warn about what would be lost.
 
     ``"last"`` is looked up by the same method as the folder for writing, before any ``setup``.
@@ -21,49 +21,39 @@ def patch_model_checkpoint(module: ModuleType) -> None:
 
     @wrap(module.ModelCheckpoint, "_ModelCheckpoint__resolve_ckpt_dir")
     def resolve_ckpt_dir(resolve: Any, callback: Any, trainer: Any) -> Any:
-        from lightning_sagemaker.checkpoint.place import is_lost, link, replacement
-        from lightning_sagemaker.checkpoint.resume import is_asked_for
-
         folder = resolve(callback, trainer)
-        if not is_asked_for() or not is_lost(str(folder)):
+        if not resume.is_asked_for() or not place.is_lost(str(folder)):
             return folder
         if callback.dirpath is not None:  # the script's word
-            link(str(folder))
+            place.link(str(folder))
             return folder
-        return replacement(str(folder))
+        return place.replacement(str(folder))
 
     @wrap(module.ModelCheckpoint, "setup")
     def setup_and_say_where(setup: Any, callback: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
         setup(callback, trainer, *args, **kwargs)
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.fast_dev_run and callback.save_top_k:
-            from lightning_sagemaker.checkpoint.place import say_where
-
-            say_where(str(callback.dirpath))
+            place.say_where(str(callback.dirpath))
 
 
-def patch_checkpoint_connector(module: ModuleType) -> None:
+def patch_checkpoint_connector(module: Any) -> None:
     """Let each ``fit`` continue from the newest checkpoint in its own place, if enabled."""
     connector_class = module._CheckpointConnector
 
     @wrap(connector_class, "_select_ckpt_path")
     def _select_ckpt_path(select: Any, connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:
-        from lightning_sagemaker.checkpoint.resume import begin, checkpoint_to_resume, is_asked_for
-
         trainer = connector.trainer
         vars(connector).pop(_RESUMED, None)  # of a fit that has failed before it was loaded
-        if str(getattr(state_fn, "value", state_fn)) == "fit" and is_asked_for() and not is_trial(trainer):
-            begin(trainer)
+        if str(getattr(state_fn, "value", state_fn)) == "fit" and resume.is_asked_for() and not is_trial(trainer):
+            resume.begin(trainer)
             # `trainer.ckpt_path = ...` is the user's choice too.
             if ckpt_path is None and not connector._user_managed:
-                ckpt_path = vars(connector)[_RESUMED] = checkpoint_to_resume(trainer)
+                ckpt_path = vars(connector)[_RESUMED] = resume.checkpoint_to_resume(trainer)
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
     @wrap(connector_class, "dump_checkpoint")
     def dump_checkpoint(dump: Any, connector: Any, *args: Any, **kwargs: Any) -> Any:
-        from lightning_sagemaker.checkpoint.reading import MARK
-        from lightning_sagemaker.checkpoint.resume import mark_of
-
-        checkpoint, mark = dump(connector, *args, **kwargs), mark_of(connector.trainer)
+        checkpoint, mark = dump(connector, *args, **kwargs), resume.mark_of(connector.trainer)
         return checkpoint if mark is None else {**checkpoint, MARK: mark}
 
     @wrap(connector_class, "restore")
@@ -83,13 +73,11 @@ def patch_checkpoint_connector(module: ModuleType) -> None:
     def resume_end(end: Any, connector: Any) -> None:
         resumed = vars(connector).pop(_RESUMED, None)
         if resumed and str(connector._ckpt_path) == resumed and connector.trainer.is_global_zero:
-            from lightning_sagemaker.checkpoint.resume import say_continued
-
-            say_continued(resumed)
+            resume.say_continued(resumed)
         end(connector)
 
 
-def patch_atomic_save(module: ModuleType) -> None:
+def patch_atomic_save(module: Any) -> None:
     """Write local checkpoints completely or not at all; Lightning leaves an incomplete file when it is killed."""
 
     @wrap(module, "_atomic_save")
@@ -97,9 +85,21 @@ def patch_atomic_save(module: ModuleType) -> None:
         if "://" in str(filepath):
             save(checkpoint, filepath)
             return
-        from lightning_sagemaker.checkpoint.writing import save_whole
-
         save_whole(checkpoint, Path(filepath).expanduser())
+
+
+def save_whole(content: object, path: Path) -> None:
+    """Write a checkpoint so that its name always refers to a complete file, whenever the process is killed.
+
+    Other hosts of the job can have the file from this one.
+    """
+    import torch
+
+    from lightning_sagemaker.checkpoint import other_hosts
+
+    with complete_file(path) as file:
+        torch.save(content, file)
+    other_hosts.wrote(path)
 
 
 def is_trial(trainer: Any) -> bool:

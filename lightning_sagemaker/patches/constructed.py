@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from typing import Any
 
 
-def trainer_facts(module: ModuleType) -> dict[str, Any]:
+def trainer_facts(module: Any) -> dict[str, Any]:
     """Make ``Trainer()``, as ``PL_TRAINER_*`` and the job shape it, and describe it; no process group is made."""
     trainer = module.Trainer()
     return _facts(trainer._accelerator_connector, trainer.strategy)
 
 
-def fabric_facts(module: ModuleType) -> dict[str, Any]:
+def fabric_facts(module: Any) -> dict[str, Any]:
     """Make ``Fabric()`` of ``lightning.fabric`` or ``lightning_fabric``, and describe it as `trainer_facts` does."""
     fabric = module.Fabric()
     return _facts(fabric._connector, fabric.strategy)

@@ -7,14 +7,11 @@ What it uses is the same in Lightning 2.2 to 2.6, in both distributions: ``_choo
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker._autoload import activate_unfinished
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.chosen_world import ChosenWorld, check_chosen_world
 from lightning_sagemaker.environment import (
     SageMakerEnvironment,
     is_below_rank,
@@ -26,12 +23,12 @@ from lightning_sagemaker.job import SageMakerJob, agents_share_hosts, is_trainin
 from lightning_sagemaker.job.channels import dropped_rows, sharded_channels
 from lightning_sagemaker.job.launchers import lightning_local_rank
 from lightning_sagemaker.messages import say, warn_once
-from lightning_sagemaker.patches import first_time, rank_zero
-from lightning_sagemaker.patches.arguments import given
+from lightning_sagemaker.patches import rank_zero, wrap
+from lightning_sagemaker.patches.chosen_world import check_chosen_world
+from lightning_sagemaker.patches.trainer import given
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
 _FOUND, _ALONE = "_lightning_sagemaker_environment", "_lightning_sagemaker_alone"
 _launched = 1  # processes that this one has started as ranks, by `multiprocessing`, and that have ended
@@ -40,30 +37,26 @@ _ONE = ("1", "[0]")  # ways to write one device
 _FOR_GPUS = ("nccl", "smddp")  # backends that have no CPU tensors
 
 
-def patch_connector(module: ModuleType) -> None:
-    """Wrap the connector class of a Lightning connector module; a second call does nothing."""
+def patch_connector(module: Any) -> None:
+    """Wrap the connector class of a Lightning connector module."""
     connector_class = getattr(module, "_AcceleratorConnector", None) or module._Connector
-    choose_environment = connector_class._choose_and_init_cluster_environment
-    choose_devices = connector_class._set_devices_flag_if_auto_passed
-    initialize_strategy = connector_class._lazy_init_strategy
-    if not first_time(connector_class):
-        return
+    register_virtual_subclass()
 
-    @functools.wraps(choose_devices)
-    def set_devices_flag_if_auto_passed(connector: Any) -> None:
+    @wrap(connector_class, "_set_devices_flag_if_auto_passed", always=True)
+    def set_devices_flag_if_auto_passed(choose: Any, connector: Any) -> None:
         automatic = isinstance(connector._devices_flag, str) and connector._devices_flag == "auto"
         environment = _environment_of(connector, module) if automatic else None
         if environment is None or not _set_devices(connector, environment.job, module.CUDAAccelerator.is_available):
-            choose_devices(connector)
+            choose(connector)
 
-    @functools.wraps(choose_environment)
-    def choose_and_init_cluster_environment(connector: Any) -> Any:
+    @wrap(connector_class, "_choose_and_init_cluster_environment", always=True)
+    def choose_and_init_cluster_environment(choose: Any, connector: Any) -> Any:
         activate_unfinished()
         environment = _environment_of(connector, module)
         if environment is None:
             rank_zero.restore()
             # Not what launchers' variables would make of it: those are the job's, and this Trainer is none of it.
-            return module.LightningEnvironment() if vars(connector)[_ALONE] else choose_environment(connector)
+            return module.LightningEnvironment() if vars(connector)[_ALONE] else choose(connector)
         rank_zero.settle()
         _remember_words()
         _set_num_nodes(connector, environment.job, is_interactive=module._IS_INTERACTIVE)
@@ -73,20 +66,34 @@ def patch_connector(module: ModuleType) -> None:
             _say_dropped_rows(connector, environment.job)
         return environment
 
-    @functools.wraps(initialize_strategy)
-    def lazy_init_strategy(connector: Any) -> None:
-        initialize_strategy(connector)
+    @wrap(connector_class, "_lazy_init_strategy", always=True)
+    def lazy_init_strategy(initialize: Any, connector: Any) -> None:
+        initialize(connector)
         _refuse_second_launcher(connector)
         if is_on("world_check"):
-            _check_chosen_world(connector)
-
-    register_virtual_subclass()
-    connector_class._set_devices_flag_if_auto_passed = set_devices_flag_if_auto_passed
-    connector_class._choose_and_init_cluster_environment = choose_and_init_cluster_environment
-    connector_class._lazy_init_strategy = lazy_init_strategy
+            check_chosen_world(connector)
 
 
-def _environment_of(connector: Any, module: ModuleType) -> SageMakerEnvironment | None:
+def patch_fabric(module: Any) -> None:
+    """Say why ``launch()`` is needed now: Lightning's error speaks of more than one device."""
+
+    @wrap(module.Fabric, "_validate_launched", always=True)
+    def _validate_launched(validate: Any, fabric: Any) -> None:
+        try:
+            validate(fabric)
+        except RuntimeError as error:
+            environment = getattr(fabric.strategy, "cluster_environment", None)
+            if not isinstance(environment, SageMakerEnvironment) or environment.job.num_nodes == 1:
+                raise
+            raise RuntimeError(
+                f"Fabric was not launched, and {environment.job.num_nodes} hosts of this SageMaker job train together,"
+                f" also where each has one device: {environment.job!r}. HINT: call `fabric.launch()` right after"
+                " `Fabric(...)`; for hosts that work by themselves, Fabric(plugins=[LightningEnvironment()],"
+                " num_nodes=1)."
+            ) from error
+
+
+def _environment_of(connector: Any, module: Any) -> SageMakerEnvironment | None:
     """Our environment, if SageMaker runs the job, no other scheduler does, and the user chose no environment."""
     if _FOUND not in vars(connector):
         chosen, found, alone = connector._cluster_environment_flag, None, False
@@ -158,7 +165,7 @@ def _is_apart(connector: Any, job: SageMakerJob) -> bool:
         return True  # as in stock, which gives it one device; the group of the fit on GPUs carries nothing of it
     if devices == "auto" or (not group and job.num_nodes == 1):
         return False  # the latter is alone on its host anyway
-    return world_size != job.num_nodes or ("num_nodes" in given() and not _trained_by_same_words)
+    return world_size != job.num_nodes or ("num_nodes" in given.get({}) and not _trained_by_same_words)
 
 
 def _is_on_cpu(connector: Any) -> bool:
@@ -217,7 +224,9 @@ def _set_num_nodes(connector: Any, job: SageMakerJob, *, is_interactive: bool) -
     """Replace ``num_nodes=1``, Lightning's default, by the job's number: a default cannot be told from a choice."""
     if connector._num_nodes_flag == 1 and job.num_nodes > 1:
         if job.is_rank_zero:
-            say("num_nodes=%d, as in %r.%s", job.num_nodes, job, _way_out())
+            apart = "to run it alone: Trainer(plugins=[LightningEnvironment()], devices=1)."
+            way_out = f" This Trainer runs on all hosts too; {apart}" if process_group() else ""
+            say("num_nodes=%d, as in %r.%s", job.num_nodes, job, way_out)
         connector._num_nodes_flag = job.num_nodes
         if is_interactive and connector._strategy_flag == "auto" and job.launcher == "none":
             connector._strategy_flag = "ddp_fork"  # Lightning's own choice in notebooks, but on one host only
@@ -227,16 +236,10 @@ def _remember_words() -> None:
     """Remember the arguments of the first Trainer in the job's world."""
     global _trained_by_same_words  # noqa: PLW0603
     if _trained_by_same_words is None:
-        words = given()
+        words = given.get({})
         _trained_by_same_words = (
             str(words.get("devices")) in _ONE and "num_nodes" in words and words.get("strategy", "auto") == "auto"
         )
-
-
-def _way_out() -> str:
-    if process_group() is None:
-        return ""
-    return " This Trainer runs on all hosts too; to run it alone: Trainer(plugins=[LightningEnvironment()], devices=1)."
 
 
 def _say_lone_local_rank(environment: SageMakerEnvironment, devices: int) -> None:
@@ -264,39 +267,3 @@ def _say_dropped_rows(connector: Any, job: SageMakerJob) -> None:
         return
     if channels:
         warn_once(dropped_rows(channels, job.num_nodes))
-
-
-def _check_chosen_world(connector: Any) -> None:
-    """Check `num_nodes` and `devices` beside an environment that the script chose, in a job that can be read."""
-    chosen = connector.cluster_environment
-    if not connector._cluster_environment_flag or isinstance(chosen, SageMakerEnvironment):
-        return
-    world = None
-    with contextlib.suppress(Exception):  # where the job or the environment cannot answer, the script's word stands
-        job = SageMakerJob.detect()
-        world = _chosen_world(connector, chosen) if job else None
-    if world is not None and job is not None and (line := check_chosen_world(world, job)) and job.is_rank_zero:
-        warn_once(line)
-
-
-def _chosen_world(connector: Any, environment: Any) -> ChosenWorld | None:
-    """The script's choice; ``None`` if its strategy makes no world, or cannot be asked yet."""
-    strategy, num_nodes, devices = connector.strategy, connector._num_nodes_flag, len(connector._parallel_devices)
-    # XLA's environment would start its client, which must not happen before the processes are spawned.
-    if not hasattr(strategy, "cluster_environment") or type(connector.accelerator).__name__ == "XLAAccelerator":
-        return None
-    spawns = type(getattr(strategy, "launcher", None)).__name__ == "_MultiProcessingLauncher"
-    replicas, world_size = num_nodes * devices, None
-    if environment.creates_processes_externally and not spawns:
-        world_size = int(environment.world_size())
-        if num_nodes * devices not in (1, world_size):
-            with contextlib.suppress(Exception):  # some strategies know it only later
-                replicas = strategy.distributed_sampler_kwargs["num_replicas"]
-    return ChosenWorld(
-        environment=type(environment).__name__,
-        num_nodes=num_nodes,
-        devices=devices,
-        replicas=replicas,
-        world_size=world_size,
-        samples=getattr(connector, "use_distributed_sampler", True),
-    )

@@ -22,12 +22,12 @@ from lightning_sagemaker.patches.environment import note_launched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType, ModuleType
+    from types import FrameType
 
 _FOLDER = "_lightning_sagemaker_folder"  # attribute of a launcher: folder in which ranks tell what they leave
 
 
-def patch_launcher(module: ModuleType) -> None:
+def patch_launcher(module: Any) -> None:
     """End the script as its rank ended: with the rank's own error in the failure file, or SIGTERM's exit code."""
 
     @wrap(module._MultiProcessingLauncher, "launch")
@@ -67,10 +67,7 @@ def _folder(launcher: Any) -> Iterator[None]:
 
     torch's own text of an error begins with the outermost frames of torch and Lightning, and is cut before the error.
     """
-    from torch.multiprocessing.spawn import (
-        ProcessExitedException,
-        ProcessRaisedException,
-    )
+    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
     counts = hasattr(launcher, "procs") and resume.is_asked_for()  # a Trainer's
     if not is_on("failure_file") and not counts:

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.metrics.lines import MetricLines, Progress
-from lightning_sagemaker.patches import arguments, first_time, wrap
+from lightning_sagemaker.patches import wrap
+from lightning_sagemaker.patches.trainer import given
 from lightning_sagemaker.settings import METRICS, PROGRESS, seconds, switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
+_VARIABLE = "PL_TRAINER_ENABLE_PROGRESS_BAR"  # Lightning's own
 _LINES = "_lightning_sagemaker_lines"
 
 
-def patch_logger_connector(module: ModuleType) -> None:
+def patch_logger_connector(module: Any) -> None:
     """Print a Trainer's progress and metrics on rank 0, if the variable enables it.
 
     Only what Lightning has computed is read, after it has: when a batch ends, and when its hooks at the end of an epoch
     have run and all ranks have computed its metrics. To ask ``trainer.callback_metrics`` would compute what is not
     computed yet, by reductions on this rank alone.
     """
-    connector_class = module._LoggerConnector
-    if not first_time(connector_class):
-        return
 
-    @wrap(connector_class, "on_trainer_init", always=True)
+    @wrap(module._LoggerConnector, "on_trainer_init", always=True)
     def on_trainer_init_with_lines(on_trainer_init: Any, connector: Any, *args: Any, **kwargs: Any) -> None:
         setattr(connector, _LINES, MetricLines(seconds(PROGRESS)) if switch(METRICS) else None)
         on_trainer_init(connector, *args, **kwargs)
@@ -43,10 +40,10 @@ def patch_logger_connector(module: ModuleType) -> None:
         ("log_eval_end_metrics", _after_evaluation),
         ("teardown", lambda _, lines: lines.end()),
     ):
-        setattr(connector_class, name, _then(getattr(connector_class, name), tell))
+        wrap(module._LoggerConnector, name, always=True)(_then(tell))
 
 
-def patch_callback_connector(module: ModuleType) -> None:
+def patch_callback_connector(module: Any) -> None:
     """Let a Trainer's default progress bar draw nothing if lines show the progress.
 
     It stays where it is, for scripts that look for it; Lightning's own word for a bar that is off is a refresh rate of
@@ -58,18 +55,13 @@ def patch_callback_connector(module: ModuleType) -> None:
         callbacks = connector.trainer.callbacks
         chosen = len(callbacks)
         configure(connector, *args, **kwargs)
-        if switch(METRICS) and seconds(PROGRESS) and not _asks_for_bar():
+        has_choice = given.get({}).get("enable_progress_bar") is not None or _VARIABLE in os.environ
+        if switch(METRICS) and seconds(PROGRESS) and not has_choice:
             callbacks[chosen:] = [type(bar)(refresh_rate=0) for bar in callbacks[chosen:]]
 
 
-def _asks_for_bar() -> bool:
-    """Whether the script, or a Lightning variable, asks for the Trainer's progress bar."""
-    return arguments.given().get("enable_progress_bar") is not None or "PL_TRAINER_ENABLE_PROGRESS_BAR" in os.environ
-
-
-def _then(update: Any, tell: Callable[[Any, MetricLines], object]) -> Any:
-    @functools.wraps(update)
-    def update_and_tell(connector: Any, *args: Any, **kwargs: Any) -> Any:
+def _then(tell: Callable[[Any, MetricLines], object]) -> Any:
+    def update_and_tell(update: Any, connector: Any, *args: Any, **kwargs: Any) -> Any:
         result = update(connector, *args, **kwargs)
         lines = getattr(connector, _LINES, None)
         if lines is not None:
@@ -95,8 +87,7 @@ def _after_epoch(connector: Any, lines: MetricLines) -> None:
 
 def _during_evaluation(connector: Any, lines: MetricLines) -> None:
     if lines.is_due(trained=False):
-        trainer = connector.trainer
-        loop = trainer._evaluation_loop
+        trainer, loop = connector.trainer, connector.trainer._evaluation_loop
         batch, batches = loop.batch_progress.current.ready, sum(loop.max_batches)
         of = f" of {batches}" if batch <= batches < math.inf else ""
         lines.during_evaluation(_place(trainer), f"{trainer.state.stage.value}: batch {batch}{of}")
@@ -110,11 +101,8 @@ def _after_evaluation(connector: Any, lines: MetricLines) -> None:
 
 def _place(trainer: Any) -> Progress:
     bar = trainer.progress_bar_callback
-    place = Progress(
-        trainer.current_epoch,
-        trainer.global_step,
-        has_bar=bar is not None and getattr(bar, "is_enabled", True),
-    )
+    has_bar = bar is not None and getattr(bar, "is_enabled", True)
+    place = Progress(trainer.current_epoch, trainer.global_step, has_bar=has_bar)
     return place._replace(steps=_steps(trainer), share=_share(trainer)) if trainer.state.fn == "fit" else place
 
 

@@ -10,19 +10,21 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
-from lightning_sagemaker.environment import SageMakerEnvironment
+from lightning_sagemaker.environment import SageMakerEnvironment, process_group
+from lightning_sagemaker.locking.directory import lock_directory
+from lightning_sagemaker.locking.identity import file_stem
+from lightning_sagemaker.locking.outcome import Outcome
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.patches import wrap
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import ModuleType
 
 _calls = itertools.count()  # all ranks call `prepare_data` equally often
 _outcome: ContextVar[Path | None] = ContextVar("outcome of prepare_data", default=None)
 
 
-def patch_data_connector(module: ModuleType) -> None:
+def patch_data_connector(module: Any) -> None:
     """Let ``prepare_data`` tell all processes of the host that it failed; inside SageMaker training jobs only.
 
     Lightning runs the hook in one process per host (or one in all) and lets the others pass when it *ends*, so after an
@@ -33,10 +35,8 @@ def patch_data_connector(module: ModuleType) -> None:
 
     @wrap(module._DataConnector, "prepare_data")
     def guarded(prepare_data: Any, connector: Any) -> None:
-        import torch.distributed as dist
-
         is_ours = isinstance(getattr(connector.trainer.strategy, "cluster_environment", None), SageMakerEnvironment)
-        if not is_ours or not dist.is_available() or not dist.is_initialized():
+        if not is_ours or process_group() is None:
             return prepare_data(connector)  # type: ignore[no-any-return]
         label = f"prepare_data, call {next(_calls) + 1},"
         try:
@@ -61,8 +61,6 @@ def patch_data_connector(module: ModuleType) -> None:
 def _outcome_path(label: str) -> Path:
     """File for the error, of this host and process group: several trainings of a job may run side by side."""
     from lightning_sagemaker.distributed.store import default_store, write_first
-    from lightning_sagemaker.locking.directory import lock_directory
-    from lightning_sagemaker.locking.identity import file_stem
 
     group = write_first(default_store(), "prepare_data", secrets.token_hex(8))
     return lock_directory() / f"{file_stem(f'{label} {group}')}.outcome"
@@ -70,8 +68,6 @@ def _outcome_path(label: str) -> Path:
 
 def tell_failure(error: BaseException) -> None:
     """Tell the other processes of this host that a guarded ``prepare_data`` failed here."""
-    from lightning_sagemaker.locking.outcome import Outcome
-
     path = _outcome.get()
     if path is not None:
         with suppress(OSError):
@@ -79,14 +75,12 @@ def tell_failure(error: BaseException) -> None:
 
 
 def _raise_failure_of_another(label: str, path: Path, error: Exception | None) -> None:
-    from lightning_sagemaker.locking.outcome import Outcome
-
     outcome = Outcome.read(path)
     if outcome is not None and outcome.error is not None and outcome.who.pid != os.getpid():
         raise RuntimeError(outcome.explain(label)) from error
 
 
-def patch_infinite_barrier(module: ModuleType) -> None:
+def patch_infinite_barrier(module: Any) -> None:
     """Make Lightning's barrier without time limit report a failure, and need no second group on SMDDP."""
     barrier_class = getattr(module, "_InfiniteBarrier", None)
     if barrier_class is None:
@@ -94,12 +88,10 @@ def patch_infinite_barrier(module: ModuleType) -> None:
 
     @wrap(barrier_class, "__enter__", always=True)
     def __enter__(enter: Any, barrier: Any) -> Any:  # noqa: N807
-        import torch.distributed as dist
-
-        barrier.store_barrier = None
-        if not (dist.is_available() and dist.is_initialized() and dist.get_backend() == "smddp"):
+        barrier.store_barrier, group = None, process_group()
+        if group is None or group.get_backend() != "smddp":
             return enter(barrier)
-        from lightning_sagemaker.smddp.waiting import StoreBarrier
+        from lightning_sagemaker.smddp.collectives import StoreBarrier
 
         barrier.store_barrier = StoreBarrier()
         barrier.barrier = barrier.store_barrier.wait

@@ -1,61 +1,52 @@
-"""Patches for making the process group, in Lightning and in torchrun's agents."""
+"""Patches for making the process group, in Lightning and in torchrun's agents. In SageMaker training jobs."""
 
 from __future__ import annotations
 
-import functools
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.distributed.failure_file import report_exceptions
 from lightning_sagemaker.distributed.shutdown import end_at_exit
-from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank
+from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank, process_group
 from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.patches import first_time, replace_everywhere, wrap
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from lightning_sagemaker.patches import same_checkpoint, wrap
 
 
-def patch_init_dist_connection(module: ModuleType) -> None:
+def patch_init_dist_connection(module: Any) -> None:
     """Wrap the function by which all of Lightning's strategies but DeepSpeed's make their process group."""
-    if not is_training_job(os.environ) or not first_time(module):
-        return
-    if is_on("failure_file"):
+    if is_training_job(os.environ) and is_on("failure_file"):
         report_exceptions()
-    if is_on("quiet_end"):
+    if is_training_job(os.environ) and is_on("quiet_end"):
         end_at_exit()  # as early as can be, to happen after exit handlers of the user's
-    connect = module._init_dist_connection
 
-    @functools.wraps(connect)
+    @wrap(module, "_init_dist_connection")
     def _init_dist_connection(
+        connect: Any,
         cluster_environment: Any,
         torch_distributed_backend: str,
         global_rank: int | None = None,
         world_size: int | None = None,
         **kwargs: Any,
     ) -> None:
-        import torch.distributed as dist
-
         from lightning_sagemaker.distributed.process_group import watched
 
-        if not dist.is_available() or dist.is_initialized() or "store" in kwargs:
+        was_there, timeout = process_group() is not None, kwargs.get("timeout")
+        if was_there or "store" in kwargs:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs)
         else:
-            global_rank = cluster_environment.global_rank() if global_rank is None else global_rank
-            world_size = cluster_environment.world_size() if world_size is None else world_size
-            with watched(
-                cluster_environment, global_rank, world_size, kwargs.get("timeout"), torch_distributed_backend
-            ) as options:
-                connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs, **options)
+            rank = cluster_environment.global_rank() if global_rank is None else global_rank
+            size = cluster_environment.world_size() if world_size is None else world_size
+            with watched(cluster_environment, rank, size, timeout, torch_distributed_backend) as options:
+                connect(cluster_environment, torch_distributed_backend, rank, size, **kwargs, **options)
         if isinstance(cluster_environment, SageMakerEnvironment):
             mark_rank()
+        if is_on("same_checkpoint") and process_group() is not None:
+            same_checkpoint.note_process_group(cluster_environment, timeout, was_there=was_there)
 
-    replace_everywhere(connect, _init_dist_connection)
 
-
-def patch_deepspeed(module: ModuleType) -> None:
+def patch_deepspeed(module: Any) -> None:
     """Mark ranks whose process group DeepSpeed makes."""
 
     @wrap(module.DeepSpeedStrategy, "_init_deepspeed_distributed")
@@ -65,45 +56,29 @@ def patch_deepspeed(module: ModuleType) -> None:
             mark_rank()
 
 
-def patch_static_rendezvous(module: ModuleType) -> None:
+def patch_static_rendezvous(module: Any) -> None:
     """Let torchrun's agents, one per host, run the checks between hosts: they start before any user code."""
-    rendezvous_class = module.StaticTCPRendezvous
-    if not is_training_job(os.environ) or not first_time(rendezvous_class):
-        return
-    next_rendezvous = rendezvous_class.next_rendezvous
-
-    @functools.wraps(next_rendezvous)
-    def check_hosts_first(rendezvous: Any) -> Any:
-        if rendezvous._store is None and is_on("rendezvous"):
-            from lightning_sagemaker.distributed.rendezvous import rendezvous_of_agents
-
-            rendezvous._store = rendezvous_of_agents(
-                rendezvous.master_addr,
-                rendezvous.master_port,
-                rendezvous.rank,
-                rendezvous.world_size,
-                rendezvous.timeout,
-            )
-        return next_rendezvous(rendezvous)
-
-    rendezvous_class.next_rendezvous = check_hosts_first
-    if is_on("failure_file"):
+    if is_training_job(os.environ) and is_on("failure_file"):
         report_exceptions()
 
+    @wrap(module.StaticTCPRendezvous, "next_rendezvous")
+    def check_hosts_first(next_rendezvous: Any, agent: Any) -> Any:
+        if agent._store is None and is_on("rendezvous"):
+            from lightning_sagemaker.distributed.rendezvous import rendezvous_of_agents
 
-def patch_signal_connector(module: ModuleType) -> None:
+            agent._store = rendezvous_of_agents(
+                *(agent.master_addr, agent.master_port, agent.rank, agent.world_size, agent.timeout)
+            )
+        return next_rendezvous(agent)
+
+
+def patch_signal_connector(module: Any) -> None:
     """Tell the heartbeat the Trainer's step."""
-    connector_class = module._SignalConnector
-    if not is_training_job(os.environ) or not first_time(connector_class, "steps"):
-        return
-    register = connector_class.register_signal_handlers
 
-    @functools.wraps(register)
-    def register_signal_handlers(connector: Any) -> None:
+    @wrap(module._SignalConnector, "register_signal_handlers")
+    def register_signal_handlers(register: Any, connector: Any) -> None:
         from lightning_sagemaker.distributed.heartbeat import tell_step
 
         trainer = weakref.ref(connector.trainer)
         tell_step(lambda: getattr(trainer(), "global_step", None))
         register(connector)
-
-    connector_class.register_signal_handlers = register_signal_handlers

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_sagemaker.environment import is_started_by_rank
 from lightning_sagemaker.job import SageMakerJob, is_training_job
-from lightning_sagemaker.patches import first_time
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 _before: dict[Any, int] = {}  # what Lightning found, by the function `rank_zero_only` that has another rank since then
 
 
-def patch_rank_zero(module: ModuleType) -> None:
+def patch_rank_zero(module: Any) -> None:
     """Tell ``rank_zero_only`` the job's rank."""
-    if not is_training_job(os.environ) or not first_time(module):
+    if not is_training_job(os.environ):
         return
     decorator = module.rank_zero_only
     with suppress(Exception):  # a job that cannot be read is told where a Trainer is made

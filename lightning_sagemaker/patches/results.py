@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.patches import first_time
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from lightning_sagemaker.patches import wrap
 
 _PENDING = "_lightning_sagemaker_pending"
 _CAN_WAIT = "reduce_that_can_wait"  # as in `smddp.strategies`
 
 
-def patch_strategies(module: ModuleType) -> None:
+def patch_strategies(module: Any) -> None:
     """Mark the reductions of Lightning's own strategies: a barrier and an ``all_reduce`` in place, and nothing else.
 
     DeepSpeed's strategy inherits DDP's, and so do a script's own. Only the function that is there now is meant: where
@@ -31,20 +27,17 @@ def patch_strategies(module: ModuleType) -> None:
             setattr(strategy_class, _CAN_WAIT, strategy_class.reduce)
 
 
-def patch_result(module: ModuleType) -> None:
+def patch_result(module: Any) -> None:
     """Let logged metrics be reduced without waiting where the strategy allows it; reading the metrics waits for them.
 
     ``strategy.reduce`` itself cannot do it: users call it too, for values that they need there and then.
     """
     collection_class = module._ResultCollection
-    if not first_time(collection_class):
-        return
-    log, metrics, to = collection_class.log, collection_class.metrics, collection_class.to
     # What graphs leave out once need not be left out twice.
-    log = getattr(log, "_torchdynamo_orig_callable", log)
+    collection_class.log = getattr(collection_class.log, "_torchdynamo_orig_callable", collection_class.log)
 
-    @functools.wraps(log)
-    def log_without_waiting(results: Any, *args: Any, **kwargs: Any) -> None:
+    @wrap(collection_class, "log", always=True)
+    def log_without_waiting(log: Any, results: Any, *args: Any, **kwargs: Any) -> None:
         pending = _pending(results, kwargs.get("sync_dist_fn")) if kwargs.get("sync_dist") else None
         if pending is None:
             log(results, *args, **kwargs)
@@ -54,24 +47,21 @@ def patch_result(module: ModuleType) -> None:
         with nullcontext() if kwargs.get("enable_graph") else pending:
             log(results, *args, **kwargs)
 
-    @functools.wraps(metrics)
-    def metrics_waited_for(results: Any, *args: Any, **kwargs: Any) -> Any:
-        pending = getattr(results, _PENDING, None)
-        if pending is not None:
+    # As Lightning's own `log`, which graphs leave out.
+    collection_class.log = module.torch.compiler.disable(collection_class.log)
+
+    @wrap(collection_class, "metrics", always=True)
+    def metrics_waited_for(metrics: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
+        if pending := getattr(results, _PENDING, None):
             pending.wait()
         return metrics(results, *args, **kwargs)
 
-    @functools.wraps(to)
-    def to_after_waiting(results: Any, *args: Any, **kwargs: Any) -> Any:
+    @wrap(collection_class, "to", always=True)
+    def to_after_waiting(to: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
         # At the end of a run, also of one that failed: what is moved is copied, so it must be there.
-        pending = getattr(results, _PENDING, None)
-        if pending is not None:
+        if pending := getattr(results, _PENDING, None):
             pending.wait_quietly()
         return to(results, *args, **kwargs)
-
-    # As Lightning's own `log`, which graphs leave out.
-    collection_class.log = module.torch.compiler.disable(log_without_waiting)
-    collection_class.metrics, collection_class.to = metrics_waited_for, to_after_waiting
 
 
 def _pending(results: Any, reduce: Any) -> Any:
@@ -85,6 +75,5 @@ def _pending(results: Any, reduce: Any) -> Any:
 
     if pending is not None:
         pending.wait()
-    pending = PendingReductions(reduce)
-    setattr(results, _PENDING, pending)
-    return pending
+    setattr(results, _PENDING, PendingReductions(reduce))
+    return getattr(results, _PENDING)

@@ -2,74 +2,49 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_sagemaker.environment import SageMakerEnvironment, process_group
-from lightning_sagemaker.job import is_training_job
-from lightning_sagemaker.patches import first_time, replace_everywhere
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from lightning_sagemaker.patches import wrap
 
 _AUTOMATIC = "_lightning_sagemaker_automatic"
 _WORDS = (None, "best", "last", "hpc")  # for which Lightning looks for a file by itself
 
 
-def patch_init_dist_connection(module: ModuleType) -> None:
-    """Register process groups of our environment for sending checkpoints between hosts."""
-    if not is_training_job(os.environ) or not first_time(module, "same"):
-        return
-    connect = module._init_dist_connection
+def note_process_group(cluster_environment: Any, timeout: Any, *, was_there: bool) -> None:
+    """Register a process group of our environment for sending checkpoints between hosts."""
+    from lightning_sagemaker.checkpoint import other_hosts
 
-    @functools.wraps(connect)
-    def _init_dist_connection(cluster_environment: Any, *args: Any, **kwargs: Any) -> None:
-        was_there = process_group()
-        connect(cluster_environment, *args, **kwargs)
-        if process_group() is None:
-            return
-        from lightning_sagemaker.checkpoint import other_hosts
+    is_ours = isinstance(cluster_environment, SageMakerEnvironment)
+    if is_ours and not (was_there and other_hosts.current()):
+        from torch.distributed.distributed_c10d import default_pg_timeout
 
-        is_ours = isinstance(cluster_environment, SageMakerEnvironment)
-        if is_ours and not (was_there and other_hosts.current()):
-            from torch.distributed.distributed_c10d import default_pg_timeout
-
-            other_hosts.begin(cluster_environment.job, (kwargs.get("timeout") or default_pg_timeout).total_seconds())
-        elif not is_ours and not was_there:
-            other_hosts.end()
-
-    replace_everywhere(connect, _init_dist_connection)
+        other_hosts.begin(cluster_environment.job, (timeout or default_pg_timeout).total_seconds())
+    elif not is_ours and not was_there:
+        other_hosts.end()
 
 
-def patch_checkpoint_connector(module: ModuleType) -> None:
+def patch_checkpoint_connector(module: Any) -> None:
     """Let ranks compare what they are about to load."""
-    connector_class = module._CheckpointConnector
-    if not is_training_job(os.environ) or not first_time(connector_class, "same"):
-        return
-    select, start = connector_class._select_ckpt_path, connector_class.resume_start
 
-    @functools.wraps(select)
-    def _select_ckpt_path(connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:
+    @wrap(module._CheckpointConnector, "_select_ckpt_path")
+    def _select_ckpt_path(select: Any, connector: Any, state_fn: Any, ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:
         is_given = ckpt_path not in _WORDS or (ckpt_path is None and getattr(connector, "_user_managed", False))
         setattr(connector, _AUTOMATIC, not is_given)
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
-    @functools.wraps(start)
-    def resume_start(connector: Any, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:
+    @wrap(module._CheckpointConnector, "resume_start")
+    def resume_start(start: Any, connector: Any, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:
         is_automatic = vars(connector).pop(_AUTOMATIC, False)  # not for what a tuner restores by itself
         if connector.trainer.world_size > 1:
             checkpoint_path = _agreed(connector.trainer, checkpoint_path, is_automatic)
         start(connector, checkpoint_path, *args, **kwargs)
 
-    connector_class._select_ckpt_path = _select_ckpt_path
-    connector_class.resume_start = resume_start
-
 
 def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:
     """What this rank loads, at a point where all ranks of the job's process group load something."""
     from lightning_sagemaker.checkpoint import other_hosts
-    from lightning_sagemaker.checkpoint.comparison import agree
+    from lightning_sagemaker.checkpoint.comparison import Comparison
 
     environment = getattr(trainer._accelerator_connector, "cluster_environment", None)
     hosts, group = other_hosts.current(), process_group()
@@ -77,13 +52,8 @@ def _agreed(trainer: Any, path: Any, is_automatic: bool) -> Any:
         return path
     if group.get_world_size() != trainer.world_size:
         return path
-    return agree(
-        hosts,
-        path,
-        is_automatic=is_automatic,
-        is_comparable=_is_stock(trainer.strategy.checkpoint_io),
-        is_fit=str(getattr(trainer.state.fn, "value", None)) == "fit",
-    )
+    is_fit, is_comparable = trainer.state.fn == "fit", _is_stock(trainer.strategy.checkpoint_io)
+    return Comparison(hosts, is_comparable=is_comparable, is_fit=is_fit).agree(path, is_automatic=is_automatic)
 
 
 def _is_stock(checkpoint_io: Any) -> bool:
@@ -96,52 +66,33 @@ def _is_stock(checkpoint_io: Any) -> bool:
     return False
 
 
-def patch_strategy(module: ModuleType) -> None:
+def patch_strategy(module: Any) -> None:
     """Remove a file that came from rank 0's host when rank 0 removes it: tuners remove what they restored."""
-    strategy_class = module.Strategy
-    if not is_training_job(os.environ) or not first_time(strategy_class, "same"):
-        return
-    remove = strategy_class.remove_checkpoint
 
-    @functools.wraps(remove)
-    def remove_checkpoint(strategy: Any, filepath: Any) -> None:
+    @wrap(module.Strategy, "remove_checkpoint")
+    def remove_checkpoint(remove: Any, strategy: Any, filepath: Any) -> None:
         from lightning_sagemaker.checkpoint.other_hosts import forget
 
         remove(strategy, filepath)
         forget(filepath)
 
-    strategy_class.remove_checkpoint = remove_checkpoint
 
-
-def patch_saving(module: ModuleType) -> None:
+def patch_saving(module: Any) -> None:
     """Let ``load_from_checkpoint`` find a file that another host has written."""
-    if not is_training_job(os.environ) or not first_time(module, "same"):
-        return
-    load = module._load_from_checkpoint
 
-    @functools.wraps(load)
-    def _load_from_checkpoint(cls: Any, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+    @wrap(module, "_load_from_checkpoint")
+    def _load_from_checkpoint(load: Any, cls: Any, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
         # Often called on rank 0 alone, or in vain: nobody waits for rank 0 here.
         return _load_brought(lambda: load(cls, checkpoint_path, *args, **kwargs), checkpoint_path, patience=0.0)
 
-    replace_everywhere(load, _load_from_checkpoint)
 
-
-def patch_fabric(module: ModuleType) -> None:
+def patch_fabric(module: Any) -> None:
     """Let ``Fabric.load`` and ``load_raw`` find a file that another host has written."""
-    fabric_class = module.Fabric
-    if not is_training_job(os.environ) or not first_time(fabric_class, "same"):
-        return
     for name in ("load", "load_raw"):
-        setattr(fabric_class, name, _bringing(getattr(fabric_class, name)))
 
-
-def _bringing(load: Any) -> Any:
-    @functools.wraps(load)
-    def load_brought(fabric: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
-        return _load_brought(lambda: load(fabric, path, *args, **kwargs), path)
-
-    return load_brought
+        @wrap(module.Fabric, name)
+        def load_brought(load: Any, fabric: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
+            return _load_brought(lambda: load(fabric, path, *args, **kwargs), path)
 
 
 def _load_brought(load: Any, path: Any, **options: float) -> Any:

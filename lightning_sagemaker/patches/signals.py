@@ -1,4 +1,4 @@
-"""SIGTERM in Lightning's Trainer: its handler, and the check at each training batch.
+"""SIGTERM in Lightning's Trainer: its handler, and the check at each training batch. In SageMaker training jobs.
 
 ``SIGTERMException`` is a ``SystemExit``, and Lightning raises it without an exit code: success, to SageMaker. Versions
 from 2.5.2 on ask rank 0 before each batch (``_broadcast_sigterm_tensor``), from 2.5.6 on also in the signal handler.
@@ -7,7 +7,6 @@ from 2.5.2 on ask rank 0 before each batch (``_broadcast_sigterm_tensor``), from
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import signal
 import subprocess
@@ -20,13 +19,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
 from lightning_sagemaker.distributed.failure_file import report
-from lightning_sagemaker.environment import SageMakerEnvironment
-from lightning_sagemaker.job import is_training_job
+from lightning_sagemaker.environment import SageMakerEnvironment, process_group
 from lightning_sagemaker.messages import say
-from lightning_sagemaker.patches import first_time
+from lightning_sagemaker.patches import wrap
 
 if TYPE_CHECKING:
-    from types import FrameType, ModuleType
+    from types import FrameType
 
     from lightning_sagemaker.distributed.sigterm import Stop, StopAgreement
 
@@ -35,22 +33,18 @@ _CHILDREN_END = 10.0  # seconds in which children end that stopped with their pa
 _agreements: WeakKeyDictionary[object, StopAgreement] = WeakKeyDictionary()
 
 
-def patch_signal_connector(module: ModuleType) -> None:
-    """Let all ranks agree on where SIGTERM stops the training; inside SageMaker training jobs only."""
+def patch_signal_connector(module: Any) -> None:
+    """Let all ranks agree on where SIGTERM stops the training."""
     connector_class = module._SignalConnector
-    if not is_training_job(os.environ) or not first_time(connector_class, "sigterm"):
-        return
-    register = connector_class.register_signal_handlers
-    notify, teardown = connector_class._sigterm_notifier_fn, connector_class.teardown
 
-    @functools.wraps(register)
-    def register_signal_handlers(connector: Any) -> None:
+    @wrap(connector_class, "register_signal_handlers")
+    def register_signal_handlers(register: Any, connector: Any) -> None:
         register(connector)
         if _is_ours(connector) and connector.trainer.state.fn == "fit":
             _agree(connector)
 
-    @functools.wraps(notify)
-    def _sigterm_notifier_fn(connector: Any, signum: int, frame: FrameType | None) -> None:
+    @wrap(connector_class, "_sigterm_notifier_fn")
+    def _sigterm_notifier_fn(notify: Any, connector: Any, signum: int, frame: FrameType | None) -> None:
         if connector in _agreements:
             if not _agreements[connector].request():  # in a forked process, say
                 signal.signal(signum, signal.SIG_DFL)
@@ -60,26 +54,18 @@ def patch_signal_connector(module: ModuleType) -> None:
         else:
             notify(connector, signum, frame)
 
-    @functools.wraps(teardown)
-    def teardown_handlers(connector: Any) -> None:
+    @wrap(connector_class, "teardown")
+    def teardown_handlers(teardown: Any, connector: Any) -> None:
         teardown(connector)
         _leave(connector, _agreements.pop(connector, None))
 
-    connector_class.register_signal_handlers = register_signal_handlers
-    connector_class._sigterm_notifier_fn = _sigterm_notifier_fn
-    connector_class.teardown = teardown_handlers
 
-
-def patch_training_epoch_loop(module: ModuleType) -> None:
+def patch_training_epoch_loop(module: Any) -> None:
     """Begin each training batch with a step boundary, which replaces Lightning's broadcast."""
     loop_class = module._TrainingEpochLoop
-    if not is_training_job(os.environ) or not first_time(loop_class):
-        return
-    advance = loop_class.advance
-    broadcast: Any = getattr(loop_class, "_broadcast_sigterm_tensor", None)
 
-    @functools.wraps(advance)
-    def stop_or_advance(loop: Any, *args: Any) -> None:
+    @wrap(loop_class, "advance")
+    def stop_or_advance(advance: Any, loop: Any, *args: Any) -> None:
         agreement: Any = _agreements.get(loop.trainer._signal_connector)
         stop = agreement.stop_here() if agreement else None
         # Gradients that have been accumulated so far are in no checkpoint.
@@ -87,13 +73,12 @@ def patch_training_epoch_loop(module: ModuleType) -> None:
             _end(loop.trainer, agreement.origin, stop, module.SIGTERMException)
         advance(loop, *args)
 
-    def broadcast_sigterm_tensor(loop: Any) -> None:
-        if loop.trainer._signal_connector not in _agreements:
-            broadcast(loop)
+    if hasattr(loop_class, "_broadcast_sigterm_tensor"):
 
-    loop_class.advance = stop_or_advance
-    if broadcast is not None:
-        loop_class._broadcast_sigterm_tensor = functools.wraps(broadcast)(broadcast_sigterm_tensor)
+        @wrap(loop_class, "_broadcast_sigterm_tensor")
+        def broadcast_sigterm_tensor(broadcast: Any, loop: Any) -> None:
+            if loop.trainer._signal_connector not in _agreements:
+                broadcast(loop)
 
 
 def _is_ours(connector: Any) -> bool:
@@ -103,24 +88,15 @@ def _is_ours(connector: Any) -> bool:
 
 def _agree(connector: Any) -> None:
     """Take part in the agreement of the ranks that fit together."""
-    import torch.distributed as dist
-
     from lightning_sagemaker.checkpoint import checkpoint_folder
     from lightning_sagemaker.distributed.sigterm import agreement
 
     trainer = connector.trainer
-    if not dist.is_available() or (trainer.world_size > 1 and not dist.is_initialized()):
+    if trainer.world_size > 1 and process_group() is None:
         return  # Lightning's own way, as outside of jobs
-    job = replace(
-        trainer._accelerator_connector.cluster_environment.job,
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
-        num_nodes=trainer.num_nodes,
-        node_rank=trainer.node_rank,
-        local_rank=trainer.local_rank,
-    )
-    found = agreement(job, checkpoint_folder)
-    if found is not None:
+    job = trainer._accelerator_connector.cluster_environment.current_job()
+    job = replace(job, rank=trainer.global_rank, world_size=trainer.world_size)
+    if (found := agreement(job, checkpoint_folder)) is not None:
         _agreements[connector] = found
 
 
@@ -135,11 +111,6 @@ def _leave(connector: Any, agreement: StopAgreement | None) -> None:
             "SIGTERM arrived on %s after the training had ended. A later one stops before its first step.",
             agreement.origin,
         )
-
-
-def _where(trainer: Any) -> str:
-    job = trainer._accelerator_connector.cluster_environment.job
-    return f"{job.current_host}, rank {trainer.global_rank}"
 
 
 def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> NoReturn:
@@ -177,8 +148,8 @@ def _end_at_once(connector: Any, signum: int, frame: FrameType | None) -> None:
     """End ``validate``, ``test`` or ``predict``: there is nothing to save, and the others end as when a rank dies."""
     from lightning_sagemaker.distributed.sigterm import EXIT_CODE
 
-    trainer = connector.trainer
-    report(f"SIGTERM ended `Trainer.{trainer.state.fn.value}`; it arrived on {_where(trainer)}.")
+    trainer, host = connector.trainer, connector.trainer._accelerator_connector.cluster_environment.job.current_host
+    report(f"SIGTERM ended `Trainer.{trainer.state.fn.value}`; it arrived on {host}, rank {trainer.global_rank}.")
     if trainer.strategy.launcher is not None:
         trainer.strategy.launcher.kill(signum)
         _outlive_children(trainer.strategy.launcher)

@@ -1,7 +1,9 @@
-"""Lightning's reductions, made of what SMDDP supports: all_reduce with SUM, and all_gather."""
+"""Lightning's collectives, of what SMDDP supports: all_reduce with SUM, and all_gather; a barrier at the store."""
 
 from __future__ import annotations
 
+import itertools
+import os
 from contextlib import nullcontext
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,10 @@ import torch
 import torch.distributed as dist
 from torch.distributed import ReduceOp
 
+from lightning_sagemaker.distributed.failure_file import describe
+from lightning_sagemaker.distributed.store import Arrival, PrefixStore, default_store
+from lightning_sagemaker.distributed.waiting import Wait
+from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.smddp.availability import BACKEND
 
 if TYPE_CHECKING:
@@ -29,6 +35,7 @@ _OPERATIONS: dict[str, tuple[Any, Callable[[Tensor, Tensor], Tensor] | None]] = 
     "bor": (ReduceOp.BOR, torch.bitwise_or),
     "bxor": (ReduceOp.BXOR, torch.bitwise_xor),
 }
+_barriers = itertools.count()  # all ranks make their barriers in the same order, as they would make groups
 
 
 class Reduction:
@@ -146,3 +153,32 @@ def _once(tensor: Tensor, expanded: Tensor) -> Tensor:
 def _writing_to(tensor: Tensor) -> AbstractContextManager[object]:
     """What torch wants around writing to a tensor that was made under ``inference_mode``."""
     return torch.inference_mode() if tensor.is_inference() else nullcontext()
+
+
+class StoreBarrier:
+    """A sequence of barriers between all ranks, without a time limit, at the store of the first process group.
+
+    Lightning (2.3 and later) guards an overridden ``prepare_data`` and ``Fabric.rank_zero_first`` by a new gloo group,
+    and AWS says that SMDDP allows neither ``new_group`` nor another backend beside it.
+    """
+
+    def __init__(self) -> None:
+        self._store = PrefixStore(f"barrier/{next(_barriers)}", default_store())
+        self._passed = 0
+
+    def wait(self) -> None:
+        """Wait until all ranks have called this as often."""
+        size, here, self._passed = dist.get_world_size(), self._arrival(), self._passed + 1
+        number = here.arrive()
+        what = lambda: f"all ranks to reach the same point: {here.arrived} of {size} have"  # noqa: E731
+        # The first one speaks: rank 0 may be the one that works while the others wait.
+        if failure := Wait(f"Rank {dist.get_rank()}", what, speaks=number == 1).until(here.outcome):
+            raise RuntimeError(failure)
+
+    def fail(self, error: BaseException) -> None:
+        """Make all ranks at the next barrier raise an error with the text of this rank's error."""
+        what = redact(describe(error), os.environ)  # for the logs of the others
+        self._arrival().fail(f"rank {dist.get_rank()} failed while the others waited for it: {what}")
+
+    def _arrival(self) -> Arrival:
+        return Arrival(PrefixStore(str(self._passed), self._store), dist.get_world_size())

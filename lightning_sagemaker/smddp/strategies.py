@@ -17,19 +17,13 @@ from torch import Tensor
 
 from lightning_sagemaker.distributed.process_group import watched
 from lightning_sagemaker.messages import say
-from lightning_sagemaker.smddp import collectives
-from lightning_sagemaker.smddp.availability import BACKEND, Sharding
-from lightning_sagemaker.smddp.policy import OnMissing, advise_on_sync_batchnorm, choose_backend
+from lightning_sagemaker.smddp import availability, collectives
+from lightning_sagemaker.smddp.availability import BACKEND, OnMissing, Sharding
 
 if TYPE_CHECKING:
     from torch.distributed import ReduceOp
 
-_FOR = "_for_"
-_SHARDINGS: dict[str, Sharding] = {"SMDDPStrategy": "replicated", "SMDDPFSDPStrategy": "sharded"}
 Package = Literal["lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning_fabric"]
-
-
-_PACKAGES = {package.replace(".", "__"): package for package in get_args(Package)}
 
 
 class _SMDDPMixin:
@@ -59,7 +53,7 @@ class _SMDDPMixin:
                 f"process_group_backend={given!r} was given to {type(self).__name__}, which"
                 " chooses the backend itself. HINT: leave it out, or use Lightning's own strategy."
             )
-        backend = choose_backend(self._sharding, on_missing)
+        backend = availability.choose_backend(self._sharding, on_missing)
         super().__init__(*args, process_group_backend=backend, **kwargs)  # type: ignore[call-arg]
 
     @property
@@ -80,7 +74,7 @@ class _SMDDPMixin:
                 ' HINT: run on GPUs with accelerator="gpu", or use strategy="smddp".'
             )
         if self._on_smddp and getattr(self, "_layer_sync", None) is not None:
-            advise_on_sync_batchnorm()
+            availability.advise_on_sync_batchnorm()
         super()._configure_launcher()  # type: ignore[misc]
 
     def setup_environment(self) -> None:
@@ -135,7 +129,7 @@ def strategy_class(package: Package, sharding: Sharding) -> type:
     base, name = getattr(import_module(f"{package}.strategies"), kind), f"SMDDP{kind.removeprefix('DDP')}"
     members = {
         "__module__": __name__,
-        "__qualname__": f"{name}{_FOR}{package.replace('.', '__')}",
+        "__qualname__": f"{name}_for_{package.replace('.', '__')}",
         "__doc__": _SMDDPMixin.__doc__,
         "_sharding": sharding,
     }
@@ -146,9 +140,10 @@ def strategy_class(package: Package, sharding: Sharding) -> type:
 
 def __getattr__(name: str) -> type:
     """A class by the name that pickle knows it by: eight classes of two names need a name each."""
-    kind, found, package = name.partition(_FOR)
-    if found and kind in _SHARDINGS and package in _PACKAGES:
-        return strategy_class(_PACKAGES[package], _SHARDINGS[kind])
+    kind, _, known = name.partition("_for_")
+    for package in get_args(Package):
+        if kind in ("SMDDPStrategy", "SMDDPFSDPStrategy") and known == package.replace(".", "__"):
+            return class_by_name(kind, package)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.settings import EXPORT, METRICS, RESUME
-from lightning_sagemaker.smddp.names import sharding_of
+from lightning_sagemaker.smddp.availability import sharding_of
 from lightning_sagemaker.source_folder import read
 from lightning_sagemaker.submit.request import as_sent
 

@@ -9,7 +9,7 @@ from lightning_sagemaker.findings import Finding, fail, finding, ok, unknown, wa
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.smddp.availability import INSTANCE_TYPES as SMDDP_TYPES
-from lightning_sagemaker.smddp.names import STRATEGIES, sharding_of
+from lightning_sagemaker.smddp.availability import STRATEGIES, sharding_of
 from lightning_sagemaker.submit.choices import SMDDP_VERSION, has_smddp
 
 if TYPE_CHECKING:

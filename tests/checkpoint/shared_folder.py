@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from lightning_sagemaker import latest_checkpoint
-from lightning_sagemaker.checkpoint.reading import progress
-from lightning_sagemaker.checkpoint.writing import save_whole
+from lightning_sagemaker.checkpoint.reading import read
+from lightning_sagemaker.patches.checkpoints import save_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ def writer(name: str, user: int, size: int) -> None:
             step += 1
             try:
                 write(Path(f"{name}.ckpt"), step, size)
-                if progress(Path(f"{name}.ckpt"))[0] != step:
+                if read(Path(f"{name}.ckpt"))[0] != step:
                     lost.append(f"step {step} is not there")
                 with suppress(PermissionError):  # where the other user's is older than this one's, as in stock
                     write(Path("last.ckpt"), step, size)

@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from lightning_sagemaker.checkpoint.export import asked_for, export
-from lightning_sagemaker.settings import EXPORT
+from lightning_sagemaker.checkpoint.export import export
+from lightning_sagemaker.settings import EXPORT, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,14 +189,14 @@ def test_a_process_killed_in_the_middle_leaves_nothing_of_that_name_or_what_was_
 
 @pytest.mark.parametrize(("text", "expected"), [("", None), (" ", None), ("best", "best"), (" last ", "last")])
 def test_the_variable_names_a_checkpoint(text: str, expected: str | None) -> None:
-    assert asked_for({EXPORT: text}) == expected
-    assert asked_for({}) is None
+    assert word(EXPORT, {EXPORT: text}) == expected
+    assert word(EXPORT, {}) is None
 
 
 @pytest.mark.parametrize("text", ["1", "Best", "best,last"])
 def test_anything_else_is_an_error_that_names_it(text: str) -> None:
     with pytest.raises(ValueError, match=rf"^Environment variable `{EXPORT}`='{text}'; expected best or last\. HINT"):
-        asked_for({EXPORT: text})
+        word(EXPORT, {EXPORT: text})
 
 
 PACKAGE = "lightning.pytorch" if importlib.util.find_spec("lightning") else "pytorch_lightning"

@@ -131,7 +131,7 @@ def test_no_more_memory_is_taken_than_the_file_has_bytes(tmp_path: Path) -> None
 def test_what_is_larger_than_any_checkpoint_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.ckpt"
     path.write_bytes(content())
-    assert reading.progress(path) == (5, 1)
+    assert reading.read(path)[:2] == (5, 1)
     for name, text in (("_LONGEST_PICKLE", "data.pkl has"), ("_LONGEST_DIRECTORY", "its directory has")):
         with monkeypatch.context() as patch:
             patch.setattr(reading, name, 100)
@@ -147,7 +147,7 @@ def test_archives_without_checksums_are_read(tmp_path: Path) -> None:
         (tmp_path / "a.ckpt").write_bytes(content(7))
     finally:
         torch.serialization.set_crc32_options(compute_crc32=True)
-    assert reading.progress(tmp_path / "a.ckpt") == (7, 1)
+    assert reading.read(tmp_path / "a.ckpt")[:2] == (7, 1)
 
 
 def test_names_may_be_any_bytes_and_a_line_shows_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

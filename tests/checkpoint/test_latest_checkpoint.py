@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 
 from lightning_sagemaker import latest_checkpoint
 from lightning_sagemaker.checkpoint import checkpoint_folder
-from lightning_sagemaker.checkpoint.reading import progress
+from lightning_sagemaker.checkpoint.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +87,7 @@ def test_one_that_was_cut_where_an_archive_in_it_ends_is_skipped(job: Path, capl
     outer = {"global_step": 100, "epoch": 0, "replay": torch.frombuffer(bytearray(inner), dtype=torch.uint8)}
     torch.save(outer, job / "outer.ckpt")
     content = (job / "outer.ckpt").read_bytes()
-    assert progress(job / "outer.ckpt") == (100, 0)
+    assert read(job / "outer.ckpt")[:2] == (100, 0)
     (job / "outer.ckpt").write_bytes(content[: content.index(inner) + len(inner)])
     assert latest_checkpoint() is None
     assert "it is not complete" in caplog.text
@@ -110,9 +110,9 @@ def test_no_length_but_the_whole_is_taken(job: Path) -> None:
     for length in range(len(content)):
         path.write_bytes(content[:length])
         with pytest.raises(ValueError, match="it is"):
-            progress(path)
+            read(path)
     path.write_bytes(content)
-    assert progress(path) == (3, 1)
+    assert read(path)[:2] == (3, 1)
 
 
 @pytest.mark.parametrize("content", [b"text", pickle.dumps({"global_step": 9})], ids=["text", "pickle"])
@@ -137,7 +137,7 @@ class Dangerous:
 def test_nothing_in_a_checkpoint_is_executed(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"callbacks": Dangerous(), "global_step": 4, "epoch": 0}, job / "a.ckpt")
-    assert progress(job / "a.ckpt") == (4, 0)
+    assert read(job / "a.ckpt")[:2] == (4, 0)
     assert not (tmp_path / "executed").exists()
 
 

@@ -39,11 +39,10 @@ def test_lightning_s_own_choice_is_known_for_loggers_root_folders_and_given_ones
         trainer(logger=csv("logs", name="run", version="v")),
         trainer(logger=csv("logs", name="")),
         trainer(logger=csv("logs"), default_root_dir="root"),
-        trainer(dirpaths=("given",)),
     ):
         callback = made.checkpoint_callback
         stock = callback._ModelCheckpoint__resolve_ckpt_dir(made)
-        assert stock_place(made, callback.dirpath).folder == str(stock)
+        assert stock_place(made).folder == str(stock)
     assert code.is_dir()
 
 
@@ -85,6 +84,8 @@ def test_own_places_are_those_of_all_checkpoint_callbacks_and_their_twins_below_
 ) -> None:
     made = trainer(dirpaths=("one", str(job / "two"), "one"))
     assert [place.folder for place in own_places(made)] == [str(code / "one"), str(job / "one"), str(job / "two")]
+    (given,) = {place.folder for place in own_places(trainer(dirpaths=("given",)))} - {str(job / "given")}
+    assert given == str(code / "given")
     none = trainer(callbacks=[], enable_checkpointing=False, default_root_dir="root")
     assert [place.folder for place in own_places(none)] == ["root/checkpoints", str(job / "root/checkpoints")]
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from lightning_sagemaker import latest_checkpoint, temporary_files
-from lightning_sagemaker.checkpoint.reading import progress
-from lightning_sagemaker.checkpoint.writing import save_whole
+from lightning_sagemaker.checkpoint.reading import read
+from lightning_sagemaker.patches.checkpoints import save_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SLOW = """
 import sys, torch
 from pathlib import Path
-from lightning_sagemaker.checkpoint.writing import save_whole
+from lightning_sagemaker.patches.checkpoints import save_whole
 class Slow:
     def __reduce__(self):
         Path(sys.argv[1] + ".begun").touch()
@@ -42,14 +42,14 @@ def test_what_is_written_is_what_is_loaded_and_nothing_else_is_left(tmp_path: Pa
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     path = tmp_path / ("é" * 125 + ".ckpt")
     save_whole({"global_step": 3}, path)
-    assert progress(path)[0] == 3
+    assert read(path)[0] == 3
 
 
 def test_a_failed_write_leaves_the_file_of_before_and_no_temporary_file(tmp_path: Path) -> None:
     save_whole({"global_step": 3}, tmp_path / "a.ckpt")
     with pytest.raises(Exception, match="pickle"):
         save_whole({"global_step": 4, "model": lambda: 0}, tmp_path / "a.ckpt")
-    assert progress(tmp_path / "a.ckpt")[0] == 3
+    assert read(tmp_path / "a.ckpt")[0] == 3
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -65,7 +65,7 @@ def test_a_writer_killed_at_work_leaves_the_file_of_before_and_the_next_one_clea
         writer.send_signal(signal.SIGKILL)
     assert list(folder.glob(".*.part"))
     assert latest_checkpoint(folder) == path
-    assert progress(path)[0] == 3
+    assert read(path)[0] == 3
     save_whole({"global_step": 5}, folder / "b.ckpt")
     assert not list(folder.glob(".*.part"))
 

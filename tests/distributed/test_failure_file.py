@@ -119,7 +119,7 @@ def test_a_secret_in_a_source_line_or_in_a_message_is_not_published(output: Path
 def test_no_secret_comes_into_the_store_from_which_other_ranks_take_it(output: Path, run: Run, free_port: int) -> None:
     done = run(
         "import torch.distributed as dist\nfrom lightning_sagemaker.distributed import failure_file, store\n"
-        "from lightning_sagemaker.smddp.waiting import StoreBarrier\n"
+        "from lightning_sagemaker.smddp.collectives import StoreBarrier\n"
         f"dist.init_process_group('gloo', init_method='tcp://127.0.0.1:{free_port}', rank=0, world_size=1)\n"
         f"failure_file.report_to_all('RuntimeError: api_key={SECRET}')\n"
         f"StoreBarrier().fail(RuntimeError('api_key={SECRET}'))\n"

@@ -45,7 +45,7 @@ before = dict(os.environ)
 found["trained"] = told(trained)
 if "lightning_sagemaker" in sys.modules:
     import lightning_sagemaker as ls
-    from lightning_sagemaker.smddp.policy import advise_on_sync_batchnorm
+    from lightning_sagemaker.smddp.availability import advise_on_sync_batchnorm
     def locked():
         with ls.node_lock("work"):
             return "locked"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightning_sagemaker.settings import ON_MISSING
-from lightning_sagemaker.smddp.policy import choose_backend
+from lightning_sagemaker.smddp.availability import choose_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -192,7 +192,7 @@ def test_a_name_that_others_have_registered_first_stays_theirs(package: str) -> 
     theirs = mock.Mock()
     names.register("smddp", theirs, process_group_backend="smddp")
     register_strategies(
-        types.SimpleNamespace(__name__=f"{package}.strategies", STRATEGY_REGISTRY=names, StrategyRegistry=names)  # type: ignore[arg-type]
+        types.SimpleNamespace(__name__=f"{package}.strategies", STRATEGY_REGISTRY=names, StrategyRegistry=names)
     )
     names.get("smddp")
     theirs.assert_called_once_with(process_group_backend="smddp")

@@ -10,7 +10,7 @@ BARRIER = """
 import os, sys, time
 import torch.distributed as dist
 from lightning_sagemaker.distributed import waiting
-from lightning_sagemaker.smddp.waiting import StoreBarrier
+from lightning_sagemaker.smddp.collectives import StoreBarrier
 waiting.EVERY = 0.3
 dist.init_process_group("gloo")
 rank, barrier = dist.get_rank(), StoreBarrier()

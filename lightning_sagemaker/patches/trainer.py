@@ -1,34 +1,53 @@
-"""Export at the end of ``fit``: rank 0 copies a checkpoint to the job's model. In SageMaker training jobs."""
+"""The Trainer: its explicit arguments, since later a default cannot be told from a choice; the export after a fit."""
 
 from __future__ import annotations
 
+import os
+from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.checkpoint.export import asked_for, export
+from lightning_sagemaker.changes import is_on
+from lightning_sagemaker.checkpoint.export import export
+from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import wrap
 from lightning_sagemaker.patches.checkpoints import is_trial
+from lightning_sagemaker.settings import EXPORT, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
-    from lightning_sagemaker.checkpoint.export import Which
+# By name; empty for Fabric.
+given: ContextVar[dict[str, Any]] = ContextVar("arguments of the Trainer that is being made")
 
 
-def patch_trainer(module: ModuleType) -> None:
-    """Copy a checkpoint when a ``fit`` has ended, after all callbacks and loggers, if enabled."""
+def patch_arguments(module: Any) -> None:
+    """Record the explicit arguments while a Trainer is made."""
+
+    @wrap(module.Trainer, "__init__", always=True)
+    def __init__(initialize: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        if is_training_job(os.environ) and is_on("export"):
+            word(EXPORT)  # a bad value is an error here, and not when the training is over
+        token = given.set(kwargs)
+        try:
+            initialize(trainer, *args, **kwargs)
+        finally:
+            given.reset(token)
+
+
+def patch_export(module: Any) -> None:
+    """Copy a checkpoint to the job's model when a ``fit`` has ended, after all callbacks and loggers, if enabled."""
 
     @wrap(module.Trainer, "_run")
     def _run(run: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
-        result, which = run(trainer, *args, **kwargs), asked_for()
+        result, which = run(trainer, *args, **kwargs), word(EXPORT)
         if which and trainer.state.fn == "fit" and trainer.is_global_zero and not is_trial(trainer):
             saving = import_module(module.__name__.replace("trainer.trainer", "core.saving"))
             export(which, _chosen(trainer, which), _hparams_writer(trainer, saving))
         return result
 
 
-def _chosen(trainer: Any, which: Which) -> str:
+def _chosen(trainer: Any, which: str) -> str:
     """Path of the best checkpoint, by the first ``ModelCheckpoint`` with a monitored metric; or of the newest."""
     callbacks = [callback for callback in trainer.checkpoint_callbacks if hasattr(callback, "best_model_path")]
     if which == "best":
@@ -42,7 +61,7 @@ def _chosen(trainer: Any, which: Which) -> str:
     return next((str(path) for path in paths if path), "")
 
 
-def _hparams_writer(trainer: Any, saving: ModuleType) -> Callable[[str], None] | None:
+def _hparams_writer(trainer: Any, saving: Any) -> Callable[[str], None] | None:
     holders = (trainer.datamodule, trainer.lightning_module)
     found = {name: value for holder in holders for name, value in dict(getattr(holder, "hparams_initial", {})).items()}
     found.pop("_class_path", None)  # LightningCLI's own
