@@ -35,7 +35,7 @@ RULES = {
     ),
     "a key that only the first sets": (
         r"\bcompare_set\(",
-        {"distributed/store.py": "the store", "distributed/host_store.py": "it is a store"},
+        {"distributed/store.py": "the store", "distributed/participants.py": "it is a store"},
     ),
     "a thread with a limit": (r"\.join\(_?[A-Za-z]*(?:LIMIT|PATIENCE|seconds)\)", {"distributed/background.py": "it"}),
     "a file that appears when it is complete": (r"\bos\.(?:replace|link|rename)\(|\.rename\(", {}),

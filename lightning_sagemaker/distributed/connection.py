@@ -7,9 +7,6 @@ import socket
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.messages import log
-from lightning_sagemaker.settings import REACHABILITY
-
 if TYPE_CHECKING:
     from lightning_sagemaker.job import SageMakerJob
 
@@ -49,10 +46,7 @@ def is_loopback(host: str) -> bool:
 
 
 def blocked(job: SageMakerJob, there: str, address: str, seconds: float, tried: str) -> str:
-    """Message about a blocked connection: both hosts, the address, what was tried, and the usual cause.
-
-    ``tried`` is a clause about what else was tried.
-    """
+    """Message about a blocked connection; ``tried`` is a clause about what else was tried."""
     by = f" (interface {job.network_interface})" if job.network_interface else ""
     return (
         f"{job.current_host} gets no answer from {there} at {address}{by}: all attempts to connect in the last"
@@ -61,8 +55,3 @@ def blocked(job: SageMakerJob, there: str, address: str, seconds: float, tried: 
         " and outbound, 'all traffic' from and to that security group itself; then look at the subnets' routes and"
         " network ACLs."
     )
-
-
-def warn_blocked(text: str, limit: float) -> None:
-    """Warn that a host does not answer, before the time limit has passed."""
-    log.warning("%s The job ends after %.0f s of this (%s).", text, limit, REACHABILITY)

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from lightning_sagemaker.distributed.connection import PATIENCE
-from lightning_sagemaker.distributed.wire_format import LONGEST, decode, encode
+from lightning_sagemaker.distributed.store import LONGEST, decode, encode
 
 _FAREWELL = 5.0  # seconds that a host waits for rank 0 to hear its final text
 _HEARD = encode("heard").encode()  # a mere attempt to connect says nothing

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.distributed.store import raw_value, read, write
-from lightning_sagemaker.distributed.wire_format import decode
+from lightning_sagemaker.distributed.store import decode, raw_value, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

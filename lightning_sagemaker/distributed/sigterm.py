@@ -35,8 +35,7 @@ from weakref import WeakKeyDictionary
 import torch.distributed as dist
 
 from lightning_sagemaker.distributed import background
-from lightning_sagemaker.distributed.host_store import HostStore
-from lightning_sagemaker.distributed.participants import Participants, first_ranks, ranks_of_host
+from lightning_sagemaker.distributed.participants import HostStore, Participants, first_ranks, ranks_of_host
 from lightning_sagemaker.distributed.shutdown import at_exit
 from lightning_sagemaker.distributed.store import (
     Arrival,
@@ -213,7 +212,7 @@ class StopAgreement:
         if hosts is not None and here is not None:
             write_first(hosts.store, "origin", here[0])
         elif hosts is not None and now >= self._asks_again:
-            self._asks_again = now + interval(hosts.size) - _INTERVAL / 2  # not a request later
+            self._asks_again = now + interval(len(hosts.ranks)) - _INTERVAL / 2  # not a request later
             if (here := read(hosts.store, "origin", str)) is not None:
                 write_first(self._ranks.store, "origin", here[0])
         if here is not None:
@@ -222,16 +221,12 @@ class StopAgreement:
 
     def _leave_stores(self) -> None:
         """Let rank 0, whose process may hold the store, end last: the others would see a broken connection."""
-        ranks = self._ranks
-        if (
-            self.origin
-            and Arrival(ranks.store, ranks.size).arrive() == ranks.size
-            and isinstance(ranks.store, HostStore)
-        ):
-            ranks.store.remove()
+        store, size = self._ranks.store, len(self._ranks.ranks)
+        if self.origin and Arrival(store, size).arrive() == size and isinstance(store, HostStore):
+            store.path.unlink(missing_ok=True)
         if self._hosts is None or self._has_ended():
             return
-        others = Arrival(PrefixStore("left", self._hosts.store), self._hosts.size)
+        others = Arrival(PrefixStore("left", self._hosts.store), len(self._hosts.ranks))
         others.arrive()
         if self._hosts.number == 0:
             with suppress(TimeoutError):
@@ -252,8 +247,8 @@ class StopAgreement:
         return decision
 
     def _largest(self, participants: Participants) -> int:
-        told = [self._wait_for(participants, number, f"passed/{number}", int) for number in range(participants.size)]
-        return max(int(passed) for (passed,) in told)
+        numbers = range(len(participants.ranks))
+        return max(int(*self._wait_for(participants, number, f"passed/{number}", int)) for number in numbers)
 
     def _checkpoint_folder(self) -> str:
         try:
@@ -263,7 +258,7 @@ class StopAgreement:
             return ""
 
     def _wait_for(self, participants: Participants, number: int, key: str, *kinds: type) -> tuple[Any, ...]:
-        who = participants.rank(number)
+        who = f"rank {participants.ranks[number]}"
 
         def poll() -> tuple[Any, ...] | None:
             if self._leaving:

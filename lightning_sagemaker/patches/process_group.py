@@ -38,7 +38,7 @@ def patch_init_dist_connection(module: ModuleType) -> None:
     ) -> None:
         import torch.distributed as dist
 
-        from lightning_sagemaker.distributed.process_group import watched
+        from lightning_sagemaker.distributed.rendezvous import watched
 
         if not dist.is_available() or dist.is_initialized() or "store" in kwargs:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs)

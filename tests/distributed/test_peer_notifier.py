@@ -13,7 +13,7 @@ import pytest
 
 from lightning_sagemaker.distributed.connection import PATIENCE, Answer, try_to_connect
 from lightning_sagemaker.distributed.peer_notifier import PeerNotifier, notification
-from lightning_sagemaker.distributed.wire_format import encode
+from lightning_sagemaker.distributed.store import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,0 +1,167 @@
+"""Whether hosts reach rank 0's address, and each the next host on an arbitrary port; if not: a warning, then an error.
+
+Collectives open connections between all hosts, on ports that the system chooses. Where a network lets only the main
+port through, gloo waits for five times its time limit and then names neither host nor port (measured, torch 2.13).
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lightning_sagemaker.distributed.connection import FIRST_LINE, Answer, blocked, is_loopback, try_to_connect
+from lightning_sagemaker.distributed.peer_notifier import PeerNotifier
+from lightning_sagemaker.distributed.store import Arrival, read, write
+from lightning_sagemaker.distributed.waiting import Wait
+from lightning_sagemaker.job.values import some
+from lightning_sagemaker.messages import log
+from lightning_sagemaker.settings import REACHABILITY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_sagemaker.distributed.store import Store
+    from lightning_sagemaker.job import SageMakerJob
+
+_OTHER_PORT = 22  # any port will do: a host that is up refuses what it does not serve
+_BY_HAND = "HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
+
+
+@dataclass
+class _Attempts:
+    """Attempts to connect to an address: a warning once they have been in vain for a while, an error after a limit."""
+
+    job: SageMakerJob
+    host: str
+    port: int
+    limit: float
+    text: Callable[[Answer, float], str]  # about the last answer, after so many seconds in vain
+    answer: Answer = Answer.REFUSED
+    since: float | None = None
+    has_warned: bool = False
+
+    def poll(self, *, only_silence: bool = False, notify: Callable[[str], object] = str) -> bool | None:
+        """Try once; true where it connects. ``only_silence``: a refusal is not in vain."""
+        asked = time.monotonic()
+        self.answer = try_to_connect(self.host, self.port)
+        if self.answer is Answer.OPEN:
+            return True
+        if only_silence and self.answer is not Answer.SILENT:
+            self.since = None
+            return None
+        self.since = asked if self.since is None else self.since
+        seconds = time.monotonic() - self.since
+        if seconds >= self.limit:
+            raise ConnectionError(self.text(self.answer, seconds))
+        if seconds >= FIRST_LINE and not self.has_warned and self.job.local_rank == 0:
+            self.has_warned, text = True, self.text(self.answer, seconds)
+            log.warning("%s The job ends after %.0f s of this (%s).", text, self.limit, REACHABILITY)
+            notify(text)
+        return None
+
+
+def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> None:
+    """Wait until a process listens at the main address.
+
+    ``limit`` seconds of no answer at all are a ConnectionError, ``timeout`` seconds of waiting a TimeoutError.
+    """
+    notifier = PeerNotifier(job.current_host, job.main_port)
+    attempts = _Attempts(job, job.main_address, job.main_port, limit, partial(_no_answer, job))
+
+    def poll() -> bool | None:
+        is_open = attempts.poll(only_silence=True, notify=notifier.notify)
+        if attempts.answer is Answer.UNKNOWN_NAME:  # it may be wrong for good
+            wait.say_soon(FIRST_LINE)
+        return is_open
+
+    wait = Wait(
+        job.current_host,
+        lambda: f"rank 0 to listen at {job.main_address}:{job.main_port}: {_state(job, attempts.answer)}",
+        limit=timeout,
+        hint="HINT: look at the log of that host; where hosts start later, give the strategy a longer `timeout`.",
+        speaks=job.local_rank == 0,
+    )
+    try:
+        wait.until(poll, pauses=(0.05, 1.0))
+    except ConnectionError as error:
+        notifier.notify_last(str(error))
+        raise
+    finally:
+        notifier.close()
+
+
+def wait_for_agents(job: SageMakerJob, limit: float) -> None:
+    """Check that the main address is still that of torchrun's agents, and that one of them listens there.
+
+    After ``limit`` seconds it counts as another one, a ConnectionError.
+    """
+    attempts = _Attempts(job, job.main_address, job.main_port, limit, partial(_no_listener, job))
+    Wait(job.current_host, lambda: "torchrun's agents", speaks=False).until(attempts.poll, pauses=(1.0, 1.0))
+
+
+def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit: float, timeout: float) -> None:
+    """Connect the first process of each host to the next host; all processes wait for the outcome.
+
+    ``limit`` seconds of no answer are a ConnectionError, with the same text in all processes.
+    """
+    all_hosts = Arrival(store, job.num_nodes)
+    what = lambda: f"the other hosts to connect: {all_hosts.arrived} of {job.num_nodes} have"  # noqa: E731
+    wait = Wait(job.current_host, what, limit=timeout, hint="HINT: look at their logs.", speaks=job.local_rank == 0)
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
+        if job.local_rank == 0:
+            listener.bind((address, 0))
+            listener.listen()  # the kernel answers; nobody needs to accept
+            write(store, f"at/{job.node_rank}", job.current_host, *listener.getsockname()[:2])
+            next_rank = (job.node_rank + 1) % job.num_nodes
+            there, host, port = wait.until(lambda: read(store, f"at/{next_rank}", str, str, int))
+            attempts = _Attempts(job, host, port, limit, partial(_no_way, job, there, f"{host}:{port}"))
+            try:  # until another host has failed, if not this one
+                wait.until(lambda: attempts.poll() or all_hosts.outcome() is not None or None)
+                all_hosts.arrive()
+            except ConnectionError as error:
+                all_hosts.fail(str(error))
+        if failure := wait.until(all_hosts.outcome):
+            raise ConnectionError(failure)
+
+
+def _no_listener(job: SageMakerJob, answer: Answer, _: float) -> str:
+    return (
+        f"{job.current_host} finds no process listening at {job.main_address}:{job.main_port}, though"
+        f" torchrun's agents have connected ({answer.value}). HINT: was MASTER_ADDR or MASTER_PORT changed in the"
+        " script? torchrun's own are right."
+    )
+
+
+def _no_way(job: SageMakerJob, there: str, address: str, answer: Answer, seconds: float) -> str:
+    main = try_to_connect(job.main_address, job.main_port)
+    tried = f"but the main address {job.main_address}:{job.main_port} " + (
+        "answers, so only some ports are open" if main is Answer.OPEN else "does not answer now either"
+    )
+    if answer is Answer.REFUSED:
+        tried = f"it was refused, although {there} listens there: the traffic goes to another machine; {tried}"
+    return blocked(job, there, address, seconds, tried)
+
+
+def _no_answer(job: SageMakerJob, _: Answer, seconds: float) -> str:
+    other = try_to_connect(job.main_address, _OTHER_PORT)
+    tried = (
+        f"its port {_OTHER_PORT} does not answer either"
+        if other is Answer.SILENT
+        else f"the host is up, since its port {_OTHER_PORT} answers, so this port is blocked"
+    )
+    there = job.world_hosts[0] if job.main_address not in job.hosts else job.main_address
+    return blocked(job, there, f"{job.main_address}:{job.main_port}", seconds, tried)
+
+
+def _state(job: SageMakerJob, answer: Answer) -> str:
+    if answer is Answer.REFUSED and is_loopback(job.main_address):
+        return (
+            f"nothing listens there, and {job.main_address!r} means this very host, which is not that of rank 0."
+            f" {_BY_HAND}"
+        )
+    if answer is Answer.UNKNOWN_NAME and job.main_address not in job.hosts:
+        return f"its name is not known, and it is none of the job's hosts ({some(job.hosts)}). {_BY_HAND}"
+    return answer.value
