@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.checkpoint.newest import checkpoint_config, checkpoint_folder
 from lightning_sagemaker.job import base_dir
-from lightning_sagemaker.locking import mounts
+from lightning_sagemaker.locking import directory as mounts
 from lightning_sagemaker.messages import log, speak
 from lightning_sagemaker.settings import RESUME, switch
 

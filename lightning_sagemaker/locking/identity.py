@@ -36,19 +36,16 @@ class Process:
     @classmethod
     def me(cls) -> Process:
         """This process, now."""
-        job = world = local_rank = None
+        job = place = local_rank = None
         with suppress(OSError, ValueError):  # which stops a training, if anything does: here they only are names
             job = own_job()
         with suppress(ValueError):
-            world = read_world(os.environ, 1) if job is None else None
+            place = job or read_world(os.environ, 1)
             local_rank = lightning_local_rank(os.environ)
-        rank = job.rank if job else world.rank if world else None
-        if job is not None and job.launcher != "none":
-            local_rank = job.local_rank
-        elif world is not None:
-            local_rank = world.local_rank
-        host = host_name(os.environ) or platform.node()
-        pid = os.getpid()
+        if place is not None and not (job is not None and job.launcher == "none"):
+            local_rank = place.local_rank
+        pid, host = os.getpid(), host_name(os.environ) or platform.node()
+        rank = None if place is None else place.rank
         return cls(pid, processes.start_of(pid), host, rank, local_rank, processes.clock())
 
     @classmethod
@@ -78,21 +75,18 @@ class Process:
         return ", ".join(f"{name} {value}" for name, value in facts if value is not None) + f" on {self.host}"
 
 
-def file_stem(name: str) -> str:
-    """A file name for any string: readable, and different for different strings."""
-    return _stem(name, name, _SHOWN)
+def file_stem(label: str, told: str | None = None, shown: int = _SHOWN) -> str:
+    """A file name for any string, ``told`` if it is not the label: readable, and different for different strings."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[:shown].lstrip(".-")
+    digest = hashlib.sha256((label if told is None else told).encode(errors="surrogatepass")).hexdigest()
+    return f"{readable}-{digest[:16]}"
 
 
 def run_stem() -> str:
-    """File name that the processes of one run share, and no others.
-
-    In a SageMaker training job: the job's name, the host, its base folder (simulated hosts share one machine) and this
-    start of the container; whatever world a launcher has made there. Elsewhere: ``LIGHTNING_SAGEMAKER_RUN_ID``, or the
-    process that stands for the run.
-    """
+    """File name that the processes of one run on one host share, and no others."""
     chosen = os.environ.get(RUN_ID, "")
     if is_training_job(os.environ):
-        base = os.path.realpath(base_dir(os.environ))
+        base = os.path.realpath(base_dir(os.environ))  # simulated hosts share one machine
         name, host = job_name(os.environ) or "job", host_name(os.environ) or ""
         parts, label = ["job", name, host, base, chosen], f"{name[:_SHOWN]}-{host}"
     elif chosen:
@@ -100,9 +94,4 @@ def run_stem() -> str:
     else:
         pid, start = processes.run_leader()
         parts, label = ["process", str(pid), start, platform.node()], f"process-{pid}"
-    return _stem(label, "\0".join([*parts, processes.container()]), 2 * _SHOWN)
-
-
-def _stem(label: str, whole: str, shown: int) -> str:
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[:shown].lstrip(".-")
-    return f"{readable}-{hashlib.sha256(whole.encode(errors='surrogatepass')).hexdigest()[:16]}"
+    return file_stem(label, "\0".join([*parts, processes.container()]), 2 * _SHOWN)

@@ -70,7 +70,7 @@ def _outcome_path(label: str) -> Path:
 
 def tell_failure(error: BaseException) -> None:
     """Tell the other processes of this host that a guarded ``prepare_data`` failed here."""
-    from lightning_sagemaker.locking.outcome import Outcome
+    from lightning_sagemaker.locking.once import Outcome
 
     path = _outcome.get()
     if path is not None:
@@ -79,7 +79,7 @@ def tell_failure(error: BaseException) -> None:
 
 
 def _raise_failure_of_another(label: str, path: Path, error: Exception | None) -> None:
-    from lightning_sagemaker.locking.outcome import Outcome
+    from lightning_sagemaker.locking.once import Outcome
 
     outcome = Outcome.read(path)
     if outcome is not None and outcome.error is not None and outcome.who.pid != os.getpid():
