@@ -31,10 +31,7 @@ class Participants:
 
 
 def ranks_of_host(job: SageMakerJob, prefix: str, lost: str, timeout: timedelta) -> Participants:
-    """The ranks of this host, at a store in a file; without a folder for that, at the process group's store.
-
-    The prefix is one that nothing else has there; the sentence is for a rank without either, which is alone then.
-    """
+    """The ranks of this host, at a store in a file, else at the process group's; a rank without either is alone."""
     size, rank, local_rank = (job.world_size or 1) // job.num_nodes, job.rank or 0, job.local_rank
     alone = Participants(HashStore(), 0, range(rank, rank + 1))
     if size <= 1:
@@ -71,11 +68,8 @@ def _connection(lost: str, timeout: timedelta) -> Store | None:
 
 
 def host_store(store: Store, number: int) -> HostStore:
-    """Open the store of this host's processes. None of them waits for another one.
-
-    At the given store, which is asked once, all processes of the job agree on a word that no other store of a host has.
-    An OSError or RuntimeError where the host has no safe folder (``lock_directory``).
-    """
+    """Open the store of this host's processes; an OSError or RuntimeError where it has no safe folder for that."""
+    # The processes of the job agree on a word that no other store of a host has; none waits for another one.
     word = write_first(store, "word", secrets.token_hex())
     name = hashlib.sha256(f"{word} {number}".encode()).hexdigest()[:16]  # whatever a stranger has set it to
     return HostStore(lock_directory() / f"store-{name}")

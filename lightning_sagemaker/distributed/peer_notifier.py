@@ -11,9 +11,9 @@ import threading
 import time
 from contextlib import suppress
 
-from lightning_sagemaker.distributed.connection import PATIENCE
 from lightning_sagemaker.distributed.store import LONGEST, decode, encode
 
+PATIENCE = 1.5  # seconds: Linux sends the second SYN after 1 s, so one lost packet is no silence
 _FAREWELL = 5.0  # seconds that a host waits for rank 0 to hear its final text
 _HEARD = encode("heard").encode()  # a mere attempt to connect says nothing
 _AT_ONCE = 64  # connections that are served; those beyond are closed

@@ -85,11 +85,6 @@ class Hosts:
         self.answered = 0.0  # when the store was
         self.ended = ""  # why another host has ended the job
 
-    def exchange(self, now: float, step: str) -> None:
-        """Send this host's heartbeat, and read that of the next host. ``now`` is by the observer's clock."""
-        self.beat(step)
-        self._read_heartbeat(now)
-
     def beat(self, step: str) -> None:
         """Send this host's heartbeat."""
         self._beats += 1
@@ -97,7 +92,9 @@ class Hosts:
         beat = (self._job.current_host, step, self._job.local_rank, self._beats)
         write(self._store, f"beat/{self._job.node_rank}", *beat)
 
-    def _read_heartbeat(self, now: float) -> None:
+    def exchange(self, now: float, step: str) -> None:
+        """Send this host's heartbeat, and read that of the next host. ``now`` is by the observer's clock."""
+        self.beat(step)
         found = raw_value(self._store, f"beat/{self._next}")
         if found is not None and found != self._found:
             self._found, self.heard = found, now

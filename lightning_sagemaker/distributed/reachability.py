@@ -9,11 +9,12 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lightning_sagemaker.distributed.connection import FIRST_LINE, Answer, blocked, is_loopback, try_to_connect
-from lightning_sagemaker.distributed.peer_notifier import PeerNotifier
+from lightning_sagemaker.distributed.interface import is_loopback
+from lightning_sagemaker.distributed.peer_notifier import PATIENCE, PeerNotifier
 from lightning_sagemaker.distributed.store import Arrival, read, write
 from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.job.values import some
@@ -26,8 +27,43 @@ if TYPE_CHECKING:
     from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
 
+FIRST_LINE = 3.0  # seconds of silence, two attempts, before it is said
 _OTHER_PORT = 22  # any port will do: a host that is up refuses what it does not serve
 _BY_HAND = "HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
+
+
+class Answer(Enum):
+    """Outcome of an attempt to connect: one that drops packets does not look like one where nobody listens yet."""
+
+    OPEN = "something listens there"
+    REFUSED = "the host answers, but its process is not there yet"
+    UNKNOWN_NAME = "its name is not known yet: its container is not up"
+    SILENT = "no answer at all: packets are dropped on the way, or the host is not there"
+
+
+def try_to_connect(host: str, port: int, patience: float = PATIENCE) -> Answer:
+    """Try once to connect, and wait for an answer up to a time limit."""
+    try:
+        socket.create_connection((host, port), timeout=patience).close()
+    except (socket.gaierror, ValueError):  # the latter of a name that none can be: too long, with NUL in it
+        return Answer.UNKNOWN_NAME
+    except (ConnectionRefusedError, ConnectionResetError):
+        return Answer.REFUSED
+    except (OSError, OverflowError):  # no answer in time, no way (EHOSTUNREACH, ENETUNREACH), no such port
+        return Answer.SILENT
+    return Answer.OPEN
+
+
+def blocked(job: SageMakerJob, there: str, address: str, seconds: float, tried: str) -> str:
+    """Message about a blocked connection; ``tried`` is a clause about what else was tried."""
+    by = f" (interface {job.network_interface})" if job.network_interface else ""
+    return (
+        f"{job.current_host} gets no answer from {there} at {address}{by}: all attempts to connect in the last"
+        f" {seconds:.0f} s were dropped on the way; {tried}. Usual cause on SageMaker: the job's security group does"
+        " not let its own members talk to each other. HINT: give the security group of VpcConfig two rules, inbound"
+        " and outbound, 'all traffic' from and to that security group itself; then look at the subnets' routes and"
+        " network ACLs."
+    )
 
 
 @dataclass

@@ -43,10 +43,7 @@ def at_exit(function: Callable[[], None]) -> None:
 
 @functools.cache
 def end_at_exit() -> None:
-    """Arrange a clean exit of this process; a second call does nothing.
-
-    The earlier it is called, the later it happens: exit handlers that are registered afterwards run before.
-    """
+    """Arrange a clean exit of this process: the earlier this is called, the later it happens."""
     atexit.register(_end)
 
 

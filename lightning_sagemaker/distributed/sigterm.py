@@ -81,10 +81,9 @@ def interval(hosts: int) -> float:
 
 
 def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgreement | None:
-    """The agreement of the default process group's ranks, or of a single process; one for each group.
+    """The agreement of the default process group's ranks, or of a single process; ``None`` without a TCP server.
 
-    ``folder`` tells where checkpoints will be; it is called on rank 0 alone. ``None`` where the group's store is no TCP
-    server.
+    There is one for each group. ``folder`` tells where checkpoints will be; it is called on rank 0 alone.
     """
     world_size = job.world_size or 1
     group = dist.group.WORLD if world_size > 1 else StopAgreement
@@ -139,10 +138,7 @@ class StopAgreement:
         at_exit(self._leave)
 
     def request(self) -> bool:
-        """Record that this rank received SIGTERM; safe in signal handlers.
-
-        False in a process that was forked from the rank's own and inherited its handler, and after the store has ended.
-        """
+        """Record that this rank received SIGTERM; safe in signal handlers. False in a forked child, or once it ended."""
         heard = os.getpid() == self._pid and self._thread.is_alive()
         if heard:
             self._signals.put(True)
@@ -155,9 +151,8 @@ class StopAgreement:
         TimeoutError where SIGTERM arrived somewhere, but a rank does not answer.
         """
         self._passed += 1  # before the check below, as the thread reads the number after it has set what we check
-        return self._when_decided() if self._asked else None
-
-    def _when_decided(self) -> Stop | None:
+        if not self._asked:
+            return None
         self._decided.wait(2 * _PATIENCE)
         if self._stop is None:
             raise TimeoutError(
@@ -168,7 +163,6 @@ class StopAgreement:
         return self._stop if self._passed >= self._stop.boundary else None
 
     def _watch(self) -> None:
-        """Body of the background thread: everything that is not done at a step boundary."""
         try:
             if self._connect is not None and not self._has_ended():
                 self._hosts = self._connect()
@@ -207,7 +201,6 @@ class StopAgreement:
         return True
 
     def _poll_origin(self) -> bool:
-        """Check once whether SIGTERM has arrived on any rank; exchange this with the other hosts."""
         here, hosts, now = read(self._ranks.store, "origin", str), self._hosts, time.monotonic()
         if hosts is not None and here is not None:
             write_first(hosts.store, "origin", here[0])
@@ -232,14 +225,13 @@ class StopAgreement:
             with suppress(TimeoutError):
                 Wait(self._where, lambda: "the other hosts to end", limit=_GOODBYE).until(others.outcome)
 
-    def _decide(self) -> tuple[int, str]:
-        """The step boundary at which all stop, and the checkpoint folder; called on the first rank of each host."""
+    def _decide(self) -> tuple[Any, ...]:
+        """Where all stop; called on the first rank of each host."""
         passed = self._largest(self._ranks)
         if (hosts := self._hosts) is not None:
             write(hosts.store, f"passed/{hosts.number}", passed)
             if hosts.number > 0:
-                number, folder = self._wait_for(hosts, 0, "stop", int, str)
-                return number, folder
+                return self._wait_for(hosts, 0, "stop", int, str)
             passed = self._largest(hosts)
         decision = passed + 1, self._checkpoint_folder()
         if hosts is not None:

@@ -55,12 +55,11 @@ def server_of_group() -> TCPStore | None:
 def own_connection(timeout: timedelta, *, only_if_there: bool = False) -> Store | None:
     """A second connection to the default group's store; ``None`` if that is no TCP server.
 
-    ``only_if_there`` checks first if the server has ended, then an OSError: torch would wait for it and write lines.
-    Where it does not answer it is a RuntimeError.
+    A RuntimeError where it does not answer; an OSError ``only_if_there`` where the server has ended.
     """
     if (store := server_of_group()) is None:
         return None
-    if only_if_there:
+    if only_if_there:  # torch would wait for it and write lines
         socket.create_connection((store.host, store.port), timeout.total_seconds()).close()
     return prefixed(TCPStore(store.host, store.port, is_master=False, wait_for_workers=False, timeout=timeout))
 
@@ -103,11 +102,8 @@ def _printable(text: str) -> str:
 
 
 def raw_value(store: Store, key: str) -> bytes | None:
-    """Value of a key; ``None`` if it has none yet.
-
-    ``Store.check`` would ask the same; torch before 2.3 has it in C++ only. Comparing a key that is absent sets
-    nothing, and answers what was expected of it.
-    """
+    """Value of a key; ``None`` if it has none yet."""
+    # Comparing a key that is absent sets nothing. `Store.check` asks the same; torch before 2.3 lacks it in Python.
     value: bytes | str = store.compare_set(key, _ABSENT, _ABSENT)
     found = value.encode() if isinstance(value, str) else value
     return None if found == _ABSENT.encode() else found

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from lightning_sagemaker.distributed.connection import (
-    FIRST_LINE,
-    PATIENCE,
-    Answer,
-    blocked,
-    is_loopback,
-    try_to_connect,
-)
-from lightning_sagemaker.distributed.peer_notifier import notification
+from lightning_sagemaker.distributed.interface import is_loopback
+from lightning_sagemaker.distributed.peer_notifier import PATIENCE, notification
+from lightning_sagemaker.distributed.reachability import FIRST_LINE, Answer, blocked, try_to_connect
 from lightning_sagemaker.distributed.store import Arrival, write_first
 from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.job.values import some
@@ -33,11 +28,7 @@ _ROUND = 4 * PATIENCE  # seconds that a question to all of them may take; names 
 
 
 def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
-    """Join at the store, and wait until all processes have joined.
-
-    Rank 0 asks missing hosts whether they are there at all. Two processes of the same rank are a ValueError, with the
-    same text on all.
-    """
+    """Join at the store, and wait until all have; two processes of the same rank are a ValueError on all of them."""
     world_size = job.world_size or 1
     all_ranks, missing = Arrival(store, world_size), _MissingHosts(job, store, world_size // job.num_nodes)
     first = write_first(store, f"rank/{job.rank}", job.current_host)
@@ -63,28 +54,28 @@ def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
         )
 
 
+@dataclass
 class _MissingHosts:
     """The hosts whose processes have not all joined; its text says what is known about them."""
 
-    def __init__(self, job: SageMakerJob, store: Store, per_host: int) -> None:
-        self._job = job
-        self._store = store
-        self._per_host = per_host
-        self._asks = job.rank == 0 and not is_loopback(job.main_address)  # hosts on one machine have no names
+    _job: SageMakerJob
+    _store: Store
+    _per_host: int
+
+    def __post_init__(self) -> None:
+        # Rank 0 asks them whether they are there at all; hosts on one machine have no names.
+        self._asks = self._job.rank == 0 and not is_loopback(self._job.main_address)
         self._asked = time.monotonic()
         self._silent_since: dict[str, float] = {}
         self._named: set[str] = set()
         self._pool = ThreadPoolExecutor(_AT_ONCE)
 
     def __str__(self) -> str:
-        joined = self._joined()
-        asked = [host for host, count in joined.items() if self._asks and not count]
-        answers = self._of_each(try_to_connect, asked)
-        states = [
-            f"{host} ({count} of {self._per_host} processes have joined"
-            f"{f'; {answers[host].value}' if host in answers else ''})"
-            for host, count in joined.items()
-        ]
+        joined, states = self._joined(), []
+        answers = self._of_each(try_to_connect, [host for host, count in joined.items() if self._asks and not count])
+        for host, count in joined.items():
+            answer = f"; {answers[host].value}" if host in answers else ""
+            states.append(f"{host} ({count} of {self._per_host} processes have joined{answer})")
         return some(states)
 
     def ask(self) -> None:

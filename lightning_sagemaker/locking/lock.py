@@ -137,7 +137,10 @@ class Lock:
         return self._lock.is_locked
 
     def acquire(self, is_needless: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for the lock, or until it is no longer needed, which is asked before each try; whether it was taken."""
+        """Wait for the lock, or until it is no longer needed, which is asked before each try; whether it was taken.
+
+        Whoever calls it calls :meth:`release` whatever happens: a signal's handler may raise once the lock is taken.
+        """
         start = time.monotonic()
         report = start + _REPORT
         while not is_needless():
@@ -168,12 +171,8 @@ class Lock:
         except filelock.Timeout:
             return False
         except OSError as error:
-            self.release()
             text = f"{self._stem}.lock cannot be locked for {self.label}: {error.strerror}. {ELSEWHERE}"
             raise OSError(error.errno, text) from error
-        except BaseException:  # a signal's, say
-            self.release()
-            raise
         return True
 
     def release(self) -> None:
