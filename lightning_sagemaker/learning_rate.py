@@ -94,16 +94,9 @@ def _check_integer(name: str, value: object, least: int, hint: str) -> None:
 class _Ramp:
     """The change of the factor from one value to another."""
 
-    start: int  # the Trainer's global step at its begin
-    low: float
-    target: float
-
-    def at(self, progress: float) -> float:
-        """Factor after a fraction of the warm-up."""
-        return self.target if progress >= 1 else self.low + (self.target - self.low) * progress
-
-
-_LEVEL = _Ramp(start=0, low=1.0, target=1.0)
+    start: int = 0  # the Trainer's global step at its begin
+    low: float = 1.0
+    target: float = 1.0
 
 
 class _Callback:
@@ -141,7 +134,7 @@ class LearningRateScaling(_Callback):
         self.rule: Rule = rule
         self.base_world_size = base_world_size
         self.warmup_steps = warmup_steps
-        self._ramp = _LEVEL
+        self._ramp = _Ramp()
         self._factor: float | None = None  # that this fit has set, or the one that its checkpoint was saved with
         self._length = 0  # of the warm-up, in the Trainer's global steps
         self._warming_up = False
@@ -149,7 +142,7 @@ class LearningRateScaling(_Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         """Forget the previous fit."""
         if stage == "fit":
-            self._ramp, self._factor, self._warming_up = _LEVEL, None, False
+            self._ramp, self._factor, self._warming_up = _Ramp(), None, False
 
     def state_dict(self) -> dict[str, Any]:
         """The factor in the saved learning rates, and its warm-up."""
@@ -174,7 +167,7 @@ class LearningRateScaling(_Callback):
         if saved.target != target:
             self._ramp = _Ramp(trainer.global_step, held, target)
         # Lightning's global step counts the steps of all optimizers.
-        self._length = self._warmup(_steps_per_epoch(trainer)) * len(optimizers) if self._ramp.low < target else 0
+        self._length = self._warmup(trainer) * len(optimizers) if self._ramp.low < target else 0
         if trainer.is_global_zero:
             self._report(trainer, held, world_size, saved)
         self._advance(trainer)
@@ -185,16 +178,17 @@ class LearningRateScaling(_Callback):
             self._advance(trainer)
 
     def _advance(self, trainer: Trainer) -> None:
-        steps = trainer.global_step - self._ramp.start
+        ramp, steps = self._ramp, trainer.global_step - self._ramp.start
         self._warming_up = steps < self._length
-        self._factor = self._ramp.at(steps / self._length if self._warming_up else 1)
+        share = steps / self._length if self._warming_up else 1.0
+        self._factor = ramp.low + (ramp.target - ramp.low) * share if self._warming_up else ramp.target
         _set_factor(_optimizers(trainer), _schedulers(trainer), self._factor)
 
-    def _warmup(self, steps_per_epoch: float) -> int:
+    def _warmup(self, trainer: Trainer) -> int:
         """Steps of each optimizer until the scaled rate is reached."""
         if self.warmup_steps is not None:
             return self.warmup_steps
-        if math.isinf(steps_per_epoch):
+        if math.isinf(steps_per_epoch := _steps_per_epoch(trainer)):
             raise ValueError(
                 f"LearningRateScaling(warmup_steps=None) warms up for {_EPOCHS} epochs, but their number of optimizer"
                 " steps is not known here: the optimization is manual, or the data has no length."
@@ -241,7 +235,6 @@ def _optimizers(trainer: Trainer) -> list[Optimizer]:
 
 
 def _schedulers(trainer: Trainer) -> list[Any]:
-    """All schedulers, including nested ones."""
     found = [config.scheduler for config in trainer.lr_scheduler_configs]
     for scheduler in found:
         found += getattr(scheduler, "_schedulers", [])  # of `SequentialLR` and `ChainedScheduler`
@@ -249,10 +242,7 @@ def _schedulers(trainer: Trainer) -> list[Any]:
 
 
 def _join_distributions() -> None:
-    """Make the class a subclass of ``Callback`` of each distribution that is imported: Trainers ask for their own.
-
-    So it does not matter which one a script uses, or whether it imports it before this module.
-    """
+    """Make the class a subclass of ``Callback`` of each distribution that is imported: Trainers ask for their own."""
     for package in ("lightning.pytorch", "pytorch_lightning"):
         base = getattr(sys.modules.get(f"{package}.callbacks"), "Callback", None)
         if base is not None and not issubclass(LearningRateScaling, base):

@@ -24,10 +24,7 @@ _SUFFIX, _FOLDER = ".part", ".parts"
 
 @contextmanager
 def complete_file(path: Path, *, replaces: bool = True) -> Iterator[IO[bytes]]:
-    """Write a file that has its name only once it is complete and flushed to the device.
-
-    A file there is replaced at the end of the body, and stays if that fails; with ``replaces=False`` it is an error.
-    """
+    """Write a file that has its name only once complete and flushed; ``replaces=False``: one there is an OSError."""
     remove_left(path.parent)
     unfinished = name(path)
     try:

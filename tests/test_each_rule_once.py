@@ -19,7 +19,7 @@ RULES = {
         {
             "distributed/waiting.py": "the wait",
             "distributed/failure_file.py": "a dying process lets others come first, for a moment",
-            "distributed/peer_notifier.py": "a pause after a connection that was not accepted",
+            "distributed/reachability.py": "a pause after a connection that was not accepted",
             "distributed/shutdown.py": "threads of this process",
             "checkpoint/transfer.py": "a pause after a connection that was not accepted",
             "patches/signals.py": "children of this process",

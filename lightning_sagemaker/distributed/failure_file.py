@@ -1,9 +1,8 @@
 """The failure file: why a job failed, for SageMaker's job page.
 
 SageMaker shows the first 1,024 characters of ``/opt/ml/output/failure`` as the job's failure reason (developer guide,
-your-algorithms-training-algo-output). The toolkit and SDK v3's drivers write it only where there is none yet, and all
-that they know is the tail of the log. Here the rank that failed writes it, and the first one on a host stays. Whoever
-may describe the job reads it, so secrets are taken out of what goes there, and to the other ranks.
+your-algorithms-training-algo-output). The toolkit and SDK v3's drivers write it only where there is none yet, and only
+know the tail of the log. Here the rank that failed writes it, and the first one on a host stays. Secrets are taken out.
 """
 
 from __future__ import annotations

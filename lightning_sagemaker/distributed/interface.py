@@ -43,8 +43,7 @@ def check_interfaces(job: SageMakerJob, backend: str) -> None:
         if not has_interface(variable, chosen, found := _interfaces()):
             raise ValueError(
                 f"Environment variable `{variable}`={chosen!r}, but {job.current_host} has the interfaces"
-                f" {', '.join(found)}. HINT: remove it from the job's environment:"
-                " SageMaker's own choice is right."
+                f" {', '.join(found)}. HINT: remove it from the job's environment: SageMaker's own choice is right."
             )
 
 

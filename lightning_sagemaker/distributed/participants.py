@@ -48,11 +48,8 @@ def ranks_of_host(job: SageMakerJob, prefix: str, lost: str, timeout: timedelta)
 
 
 def first_ranks(job: SageMakerJob, prefix: str, lost: str, timeout: timedelta) -> Participants:
-    """The first ranks of all hosts, with a connection of their own to rank 0's store; without one, this rank alone.
-
-    Alone with itself, and not without an agreement: then Lightning would broadcast before each batch, and the others
-    would not.
-    """
+    """The first ranks of all hosts, with a connection of their own to rank 0's store; without one, this rank alone."""
+    # Alone, and not without an agreement: then Lightning would broadcast before each batch, and the others would not.
     store, world_size = _connection(lost, timeout) or HashStore(), job.world_size or 1
     return Participants(PrefixStore(prefix, store), job.node_rank, range(0, world_size, world_size // job.num_nodes))
 

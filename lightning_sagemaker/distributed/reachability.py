@@ -2,20 +2,25 @@
 
 Collectives open connections between all hosts, on ports that the system chooses. Where a network lets only the main
 port through, gloo waits for five times its time limit and then names neither host nor port (measured, torch 2.13).
+
+A host that cannot reach rank 0 says so: rank 0 can often reach that host, and its log is the one people read. On hosts
+other than rank 0's the main port is free: who waits in vain listens on it, and says why. Anybody may connect there and
+say anything: nobody is waited for longer than :data:`PATIENCE`, nor is another one kept waiting.
 """
 
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.distributed.interface import is_loopback
-from lightning_sagemaker.distributed.peer_notifier import PATIENCE, PeerNotifier
-from lightning_sagemaker.distributed.store import Arrival, read, write
+from lightning_sagemaker.distributed.store import LONGEST, Arrival, decode, encode, read, write
 from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.job.values import some
 from lightning_sagemaker.messages import log
@@ -27,6 +32,11 @@ if TYPE_CHECKING:
     from lightning_sagemaker.distributed.store import Store
     from lightning_sagemaker.job import SageMakerJob
 
+PATIENCE = 1.5  # seconds: Linux sends the second SYN after 1 s, so one lost packet is no silence
+_FAREWELL = 5.0  # seconds that a host waits for rank 0 to hear its final text
+_HEARD = encode("heard").encode()  # a mere attempt to connect says nothing
+_AT_ONCE = 64  # connections that are served; those beyond are closed
+_PAUSE = 0.1  # seconds after a connection that could not be accepted
 FIRST_LINE = 3.0  # seconds of silence, two attempts, before it is said
 _OTHER_PORT = 22  # any port will do: a host that is up refuses what it does not serve
 _BY_HAND = "HINT: is MASTER_ADDR set by hand? SageMaker's own value is right"
@@ -100,10 +110,7 @@ class _Attempts:
 
 
 def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> None:
-    """Wait until a process listens at the main address.
-
-    ``limit`` seconds of no answer at all are a ConnectionError, ``timeout`` seconds of waiting a TimeoutError.
-    """
+    """Wait until a process listens at the main address: ``limit`` seconds without an answer are a ConnectionError."""
     notifier = PeerNotifier(job.current_host, job.main_port)
     attempts = _Attempts(job, job.main_address, job.main_port, limit, partial(_no_answer, job))
 
@@ -130,19 +137,13 @@ def wait_for_main_address(job: SageMakerJob, limit: float, timeout: float) -> No
 
 
 def wait_for_agents(job: SageMakerJob, limit: float) -> None:
-    """Check that the main address is still that of torchrun's agents, and that one of them listens there.
-
-    After ``limit`` seconds it counts as another one, a ConnectionError.
-    """
+    """Check that one of torchrun's agents listens at the main address; after ``limit`` seconds a ConnectionError."""
     attempts = _Attempts(job, job.main_address, job.main_port, limit, partial(_no_listener, job))
     Wait(job.current_host, lambda: "torchrun's agents", speaks=False).until(attempts.poll, pauses=(1.0, 1.0))
 
 
 def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit: float, timeout: float) -> None:
-    """Connect the first process of each host to the next host; all processes wait for the outcome.
-
-    ``limit`` seconds of no answer are a ConnectionError, with the same text in all processes.
-    """
+    """Connect the first process of each host to the next host; a ConnectionError is raised in all processes."""
     all_hosts = Arrival(store, job.num_nodes)
     what = lambda: f"the other hosts to connect: {all_hosts.arrived} of {job.num_nodes} have"  # noqa: E731
     wait = Wait(job.current_host, what, limit=timeout, hint="HINT: look at their logs.", speaks=job.local_rank == 0)
@@ -201,3 +202,93 @@ def _state(job: SageMakerJob, answer: Answer) -> str:
     if answer is Answer.UNKNOWN_NAME and job.main_address not in job.hosts:
         return f"its name is not known, and it is none of the job's hosts ({some(job.hosts)}). {_BY_HAND}"
     return answer.value
+
+
+@dataclass
+class PeerNotifier:
+    """Sends a text to everyone who connects to this host's main port; nothing if the port is taken."""
+
+    _host: str
+    _port: int
+
+    def __post_init__(self) -> None:
+        self._text = ""
+        self._ends = False
+        self._heard = threading.Event()
+        self._free = threading.BoundedSemaphore(_AT_ONCE)
+        self._server: socket.socket | None = None
+
+    def notify(self, text: str) -> None:
+        """Send this text from now on."""
+        self._text = text
+        if self._server is None:
+            with suppress(OSError, RuntimeError):  # the port is taken; no thread is left
+                server = socket.create_server(("", self._port), backlog=_AT_ONCE)
+                threading.Thread(target=self._serve, args=(server,), daemon=True).start()
+                self._server = server
+
+    def notify_last(self, text: str) -> None:
+        """Send the reason why this host ends, and wait briefly until rank 0 has received it."""
+        if self._server is not None:
+            self._text, self._ends = text, True
+            self._heard.wait(_FAREWELL)
+
+    def close(self) -> None:
+        """Free the port."""
+        if self._server is not None:
+            with suppress(OSError):
+                self._server.shutdown(socket.SHUT_RDWR)  # ends `accept`
+            self._server.close()
+
+    def _serve(self, server: socket.socket) -> None:
+        while server.fileno() >= 0:  # not closed
+            try:
+                connection, _ = server.accept()
+            except OSError:  # closed; or reset before it was accepted, or no file descriptor is left
+                time.sleep(_PAUSE)
+                continue
+            try:
+                if self._free.acquire(blocking=False):
+                    threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+                    continue
+            except RuntimeError:  # no thread is left
+                self._free.release()
+            connection.close()
+
+    def _answer(self, connection: socket.socket) -> None:
+        until = time.monotonic() + PATIENCE
+        try:
+            with connection, suppress(OSError):
+                ends = self._ends
+                connection.settimeout(PATIENCE)
+                connection.sendall(encode(self._host, ends, self._text).encode())
+                connection.shutdown(socket.SHUT_WR)
+                if _receive(connection, until) == _HEARD and ends:
+                    self._heard.set()
+        finally:
+            self._free.release()
+
+
+def notification(host: str, port: int) -> tuple[str, bool]:
+    """Text of a host that cannot reach rank 0, and whether that host ends; empty if it says nothing."""
+    until = time.monotonic() + PATIENCE
+    said = None
+    with suppress(OSError), socket.create_connection((host, port), timeout=PATIENCE) as connection:
+        said = decode(_receive(connection, until), str, bool, str)
+        if said is not None:
+            connection.sendall(_HEARD)
+    if said is None or said[0] != host:  # no host of the job's, or another one than was asked
+        return "", False
+    return said[2], said[1]
+
+
+def _receive(connection: socket.socket, until: float) -> bytes:
+    """Everything that the other side sends, unless it is too long or takes too long."""
+    message = b""
+    while len(message) <= LONGEST and (left := until - time.monotonic()) > 0:
+        connection.settimeout(left)
+        part = connection.recv(LONGEST)
+        if not part:
+            return message
+        message += part
+    return b""

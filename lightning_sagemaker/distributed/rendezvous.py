@@ -38,10 +38,9 @@ _groups, _rendezvous = itertools.count(), itertools.count()
 def watched(
     environment: object, rank: int, world_size: int, timeout: timedelta | None, backend: str
 ) -> Iterator[dict[str, Any]]:
-    """Make a process group: waits before it write lines, and the heartbeat watches its processes afterwards.
+    """Around ``init_process_group``, whose arguments these are: waits before it, heartbeat and quiet end after it.
 
-    Where the cluster environment is not ours, only the quiet end is seen to. The arguments are those of
-    :func:`torch.distributed.init_process_group`. It yields what to give to that function besides.
+    It yields what to give to that function besides. Where the cluster environment is not ours, only the end is quiet.
     """
     job: SageMakerJob | None = None
     options: dict[str, Any] = {}
@@ -109,10 +108,7 @@ def open_store(job: SageMakerJob, timeout: timedelta, limit: float) -> TCPStore:
 
 
 def rendezvous_of_agents(address: str, port: int, rank: int, hosts: int, timeout: timedelta) -> TCPStore | None:
-    """The rendezvous of torchrun's agents, one per host, done in the same way: they start before any user code.
-
-    ``None`` where there is nothing to check and torchrun makes it by itself.
-    """
+    """The rendezvous of torchrun's agents, one per host; ``None`` where torchrun makes it by itself."""
     job = SageMakerJob.detect()
     if job is None or hosts == 1 or len(job.world_hosts) != hosts or not (limit := limit_of(job)):
         return None

@@ -80,10 +80,7 @@ def encode(*values: object) -> str:
 
 
 def decode(message: bytes, *kinds: type) -> tuple[Any, ...] | None:
-    """Read a message of :func:`encode`; ``None`` for anything else.
-
-    ``kinds`` is the type of each value: ``str``, ``int`` (from 0) or ``bool``.
-    """
+    """Read a message of :func:`encode`; ``None`` unless its values are of these types: str, int (from 0) or bool."""
     if len(message) > LONGEST or not message.startswith(_MARK):
         return None
     try:

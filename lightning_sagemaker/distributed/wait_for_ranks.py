@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from lightning_sagemaker.distributed import reachability
 from lightning_sagemaker.distributed.interface import is_loopback
-from lightning_sagemaker.distributed.peer_notifier import PATIENCE, notification
-from lightning_sagemaker.distributed.reachability import FIRST_LINE, Answer, blocked, try_to_connect
 from lightning_sagemaker.distributed.store import Arrival, write_first
 from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.job.values import some
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     Answered = TypeVar("Answered")
 
 _AT_ONCE = 16  # hosts that are asked at a time; lines name eight
-_ROUND = 4 * PATIENCE  # seconds that a question to all of them may take; names may be looked up for longer than that
+_ROUND = 4 * reachability.PATIENCE  # seconds that a question to all may take; names may be looked up for longer
 
 
 def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
@@ -72,7 +71,7 @@ class _MissingHosts:
 
     def __str__(self) -> str:
         joined, states = self._joined(), []
-        answers = self._of_each(try_to_connect, [host for host, count in joined.items() if self._asks and not count])
+        answers = self._answers(joined) if self._asks else {}
         for host, count in joined.items():
             answer = f"; {answers[host].value}" if host in answers else ""
             states.append(f"{host} ({count} of {self._per_host} processes have joined{answer})")
@@ -80,19 +79,20 @@ class _MissingHosts:
 
     def ask(self) -> None:
         """Name hosts that do not answer, and repeat the messages of those that cannot reach this one."""
-        if not self._asks or time.monotonic() - self._asked < FIRST_LINE / 2:
+        if not self._asks or time.monotonic() - self._asked < reachability.FIRST_LINE / 2:
             return
         before = self._asked
-        answers = self._of_each(try_to_connect, [host for host, count in self._joined().items() if not count])
+        answers = self._answers(self._joined())
         self._asked = time.monotonic()
-        silent = [host for host, answer in answers.items() if answer is Answer.SILENT]
+        silent = [host for host, answer in answers.items() if answer is reachability.Answer.SILENT]
         self._silent_since = {host: self._silent_since.get(host, before) for host in silent}
         for host, since in self._silent_since.items():
-            if self._asked - since >= FIRST_LINE:
+            if self._asked - since >= reachability.FIRST_LINE:
                 tried = "it has not joined here either, so it may also still be starting"
                 address = f"{host}:{self._job.main_port}"
-                self._warn_once(host, blocked(self._job, host, address, self._asked - since, tried))
-        told = self._of_each(notification, [host for host, answer in answers.items() if answer is Answer.OPEN])
+                self._warn_once(host, reachability.blocked(self._job, host, address, self._asked - since, tried))
+        is_open = [host for host, answer in answers.items() if answer is reachability.Answer.OPEN]
+        told = self._of_each(reachability.notification, is_open)
         for host, (text, ends) in told.items():
             if ends:
                 raise ConnectionError(text)
@@ -108,6 +108,9 @@ class _MissingHosts:
         """For each host with missing processes, how many have joined."""
         joined = {host: self._store.add(host, 0) for host in self._job.world_hosts}
         return {host: count for host, count in joined.items() if count < self._per_host}
+
+    def _answers(self, joined: dict[str, int]) -> dict[str, reachability.Answer]:
+        return self._of_each(reachability.try_to_connect, [host for host, count in joined.items() if not count])
 
     def _of_each(self, question: Callable[[str, int], Answered], hosts: list[str]) -> dict[str, Answered]:
         """Ask several hosts at once; those that do not answer within a common limit are left out."""

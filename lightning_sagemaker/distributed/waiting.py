@@ -19,19 +19,15 @@ EVERY = 30.0  # seconds between lines while anyone waits
 
 @dataclass
 class Wait:
-    """One wait for other processes: every 30 s a line says for whom, and a limit ends it.
-
-    ``what`` is asked when it is to be said; ``speaks`` tells whether this process is the one of its host that writes
-    the lines; while ``progress`` rises, the others get on, and the limit begins anew.
-    """
+    """One wait for other processes: every 30 s a line says for whom, and a limit ends it."""
 
     who: str
     what: Callable[[], str]
     _: KW_ONLY
     limit: float = math.inf
     hint: str = ""
-    speaks: bool = True
-    progress: Callable[[], int] = lambda: 0
+    speaks: bool = True  # whether this process is the one of its host that writes the lines
+    progress: Callable[[], int] = lambda: 0  # while it rises, the others get on, and the limit begins anew
 
     def __post_init__(self) -> None:
         self._seen = 0
@@ -39,10 +35,7 @@ class Wait:
         self._due, self._has_spoken = self._start + EVERY, False
 
     def until(self, poll: Callable[[], Found | None], pauses: tuple[float, float] = (0.005, 0.25)) -> Found:
-        """Wait until a function returns something.
-
-        ``pauses`` are the seconds between two calls, the first and the longest.
-        """
+        """Wait until a function returns something; ``pauses`` between two calls are from so many seconds to so many."""
         pause, longest = pauses
         while (found := poll()) is None:
             self._check()

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from lightning_sagemaker.locking.directory import ELSEWHERE, lock_directory, write
-from lightning_sagemaker.locking.identity import Process, file_stem
+from lightning_sagemaker.locking.directory import ELSEWHERE, Process, file_stem, lock_directory, write
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
@@ -104,10 +103,7 @@ def _serial(setup: Callable[..., None]) -> Callable[..., None]:
 
 
 class Lock:
-    """A named lock of this run; the same name is the same lock in all processes of the host.
-
-    Once it is taken, ``left_by`` is the previous holder, if that ended without releasing it.
-    """
+    """A named lock of this run; the same name is the same lock in all processes of the host."""
 
     def __init__(self, name: str, timeout: float, caller: str) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
@@ -119,7 +115,7 @@ class Lock:
         if not name:
             raise ValueError(f"{caller} got an empty string; expected a name. HINT: any text that says what it guards.")
         self.label = f"{caller}({name!r})"
-        self.left_by: Process | None = None
+        self.left_by: Process | None = None  # the previous holder, if that ended without releasing it
         self._timeout = timeout
         self._stem = lock_directory() / file_stem(f"{caller} {name}")
         self._record = self.beside(".holder")
@@ -137,10 +133,7 @@ class Lock:
         return self._lock.is_locked
 
     def acquire(self, is_needless: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for the lock, or until it is no longer needed, which is asked before each try; whether it was taken.
-
-        Whoever calls it calls :meth:`release` whatever happens: a signal's handler may raise once the lock is taken.
-        """
+        """Wait for the lock or until it is needless; whether it was taken. Call :meth:`release`, whatever it raises."""
         start = time.monotonic()
         report = start + _REPORT
         while not is_needless():

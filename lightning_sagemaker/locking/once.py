@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.locking.directory import write
-from lightning_sagemaker.locking.identity import Process
+from lightning_sagemaker.locking.directory import Process, write
 from lightning_sagemaker.locking.lock import DEFAULT_TIMEOUT, Lock
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.redaction import redact

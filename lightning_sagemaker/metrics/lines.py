@@ -164,15 +164,13 @@ def _write(text: str) -> None:
 
 
 class Values:
-    """Metrics at one moment; only single numbers, on the CPU or a CUDA device.
-
-    Other accelerators (XLA, HPU) compute a value when it is asked for, which is not for one rank to do.
-    """
+    """Metrics at one moment; only single numbers, on the CPU or a CUDA device."""
 
     def __init__(self, metrics: Mapping[str, object]) -> None:
         self._numbers: dict[str, float] = {}
         on_devices: dict[torch.device, dict[str, torch.Tensor]] = {}
         for name, value in metrics.items():
+            # Other accelerators (XLA, HPU) compute a value when it is asked for, which is not for one rank to do.
             if isinstance(value, torch.Tensor) and value.device.type != "cpu":
                 if value.is_cuda and value.numel() == 1 and not value.is_complex():
                     on_devices.setdefault(value.device, {})[name] = value

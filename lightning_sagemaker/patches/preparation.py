@@ -61,8 +61,7 @@ def patch_data_connector(module: ModuleType) -> None:
 def _outcome_path(label: str) -> Path:
     """File for the error, of this host and process group: several trainings of a job may run side by side."""
     from lightning_sagemaker.distributed.store import default_store, write_first
-    from lightning_sagemaker.locking.directory import lock_directory
-    from lightning_sagemaker.locking.identity import file_stem
+    from lightning_sagemaker.locking.directory import file_stem, lock_directory
 
     group = write_first(default_store(), "prepare_data", secrets.token_hex(8))
     return lock_directory() / f"{file_stem(f'{label} {group}')}.outcome"

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.distributed.peer_notifier import PATIENCE, PeerNotifier, notification
-from lightning_sagemaker.distributed.reachability import Answer, try_to_connect
+from lightning_sagemaker.distributed.reachability import PATIENCE, Answer, PeerNotifier, notification, try_to_connect
 from lightning_sagemaker.distributed.store import encode
 
 if TYPE_CHECKING:

@@ -214,7 +214,7 @@ class Ranks:
                 rank = host * size + local_rank
                 ranks = Participants(here, local_rank, range(host * size, (host + 1) * size))
                 connect = None if hosts == 1 or local_rank else itertools.repeat(firsts).__next__
-                self.agreements.append(StopAgreement(ranks, f"rank {rank}", hosts=connect))
+                self.agreements.append(StopAgreement(ranks, f"rank {rank}", connect=connect))
         self.batches = batches
         self.collectives = collectives
         self.random = random.Random(seed)  # noqa: S311 - no secret
