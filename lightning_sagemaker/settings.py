@@ -93,7 +93,7 @@ _ROWS = (
     ),
     Setting(
         *(RUN_ID, "none", "any text", "names a run outside jobs, for processes that shall share locks"),
-        *("locking.md#who-shares-a-lock", "`locking/identity.py`, at each lock"),
+        *("locking.md#who-shares-a-lock", "`locking/directory.py`, at each lock"),
     ),
 )
 SETTINGS = {row.name: row for row in _ROWS}

@@ -24,10 +24,7 @@ _SUFFIX, _FOLDER = ".part", ".parts"
 
 @contextmanager
 def complete_file(path: Path, *, replaces: bool = True) -> Iterator[IO[bytes]]:
-    """Write a file that has its name only once it is complete and flushed to the device.
-
-    A file there is replaced at the end of the body, and stays if that fails; with ``replaces=False`` it is an error.
-    """
+    """Write a file that has its name only once complete and flushed; ``replaces=False``: one there is an OSError."""
     remove_left(path.parent)
     unfinished = name(path)
     try:
@@ -74,15 +71,16 @@ def name(path: Path, suffix: str = _SUFFIX) -> Path:
 def remove_left(folder: Path) -> None:
     """Remove the temporary files and folders of this container and user whose process has ended.
 
-    Those of another container may be at work: hosts and jobs share folders (FSx, EFS), and process ids tell nothing
-    about another container's processes. So may those of another user, whose processes can be hidden from this one.
+    Those of others may be at work: hosts and jobs share folders (FSx, EFS), and process ids tell nothing about another
+    container's processes, nor of those of another user, which can be hidden from this one.
     """
     for path in folder.glob(f".*{_SUFFIX}*"):
-        named = re.fullmatch(
-            rf"\.[0-9a-f]{{12}}\.{_container()}\.(\d{{1,10}})\.([^.]+)(\{_SUFFIX}|\{_FOLDER})", path.name
-        )
+        named = re.fullmatch(rf"\.[0-9a-f]{{12}}\.{_container()}\.(\d{{1,10}})\.([^.]+)\.parts?", path.name)
         with suppress(OSError):
-            if named and _is_mine(path, named[3]) and processes.has_ended(int(named[1]), named[2]):
+            status = path.lstat()
+            is_kind = stat.S_ISDIR if path.suffix == _FOLDER else stat.S_ISREG
+            is_mine = is_kind(status.st_mode) and status.st_uid == os.geteuid()
+            if named and is_mine and processes.has_ended(int(named[1]), named[2]):
                 _remove(path)
 
 
@@ -91,12 +89,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _is_mine(path: Path, suffix: str) -> bool:
-    status = path.lstat()
-    is_kind = stat.S_ISDIR if suffix == _FOLDER else stat.S_ISREG
-    return is_kind(status.st_mode) and status.st_uid == os.geteuid()
 
 
 @functools.cache

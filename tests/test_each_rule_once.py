@@ -19,7 +19,7 @@ RULES = {
         {
             "distributed/waiting.py": "the wait",
             "distributed/failure_file.py": "a dying process lets others come first, for a moment",
-            "distributed/peer_notifier.py": "a pause after a connection that was not accepted",
+            "distributed/reachability.py": "a pause after a connection that was not accepted",
             "distributed/shutdown.py": "threads of this process",
             "checkpoint/transfer.py": "a pause after a connection that was not accepted",
             "patches/signals.py": "children of this process",
@@ -35,7 +35,7 @@ RULES = {
     ),
     "a key that only the first sets": (
         r"\bcompare_set\(",
-        {"distributed/store.py": "the store", "distributed/host_store.py": "it is a store"},
+        {"distributed/store.py": "the store", "distributed/participants.py": "it is a store"},
     ),
     "a thread with a limit": (r"\.join\(_?[A-Za-z]*(?:LIMIT|PATIENCE|seconds)\)", {"distributed/background.py": "it"}),
     "a file that appears when it is complete": (r"\bos\.(?:replace|link|rename)\(|\.rename\(", {}),

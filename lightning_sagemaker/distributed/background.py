@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def start(name: str, work: Callable[[], None], lost: str, on_failure: Callable[[], None]) -> threading.Thread:
     """Start a background thread. What it raises becomes one line in the log, and ends only the thread.
 
-    ``lost`` is a sentence about what is no longer done then; ``on_failure`` keeps others from taking its end for
-    silence. The thread does not live where the system had none left.
+    ``lost`` is a sentence about what is no longer done then, also where the system has no thread left.
     """
 
     def run() -> None:
@@ -47,10 +46,7 @@ def warn_lost(lost: str, error: BaseException) -> None:
 
 
 def run_with_limit(function: Callable[[], Result], seconds: float) -> Result | None:
-    """Call a function that may hang, in a thread that is abandoned after a time limit.
-
-    ``None`` where it has raised, hangs, or the system has no thread left.
-    """
+    """Call a function that may hang, in a thread; ``None`` where it has raised, hangs, or no thread is left."""
     results: list[Result] = []
 
     def run() -> None:

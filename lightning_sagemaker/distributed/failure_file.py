@@ -1,9 +1,8 @@
 """The failure file: why a job failed, for SageMaker's job page.
 
 SageMaker shows the first 1,024 characters of ``/opt/ml/output/failure`` as the job's failure reason (developer guide,
-your-algorithms-training-algo-output). The toolkit and SDK v3's drivers write it only where there is none yet, and all
-that they know is the tail of the log. Here the rank that failed writes it, and the first one on a host stays. Whoever
-may describe the job reads it, so secrets are taken out of what goes there, and to the other ranks.
+your-algorithms-training-algo-output). The toolkit and SDK v3's drivers write it only where there is none yet, and only
+know the tail of the log. Here the rank that failed writes it, and the first one on a host stays. Secrets are taken out.
 """
 
 from __future__ import annotations
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+# Explains a lost connection to another rank, or returns an empty text; the heartbeat of the default group can.
+explain_lost_connection: Callable[[], str] = str
 LIMIT = 1024  # characters that the job page shows
 _PATIENCE = 3.0  # seconds that a dying process may spend on asking the others
 _COURTESY = 1.0  # seconds by which a mere consequence lets the cause come first
@@ -47,10 +48,7 @@ _LOST = ("connection reset", "connection closed", "connection was", "broken pipe
 
 
 def report(text: str) -> bool:
-    """Write why this process failed, unless another process of this host, no helper, has written its reason already.
-
-    Secrets are taken out, and what is over 1,024 characters. Returns whether this text is the one that stands.
-    """
+    """Write why this process failed, unless another of this host, no helper, has already; whether this text stands."""
     if not is_on("failure_file"):
         return False
     path, there = base_dir(os.environ) / "output" / "failure", ""
@@ -75,10 +73,7 @@ def report_to_all(text: str) -> None:
 
 @functools.cache
 def report_exceptions() -> None:
-    """Report an exception that ends this process, with host and rank, before Python prints it.
-
-    A second call does nothing.
-    """
+    """Report an exception that ends this process, with host and rank, before Python prints it."""
     before = sys.excepthook
     mark_script()
 
@@ -107,10 +102,7 @@ def host_and_rank() -> str:
 
 
 def failure_report(error: Exception, *, courtesy: float = _COURTESY) -> str:
-    """Text of the failure file for an exception: the first failure of the world, with host, rank and frames.
-
-    A mere consequence, such as a lost connection, lets the cause come first by ``courtesy`` seconds.
-    """
+    """Text of the failure file for an exception: the first failure of the world, with host, rank and frames."""
     if told := str(getattr(error, _REPORT, "")):
         return told
     where, what = host_and_rank(), describe(error)
@@ -138,20 +130,10 @@ def killed(rank: int, host: str, pid: int) -> str:
     )
 
 
-def on_lost_connection(explain: Callable[[], str]) -> None:
-    """Register a function that explains a lost connection to another rank; it returns an empty text if it cannot."""
-    global _explain_lost_connection  # noqa: PLW0603 - there is one default process group
-    _explain_lost_connection = explain
-
-
-def _explain_lost_connection() -> str:
-    return ""
-
-
 def _cause_of_lost_connection() -> str:
     """Known cause of a lost connection; a killed process closes its connections before it is seen to have ended."""
     until = time.monotonic() + _MOMENT
-    while not (cause := _explain_lost_connection()) and time.monotonic() < until:
+    while not (cause := explain_lost_connection()) and time.monotonic() < until:
         time.sleep(_MOMENT / 20)
     return cause
 

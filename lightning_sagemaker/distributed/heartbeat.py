@@ -64,12 +64,9 @@ def _step() -> int | None:
 
 
 def start(job: SageMakerJob) -> None:
-    """Watch the processes of the default process group until it ends or is replaced.
-
-    ``LIGHTNING_SAGEMAKER_HEARTBEAT`` is the number of seconds of silence after which the job ends; 0 switches it off.
-    """
+    """Watch the processes of the default process group until it ends or is replaced."""
     global _current  # noqa: PLW0603 - there is one default process group
-    limit = seconds(HEARTBEAT)
+    limit = seconds(HEARTBEAT)  # of silence after which the job ends; 0 switches it off
     if _current is not None:
         _current.stop()
         _current = None
@@ -85,14 +82,13 @@ def start(job: SageMakerJob) -> None:
             return
         store = PrefixStore(prefix, connection)
         write(store, f"process/{rank}", os.getpid(), processes.start_of(os.getpid()) or "")
-        first = rank - job.local_rank
-        others = [first + (job.local_rank + step) % per_host for step in range(1, per_host)]
+        others = [rank - job.local_rank + (job.local_rank + step) % per_host for step in range(1, per_host)]
         hosts = Hosts(job, store, partial(_connect_anew, prefix)) if sends else None
         _current = Heartbeat(job, Siblings(store, others), hosts, limit)
     except RuntimeError as error:  # no second connection: the training needs none
         background.warn_lost(_lost(job), error)
         return
-    failure_file.on_lost_connection(_current.explain_lost_connection)
+    failure_file.explain_lost_connection = _current.explain_lost_connection
     at_exit(_current.stop)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import struct
 from typing import TYPE_CHECKING
-
-from lightning_sagemaker.distributed.connection import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
@@ -44,8 +43,7 @@ def check_interfaces(job: SageMakerJob, backend: str) -> None:
         if not has_interface(variable, chosen, found := _interfaces()):
             raise ValueError(
                 f"Environment variable `{variable}`={chosen!r}, but {job.current_host} has the interfaces"
-                f" {', '.join(found)}. HINT: remove it from the job's environment:"
-                " SageMaker's own choice is right."
+                f" {', '.join(found)}. HINT: remove it from the job's environment: SageMaker's own choice is right."
             )
 
 
@@ -76,6 +74,15 @@ def address_in_network(job: SageMakerJob) -> str:
     with socket.socket(family, kind, protocol) as way:  # connecting a datagram socket sends nothing
         way.connect(target)
         return str(way.getsockname()[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is one of the loopback interface, so that it means this machine."""
+    try:
+        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
 
 
 def _interfaces() -> list[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.distributed.store import raw_value, read, write
-from lightning_sagemaker.distributed.wire_format import decode
+from lightning_sagemaker.distributed.store import decode, raw_value, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,16 +38,13 @@ class Process:
         processes.send(self.pid, signal.SIGKILL, lambda: processes.start_of(self.pid) == self.start)
 
 
+@dataclass
 class Siblings:
-    """The other processes of this host, beginning with the next; each is known once it has reported its process id.
+    """The other processes of this host, beginning with the next; each is known once it has reported its process id."""
 
-    Nobody waits for one that never does: it was killed before, or its heartbeat is off.
-    """
-
-    def __init__(self, store: Store, ranks: Sequence[int]) -> None:
-        self._store = store
-        self._ranks = ranks
-        self.known: dict[int, Process] = {}
+    _store: Store
+    _ranks: Sequence[int]
+    known: dict[int, Process] = field(default_factory=dict)
 
     def poll(self) -> None:
         """Ask the store for processes that are not known yet; may hang if the host of the store is cut off."""
@@ -66,30 +62,24 @@ class Siblings:
         return self.known.get(self._ranks[0]) if self._ranks else None
 
 
+@dataclass
 class Hosts:
-    """Heartbeats of the hosts, at the store. Each method may hang if the host of the store is cut off.
+    """Heartbeats of the hosts, at the store. Each method may hang if the host of the store is cut off."""
 
-    ``connect`` makes another connection to the store, if that is still there.
-    """
+    _job: SageMakerJob
+    _store: Store
+    _connect: Callable[[], Store | None] = lambda: None  # anew to the store, if that is still there
+    _beats: int = 0
+    _found: bytes | None = None
+    next_step: str = ""
+    next_left: bool = False
+    heard: float | None = None  # when the next host was, by the observer's clock; None before the first time
+    answered: float = 0.0  # when the store was
+    ended: str = ""  # why another host has ended the job
 
-    def __init__(self, job: SageMakerJob, store: Store, connect: Callable[[], Store | None] = lambda: None) -> None:
-        self._store = store
-        self._connect = connect
-        self._job = job
-        self._next = (job.node_rank + 1) % job.num_nodes
-        self._beats = 0
-        self._found: bytes | None = None
+    def __post_init__(self) -> None:
+        self._next = (self._job.node_rank + 1) % self._job.num_nodes
         self.next_name = f"The host of node rank {self._next}"
-        self.next_step = ""
-        self.next_left = False
-        self.heard: float | None = None  # when the next host was, by the observer's clock; None before the first time
-        self.answered = 0.0  # when the store was
-        self.ended = ""  # why another host has ended the job
-
-    def exchange(self, now: float, step: str) -> None:
-        """Send this host's heartbeat, and read that of the next host. ``now`` is by the observer's clock."""
-        self.beat(step)
-        self._read_heartbeat(now)
 
     def beat(self, step: str) -> None:
         """Send this host's heartbeat."""
@@ -98,7 +88,9 @@ class Hosts:
         beat = (self._job.current_host, step, self._job.local_rank, self._beats)
         write(self._store, f"beat/{self._job.node_rank}", *beat)
 
-    def _read_heartbeat(self, now: float) -> None:
+    def exchange(self, now: float, step: str) -> None:
+        """Send this host's heartbeat, and read that of the next host. ``now`` is by the observer's clock."""
+        self.beat(step)
         found = raw_value(self._store, f"beat/{self._next}")
         if found is not None and found != self._found:
             self._found, self.heard = found, now

@@ -5,8 +5,8 @@ belong to Python, that takes Python's lock, and a thread that asks for it while 
 "terminate called without an active exception", exit code 134, after a successful training (pytorch#190489).
 ``destroy_process_group()`` waits for the threads only where nothing else holds the group, and a DDP model does.
 
-So here the end waits until the threads sleep. Nothing of the user's is touched, and the group stays as it is for exit
-handlers of the user's; a group of NCCL is ended by Lightning itself (since 2.3).
+So here the end waits until the threads sleep; the group stays as it is for exit handlers of the user's. A group of NCCL
+is ended by Lightning itself (since 2.3).
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _WORKER = "pt_gloo_runloop"  # name of gloo's threads
 _LIMIT = 2.0  # seconds that the end of a process may take longer
 _NAMELESS = 0.2  # seconds that are enough by experience, where torch is too old to give its threads names
-_SMDDP = "smddp"
 
 
 def at_exit(function: Callable[[], None]) -> None:
@@ -43,10 +42,7 @@ def at_exit(function: Callable[[], None]) -> None:
 
 @functools.cache
 def end_at_exit() -> None:
-    """Arrange a clean exit of this process; a second call does nothing.
-
-    The earlier it is called, the later it happens: exit handlers that are registered afterwards run before.
-    """
+    """Arrange a clean exit of this process: the earlier this is called, the later it happens."""
     atexit.register(_end)
 
 
@@ -54,7 +50,7 @@ def _end() -> None:
     dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available():
         return
-    if dist.is_initialized() and dist.get_backend() == _SMDDP and not hasattr(sys, "last_value"):
+    if dist.is_initialized() and dist.get_backend() == "smddp" and not hasattr(sys, "last_value"):
         # After an exception the others may be gone: the group stays as it is.
         gc.collect()  # torch 2.5.1 has deadlocked where a DDP model was collected while its group ended
         run_with_limit(dist.destroy_process_group, _LIMIT)
@@ -62,12 +58,9 @@ def _end() -> None:
 
 
 def wait_for_workers(*, unknown: bool) -> None:
-    """Wait until gloo's threads sleep and have no work left that needs Python's lock.
-
-    A thread that waits for the lock wakes up each switch interval, to ask for it once more. One that does not run for
-    two of them, while the lock is free, waits for something else. ``unknown``: there may be threads of gloo that have
-    no name.
-    """
+    """Wait until gloo's threads sleep, of which some may be unknown, and have no work left that needs Python's lock."""
+    # A thread that waits for the lock wakes up each switch interval, to ask for it once more. One that does not run for
+    # two of them, while the lock is free, waits for something else.
     until = time.monotonic() + _LIMIT
     before, now = None, _workers()
     if not now and unknown:

@@ -11,11 +11,9 @@ beside the training does the rest over the process group's store:
 3. Rank 0 takes the largest number plus one: the first step boundary that no rank has passed.
 
 So one process of each host asks the store, and the larger the world the more rarely: issue 23. Those of a host read a
-file of the host's own, which is there once somebody has got SIGTERM. A first process that dies ends the training for
-all, as any rank does, and one that is stopped stops it: nobody has to take over from it.
-
-Nobody who waits at a step boundary is waited for in a collective by a rank that has not reached that boundary, since
-all ranks pass step boundaries and collectives in the same order. So the waits are short, and cannot form a circle.
+file of the host's own, which is there once somebody has got SIGTERM. A first process that dies or is stopped ends or
+stops the training for all, as any rank does: nobody has to take over from it. All ranks pass step boundaries and
+collectives in the same order, so the waits are short, and cannot form a circle.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import os
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -35,8 +33,7 @@ from weakref import WeakKeyDictionary
 import torch.distributed as dist
 
 from lightning_sagemaker.distributed import background
-from lightning_sagemaker.distributed.host_store import HostStore
-from lightning_sagemaker.distributed.participants import Participants, first_ranks, ranks_of_host
+from lightning_sagemaker.distributed.participants import HostStore, Participants, first_ranks, ranks_of_host
 from lightning_sagemaker.distributed.shutdown import at_exit
 from lightning_sagemaker.distributed.store import (
     Arrival,
@@ -82,10 +79,9 @@ def interval(hosts: int) -> float:
 
 
 def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgreement | None:
-    """The agreement of the default process group's ranks, or of a single process; one for each group.
+    """The agreement of the default process group's ranks, or of a single process; ``None`` without a TCP server.
 
-    ``folder`` tells where checkpoints will be; it is called on rank 0 alone. ``None`` where the group's store is no TCP
-    server.
+    There is one for each group. ``folder`` tells where checkpoints will be; it is called on rank 0 alone.
     """
     world_size = job.world_size or 1
     group = dist.group.WORLD if world_size > 1 else StopAgreement
@@ -98,35 +94,28 @@ def agreement(job: SageMakerJob, folder: Callable[[], Path | None]) -> StopAgree
         if world_size > 1 and job.num_nodes > 1 and job.local_rank == 0:
             hosts = partial(first_ranks, job, prefix, _lost(where), timeout)
         has_ended = end_of_group() if world_size > 1 else lambda: False
-        _made[group] = StopAgreement(ranks, where, hosts=hosts, folder=folder, has_ended=has_ended)
+        _made[group] = StopAgreement(ranks, where, connect=hosts, folder=folder, has_ended=has_ended)
     return _made[group]
 
 
+@dataclass(eq=False)
 class StopAgreement:
-    """One rank's part in the agreement on where to stop.
+    """One rank's part in the agreement on where to stop."""
 
-    ``hosts`` connects to the first ranks of all hosts, where this one is such and there are several; it is called in
-    the thread, as a connection takes 5 s where names cannot be looked up.
-    """
+    ranks: Participants
+    where: str
+    _: KW_ONLY
+    # To the first ranks of all hosts, where this one is such and there are several; it takes 5 s where names cannot be
+    # looked up, so the thread calls it.
+    connect: Callable[[], Participants] | None = None
+    folder: Callable[[], Path | None] = lambda: None
+    has_ended: Callable[[], bool] = lambda: False
 
-    def __init__(
-        self,
-        ranks: Participants,
-        where: str,
-        *,
-        hosts: Callable[[], Participants] | None = None,
-        folder: Callable[[], Path | None] = lambda: None,
-        has_ended: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def __post_init__(self) -> None:
         self.origin = ""  # where SIGTERM arrived first, as far as this host knows; empty while no rank has got it
-        self._ranks = ranks
-        self._connect = hosts
         self._hosts: Participants | None = None
         self._connected = threading.Event()
         self._asks_again = 0.0
-        self._where = where
-        self._folder = folder
-        self._has_ended = has_ended
         self._passed = 0
         self._asked = False
         self._stop: Stop | None = None
@@ -136,29 +125,24 @@ class StopAgreement:
         self._signals: SimpleQueue[bool] = SimpleQueue()
         self._leaving = False
         self._pid = os.getpid()
-        self._thread = background.start("sigterm", self._watch, _lost(where), self._decided.set)
+        self._thread = background.start("sigterm", self._watch, _lost(self.where), self._decided.set)
         at_exit(self._leave)
 
     def request(self) -> bool:
-        """Record that this rank received SIGTERM; safe in signal handlers.
-
-        False in a process that was forked from the rank's own and inherited its handler, and after the store has ended.
-        """
+        """Record SIGTERM, also in a signal handler. False in a forked child, and after the store has ended."""
         heard = os.getpid() == self._pid and self._thread.is_alive()
         if heard:
             self._signals.put(True)
         return heard
 
     def stop_here(self) -> Stop | None:
-        """Called at each step boundary, by all ranks equally often and in the same order.
+        """Called at each step boundary, by all ranks equally often: what was agreed, from the agreed boundary on.
 
-        Returns what was agreed, where all ranks stop at this step boundary or could have stopped at an earlier one. A
-        TimeoutError where SIGTERM arrived somewhere, but a rank does not answer.
+        A TimeoutError where SIGTERM arrived somewhere, but a rank does not answer.
         """
         self._passed += 1  # before the check below, as the thread reads the number after it has set what we check
-        return self._when_decided() if self._asked else None
-
-    def _when_decided(self) -> Stop | None:
+        if not self._asked:
+            return None
         self._decided.wait(2 * _PATIENCE)
         if self._stop is None:
             raise TimeoutError(
@@ -169,14 +153,13 @@ class StopAgreement:
         return self._stop if self._passed >= self._stop.boundary else None
 
     def _watch(self) -> None:
-        """Body of the background thread: everything that is not done at a step boundary."""
         try:
-            if self._connect is not None and not self._has_ended():
-                self._hosts = self._connect()
+            if self.connect is not None and not self.has_ended():
+                self._hosts = self.connect()
             self._connected.set()
             if self._wait_for_origin():
                 self._asked = True
-                ranks = self._ranks
+                ranks = self.ranks
                 write(ranks.store, f"passed/{ranks.number}", self._passed)
                 if ranks.number == 0:
                     write(ranks.store, "stop", *self._decide())
@@ -184,7 +167,7 @@ class StopAgreement:
                 self._stop = Stop(number, folder or None)
                 self._decided.set()
                 while self._next_signal(None):
-                    say("Another SIGTERM arrived on %s. The job is already ending.", self._where)
+                    say("Another SIGTERM arrived on %s. The job is already ending.", self.where)
             self._leave_stores()
         except (RuntimeError, TimeoutError) as error:  # the former of the store, which has ended with rank 0
             self._error = str(error)
@@ -199,52 +182,46 @@ class StopAgreement:
         """Wait for SIGTERM on any rank; false if this process or its group ends before."""
         while not self._poll_origin():
             told = self._next_signal(_INTERVAL)
-            if self._has_ended():
+            if self.has_ended():
                 return False
             if told:
-                write_first(self._ranks.store, "origin", self._where)
+                write_first(self.ranks.store, "origin", self.where)
             if self._leaving:
                 return False
         return True
 
     def _poll_origin(self) -> bool:
-        """Check once whether SIGTERM has arrived on any rank; exchange this with the other hosts."""
-        here, hosts, now = read(self._ranks.store, "origin", str), self._hosts, time.monotonic()
+        here, hosts, now = read(self.ranks.store, "origin", str), self._hosts, time.monotonic()
         if hosts is not None and here is not None:
             write_first(hosts.store, "origin", here[0])
         elif hosts is not None and now >= self._asks_again:
-            self._asks_again = now + interval(hosts.size) - _INTERVAL / 2  # not a request later
+            self._asks_again = now + interval(len(hosts.ranks)) - _INTERVAL / 2  # not a request later
             if (here := read(hosts.store, "origin", str)) is not None:
-                write_first(self._ranks.store, "origin", here[0])
+                write_first(self.ranks.store, "origin", here[0])
         if here is not None:
             (self.origin,) = here
         return here is not None
 
     def _leave_stores(self) -> None:
         """Let rank 0, whose process may hold the store, end last: the others would see a broken connection."""
-        ranks = self._ranks
-        if (
-            self.origin
-            and Arrival(ranks.store, ranks.size).arrive() == ranks.size
-            and isinstance(ranks.store, HostStore)
-        ):
-            ranks.store.remove()
-        if self._hosts is None or self._has_ended():
+        store, size = self.ranks.store, len(self.ranks.ranks)
+        if self.origin and Arrival(store, size).arrive() == size and isinstance(store, HostStore):
+            store.path.unlink(missing_ok=True)
+        if self._hosts is None or self.has_ended():
             return
-        others = Arrival(PrefixStore("left", self._hosts.store), self._hosts.size)
+        others = Arrival(PrefixStore("left", self._hosts.store), len(self._hosts.ranks))
         others.arrive()
         if self._hosts.number == 0:
             with suppress(TimeoutError):
-                Wait(self._where, lambda: "the other hosts to end", limit=_GOODBYE).until(others.outcome)
+                Wait(self.where, lambda: "the other hosts to end", limit=_GOODBYE).until(others.outcome)
 
-    def _decide(self) -> tuple[int, str]:
-        """The step boundary at which all stop, and the checkpoint folder; called on the first rank of each host."""
-        passed = self._largest(self._ranks)
+    def _decide(self) -> tuple[Any, ...]:
+        """Where all stop; called on the first rank of each host."""
+        passed = self._largest(self.ranks)
         if (hosts := self._hosts) is not None:
             write(hosts.store, f"passed/{hosts.number}", passed)
             if hosts.number > 0:
-                number, folder = self._wait_for(hosts, 0, "stop", int, str)
-                return number, folder
+                return self._wait_for(hosts, 0, "stop", int, str)
             passed = self._largest(hosts)
         decision = passed + 1, self._checkpoint_folder()
         if hosts is not None:
@@ -252,25 +229,25 @@ class StopAgreement:
         return decision
 
     def _largest(self, participants: Participants) -> int:
-        told = [self._wait_for(participants, number, f"passed/{number}", int) for number in range(participants.size)]
-        return max(int(passed) for (passed,) in told)
+        numbers = range(len(participants.ranks))
+        return max(int(*self._wait_for(participants, number, f"passed/{number}", int)) for number in numbers)
 
     def _checkpoint_folder(self) -> str:
         try:
-            return str(self._folder() or "")
+            return str(self.folder() or "")
         except Exception as error:  # noqa: BLE001 - whatever stands in that file, it is no reason not to stop
             log.warning("The job's checkpoint folder is unknown, so SIGTERM leaves no checkpoint: %s", error)
             return ""
 
     def _wait_for(self, participants: Participants, number: int, key: str, *kinds: type) -> tuple[Any, ...]:
-        who = participants.rank(number)
+        who = f"rank {participants.ranks[number]}"
 
         def poll() -> tuple[Any, ...] | None:
             if self._leaving:
                 raise TimeoutError(f"this process ended before {who} answered")
             return read(participants.store, key, *kinds)
 
-        return Wait(self._where, lambda: f"an answer of {who}", limit=_PATIENCE).until(poll)
+        return Wait(self.where, lambda: f"an answer of {who}", limit=_PATIENCE).until(poll)
 
     def _next_signal(self, timeout: float | None) -> bool:
         try:

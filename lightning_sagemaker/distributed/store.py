@@ -1,19 +1,24 @@
 """The key-value store of the process group, over which ranks exchange messages without a collective.
 
 Threads of ours use a connection of their own: the group's own one is held by whoever waits on it.
+
+Store and ports are open to the network, as in stock torch, so what is found there may be anything: a scanner's bytes,
+no UTF-8, a number of a thousand digits. Messages are prefixed, bounded in length, and printable; all that is found is
+parsed here, and what is not ours counts as not there.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import unicodedata
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined] # missing in torch's own list
-
-from lightning_sagemaker.distributed.wire_format import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +28,10 @@ __all__ = ["PrefixStore", "Store", "TCPStore"]  # of torch, for those that have 
 
 _PREFIX = "lightning_sagemaker"
 _ABSENT = "lightning_sagemaker: absent"  # no value of ours
+LONGEST = 65536  # bytes of a message
+_LONGEST_TEXT = 4096  # characters of one text in it: each is up to 12 bytes
+_MARK = b"lightning_sagemaker/1 "
+_LARGEST = 2**53  # of a number
 
 
 def default_store() -> Store:
@@ -46,12 +55,11 @@ def server_of_group() -> TCPStore | None:
 def own_connection(timeout: timedelta, *, only_if_there: bool = False) -> Store | None:
     """A second connection to the default group's store; ``None`` if that is no TCP server.
 
-    ``only_if_there`` checks first if the server has ended, then an OSError: torch would wait for it and write lines.
-    Where it does not answer it is a RuntimeError.
+    A RuntimeError where it does not answer; an OSError ``only_if_there`` where the server has ended.
     """
     if (store := server_of_group()) is None:
         return None
-    if only_if_there:
+    if only_if_there:  # torch would wait for it and write lines
         socket.create_connection((store.host, store.port), timeout.total_seconds()).close()
     return prefixed(TCPStore(store.host, store.port, is_master=False, wait_for_workers=False, timeout=timeout))
 
@@ -66,12 +74,33 @@ def end_of_group() -> Callable[[], bool]:
     return lambda: dist.group.WORLD is None or dist.group.WORLD is not known()
 
 
-def raw_value(store: Store, key: str) -> bytes | None:
-    """Value of a key; ``None`` if it has none yet.
+def encode(*values: object) -> str:
+    """Write texts, numbers and truth values as a message; texts are cut where they are too long."""
+    return _MARK.decode() + json.dumps([_printable(value) if isinstance(value, str) else value for value in values])
 
-    ``Store.check`` would ask the same; torch before 2.3 has it in C++ only. Comparing a key that is absent sets
-    nothing, and answers what was expected of it.
-    """
+
+def decode(message: bytes, *kinds: type) -> tuple[Any, ...] | None:
+    """Read a message of :func:`encode`; ``None`` unless its values are of these types: str, int (from 0) or bool."""
+    if len(message) > LONGEST or not message.startswith(_MARK):
+        return None
+    try:
+        values = json.loads(message[len(_MARK) :])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, list) or [type(value) for value in values] != list(kinds):
+        return None
+    sound = all(0 <= value <= _LARGEST if isinstance(value, int) else value == _printable(value) for value in values)
+    return tuple(values) if sound else None
+
+
+def _printable(text: str) -> str:
+    shown = (char if char in "\n\t" or unicodedata.category(char) != "Cc" else repr(char)[1:-1] for char in text)
+    return "".join(shown)[:_LONGEST_TEXT]
+
+
+def raw_value(store: Store, key: str) -> bytes | None:
+    """Value of a key; ``None`` if it has none yet."""
+    # Comparing a key that is absent sets nothing. `Store.check` asks the same; torch before 2.3 lacks it in Python.
     value: bytes | str = store.compare_set(key, _ABSENT, _ABSENT)
     found = value.encode() if isinstance(value, str) else value
     return None if found == _ABSENT.encode() else found
@@ -98,12 +127,12 @@ def read(store: Store, key: str, *kinds: type) -> tuple[Any, ...] | None:
     return None if found is None else decode(found, *kinds)
 
 
+@dataclass
 class Arrival:
     """A point at which all processes arrive, or all learn why not."""
 
-    def __init__(self, store: Store, expected: int) -> None:
-        self._store = store
-        self._expected = expected
+    _store: Store
+    _expected: int
 
     def arrive(self) -> int:
         """Count this process, and release all if it is the last one; its number in the order of arrival."""

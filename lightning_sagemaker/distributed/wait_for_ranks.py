@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from lightning_sagemaker.distributed.connection import (
-    FIRST_LINE,
-    PATIENCE,
-    Answer,
-    blocked,
-    is_loopback,
-    try_to_connect,
-)
-from lightning_sagemaker.distributed.peer_notifier import notification
+from lightning_sagemaker.distributed import reachability
+from lightning_sagemaker.distributed.interface import is_loopback
 from lightning_sagemaker.distributed.store import Arrival, write_first
 from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.job.values import some
@@ -29,15 +23,11 @@ if TYPE_CHECKING:
     Answered = TypeVar("Answered")
 
 _AT_ONCE = 16  # hosts that are asked at a time; lines name eight
-_ROUND = 4 * PATIENCE  # seconds that a question to all of them may take; names may be looked up for longer than that
+_ROUND = 4 * reachability.PATIENCE  # seconds that a question to all may take; names may be looked up for longer
 
 
 def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
-    """Join at the store, and wait until all processes have joined.
-
-    Rank 0 asks missing hosts whether they are there at all. Two processes of the same rank are a ValueError, with the
-    same text on all.
-    """
+    """Join at the store, and wait until all have; two processes of the same rank are a ValueError on all of them."""
     world_size = job.world_size or 1
     all_ranks, missing = Arrival(store, world_size), _MissingHosts(job, store, world_size // job.num_nodes)
     first = write_first(store, f"rank/{job.rank}", job.current_host)
@@ -63,45 +53,46 @@ def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
         )
 
 
+@dataclass
 class _MissingHosts:
     """The hosts whose processes have not all joined; its text says what is known about them."""
 
-    def __init__(self, job: SageMakerJob, store: Store, per_host: int) -> None:
-        self._job = job
-        self._store = store
-        self._per_host = per_host
-        self._asks = job.rank == 0 and not is_loopback(job.main_address)  # hosts on one machine have no names
+    _job: SageMakerJob
+    _store: Store
+    _per_host: int
+
+    def __post_init__(self) -> None:
+        # Rank 0 asks them whether they are there at all; hosts on one machine have no names.
+        self._asks = self._job.rank == 0 and not is_loopback(self._job.main_address)
         self._asked = time.monotonic()
         self._silent_since: dict[str, float] = {}
         self._named: set[str] = set()
         self._pool = ThreadPoolExecutor(_AT_ONCE)
 
     def __str__(self) -> str:
-        joined = self._joined()
-        asked = [host for host, count in joined.items() if self._asks and not count]
-        answers = self._of_each(try_to_connect, asked)
-        states = [
-            f"{host} ({count} of {self._per_host} processes have joined"
-            f"{f'; {answers[host].value}' if host in answers else ''})"
-            for host, count in joined.items()
-        ]
+        joined, states = self._joined(), []
+        answers = self._answers(joined) if self._asks else {}
+        for host, count in joined.items():
+            answer = f"; {answers[host].value}" if host in answers else ""
+            states.append(f"{host} ({count} of {self._per_host} processes have joined{answer})")
         return some(states)
 
     def ask(self) -> None:
         """Name hosts that do not answer, and repeat the messages of those that cannot reach this one."""
-        if not self._asks or time.monotonic() - self._asked < FIRST_LINE / 2:
+        if not self._asks or time.monotonic() - self._asked < reachability.FIRST_LINE / 2:
             return
         before = self._asked
-        answers = self._of_each(try_to_connect, [host for host, count in self._joined().items() if not count])
+        answers = self._answers(self._joined())
         self._asked = time.monotonic()
-        silent = [host for host, answer in answers.items() if answer is Answer.SILENT]
+        silent = [host for host, answer in answers.items() if answer is reachability.Answer.SILENT]
         self._silent_since = {host: self._silent_since.get(host, before) for host in silent}
         for host, since in self._silent_since.items():
-            if self._asked - since >= FIRST_LINE:
+            if self._asked - since >= reachability.FIRST_LINE:
                 tried = "it has not joined here either, so it may also still be starting"
                 address = f"{host}:{self._job.main_port}"
-                self._warn_once(host, blocked(self._job, host, address, self._asked - since, tried))
-        told = self._of_each(notification, [host for host, answer in answers.items() if answer is Answer.OPEN])
+                self._warn_once(host, reachability.blocked(self._job, host, address, self._asked - since, tried))
+        is_open = [host for host, answer in answers.items() if answer is reachability.Answer.OPEN]
+        told = self._of_each(reachability.notification, is_open)
         for host, (text, ends) in told.items():
             if ends:
                 raise ConnectionError(text)
@@ -117,6 +108,9 @@ class _MissingHosts:
         """For each host with missing processes, how many have joined."""
         joined = {host: self._store.add(host, 0) for host in self._job.world_hosts}
         return {host: count for host, count in joined.items() if count < self._per_host}
+
+    def _answers(self, joined: dict[str, int]) -> dict[str, reachability.Answer]:
+        return self._of_each(reachability.try_to_connect, [host for host, count in joined.items() if not count])
 
     def _of_each(self, question: Callable[[str, int], Answered], hosts: list[str]) -> dict[str, Answered]:
         """Ask several hosts at once; those that do not answer within a common limit are left out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from lightning_sagemaker.messages import log
@@ -16,38 +17,25 @@ if TYPE_CHECKING:
 EVERY = 30.0  # seconds between lines while anyone waits
 
 
+@dataclass
 class Wait:
-    """One wait for other processes: every 30 s a line says for whom, and a limit ends it.
+    """One wait for other processes: every 30 s a line says for whom, and a limit ends it."""
 
-    ``what`` is asked when it is to be said; ``speaks`` tells whether this process is the one of its host that writes
-    the lines; while ``progress`` rises, the others get on, and the limit begins anew.
-    """
+    who: str
+    what: Callable[[], str]
+    _: KW_ONLY
+    limit: float = math.inf
+    hint: str = ""
+    speaks: bool = True  # whether this process is the one of its host that writes the lines
+    progress: Callable[[], int] = lambda: 0  # while it rises, the others get on, and the limit begins anew
 
-    def __init__(
-        self,
-        who: str,
-        what: Callable[[], str],
-        *,
-        limit: float = math.inf,
-        hint: str = "",
-        speaks: bool = True,
-        progress: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self._who = who
-        self._what = what
-        self._limit = limit
-        self._hint = hint
-        self._speaks = speaks
-        self._progress = progress
+    def __post_init__(self) -> None:
         self._seen = 0
         self._start = self._moved = time.monotonic()
         self._due, self._has_spoken = self._start + EVERY, False
 
     def until(self, poll: Callable[[], Found | None], pauses: tuple[float, float] = (0.005, 0.25)) -> Found:
-        """Wait until a function returns something.
-
-        ``pauses`` are the seconds between two calls, the first and the longest.
-        """
+        """Wait until a function returns something; ``pauses`` between two calls are from so many seconds to so many."""
         pause, longest = pauses
         while (found := poll()) is None:
             self._check()
@@ -62,15 +50,15 @@ class Wait:
 
     def _check(self) -> None:
         now = time.monotonic()
-        if now < self._due and now - self._moved < self._limit:
+        if now < self._due and now - self._moved < self.limit:
             return
-        if (progress := self._progress()) != self._seen:
+        if (progress := self.progress()) != self._seen:
             self._seen, self._moved = progress, now
-        if now - self._moved >= self._limit:
-            hint = f". {self._hint}" if self._hint else ""
+        if now - self._moved >= self.limit:
+            hint = f". {self.hint}" if self.hint else ""
             raise TimeoutError(
-                f"{self._who} has waited {now - self._start:.0f} s, the time limit, for {self._what()}{hint}"
+                f"{self.who} has waited {now - self._start:.0f} s, the time limit, for {self.what()}{hint}"
             )
         self._due, self._has_spoken = now + EVERY, True
-        if self._speaks:
-            log.warning("%s has waited %.0f s for %s", self._who, now - self._start, self._what())
+        if self.speaks:
+            log.warning("%s has waited %.0f s for %s", self.who, now - self._start, self.what())

@@ -6,16 +6,16 @@ its copy. The record of who holds it is for messages, and for a forked child tha
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from lightning_sagemaker.locking.directory import ELSEWHERE, lock_directory, write
-from lightning_sagemaker.locking.identity import Process, file_stem
+from lightning_sagemaker.locking.directory import ELSEWHERE, Process, file_stem, lock_directory, write
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ DEFAULT_TIMEOUT = 1800.0  # seconds, as torch.distributed's own patience with a 
 # try at level DEBUG.
 _POLL, _LONGEST_POLL = 0.01, 0.2
 _REPORT = 30.0  # seconds between two lines of a waiter
+_inside: set[int] = set()  # ids of objects whose `setup` runs in this process
 _held: dict[Path, Lock] = {}  # by this process, or by its parent when that forked it
 
 
@@ -63,11 +64,46 @@ def node_lock(name: str, *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
         lock.release()
 
 
-class Lock:
-    """A named lock of this run; the same name is the same lock in all processes of the host.
+class SerialSetup:
+    """Mixin for a ``LightningDataModule`` or ``LightningModule``: one process of a host at a time runs ``setup()``.
 
-    Once it is taken, ``left_by`` is the previous holder, if that ended without releasing it.
+    Lightning calls ``setup()`` in all processes at once. With this, the first one builds what the others then find. It
+    must not talk to other ranks (no ``barrier``, no ``all_reduce``): they are waiting to come in.
+
+        >>> class Digits(SerialSetup, LightningDataModule): ...  # doctest: +SKIP
+
+    Attributes:
+        setup_timeout: Seconds to wait for the processes before.
+
+    Raises:
+        TimeoutError: From ``setup()``: others took longer; the message names the one inside.
     """
+
+    setup_timeout: float = DEFAULT_TIMEOUT
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "setup" in vars(cls):
+            cls.setup = _serial(vars(cls)["setup"])  # type: ignore[attr-defined]
+
+
+def _serial(setup: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(setup)
+    def one_at_a_time(self: Any, *args: Any, **kwargs: Any) -> None:
+        if id(self) in _inside:  # a subclass's `setup` calls this one
+            return setup(self, *args, **kwargs)
+        with node_lock(f"setup of {type(self).__qualname__}", timeout=self.setup_timeout):
+            _inside.add(id(self))
+            try:
+                return setup(self, *args, **kwargs)
+            finally:
+                _inside.discard(id(self))
+
+    return one_at_a_time
+
+
+class Lock:
+    """A named lock of this run; the same name is the same lock in all processes of the host."""
 
     def __init__(self, name: str, timeout: float, caller: str) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
@@ -79,7 +115,7 @@ class Lock:
         if not name:
             raise ValueError(f"{caller} got an empty string; expected a name. HINT: any text that says what it guards.")
         self.label = f"{caller}({name!r})"
-        self.left_by: Process | None = None
+        self.left_by: Process | None = None  # the previous holder, if that ended without releasing it
         self._timeout = timeout
         self._stem = lock_directory() / file_stem(f"{caller} {name}")
         self._record = self.beside(".holder")
@@ -97,7 +133,7 @@ class Lock:
         return self._lock.is_locked
 
     def acquire(self, is_needless: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for the lock, or until it is no longer needed, which is asked before each try; whether it was taken."""
+        """Wait for the lock or until it is needless; whether it was taken. Call :meth:`release`, whatever it raises."""
         start = time.monotonic()
         report = start + _REPORT
         while not is_needless():
@@ -128,12 +164,8 @@ class Lock:
         except filelock.Timeout:
             return False
         except OSError as error:
-            self.release()
             text = f"{self._stem}.lock cannot be locked for {self.label}: {error.strerror}. {ELSEWHERE}"
             raise OSError(error.errno, text) from error
-        except BaseException:  # a signal's, say
-            self.release()
-            raise
         return True
 
     def release(self) -> None:
@@ -158,12 +190,7 @@ class Lock:
                 " the lock once, around both, or use two names."
             )
         parent = held._me  # noqa: SLF001 - of this class
-        if (
-            parent is not None
-            and parent.pid != os.getpid()
-            and parent == Process.read(self._record)
-            and parent.is_alive
-        ):
+        if parent and parent.pid != os.getpid() and parent == Process.read(self._record) and parent.is_alive:
             raise RuntimeError(
                 f"{self.label} is entered by pid {os.getpid()}, which was forked from its holder ({parent.hold}) while"
                 " that held it, so each could wait for the other. HINT: fork before or after the guarded code, not in"

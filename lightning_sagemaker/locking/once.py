@@ -1,17 +1,23 @@
-"""``once_per_node``: the first process of a host does the work, all others get its value or its error."""
+"""``once_per_node``: the first process of a host does the work, all others get its value or its error, from a file.
+
+The file is not flushed to the device (``fsync``): a process that dies takes nothing of it along, since it is the
+kernel's by then, and after a crash of the machine the container is another one, and looks elsewhere.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
+import traceback
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.locking.identity import Process
+from lightning_sagemaker.locking.directory import Process, write
 from lightning_sagemaker.locking.lock import DEFAULT_TIMEOUT, Lock
-from lightning_sagemaker.locking.outcome import Outcome
 from lightning_sagemaker.messages import log
+from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MOST_BYTES = 64 * 1024  # of a value as JSON: the outcome of work is a file and its name, not its content
+_MOST_MESSAGE, _MOST_TRACEBACK = 2_000, 8_000  # characters, of an error
+_MOST_READ = 64_000  # characters of it in which secrets are looked for
 
 
 @overload
@@ -74,8 +82,8 @@ def _once(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:
     def is_known() -> bool:
         nonlocal outcome
         outcome = Outcome.read(path)
-        if outcome is not None and outcome.is_interruption and outcome.who.is_me and outcome.who.at < start:
-            outcome = None  # a notebook's cell that is run again
+        if outcome and outcome.error and outcome.who.is_me and outcome.who.at < start:
+            outcome = None if outcome.error.startswith("KeyboardInterrupt") else outcome  # a notebook's cell, run again
         return outcome is not None
 
     try:
@@ -91,12 +99,8 @@ def _once(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:
 
 def _work(fn: Callable[[], Any], lock: Lock, path: Path, retry: int) -> Any:
     if lock.left_by is not None:
-        log.warning(
-            "%s: %s takes over, since the process at work ended without an outcome: %s",
-            lock.label,
-            Process.me(),
-            lock.left_by.hold,
-        )
+        text = "%s: %s takes over, since the process at work ended without an outcome: %s"
+        log.warning(text, lock.label, Process.me(), lock.left_by.hold)
     try:
         value = _value(_tried(fn, lock, retry), lock)
     except BaseException as error:
@@ -127,7 +131,6 @@ def _tried(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:
 
 
 def _value(value: object, lock: Lock) -> Any:
-    """The value as all processes get it."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -142,3 +145,51 @@ def _value(value: object, lock: Lock) -> Any:
             " the result to a file and return its path."
         )
     return json.loads(text)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of the work."""
+
+    value: Any = None
+    error: str | None = None  # type and text of what it raised; `None` where it is done
+    traceback: str = ""  # as Python prints it
+    who: Process = field(default_factory=Process.me)  # which did it, when it had
+
+    @classmethod
+    def of(cls, error: BaseException) -> Outcome:
+        """The outcome of work that raised an error, without secrets: other processes log it."""
+        text = "".join(traceback.format_exception_only(type(error), error)).strip()
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text, trace = redact(text[:_MOST_READ], os.environ), redact(trace[-_MOST_READ:], os.environ)
+        return cls(error=text[:_MOST_MESSAGE], traceback=trace[-_MOST_TRACEBACK:])
+
+    @classmethod
+    def read(cls, path: Path) -> Outcome | None:
+        """The outcome in a file, as far as it concerns this process; ``None`` where there is no file."""
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            record = json.loads(text)
+            outcome = cls(**{**record, "who": Process(**record["who"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is not an outcome as this package writes it ({error!r}): {text[:120]!r}. HINT: processes of"
+                " one run must have one version of lightning-sagemaker; remove the file if nothing else explains it."
+            ) from error
+        # A failure is for those that lived then: one that torchrun or a retrying script started later tries again.
+        return outcome if outcome.error is None or outcome.who.at >= processes.born() else None
+
+    def publish(self, path: Path) -> None:
+        """Publish it to the other processes of the host; raises ``OSError`` if it cannot be written."""
+        write(path, asdict(self))
+
+    def explain(self, label: str) -> str:
+        """The error message in the processes that did not do the work."""
+        what = "has already failed in this process" if self.who.is_me else "failed in another process"
+        return (
+            f"{label} {what} ({self.who}): {self.error}\nHINT: the cause is there; processes of this run do not try"
+            f" again, unless `retry` says so.\n{self.traceback}"
+        )

@@ -44,10 +44,7 @@ class PendingReductions:
         return type(None), ()
 
     def reduce(self, tensor: torch.Tensor, group: Any = None, reduce_op: Any = "mean") -> Any:
-        """Reduce a tensor over all ranks in place: by the next :meth:`wait` while something is logged, else at once.
-
-        What Lightning keeps of a logged value is a copy of its own, of shape ``()``.
-        """
+        """Reduce a tensor over all ranks in place: by the next :meth:`wait` while something is logged, else at once."""
         plain = tensor.layout is torch.strided and tensor.is_contiguous() and not tensor.requires_grad
         if not (self._logging and plain and dist.is_initialized()):
             return self.strategy_reduce(tensor, group, reduce_op=reduce_op)
@@ -55,6 +52,7 @@ class PendingReductions:
             self._finish_first()
         # The value belongs to the stream that logs, whichever stream is current when somebody reads it.
         stream = torch.cuda.current_stream(tensor.device) if tensor.is_cuda else None
+        # In place: what Lightning keeps of a logged value is a copy of its own, of shape `()`.
         self._sent.append((Reduction(tensor, group, reduce_op, wait=False), stream))
         return tensor
 

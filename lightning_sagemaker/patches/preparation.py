@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.environment import SageMakerEnvironment, process_group
-from lightning_sagemaker.locking.directory import lock_directory
-from lightning_sagemaker.locking.identity import file_stem
-from lightning_sagemaker.locking.outcome import Outcome
+from lightning_sagemaker.locking.directory import file_stem, lock_directory
+from lightning_sagemaker.locking.once import Outcome
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.patches import wrap
 

@@ -30,7 +30,7 @@ def patch_init_dist_connection(module: Any) -> None:
         world_size: int | None = None,
         **kwargs: Any,
     ) -> None:
-        from lightning_sagemaker.distributed.process_group import watched
+        from lightning_sagemaker.distributed.rendezvous import watched
 
         was_there, timeout = process_group() is not None, kwargs.get("timeout")
         if was_there or "store" in kwargs:

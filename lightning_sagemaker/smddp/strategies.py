@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch.distributed as dist
 from torch import Tensor
 
-from lightning_sagemaker.distributed.process_group import watched
+from lightning_sagemaker.distributed.rendezvous import watched
 from lightning_sagemaker.messages import say
 from lightning_sagemaker.smddp import availability, collectives
 from lightning_sagemaker.smddp.availability import BACKEND, OnMissing, Sharding

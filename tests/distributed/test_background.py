@@ -16,12 +16,21 @@ import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
 from lightning_sagemaker.checkpoint import checkpoint_folder
-from lightning_sagemaker.distributed import heartbeat, participants, sigterm, wire_format
+from lightning_sagemaker.distributed import heartbeat, participants, sigterm
 from lightning_sagemaker.distributed.heartbeat import Heartbeat
 from lightning_sagemaker.distributed.participants import Participants
 from lightning_sagemaker.distributed.peers import Hosts, Siblings
 from lightning_sagemaker.distributed.sigterm import StopAgreement
-from lightning_sagemaker.distributed.store import PrefixStore, TCPStore, own_connection, read, write_first
+from lightning_sagemaker.distributed.store import (
+    LONGEST,
+    PrefixStore,
+    TCPStore,
+    decode,
+    encode,
+    own_connection,
+    read,
+    write_first,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -228,7 +237,7 @@ def test_whatever_stands_at_the_store_no_host_is_ended_and_the_others_are_still_
 def test_what_no_process_tells_of_itself_makes_no_process_known() -> None:
     store = HashStore()
     siblings = Siblings(store, [1])
-    for value in [*STRANGE, wire_format.encode("5", "1").encode(), wire_format.encode(-5, "1").encode()]:
+    for value in [*STRANGE, encode("5", "1").encode(), encode(-5, "1").encode()]:
         store.set("process/1", value)  # type: ignore[arg-type] # bytes are taken
         siblings.poll()
         assert siblings.missing() == [1]
@@ -239,7 +248,7 @@ def test_whatever_stands_at_the_store_only_sigterm_stops_the_training(
 ) -> None:
     monkeypatch.setattr(sigterm, "_INTERVAL", 0.001)
     store = HashStore()
-    ranks = [StopAgreement(Participants(store, rank, 2), f"algo-{rank + 1}, rank {rank}") for rank in range(2)]
+    ranks = [StopAgreement(Participants(store, rank, range(2)), f"algo-{rank + 1}, rank {rank}") for rank in range(2)]
     try:
         for value in STRANGE:
             for key in ("origin", "passed/1", "stop"):
@@ -267,7 +276,7 @@ def test_a_malformed_checkpoint_configuration_does_not_keep_sigterm_from_stoppin
     (config / "checkpointconfig.json").write_text(content)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
     monkeypatch.setenv("TRAINING_JOB_NAME", "digits")
-    alone = StopAgreement(Participants(HashStore(), 0, 1), "algo-1, rank 0", folder=checkpoint_folder)
+    alone = StopAgreement(Participants(HashStore(), 0, range(1)), "algo-1, rank 0", folder=checkpoint_folder)
     alone.request()
     until(alone._decided.is_set, "agreement")
     assert alone.stop_here() == sigterm.Stop(1, None)
@@ -282,7 +291,7 @@ def test_a_sigterm_thread_that_fails_lets_the_training_go_on(
         raise KeyError("a fault of ours")
 
     monkeypatch.setattr(sigterm, "read", fail)
-    alone = StopAgreement(Participants(HashStore(), 0, 1), "algo-1, rank 0")
+    alone = StopAgreement(Participants(HashStore(), 0, range(1)), "algo-1, rank 0")
     alone._thread.join(60)
     assert alone.stop_here() is None
     assert not alone.request()  # then SIGTERM does what it does to any process
@@ -298,7 +307,7 @@ def test_where_no_thread_is_left_the_training_goes_on(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     start().stop()
-    alone = StopAgreement(Participants(HashStore(), 0, 1), "algo-1, rank 0")
+    alone = StopAgreement(Participants(HashStore(), 0, range(1)), "algo-1, rank 0")
     assert alone.stop_here() is None
     assert not alone.request()
     alone._leave()
@@ -330,14 +339,14 @@ def test_where_no_second_connection_is_made_the_training_goes_on(
 
 def test_what_is_written_is_read_on_the_other_side_as_it_was_and_strange_bytes_never() -> None:
     for values in [("",), ("a/ä 漢\u00a0\u3000/\U0001f600", 5, True), (), ("x" * 4096, 0)]:
-        assert wire_format.decode(wire_format.encode(*values).encode(), *map(type, values)) == values
-    (shown,) = wire_format.decode(wire_format.encode("\x1b[2J\0 and\nmore " + "ä" * 9999).encode(), str) or ("",)
+        assert decode(encode(*values).encode(), *map(type, values)) == values
+    (shown,) = decode(encode("\x1b[2J\0 and\nmore " + "ä" * 9999).encode(), str) or ("",)
     assert shown.startswith("\\x1b[2J\\x00 and\nmore ää")
     assert len(shown) == 4096
     for value in STRANGE:
-        assert all(wire_format.decode(value, *kinds) is None for kinds in ((), (str,), (int,), (str, int)))
-    assert wire_format.decode(wire_format.encode(1).encode(), bool) is None
-    assert wire_format.decode(wire_format.encode("x" * 4000).encode() + b" " * wire_format.LONGEST, str) is None
+        assert all(decode(value, *kinds) is None for kinds in ((), (str,), (int,), (str, int)))
+    assert decode(encode(1).encode(), bool) is None
+    assert decode(encode("x" * 4000).encode() + b" " * LONGEST, str) is None
 
 
 def test_the_first_text_stands_unless_no_rank_wrote_it() -> None:

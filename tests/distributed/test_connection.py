@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from lightning_sagemaker.distributed.connection import Answer, is_loopback, try_to_connect
+from lightning_sagemaker.distributed.interface import is_loopback
+from lightning_sagemaker.distributed.reachability import Answer, try_to_connect
 
 
 def test_a_listener_is_open(open_port: int) -> None:

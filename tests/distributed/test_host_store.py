@@ -10,8 +10,7 @@ import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
 from lightning_sagemaker.distributed import participants, sigterm
-from lightning_sagemaker.distributed.host_store import HostStore, host_store
-from lightning_sagemaker.distributed.participants import Participants
+from lightning_sagemaker.distributed.participants import HostStore, Participants, host_store
 from lightning_sagemaker.distributed.sigterm import StopAgreement
 from lightning_sagemaker.distributed.store import read, write, write_first
 
@@ -46,14 +45,16 @@ def test_processes_of_a_host_have_one_file_and_those_of_another_host_another(wor
     store = HashStore()
     if word is not None:  # a stranger's
         store.set("word", word)  # type: ignore[arg-type] # bytes are taken
-    one, same, other = (host_store(store, number)._path for number in (0, 0, 1))
+    one, same, other = (host_store(store, number).path for number in (0, 0, 1))
     assert one == same != other
     assert one.parent == other.parent
-    assert host_store(HashStore(), 0)._path != one
+    assert host_store(HashStore(), 0).path != one
 
 
 def test_the_last_rank_of_a_host_to_end_after_sigterm_removes_the_file(tmp_path: Path) -> None:
-    ranks = [StopAgreement(Participants(HostStore(tmp_path / "store"), rank, 2), f"rank {rank}") for rank in (0, 1)]
+    ranks = [
+        StopAgreement(Participants(HostStore(tmp_path / "store"), rank, range(2)), f"rank {rank}") for rank in (0, 1)
+    ]
     ranks[1].request()
     for rank in ranks:
         assert rank._decided.wait(60)

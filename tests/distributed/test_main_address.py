@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.distributed import main_address, waiting
-from lightning_sagemaker.distributed.main_address import wait_for_agents, wait_for_main_address
+from lightning_sagemaker.distributed import reachability, waiting
+from lightning_sagemaker.distributed.reachability import wait_for_agents, wait_for_main_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ def test_only_the_first_process_of_a_host_speaks(
 def test_agents_who_listen_elsewhere_are_said_and_then_an_error_that_names_what_was_changed(
     make_job: MakeJob, free_port: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main_address, "FIRST_LINE", 0.5)
+    monkeypatch.setattr(reachability, "FIRST_LINE", 0.5)
     job = make_job(main_port=free_port)
     with pytest.raises(
         ConnectionError, match=rf"algo-1 finds no process listening at 127.0.0.1:{free_port}, .*MASTER_ADDR"

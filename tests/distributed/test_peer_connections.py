@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.distributed.peer_connections import check_peer_connections
-from lightning_sagemaker.distributed.store import TCPStore, write
-from lightning_sagemaker.distributed.wire_format import encode
+from lightning_sagemaker.distributed.reachability import check_peer_connections
+from lightning_sagemaker.distributed.store import TCPStore, encode, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

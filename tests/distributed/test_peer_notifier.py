@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.distributed.connection import PATIENCE, Answer, try_to_connect
-from lightning_sagemaker.distributed.peer_notifier import PeerNotifier, notification
-from lightning_sagemaker.distributed.wire_format import encode
+from lightning_sagemaker.distributed.reachability import PATIENCE, Answer, PeerNotifier, notification, try_to_connect
+from lightning_sagemaker.distributed.store import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -209,12 +209,12 @@ class Ranks:
         number, size, between = number * hosts, number, HashStore()
         self.agreements = []
         for host, here in enumerate([HashStore() for _ in range(hosts)]):
-            firsts = Participants(between, host, hosts, 0, size)
+            firsts = Participants(between, host, range(0, number, size))
             for local_rank in range(size):
                 rank = host * size + local_rank
-                ranks = Participants(here, local_rank, size, host * size)
+                ranks = Participants(here, local_rank, range(host * size, (host + 1) * size))
                 connect = None if hosts == 1 or local_rank else itertools.repeat(firsts).__next__
-                self.agreements.append(StopAgreement(ranks, f"rank {rank}", hosts=connect))
+                self.agreements.append(StopAgreement(ranks, f"rank {rank}", connect=connect))
         self.batches = batches
         self.collectives = collectives
         self.random = random.Random(seed)  # noqa: S311 - no secret
@@ -278,7 +278,7 @@ def test_training_without_sigterm_passes_all_step_boundaries() -> None:
 
 
 def test_sigterm_after_the_last_batch_lets_the_training_end_and_the_next_one_not_begin() -> None:
-    alone = StopAgreement(Participants(HashStore(), 0, 1), "algo-1, rank 0")
+    alone = StopAgreement(Participants(HashStore(), 0, range(1)), "algo-1, rank 0")
     assert alone.stop_here() is None
     alone.request()
     alone._decided.wait(10)
@@ -290,7 +290,7 @@ def test_sigterm_after_the_last_batch_lets_the_training_end_and_the_next_one_not
 
 def test_rank_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sigterm, "_PATIENCE", 0.5)
-    lone = StopAgreement(Participants(HashStore(), 0, 2), "algo-1, rank 0")
+    lone = StopAgreement(Participants(HashStore(), 0, range(2)), "algo-1, rank 0")
     lone.request()
     while not lone._asked:
         time.sleep(0.01)
@@ -301,7 +301,7 @@ def test_rank_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_forked_process_is_none_of_the_ranks() -> None:
-    alone = StopAgreement(Participants(HashStore(), 0, 1), "algo-1, rank 0")
+    alone = StopAgreement(Participants(HashStore(), 0, range(1)), "algo-1, rank 0")
     pid = os.fork()
     if pid == 0:
         os._exit(17 if alone.request() else 0)

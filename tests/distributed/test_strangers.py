@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 
-from lightning_sagemaker.distributed.peer_notifier import PeerNotifier, notification
+from lightning_sagemaker.distributed.reachability import PeerNotifier, notification
 from lightning_sagemaker.distributed.store import TCPStore
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightning_sagemaker.distributed import waiting
-from lightning_sagemaker.distributed.store import TCPStore
+from lightning_sagemaker.distributed.store import TCPStore, encode
 from lightning_sagemaker.distributed.wait_for_ranks import wait_for_ranks
-from lightning_sagemaker.distributed.wire_format import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -35,7 +35,7 @@ DEEPEST = 4  # variables that stand for variables
 # Files in which all that is said comes from elsewhere, as often as the number says, and from where.
 PASSED_ON = {
     "checkpoint/transfer.py": (1, "the other host, in the words of `Server`"),
-    "distributed/peer_connections.py": (1, "the words of `blocked`"),
+    "distributed/reachability.py": (2, "the words of `blocked`"),
     "distributed/wait_for_ranks.py": (2, "another host, in the words of `blocked`"),
     "patches/launched.py": (1, "raises an exit code"),
     "patches/same_checkpoint.py": (1, "Lightning, and the words of `fetch`"),

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from lightning_sagemaker import LearningRateScaling
-from lightning_sagemaker.learning_rate.callback import _replicas
+from lightning_sagemaker.learning_rate import _replicas
 
 from .conftest import BATCHES, QUIET, close, cosine, messages, ramp
 

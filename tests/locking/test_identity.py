@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightning_sagemaker import processes
-from lightning_sagemaker.locking import identity, once_per_node
-from lightning_sagemaker.locking.identity import Process, run_stem
+from lightning_sagemaker.locking import directory, once_per_node
+from lightning_sagemaker.locking.directory import Process, run_stem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .conftest import Crew
 
-ASK = "import os as system; from lightning_sagemaker.locking.identity import run_stem as run; "
+ASK = "import os as system; from lightning_sagemaker.locking.directory import run_stem as run; "
 ASK += "system.write(1, f'{run()} '.encode())\n"
 
 
@@ -208,7 +208,7 @@ def test_variables_that_nobody_can_read_cost_only_the_ranks(monkeypatch: pytest.
 
 def test_file_names_are_readable_safe_and_different() -> None:
     names = ["a", "A", "a/b", "a_b", "..", "-x", "", "é", "\udcff", "x" * 300]
-    stems = [identity.file_stem(name) for name in names]
+    stems = [directory.file_stem(name) for name in names]
     assert len({stem.lower() for stem in stems}) == len(names)
     assert all(len(stem) < 100 and "/" not in stem and not stem.startswith(".") for stem in stems)
     assert stems[2].startswith("a_b-")

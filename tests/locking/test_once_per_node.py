@@ -14,7 +14,7 @@ import pytest
 
 from lightning_sagemaker import processes
 from lightning_sagemaker.locking import node_lock, once_per_node
-from lightning_sagemaker.locking.outcome import Outcome
+from lightning_sagemaker.locking.once import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +144,7 @@ def test_a_worker_killed_between_its_end_and_the_publication_is_replaced(crew: C
     seen = crew(
         4,
         """
-        from lightning_sagemaker.locking.outcome import Outcome
+        from lightning_sagemaker.locking.once import Outcome
         publish = Outcome.publish
 
         def dying(self, path):
@@ -210,7 +210,7 @@ def test_a_worker_killed_after_the_publication_is_not_replaced(crew: Callable[..
     seen = crew(
         4,
         """
-        from lightning_sagemaker.locking.outcome import Outcome
+        from lightning_sagemaker.locking.once import Outcome
         publish = Outcome.publish
 
         def dying(self, path):

@@ -12,8 +12,7 @@ import torch
 
 from lightning_sagemaker.metrics import BEGIN, line, pattern
 from lightning_sagemaker.metrics import lines as module
-from lightning_sagemaker.metrics.lines import MetricLines, Progress
-from lightning_sagemaker.metrics.values import Values
+from lightning_sagemaker.metrics.lines import MetricLines, Progress, Values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

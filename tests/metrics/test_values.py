@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lightning_sagemaker.metrics.values import Values
+from lightning_sagemaker.metrics.lines import Values
 
 
 class Event:
