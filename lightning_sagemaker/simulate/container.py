@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import secrets
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.folders import walk
 from lightning_sagemaker.job.channels import SHARDED
-from lightning_sagemaker.launch_modes import LOG_LEVEL, MODES, PROCESSES, flags, toolkit
+from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags, toolkit
 from lightning_sagemaker.simulate import source
 from lightning_sagemaker.simulate.spec import V3_CHANNELS
 
@@ -146,27 +145,6 @@ def distributed_config(job: Simulation) -> dict[str, Any]:
         options = list(job.mpi_options) or None
         return {"process_count_per_node": job.processes_per_host, "mpi_additional_options": options}
     return {}
-
-
-def described(cluster: Cluster, host: str) -> dict[str, Any]:
-    """What both SDKs tell a worker of its host: variables ``SM_<NAME>``."""
-    job, base = cluster.job, cluster.base(host)
-    return {
-        "current_host": host,
-        "current_instance_type": job.instance_type,
-        "hosts": job.host_names,
-        "input_config_dir": str(base / "input/config"),
-        "input_data_config": input_data_config(job),
-        "input_dir": str(base / "input"),
-        "log_level": LOG_LEVEL,
-        "model_dir": str(base / "model"),
-        "network_interface_name": INTERFACE,
-        "num_cpus": multiprocessing.cpu_count(),
-        "num_gpus": job.processes_per_host,
-        "num_neurons": 0,
-        "output_data_dir": str(base / "output/data"),
-        "resource_config": resource_config(cluster, host),
-    }
 
 
 def create(cluster: Cluster, host: str) -> None:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.arguments import launcher_line
 from lightning_sagemaker.script import VARIABLE
-from lightning_sagemaker.simulate import mpi, own_disk, toolkit, worker_environment
-from lightning_sagemaker.simulate.worker_environment import FAKE_SMDDP
+from lightning_sagemaker.simulate import mpi, own_disk, toolkit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +44,7 @@ class Plan:
 def make(cluster: Cluster, pipes: Path, *, own_disks: bool = False) -> Plan:
     """Decide what to start, and write the small scripts that it needs into ``pipes``."""
     job = cluster.job
-    devices = worker_environment.share_devices(job)
+    devices = toolkit.share_devices(job)
     notes = [] if devices else ["ranks run on the CPU (fewer GPUs than ranks on this machine)"]
     if job.has_smddp:
         notes.append("the image has SMDDP: a fake with its documented limits, not AWS's library. HINT: --no-smddp")
@@ -61,10 +60,7 @@ def make(cluster: Cluster, pipes: Path, *, own_disks: bool = False) -> Plan:
     # What stands before each command that is run on a host.
     on = {host: own_disk.on(str(cluster.root), host) if own_disks else [] for host in job.host_names}
     environments = {
-        host: toolkit.worker_environment(
-            cluster, host, worker_environment.container_environment(cluster, host, (devices or {}).get(host, ""))
-        )
-        for host in job.launcher_hosts
+        host: toolkit.environment(cluster, host, devices[host] if devices else "") for host in job.launcher_hosts
     }
     ranks = range(0)
     if job.uses_mpirun:
@@ -81,8 +77,8 @@ def make(cluster: Cluster, pipes: Path, *, own_disks: bool = False) -> Plan:
         command = toolkit.python_command(job)
         if job.processes_per_host > 1:
             for environment in environments.values():
-                paths = (environment.get("PYTHONPATH"), str(Path(__file__).with_name("site")))
-                environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+                site = Path(__file__).with_name("site")
+                environment["PYTHONPATH"] = toolkit.path_of(environment.get("PYTHONPATH"), site)
         launches = [Launch(host, on[host] + command, env, cluster.source(host)) for host, env in environments.items()]
     # mpirun may hang then; torchrun's agents wait for each other, 300 s at most, longer than seconds on a busy machine.
     return Plan(launches, ranks, pipes, notes, patience=10.0 if job.uses_mpirun else 330.0)
@@ -107,7 +103,7 @@ def _mpirun(
             " mpi_additional_options=['-np', '<hosts x processes>']; here --mpi-option=-np --mpi-option=<n>"
         )
     script = [*module, job.entry, *job.arguments]
-    wrapper = [str(FAKE_SMDDP / "bin" / "smddprun")] if job.asks_for_smddp and job.has_smddp else []
+    wrapper = [str(toolkit.FAKE_SMDDP / "bin" / "smddprun")] if job.asks_for_smddp and job.has_smddp else []
     if program:
         worker = _rank_script(cluster, pipes, "OMPI_COMM_WORLD_RANK", environments)
         agent = mpi.write_agent(pipes, environments, on)
