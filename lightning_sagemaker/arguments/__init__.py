@@ -37,28 +37,17 @@ class FromHyperparameter(TypedDict):
 
 @dataclass(frozen=True)
 class Carried:
-    """A command line as a job passes it on.
+    """A command line as a job passes it on."""
 
-    Attributes:
-        hyperparameters: By name; a number where its text stays the same, else a string.
-        line: The command line, in the order given.
-        by_entry_script: Whether the launcher's own command line would differ, so that the entry script is needed.
-        in_pairs: Whether it would differ in the order of options and in the form ``--name=value`` at most, which an
-            estimator of one's own cannot keep and few scripts look at.
-    """
-
-    hyperparameters: Mapping[str, float | str]
-    line: Sequence[str | FromHyperparameter]
-    by_entry_script: bool
+    hyperparameters: Mapping[str, float | str]  # by name; a number where its text stays the same
+    line: Sequence[str | FromHyperparameter]  # in the order given
+    by_entry_script: bool  # whether the launcher's own line would differ, so that the entry script is needed
+    # Whether it would differ in the order of options and in the form ``--name=value`` at most, which an estimator of
+    # one's own cannot keep and few scripts look at.
     in_pairs: bool
 
     def write(self, folder: Path, script: str) -> None:
-        """Write the entry script and the file that it reads into a source folder.
-
-        Args:
-            folder: The source folder.
-            script: The training script, relative to the source folder.
-        """
+        """Write the entry script, and the file that it reads, into a source folder; the script is relative to it."""
         (folder / ENTRY).write_text(_ENTRY_SOURCE.read_text(encoding="utf-8"), encoding="utf-8")
         told = {"script": script, "arguments": self.line}
         (folder / ENTRY_ARGUMENTS).write_text(json.dumps(told, indent=1), encoding="utf-8")
@@ -67,11 +56,7 @@ class Carried:
 def carry(arguments: Sequence[str]) -> Carried:
     """Decide how a command line reaches the script; it arrives unchanged in any case.
 
-    Args:
-        arguments: What follows the script's name.
-
-    Raises:
-        ValueError: One has a null character, which no process can be given.
+    ``arguments`` are what follows the script's name. A null character, which no process can be given, is a ValueError.
     """
     if broken := [text for text in arguments if "\0" in text]:
         raise ValueError(f"Script argument {broken[0]!r} has a null character. HINT: no process can be given one.")
@@ -96,10 +81,8 @@ def carry(arguments: Sequence[str]) -> Carried:
             line.append(argument)
     launched = launcher_line(hyperparameters)
     options = sum(isinstance(part, dict) and not part["prefix"] for part in line)
-    only_options = options == sum(isinstance(part, str) for part in line)
-    return Carried(
-        hyperparameters, line, launched != list(arguments), only_options and sorted(pairs) == sorted(launched)
-    )
+    in_pairs = options == sum(isinstance(part, str) for part in line) and sorted(pairs) == sorted(launched)
+    return Carried(hyperparameters, line, launched != list(arguments), in_pairs)
 
 
 def launcher_line(hyperparameters: Mapping[str, float | str]) -> list[str]:
@@ -107,9 +90,8 @@ def launcher_line(hyperparameters: Mapping[str, float | str]) -> list[str]:
 
     SDK v3's drivers write a name of one letter with two dashes as well, and keep the order.
     """
-    pairs = (
-        (f"--{name}" if len(name) > 1 else f"-{name}", str(hyperparameters[name])) for name in sorted(hyperparameters)
-    )
+    named = sorted(hyperparameters.items())
+    pairs = [(f"--{name}" if len(name) > 1 else f"-{name}", str(value)) for name, value in named]
     return [text for pair in pairs for text in pair]
 
 

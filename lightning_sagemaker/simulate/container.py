@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.folders import walk
 from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags, toolkit
 from lightning_sagemaker.simulate import source
+from lightning_sagemaker.simulate.checkpoints import files
 from lightning_sagemaker.simulate.spec import V3_CHANNELS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lightning_sagemaker.source_folder import Source
 
 GROUP = "homogeneousCluster"
-# Every simulated host is this machine, and they meet on its loopback interface.
+# Every simulated host is this machine, met on its loopback interface: algo-N resolves on no laptop without root.
 INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
 ADDRESS = "127.0.0.1"
 _PORTS = range(20000, 32768)  # below those that Linux and macOS give to outgoing connections
@@ -116,35 +116,25 @@ def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
     job = cluster.job
     if job.sdk == "v3":
         return {k: v if isinstance(v, str) else json.dumps(v) for k, v in job.hyperparameters.items()}
-    values = {
-        **job.hyperparameters,
-        **framework_parameters(job),
-        **toolkit(job.entry, str(cluster.source(host)), cluster.name, cluster.region),
-    }
-    return {k: json.dumps(v) for k, v in values.items()}
+    launcher = toolkit(job.entry, str(cluster.source(host)), cluster.name, cluster.region)
+    return {k: json.dumps(v) for k, v in {**job.hyperparameters, **framework_parameters(job), **launcher}.items()}
 
 
 def input_data_config(job: Simulation) -> dict[str, dict[str, str]]:
     """Content of ``inputdataconfig.json``; SDK v3 ships source and drivers as two further channels."""
     names = [*job.channels, *(V3_CHANNELS if job.sdk == "v3" else ())]
+    modes = {"TrainingInputMode": "File", "RecordWrapperType": "None"}
     return {
-        name: {
-            "TrainingInputMode": "File",
-            "S3DistributionType": SHARDED if name in job.sharded else "FullyReplicated",
-            "RecordWrapperType": "None",
-        }
-        for name in names
+        name: {**modes, "S3DistributionType": SHARDED if name in job.sharded else "FullyReplicated"} for name in names
     }
 
 
 def distributed_config(job: Simulation) -> dict[str, Any]:
     """Content of SDK v3's ``distributed.json``: empty without a launcher."""
-    if job.distribution == "torch_distributed":
-        return {"process_count_per_node": job.processes_per_host, "smp": None}
-    if job.distribution == "mpi":
-        options = list(job.mpi_options) or None
-        return {"process_count_per_node": job.processes_per_host, "mpi_additional_options": options}
-    return {}
+    if job.distribution == "none":
+        return {}
+    options = {"mpi_additional_options": list(job.mpi_options) or None} if job.uses_mpirun else {"smp": None}
+    return {"process_count_per_node": job.processes_per_host, **options}
 
 
 def create(cluster: Cluster, host: str) -> None:
@@ -182,9 +172,7 @@ def _shard(place: Path, folder: Path, index: int, hosts: int) -> None:
     none, as there.
     """
     folder.mkdir()
-    root = place if place.is_dir() else place.parent
-    files = [path for path in walk(place, lambda _: False) if path.is_file()] if place.is_dir() else [place]
-    keys = sorted((path.relative_to(root).as_posix() for path in files), key=os.fsencode)  # S3's order is that of bytes
+    root, keys = (place, list(files(place))) if place.is_dir() else (place.parent, [place.name])
     for key in keys[index::hosts]:
         (folder / key).parent.mkdir(parents=True, exist_ok=True)
         (folder / key).symlink_to(root / key)

@@ -58,7 +58,7 @@ class Stream:
 
 
 class RankStream(Stream):
-    """The output of a rank that a launcher starts, read from a named pipe; its first line names its host.
+    """An output of a rank that a launcher starts, read from a named pipe; its first line names its host.
 
     A writing end is held until the rank has opened its own, so that "no writer yet" is not taken for the end.
 
@@ -75,7 +75,7 @@ class RankStream(Stream):
     def read(self) -> list[str]:
         """Read what is there; see `Stream.read`."""
         lines = super().read()
-        if self.host is None and lines and not self.error:
+        if self.host is None and lines:
             self.host = lines.pop(0)
             self.tail.clear()
             self.tail.extend(lines)

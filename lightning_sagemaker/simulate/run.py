@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker.folders import walk
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import container, own_disk, plan, source, temporary
-from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
+from lightning_sagemaker.simulate.checkpoints import CheckpointPlace, files
 from lightning_sagemaker.simulate.output import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lightning_sagemaker.simulate.failures import Failure
     from lightning_sagemaker.simulate.spec import Simulation
     from lightning_sagemaker.source_folder import Source
@@ -93,18 +91,13 @@ def run(job: Simulation) -> Result:
     return result
 
 
-@contextlib.contextmanager
-def _root(job: Simulation) -> Iterator[Path]:
+def _root(job: Simulation) -> contextlib.AbstractContextManager[Path]:
     """The folder of the hosts' folders; a temporary one is gone at the end."""
-    if job.work_dir is not None:
-        root = Path(job.work_dir).resolve()
-        root.mkdir(parents=True, exist_ok=True)
-        yield root
-    elif job.keep:
-        yield Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
-    else:
-        with temporary.folder(_PREFIX) as root:
-            yield root
+    if job.work_dir is None and not job.keep:
+        return temporary.folder(_PREFIX)
+    root = Path(tempfile.mkdtemp(prefix=_PREFIX) if job.work_dir is None else job.work_dir).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    return contextlib.nullcontext(root)
 
 
 def _tell_results(cluster: container.Cluster, failed: str | None, console: Console, *, kept: bool) -> None:
@@ -112,13 +105,13 @@ def _tell_results(cluster: container.Cluster, failed: str | None, console: Conso
     job = cluster.job
     for host in job.launcher_hosts:
         model = cluster.base(host) / "model"
-        if kept and any(True for _ in walk(model, lambda _: False)):
+        if kept and next(walk(model), None):
             console.note(f"{host} wrote a model: {model}")
     hosts = sorted(job.launcher_hosts, key=lambda host: host != failed)  # the page shows one: that which failed first
-    files = [path for path in (cluster.base(host) / "output/failure" for host in hosts) if path.is_file()]
-    if files:
+    failures = [path for path in (cluster.base(host) / "output/failure" for host in hosts) if path.is_file()]
+    if failures:
         console.note("output/failure, which the job's page shows:")
-        with files[0].open(encoding="utf-8", errors="replace") as file:
+        with failures[0].open(encoding="utf-8", errors="replace") as file:
             lines = _without_secrets(file.read(_PAGE).strip().splitlines(), job)
         console.lines([f"  {line}" for line in lines], error=True)
 
@@ -151,7 +144,8 @@ def _start(cluster: container.Cluster, console: Console, *, apart: bool) -> tupl
         code, failure = supervisor.run()
     if cluster.place is not None:
         cluster.place.copy_back()
-        console.note(f"the job's place for checkpoints, {cluster.place.folder}, holds {cluster.place.count} files")
+        folder = cluster.place.folder
+        console.note(f"the job's place for checkpoints, {folder}, holds {len(files(folder))} files")
     if job.restart and job.interrupt_after is not None and code == 0:
         console.note(
             f"the job ended before it was interrupted (--interrupt-after {job.interrupt_after:g}): no restart was"
@@ -162,8 +156,7 @@ def _start(cluster: container.Cluster, console: Console, *, apart: bool) -> tupl
 
 def _cluster(job: Simulation, root: Path, sent: Source) -> container.Cluster:
     stem = re.sub(r"[^A-Za-z0-9]+", "-", job.path.stem).strip("-")[:24] or "script"
-    now = datetime.now(tz=timezone.utc)
-    name = f"{stem}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03d}"
+    name = f"{stem}-{datetime.now(tz=timezone.utc):%Y-%m-%d-%H-%M-%S-%f}"[:-3]  # to the millisecond
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     place = CheckpointPlace(Path(job.checkpoints or root / "checkpoints").resolve()) if job.has_checkpoints else None
     return container.Cluster(job, name, root, container.free_port(), region, sent, place)

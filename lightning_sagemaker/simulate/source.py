@@ -34,7 +34,7 @@ def read(job: Simulation) -> Source:
     try:
         found = source_folder.read(job.folder)
     except ImportError:  # no pathspec: notes() says so
-        found = source_folder.read_without_ignore_files(job.folder)
+        found = source_folder.read(job.folder, ignore_files=False)
     ignore = source_folder.IGNORE_FILES
     if job.entry not in found.files:
         raise SimulationError(

@@ -181,14 +181,14 @@ class Simulation(Script):
 
         SDK v3 passes the processes of one host instead of their total: without a repair all ranks land on the first.
         """
-        wanted = self.processes_per_host * (1 if self.sdk == "v3" and self.uses_mpirun else self.hosts)
+        slots = self.hosts * self.processes_per_host
+        wanted = self.processes_per_host if self.sdk == "v3" and self.uses_mpirun else slots
         for option, text in itertools.pairwise(self.mpi_options):
             if option in NUMBER_OPTIONS:
-                if not text.isdecimal() or not 1 <= int(text) <= self.hosts * self.processes_per_host:
-                    slots = self.hosts * self.processes_per_host
+                if not text.isdecimal() or not 1 <= int(text) <= slots:
                     raise SimulationError(
                         f"mpi option {option} is {text!r}, expected 1 to {slots} (hosts x processes per host). "
-                        "HINT: --mpi-option=-np --mpi-option=4",
+                        "HINT: --mpi-option=-np --mpi-option=4"
                     )
                 wanted = int(text)
         return wanted

@@ -1,27 +1,8 @@
 """The environment that a worker gets, and the commands that are started: by SDK v2's toolkit, by SDK v3's drivers.
 
 Matches ``sagemaker-training`` 5.1.4 with ``sagemaker-pytorch-training`` 3.0.0, and the drivers of ``sagemaker-train``
-1.27.0; the tests compare with the real ones.
-
-Differences between a simulated host and a real one that cannot be avoided, all of them:
-
-===========================  ===================  =====================  ===============================================
-what                         real                 simulated              because
-===========================  ===================  =====================  ===============================================
-addresses of hosts           ``algo-N``           ``127.0.0.1``          such names resolve on no laptop without root
-(MASTER_ADDR, SM_MASTER_ADDR, SMDATAPARALLEL_SERVER_ADDR)
-port                         7777                 a free one             two simulations must not meet
-(MASTER_PORT, SM_MASTER_PORT)
-base folder                  ``/opt/ml``          SAGEMAKER_BASE_DIR     several hosts on one machine, no root
-network interface            ``eth0``             loopback               every host is this machine
-GLOO_SOCKET_IFNAME           unset                loopback               gloo asks the host's name for its address
-CUDA_VISIBLE_DEVICES         unset                the host's GPUs        hosts share one machine's GPUs
-TMPDIR                       unset                the host's own         ``/tmp`` may be the machine's (own_disk.py)
-PYTHONUNBUFFERED             1 (set by images)    1                      lines appear as they are printed
-TRAINING_JOB_ARN             set                  unset                  local mode has none either; this is not AWS
-LIGHTNING_SAGEMAKER_...      unset                a random word          the end of a container ends all that is in it
-LD_PRELOAD                   gethostname.so       unset                  it reads a fixed path under ``/opt/ml``
-===========================  ===================  =====================  ===============================================
+1.27.0; the tests compare with the real ones, and have a table of what differs. Beyond what stands here, a simulated
+host lacks TRAINING_JOB_ARN, as local mode does, and LD_PRELOAD: the image's library reads a fixed path below /opt/ml.
 """
 
 from __future__ import annotations
@@ -48,7 +29,6 @@ if TYPE_CHECKING:
 
 # Variable of every PyTorch image; it names what the toolkit runs.
 _FRAMEWORK_MODULE = "sagemaker_pytorch_container.training:main"
-SMDDP_SERVER_PORT = 7592
 # Types of which the toolkit knows that they have EFA, and EFA with RDMA, whatever a type really has.
 RDMA_TYPES = (
     *("ml.p4d.24xlarge", "ml.p4de.24xlarge", "ml.p5.48xlarge", "ml.p5e.48xlarge", "ml.trn1.32xlarge"),
@@ -70,14 +50,11 @@ _FOREIGN_NAMES = (
 )
 
 
-def python_command(job: Simulation) -> list[str]:
-    """Command of the launcher-less mode, the same on every host."""
-    return [sys.executable, *(["--"] if job.sdk == "v2" else []), job.entry, *job.arguments]
-
-
-def torchrun_command(cluster: Cluster, host: str) -> list[str]:
-    """Command of torchrun on a host; of several hosts, with the leader's address and this host's node rank."""
+def command(cluster: Cluster, host: str) -> list[str]:
+    """Command of a host's only process, or of its torchrun: of several, with the leader's address and the node rank."""
     job, beside = cluster.job, Path(sys.executable).with_name("torchrun")
+    if job.distribution == "none":
+        return [sys.executable, *(["--"] if job.sdk == "v2" else []), job.entry, *job.arguments]
     torchrun = [str(beside)] if os.access(beside, os.X_OK) else [sys.executable, "-m", "torch.distributed.run"]
     options: dict[str, object] = {"nnodes": job.hosts, "nproc_per_node": job.processes_per_host}
     if job.hosts > 1:
@@ -100,7 +77,7 @@ def environment(cluster: Cluster, host: str, devices: str) -> dict[str, str]:
     }
     if "PYTHONPATH" in found:  # the worker starts in another folder
         found["PYTHONPATH"] = path_of(*(os.path.abspath(one) for one in found["PYTHONPATH"].split(os.pathsep) if one))  # noqa: PTH100
-    found |= {"PYTHONUNBUFFERED": "1", **job.environment}
+    found |= {"PYTHONUNBUFFERED": "1", **job.environment}  # the first is set by images
     if job.has_smddp:  # installed in the image: after whatever the user puts on the path
         for name, folder in (("PYTHONPATH", FAKE_SMDDP), ("PATH", FAKE_SMDDP / "bin")):
             found[name] = path_of(found.get(name), folder)
@@ -115,12 +92,12 @@ def environment(cluster: Cluster, host: str, devices: str) -> dict[str, str]:
     return {
         **found,
         **{f"SM_{name.upper()}": _as_text(job, value) for name, value in described.items()},
-        MARK: cluster.mark,
+        MARK: cluster.mark,  # the end of a container ends all that is in it
         "TRAINING_JOB_NAME": cluster.name,
-        "SAGEMAKER_BASE_DIR": str(cluster.base(host)),
-        "TMPDIR": str(cluster.temporary(host)),
-        "GLOO_SOCKET_IFNAME": INTERFACE,
-        "CUDA_VISIBLE_DEVICES": devices,
+        "SAGEMAKER_BASE_DIR": str(cluster.base(host)),  # /opt/ml is one folder, and root's
+        "TMPDIR": str(cluster.temporary(host)),  # /tmp may be the machine's (own_disk.py)
+        "GLOO_SOCKET_IFNAME": INTERFACE,  # gloo would ask the host's name for its address
+        "CUDA_VISIBLE_DEVICES": devices,  # hosts share one machine's GPUs
     }
 
 
@@ -188,13 +165,14 @@ def _described(cluster: Cluster, host: str) -> dict[str, Any]:
 def _v2_described(cluster: Cluster, host: str) -> dict[str, Any]:
     """Everything that becomes a variable ``SM_<NAME>`` in SDK v2."""
     job, base = cluster.job, cluster.base(host)
-    distribution_groups = [] if job.distribution == "none" else [GROUP]
+    distributed = job.distribution != "none"
     channels = {name: str(base / "input/data" / name) for name in job.channels}
+    parameters, hyperparameters = container.framework_parameters(job), job.hyperparameters
     shared = {
         **_described(cluster, host),
         "current_instance_group": GROUP,
         "current_instance_group_hosts": job.group_hosts,
-        "distribution_instance_groups": distribution_groups,
+        "distribution_instance_groups": [GROUP] if distributed else [],
         "framework_module": _FRAMEWORK_MODULE,
         "instance_groups": [GROUP],
         "instance_groups_dict": {GROUP: container.instance_group(job)},
@@ -207,10 +185,10 @@ def _v2_described(cluster: Cluster, host: str) -> dict[str, Any]:
     }
     training_env = {
         **shared,
-        "additional_framework_parameters": container.framework_parameters(job),
+        "additional_framework_parameters": parameters,
         "channel_input_dirs": channels,
-        "distribution_hosts": job.group_hosts if distribution_groups else [],
-        "hyperparameters": job.hyperparameters,
+        "distribution_hosts": job.group_hosts if distributed else [],
+        "hyperparameters": hyperparameters,
         "is_master": host == job.leader_host,
         "is_modelparallel_enabled": None,
         "is_smddpmprun_installed": False,
@@ -222,12 +200,12 @@ def _v2_described(cluster: Cluster, host: str) -> dict[str, Any]:
     return {
         **shared,
         "channels": sorted(channels),
-        "framework_params": container.framework_parameters(job),
-        "hps": job.hyperparameters,
+        "framework_params": parameters,
+        "hps": hyperparameters,
         "training_env": training_env,
-        "user_args": launcher_line(job.hyperparameters),
+        "user_args": launcher_line(hyperparameters),
         **{f"channel_{name}": path for name, path in channels.items()},
-        **{f"hp_{name}": value for name, value in job.hyperparameters.items()},
+        **{f"hp_{name}": value for name, value in hyperparameters.items()},
     }
 
 
@@ -235,7 +213,10 @@ def _v3_described(cluster: Cluster, host: str) -> dict[str, Any]:
     """Everything that becomes a variable ``SM_<NAME>`` in SDK v3."""
     job, base = cluster.job, cluster.base(host)
     channels = {name: str(base / "input/data" / name) for name in container.input_data_config(job)}
-    hps = {name: _deserialized(text) for name, text in container.hyperparameters(cluster, host).items()}
+    hps: dict[str, Any] = dict(container.hyperparameters(cluster, host))
+    for name, text in hps.items():
+        with suppress(ValueError):  # what is JSON becomes its value: ``1e-3`` is 0.001
+            hps[name] = json.loads(text)
     shared: dict[str, Any] = {
         **_described(cluster, host),
         "input_data_dir": str(base / "input/data"),
@@ -257,19 +238,9 @@ def _v3_described(cluster: Cluster, host: str) -> dict[str, Any]:
         **{f"hp_{name.replace('-', '_')}": value for name, value in hps.items()},
     }
     if config := container.distributed_config(job):
-        found |= {
-            "distributed_driver_dir": str(base / "input/data/sm_drivers/distributed_drivers"),
-            "distributed_config": config,
-        }
+        found["distributed_driver_dir"] = str(base / "input/data/sm_drivers/distributed_drivers")
+        found["distributed_config"] = config
     return found
-
-
-def _deserialized(text: str) -> object:
-    """What the drivers make of a hyperparameter: JSON where it is JSON (``1e-3`` becomes 0.001), else the text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _as_text(job: Simulation, value: object) -> str:
