@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +46,6 @@ class Cluster:
     sent: Source  # what of the source folder each host gets
     place: CheckpointPlace | None = None  # of the checkpoints, if the job has a checkpoint configuration
     mark: str = field(default_factory=lambda: secrets.token_hex(16))  # in the environment of this run's processes alone
-
-    def started_again(self) -> Cluster:
-        """The same job on new hosts."""
-        return replace(self, job=self.job.started_again(), port=free_port(), mark=secrets.token_hex(16))
 
     def base(self, host: str) -> Path:
         """Folder in place of ``/opt/ml`` on a host."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
+import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -13,13 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.folders import walk
+from lightning_sagemaker.options import write
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.simulate import container, own_disk, plan, source, temporary
+from lightning_sagemaker.simulate import container, own_disk, plan, processes, source
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace, files
 from lightning_sagemaker.simulate.output import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lightning_sagemaker.simulate.failures import Failure
     from lightning_sagemaker.simulate.spec import Simulation
     from lightning_sagemaker.source_folder import Source
@@ -65,7 +71,7 @@ def run(job: Simulation) -> Result:
     """Run a training job, as `lightning_sagemaker.simulate.simulate` does."""
     console = Console(sys.stdout, sys.stderr)
     sent = source.read(job)  # before there is anything of ours, which may lie in that folder
-    with temporary.handling_signals(temporary.raise_signal), _root(job) as root:
+    with processes.handling_signals(processes.raise_signal), _root(job) as root:
         cluster, starts = _cluster(job, root, sent), 1
         # One host has nobody to be kept apart from, but for what it was before a second start.
         apart = not job.shared_disk and (job.hosts > 1 or job.restart)
@@ -73,10 +79,11 @@ def run(job: Simulation) -> Result:
         if interrupted and job.restart:
             starts = 2
             for host in job.host_names:  # these machines are gone, with all that was on them
-                temporary.remove(root / host)
+                _remove(root / host)
                 if (root / host).exists():
                     raise OSError(f"{root / host} could not be removed, so the job was not started again.")
-            cluster = cluster.started_again()
+            again, port = job.started_again(), container.free_port()
+            cluster = replace(cluster, job=again, port=port, mark=secrets.token_hex(16))
             console.note("the job is started again on new hosts, with its checkpoints and nothing else")
             code, failure, _ = _start(cluster, console, apart=apart)
 
@@ -94,10 +101,44 @@ def run(job: Simulation) -> Result:
 def _root(job: Simulation) -> contextlib.AbstractContextManager[Path]:
     """The folder of the hosts' folders; a temporary one is gone at the end."""
     if job.work_dir is None and not job.keep:
-        return temporary.folder(_PREFIX)
+        return _temporary_folder(_PREFIX)
     root = Path(tempfile.mkdtemp(prefix=_PREFIX) if job.work_dir is None else job.work_dir).resolve()
     root.mkdir(parents=True, exist_ok=True)
     return contextlib.nullcontext(root)
+
+
+@contextlib.contextmanager
+def _temporary_folder(prefix: str, where: str | None = None) -> Iterator[Path]:
+    """A temporary folder, its path without links, removed at the end."""
+    # A signal waits until the folder is known, and until it is gone: between, it raises and is not missed.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, processes.SIGNALS)
+    try:
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=where)).resolve()
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield made
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, processes.SIGNALS)
+            _remove(made)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with what a script left in it, folders without the right to write among it.
+
+    What stays all the same is named: the job has ended as it has.
+    """
+    for here, names, _ in os.walk(folder):  # each before what is in it is listed
+        for name in names:
+            path = os.path.join(here, name)  # noqa: PTH118 - of any bytes, as os.walk has it
+            with contextlib.suppress(OSError):
+                if not os.path.islink(path):  # noqa: PTH114
+                    os.chmod(path, 0o700)  # noqa: PTH101
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        write(f"simulate: the folder {folder} could not be removed: {error}. HINT: rm -r, as its owner.\n", sys.stderr)
 
 
 def _tell_results(cluster: container.Cluster, failed: str | None, console: Console, *, kept: bool) -> None:
@@ -130,7 +171,7 @@ def _start(cluster: container.Cluster, console: Console, *, apart: bool) -> tupl
     console.note(f"{cluster.name}: {shape}, leader {job.leader_host}, folder {cluster.root}")
     # mpirun takes the path of what starts its daemons apart at blanks.
     blank = re.search(r"\s", tempfile.gettempdir())
-    with temporary.folder(f"{_PREFIX}ranks-", "/tmp" if blank else None) as pipes:  # noqa: S108 - random names in it
+    with _temporary_folder(f"{_PREFIX}ranks-", "/tmp" if blank else None) as pipes:  # noqa: S108 - random names in it
         refused = own_disk.refused(str(cluster.root), job.leader_host) if apart else ""
         made = plan.make(cluster, pipes, own_disks=apart and not refused)
         if refused:

@@ -7,13 +7,13 @@ import selectors
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning_sagemaker.simulate import failures, processes
 from lightning_sagemaker.simulate.failures import Failure, HeldErrors
 from lightning_sagemaker.simulate.output import RankStream, Stream
 from lightning_sagemaker.simulate.spec import INTERRUPTIONS
-from lightning_sagemaker.simulate.temporary import handling_signals
 
 if TYPE_CHECKING:
     from lightning_sagemaker.simulate.container import Cluster
@@ -55,7 +55,7 @@ class Supervisor:
 
     def run(self) -> tuple[int, Failure | None]:
         """Run to the end; return the exit code, and the first failure, if there was one."""
-        with handling_signals(self._receive):
+        with processes.handling_signals(self._receive):
             try:
                 self._start()
                 while any(child.runs for child in self._children):
@@ -180,7 +180,10 @@ class Supervisor:
                     self._deadline = self._deadline or time.monotonic() + self._job.grace
 
     def _end(self, number: signal.Signals, patience: float | None = None) -> None:
-        processes.end_groups((child.process.pid for child in self._children if child.runs), number)
+        for child in self._children:
+            if child.runs:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child.process.pid, number)
         gone = {child.process.pid for child in self._children if not child.runs}
         # The number of a group whose first process has been waited for may be another one's by now.
         processes.end_members(self._cluster.mark, number, None if number == signal.SIGKILL else gone)
