@@ -14,7 +14,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,19 +28,12 @@ _LONGEST = 2500  # characters of a value
 _MOST = 80  # of 100 pairs; the rest is left to the launcher's own
 
 
-class FromHyperparameter(TypedDict):
-    """An argument that ends in the value of a hyperparameter: ``--lr=0.1`` is the prefix ``--lr=`` and ``lr``."""
-
-    prefix: str
-    hyperparameter: str
-
-
 @dataclass(frozen=True)
 class Carried:
     """A command line as a job passes it on."""
 
     hyperparameters: Mapping[str, float | str]  # by name; a number where its text stays the same
-    line: Sequence[str | FromHyperparameter]  # in the order given
+    line: Sequence[str | tuple[str, str]]  # in the order given; ("--lr=", "lr") ends in that hyperparameter's value
     by_entry_script: bool  # whether the launcher's own line would differ, so that the entry script is needed
     # Whether it would differ in the order of options and in the form ``--name=value`` at most, which an estimator of
     # one's own cannot keep and few scripts look at.
@@ -61,7 +54,7 @@ def carry(arguments: Sequence[str]) -> Carried:
     if broken := [text for text in arguments if "\0" in text]:
         raise ValueError(f"Script argument {broken[0]!r} has a null character. HINT: no process can be given one.")
     hyperparameters: dict[str, float | str] = {}
-    line: list[str | FromHyperparameter] = []
+    line: list[str | tuple[str, str]] = []
     pairs: list[str] = []
     rest = list(arguments)
     while rest:
@@ -76,11 +69,11 @@ def carry(arguments: Sequence[str]) -> Carried:
             if not equals:
                 line.append(option)
                 rest.pop(0)
-            line.append({"prefix": f"{option}=" if equals else "", "hyperparameter": name})
+            line.append((f"{option}=" if equals else "", name))
         else:
             line.append(argument)
     launched = launcher_line(hyperparameters)
-    options = sum(isinstance(part, dict) and not part["prefix"] for part in line)
+    options = sum(not isinstance(part, str) and not part[0] for part in line)
     in_pairs = options == sum(isinstance(part, str) for part in line) and sorted(pairs) == sorted(launched)
     return Carried(hyperparameters, line, launched != list(arguments), in_pairs)
 

@@ -95,9 +95,8 @@ def framework_parameters(job: Simulation) -> dict[str, Any]:
     if job.sdk == "v3" or job.distribution == "none":
         return {}
     options = " ".join(job.mpi_options)
-    smddprun = flags("smddprun", options)
     parameters: dict[str, Any] = {
-        "pytorchddp": {_PYTORCHDDP: True, **{name: smddprun[name] for name in smddprun if name.endswith("options")}},
+        "pytorchddp": {_PYTORCHDDP: True, str(MODES["smddprun"].options): options},
         **{mode.distribution: flags(launcher, options) for launcher, mode in MODES.items()},
     }[job.distribution]
     if job.distribution != "mpi":
