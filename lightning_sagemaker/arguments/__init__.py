@@ -12,6 +12,7 @@ import json
 import math
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,10 +102,8 @@ def _fits(others: Mapping[str, float | str], name: str, value: str) -> bool:
 
 def _number_or_text(text: str) -> float | str:
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             number = kind(text)
-        except ValueError:
-            continue
-        if str(number) == text and math.isfinite(number):
-            return number
+            if str(number) == text and math.isfinite(number):
+                return number
     return text

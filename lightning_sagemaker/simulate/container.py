@@ -72,20 +72,16 @@ def free_port() -> int:
     )
 
 
-def instance_group(job: Simulation) -> dict[str, Any]:
-    """The job's only instance group, the leader first."""
-    return {"instance_group_name": GROUP, "instance_type": job.instance_type, "hosts": job.group_hosts}
-
-
 def resource_config(cluster: Cluster, host: str) -> dict[str, Any]:
-    """Content of ``resourceconfig.json``: hosts sorted."""
+    """Content of ``resourceconfig.json``: hosts sorted, but those of the only instance group, the leader first."""
     job = cluster.job
+    group = {"instance_group_name": GROUP, "instance_type": job.instance_type, "hosts": job.group_hosts}
     return {
         "current_host": host,
         "current_instance_type": job.instance_type,
         "current_group_name": GROUP,
         "hosts": job.host_names,
-        "instance_groups": [instance_group(job)],
+        "instance_groups": [group],
         "network_interface_name": INTERFACE,
     }
 

@@ -80,10 +80,7 @@ def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> list[str]:
 
 
 def command(path: str, major: int, cluster: Cluster, leader: Mapping[str, str], agent: str) -> list[str]:
-    """Mpirun's command up to the ranks' own, with an agent for ssh.
-
-    Ranks fill host after host, bound to nothing, as the images have it.
-    """
+    """Mpirun's command up to the ranks' own: these fill host after host, bound to nothing, as the images have it."""
     job = cluster.job
     # No shared memory: its segments are named by machine and local rank, which hosts on one machine have in common.
     parameters = {"pml": "ob1", "btl": "self,tcp", "btl_tcp_if_include": INTERFACE}

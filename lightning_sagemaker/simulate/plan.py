@@ -6,13 +6,12 @@ import importlib.util
 import os
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lightning_sagemaker.arguments import launcher_line
 from lightning_sagemaker.script import VARIABLE
-from lightning_sagemaker.simulate import mpi, own_disk, toolkit
+from lightning_sagemaker.simulate import mpi, own_disk, source, toolkit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,19 +19,16 @@ if TYPE_CHECKING:
     from lightning_sagemaker.simulate.container import Cluster
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """A process that the simulation starts itself."""
 
     host: str
     command: list[str]
     environment: dict[str, str]  # the whole of it
-    folder: Path  # in which it starts
     rank: int | None = None  # where it is itself a worker with a rank
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Everything that a run starts."""
 
     launches: list[Launch]  # the leader's first
@@ -66,10 +62,7 @@ def make(cluster: Cluster, pipes: Path, *, own_disks: bool = False) -> Plan:
         for environment in environments.values():
             site = Path(__file__).with_name("site")
             environment["PYTHONPATH"] = toolkit.path_of(environment.get("PYTHONPATH"), site)
-    launches = [
-        Launch(host, on[host] + toolkit.command(cluster, host), environment, cluster.source(host))
-        for host, environment in environments.items()
-    ]
+    launches = [Launch(host, on[host] + toolkit.command(cluster, host), environments[host]) for host in environments]
     # torchrun's agents wait for each other, 300 s at most, longer than seconds on a busy machine.
     return Plan(launches, ranks, pipes, notes, patience=330.0)
 
@@ -93,6 +86,7 @@ def _notes(cluster: Cluster) -> Iterator[str]:
             " processes of one host. HINT: mpi_additional_options=['-np', '<hosts x processes>']; here"
             " --mpi-option=-np --mpi-option=<n>"
         )
+    yield from source.notes(job, cluster.sent)
 
 
 def _mpirun(
@@ -114,7 +108,7 @@ def _mpirun(
         worker = _rank_script(cluster, pipes, "OMPI_COMM_WORLD_RANK", environments)
         agent = mpi.write_agent(pipes, environments, on)
         command = [*mpi.command(*program, cluster, environments[leader], agent), *wrapper, worker, *script]
-        return [Launch(leader, command, environments[leader], cluster.source(leader))], range(job.world_size)
+        return [Launch(leader, command, environments[leader])], range(job.world_size)
     notes.append(f"{missing}: ranks are started directly, with the variables that mpirun would set")
     entries = [entry.partition("=") for entry in mpi.forwarded(cluster, environments[leader])]
     same = {name: value if equals else environments[leader][name] for name, equals, value in entries}
@@ -123,7 +117,7 @@ def _mpirun(
         host = job.launcher_hosts[rank // job.processes_per_host]
         environment = environments[host] | same | mpi.rank_variables(job, rank)
         started = [*wrapper, *_from_a_shell(environment)] if wrapper else [sys.executable]
-        launches.append(Launch(host, [*on[host], *started, *script], environment, cluster.source(host), rank))
+        launches.append(Launch(host, [*on[host], *started, *script], environment, rank))
     return launches, range(0)
 
 

@@ -179,7 +179,7 @@ def _start(cluster: container.Cluster, console: Console, *, apart: bool) -> tupl
                 f"hosts see each other's files, as those of a job do not: {refused}. HINT: on Linux, root's rights or"
                 " user namespaces; --shared-disk asks for it, without this line"
             )
-        for note in (*made.notes, *source.notes(job, cluster.sent)):
+        for note in made.notes:
             console.note(note)
         supervisor = Supervisor(made, console, cluster)
         code, failure = supervisor.run()
@@ -199,5 +199,7 @@ def _cluster(job: Simulation, root: Path, sent: Source) -> container.Cluster:
     stem = re.sub(r"[^A-Za-z0-9]+", "-", job.path.stem).strip("-")[:24] or "script"
     name = f"{stem}-{datetime.now(tz=timezone.utc):%Y-%m-%d-%H-%M-%S-%f}"[:-3]  # to the millisecond
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    place = CheckpointPlace(Path(job.checkpoints or root / "checkpoints").resolve()) if job.has_checkpoints else None
+    place = None
+    if job.checkpoints is not None or job.restart:
+        place = CheckpointPlace(Path(job.checkpoints or root / "checkpoints").resolve())
     return container.Cluster(job, name, root, container.free_port(), region, sent, place)

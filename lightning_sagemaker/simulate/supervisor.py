@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning_sagemaker.simulate import failures, processes
 from lightning_sagemaker.simulate.failures import Failure, HeldErrors
-from lightning_sagemaker.simulate.output import RankStream, Stream
+from lightning_sagemaker.simulate.output import Stream
 from lightning_sagemaker.simulate.spec import INTERRUPTIONS
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Supervisor:
         self.interrupted = False  # whether the hosts were taken away, and nobody has ended the simulation
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
-        self._ranks: list[RankStream] = []
+        self._ranks: list[Stream] = []  # outputs of the ranks that a launcher starts
         self._word: tuple[str, failures.Diagnosis] | None = None
         self._failed: _Child | None = None
         self._received: list[int] = []
@@ -80,14 +80,12 @@ class Supervisor:
         self._started = time.monotonic()
         for rank in self._plan.ranks:
             for error, suffix in ((False, "out"), (True, "err")):
-                of_rank = RankStream(self._plan.pipes / f"{rank}.{suffix}", rank, error=error)
-                self._ranks.append(of_rank)
-                self._selector.register(of_rank.descriptor, selectors.EVENT_READ, of_rank)
+                self._watch(Stream.named(self._plan.pipes / f"{rank}.{suffix}", rank, error=error), self._ranks)
         for launch in self._plan.launches:
             process = subprocess.Popen(  # noqa: S603
                 launch.command,
                 env=launch.environment,
-                cwd=launch.folder,
+                cwd=self._cluster.source(launch.host),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -97,9 +95,12 @@ class Supervisor:
             self._children.append(child)
             for pipe, error in ((process.stdout, False), (process.stderr, True)):
                 if pipe is not None:
-                    child.streams.append(Stream(os.dup(pipe.fileno()), launch.host, launch.rank, error=error))
-                    self._selector.register(child.streams[-1].descriptor, selectors.EVENT_READ, child.streams[-1])
+                    self._watch(Stream(os.dup(pipe.fileno()), launch.host, launch.rank, error=error), child.streams)
                     pipe.close()
+
+    def _watch(self, stream: Stream, beside: list[Stream]) -> None:
+        beside.append(stream)
+        self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
 
     def _turn(self) -> None:
         """Read once, look after the children once."""
@@ -224,7 +225,7 @@ class Supervisor:
             here = [stream.rank for stream in self._ranks if stream.host == host and not stream.error]
             if word.local_rank is not None and word.local_rank < len(here):
                 rank = here[word.local_rank]
-        of_rank: list[Stream] = [stream for stream in self._ranks if stream.rank == rank]
+        of_rank = [stream for stream in self._ranks if stream.rank == rank]
         of_host = sorted(child.streams, key=lambda stream: not stream.error)
         # A launcher that did not name a rank: the first that showed a traceback.
         guessed = [stream for stream in self._tracebacks if stream.rank is not None and rank is None]

@@ -168,14 +168,15 @@ def _v2_described(cluster: Cluster, host: str) -> dict[str, Any]:
     distributed = job.distribution != "none"
     channels = {name: str(base / "input/data" / name) for name in job.channels}
     parameters, hyperparameters = container.framework_parameters(job), job.hyperparameters
+    described = _described(cluster, host)
     shared = {
-        **_described(cluster, host),
+        **described,
         "current_instance_group": GROUP,
         "current_instance_group_hosts": job.group_hosts,
         "distribution_instance_groups": [GROUP] if distributed else [],
         "framework_module": _FRAMEWORK_MODULE,
         "instance_groups": [GROUP],
-        "instance_groups_dict": {GROUP: container.instance_group(job)},
+        "instance_groups_dict": {GROUP: described["resource_config"]["instance_groups"][0]},
         "is_hetero": False,
         "module_dir": str(cluster.source(host)),
         "module_name": job.entry.removesuffix(".py"),

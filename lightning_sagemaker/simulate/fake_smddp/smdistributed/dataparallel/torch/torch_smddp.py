@@ -102,6 +102,11 @@ _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # of the tensors that 
 _LOG = os.environ.get("LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG") and Path(os.environ["LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG"])
 
 
+def _accessors(attribute: str) -> tuple[Callable[[Any], str], Callable[[Any, str], None]]:
+    """What returns an attribute, and what sets it."""
+    return lambda self: getattr(self, attribute), lambda self, value: setattr(self, attribute, value)
+
+
 class ProcessGroupSMDDP(dist.ProcessGroup):
     """A process group that checks, logs and hands on to gloo or NCCL.
 
@@ -119,28 +124,14 @@ class ProcessGroupSMDDP(dist.ProcessGroup):
         self._name = self._description = ""
         self._note("init", device=_DEVICE, allgather=_ALLGATHER)
 
-    # torch's base class asks the backends registered with it for these; this one has none. Which of them C++ asks for,
-    # and which only Python can give, depends on torch's version.
+    # torch's base class asks the backends registered with it for its names; this one has none. Which of these C++ asks
+    # for, and which only Python can give, depends on torch's version.
     def getBackendName(self) -> str:  # noqa: N802
         """The name that the group has for torch."""
         return "smddp"
 
-    def getGroupName(self) -> str:  # noqa: N802
-        """Return what `setGroupName` was told."""
-        return self._name
-
-    def setGroupName(self, name: str) -> None:  # noqa: N802
-        """Remember the name under which torch registers the group."""
-        self._name = name
-
-    def getGroupDesc(self) -> str:  # noqa: N802
-        """Return what `setGroupDesc` was told."""
-        return self._description
-
-    def setGroupDesc(self, description: str) -> None:  # noqa: N802
-        """Remember what torch says the group is for."""
-        self._description = description
-
+    getGroupName, setGroupName = _accessors("_name")  # noqa: N815
+    getGroupDesc, setGroupDesc = _accessors("_description")  # noqa: N815
     _set_group_name, _set_group_desc = setGroupName, setGroupDesc  # type: ignore[assignment]
     group_name, group_desc = property(getGroupName), property(getGroupDesc)
 
@@ -269,38 +260,36 @@ def _shut_down_all() -> None:
         group.shutdown()
 
 
-def _register() -> None:
-    """Make torch know the backend, and refuse every group beside ours, of whichever backend and function of torch.
+# Some versions of torch make a backend with `devices` the default one of those devices.
+_defaults = getattr(dist.Backend, "default_device_backend_map", {})
+_before = dict(_defaults)
+dist.Backend.register_backend("smddp", _create, devices=[_DEVICE])
+_defaults.clear()
+_defaults.update(_before)
+_original = distributed_c10d._new_process_group_helper  # noqa: SLF001
+
+
+@functools.wraps(_original)
+def _guarded(size: int, rank: int, ranks: list[int], backend: str, *arguments: Any, **keywords: Any) -> Any:
+    """Refuse every group beside ours, of whichever backend and made by whichever function of torch.
 
     All of them (``new_group``, ``new_subgroups``, DeviceMesh, ...) end in one function of torch; a hook for this exists
     in its latest versions only.
     """
-    # Some versions of torch make a backend with `devices` the default one of those devices.
-    defaults = getattr(dist.Backend, "default_device_backend_map", {})
-    before = dict(defaults)
-    dist.Backend.register_backend("smddp", _create, devices=[_DEVICE])
-    defaults.clear()
-    defaults.update(before)
-    original = distributed_c10d._new_process_group_helper  # noqa: SLF001
-
-    @functools.wraps(original)
-    def guarded(size: int, rank: int, ranks: list[int], backend: str, *arguments: Any, **keywords: Any) -> Any:
-        names = {part.rpartition(":")[2] for part in str(backend).lower().split(",")}
-        if not ranks and "smddp" in names and len(names) > 1:
-            raise _unsupported(f"init_process_group({str(backend)!r})", "no second backend beside it")
-        if ranks:
-            default = distributed_c10d._get_default_group()  # noqa: SLF001
-            if isinstance(default, ProcessGroupSMDDP):
-                asked = f"documented as unsupported; {backend} was asked for ranks {ranks}"
-                raise default.refused("new_group", "new_group", asked, backend=str(backend), ranks=list(ranks))
-            if "smddp" in names:
-                raise _unsupported("new_group", f"documented as unsupported; beside {dist.get_backend(default)}")
-        return original(size, rank, ranks, backend, *arguments, **keywords)
-
-    distributed_c10d._new_process_group_helper = guarded  # type: ignore[assignment]  # noqa: SLF001
+    names = {part.rpartition(":")[2] for part in str(backend).lower().split(",")}
+    if not ranks and "smddp" in names and len(names) > 1:
+        raise _unsupported(f"init_process_group({str(backend)!r})", "no second backend beside it")
+    if ranks:
+        default = distributed_c10d._get_default_group()  # noqa: SLF001
+        if isinstance(default, ProcessGroupSMDDP):
+            asked = f"documented as unsupported; {backend} was asked for ranks {ranks}"
+            raise default.refused("new_group", "new_group", asked, backend=str(backend), ranks=list(ranks))
+        if "smddp" in names:
+            raise _unsupported("new_group", f"documented as unsupported; beside {dist.get_backend(default)}")
+    return _original(size, rank, ranks, backend, *arguments, **keywords)
 
 
-_register()
+distributed_c10d._new_process_group_helper = _guarded  # type: ignore[assignment]  # noqa: SLF001
 # Lightning's own launcher sets neither of the first two.
 _ranks = [name for name in ("RANK", "OMPI_COMM_WORLD_RANK") if name in os.environ] or ["NODE_RANK", "LOCAL_RANK"]
 if all(os.environ.get(name, "0") == "0" for name in _ranks):
