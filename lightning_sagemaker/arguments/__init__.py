@@ -31,13 +31,20 @@ _MOST = 80  # of 100 pairs; the rest is left to the launcher's own
 
 @dataclass(frozen=True)
 class Carried:
-    """A command line as a job passes it on."""
+    """A command line as a job passes it on.
 
-    hyperparameters: Mapping[str, float | str]  # by name; a number where its text stays the same
-    line: Sequence[str | tuple[str, str]]  # in the order given; ("--lr=", "lr") ends in that hyperparameter's value
-    by_entry_script: bool  # whether the launcher's own line would differ, so that the entry script is needed
-    # Whether it would differ in the order of options and in the form ``--name=value`` at most, which an estimator of
-    # one's own cannot keep and few scripts look at.
+    Attributes:
+        hyperparameters: By name; a number where its text stays the same, else a string.
+        line: The command line, in the order given. ``{"prefix": "--lr=", "hyperparameter": "lr"}`` is an argument that
+            ends in the value of a hyperparameter.
+        by_entry_script: Whether the launcher's own command line would differ, so that the entry script is needed.
+        in_pairs: Whether it would differ in the order of options and in the form ``--name=value`` at most, which an
+            estimator of one's own cannot keep and few scripts look at.
+    """
+
+    hyperparameters: Mapping[str, float | str]
+    line: Sequence[str | dict[str, str]]
+    by_entry_script: bool
     in_pairs: bool
 
     def write(self, folder: Path, script: str) -> None:
@@ -55,7 +62,7 @@ def carry(arguments: Sequence[str]) -> Carried:
     if broken := [text for text in arguments if "\0" in text]:
         raise ValueError(f"Script argument {broken[0]!r} has a null character. HINT: no process can be given one.")
     hyperparameters: dict[str, float | str] = {}
-    line: list[str | tuple[str, str]] = []
+    line: list[str | dict[str, str]] = []
     pairs: list[str] = []
     rest = list(arguments)
     while rest:
@@ -70,11 +77,11 @@ def carry(arguments: Sequence[str]) -> Carried:
             if not equals:
                 line.append(option)
                 rest.pop(0)
-            line.append((f"{option}=" if equals else "", name))
+            line.append({"prefix": f"{option}=" if equals else "", "hyperparameter": name})
         else:
             line.append(argument)
     launched = launcher_line(hyperparameters)
-    options = sum(not isinstance(part, str) and not part[0] for part in line)
+    options = sum(isinstance(part, dict) and not part["prefix"] for part in line)
     in_pairs = options == sum(isinstance(part, str) for part in line) and sorted(pairs) == sorted(launched)
     return Carried(hyperparameters, line, launched != list(arguments), in_pairs)
 

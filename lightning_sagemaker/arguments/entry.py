@@ -28,8 +28,8 @@ def _main() -> None:
     script = str(here.parent / told["script"])
     sys.argv[:] = [script]
     for argument in told["arguments"]:
-        # A text, or a prefix and the hyperparameter whose value follows it.
-        sys.argv.append(argument if isinstance(argument, str) else argument[0] + _text(values[argument[1]]))
+        text = argument if isinstance(argument, str) else argument["prefix"] + _text(values[argument["hyperparameter"]])
+        sys.argv.append(text)
     sys.path[0] = str(Path(script).parent)
     # The script becomes `__main__` of this process, as if it had been started: spawned children and Lightning's own
     # launcher find it by `__file__` and `sys.argv`, and mpi4py ends the other ranks when it raises.

@@ -54,12 +54,8 @@ class Failure:
         rank = "" if self.rank is None else f", rank {self.rank}"
         return f"the job failed on {self.host}{rank}, exit code {self.code}:"
 
-    def indented(self) -> list[str]:
-        """The error below that line."""
-        return [f"  {line}" for line in self.error]
-
     def __str__(self) -> str:
-        return "\n".join([self.happened(), *self.indented()])
+        return "\n".join([self.happened(), *(f"  {line}" for line in self.error)])
 
     __repr__ = __str__
 

@@ -92,7 +92,13 @@ def command(path: str, major: int, cluster: Cluster, leader: Mapping[str, str], 
         parameters["plm_rsh_num_concurrent"] = str(job.hosts)
     hosts = ",".join(f"{host}:{job.processes_per_host}" for host in job.launcher_hosts)
     arguments += ["--host", hosts, "-np", str(job.world_size), "--allow-run-as-root"]
-    options = _own_options(job)
+    options: list[str] = []  # the user's without those that are answered elsewhere
+    given = iter(job.mpi_options)
+    for option in given:
+        if option in NUMBER_OPTIONS or (job.sdk == "v2" and option == "--NCCL_DEBUG"):
+            next(given, None)
+        elif not (job.sdk == "v2" and option.startswith("--NCCL_DEBUG=")):
+            options.append(option)
     if not any("map-by" in option for option in options):
         arguments += ["--map-by", "slot:oversubscribe"]
     if not any("bind-to" in option for option in options):
@@ -126,18 +132,6 @@ def rank_variables(job: Simulation, rank: int) -> dict[str, str]:
         "OMPI_COMM_WORLD_NODE_RANK": str(rank % each),
         "OMPI_UNIVERSE_SIZE": str(job.hosts * each),
     }
-
-
-def _own_options(job: Simulation) -> list[str]:
-    """The user's options without those that are answered elsewhere."""
-    kept: list[str] = []
-    options = iter(job.mpi_options)
-    for option in options:
-        if option in NUMBER_OPTIONS or (job.sdk == "v2" and option == "--NCCL_DEBUG"):
-            next(options, None)
-        elif not (job.sdk == "v2" and option.startswith("--NCCL_DEBUG=")):
-            kept.append(option)
-    return kept
 
 
 def write_script(path: Path, body: str) -> None:

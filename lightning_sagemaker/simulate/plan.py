@@ -122,10 +122,7 @@ def _mpirun(
 
 
 def _from_a_shell(environment: Mapping[str, str]) -> list[str]:
-    """Command by which a shell starts the interpreter without a loss of variables.
-
-    A shell loses those with names like SM_HP_LEARNING-RATE; env does not.
-    """
+    """Command by which a shell starts the interpreter: it loses variables like SM_HP_LEARNING-RATE, env does not."""
     lost = [f"{name}={value}" for name, value in environment.items() if not VARIABLE.fullmatch(name)]
     return ["env", *lost, sys.executable] if lost else [sys.executable]
 

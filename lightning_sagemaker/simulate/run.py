@@ -62,7 +62,7 @@ class Result:
         return f"ended after {self.seconds:.1f} s with exit code {self.exit_code}{starts}{kept}"
 
     def __str__(self) -> str:
-        return "\n".join([self.ended(), *([str(self.failure)] if self.failure else [])])
+        return f"{self.ended()}\n{self.failure}" if self.failure else self.ended()
 
     __repr__ = __str__
 
@@ -93,8 +93,7 @@ def run(job: Simulation) -> Result:
         console.note(result.ended())
         _tell_results(cluster, failure.host if failure else None, console, kept=folder is not None)
     if failure:
-        console.note(failure.happened())
-        console.lines(failure.indented(), error=True)
+        console.note(str(failure))
     return result
 
 

@@ -65,10 +65,7 @@ def command(cluster: Cluster, host: str) -> list[str]:
 
 
 def environment(cluster: Cluster, host: str, devices: str) -> dict[str, str]:
-    """The environment of a host's worker, or of the launcher of the workers.
-
-    It is ours without what launchers, schedulers or SageMaker set, with the container's own variables and the SDK's.
-    """
+    """The environment of a host: ours without other jobs' variables, then the container's own, then the SDK's."""
     job = cluster.job
     found = {
         name: value
