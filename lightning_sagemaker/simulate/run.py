@@ -93,7 +93,8 @@ def run(job: Simulation) -> Result:
         console.note(result.ended())
         _tell_results(cluster, failure.host if failure else None, console, kept=folder is not None)
     if failure:
-        console.note(str(failure))
+        console.note(failure.happened())
+        console.lines([f"  {line}" for line in failure.error], error=True)
     return result
 
 
