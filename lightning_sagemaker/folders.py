@@ -12,17 +12,12 @@ if TYPE_CHECKING:
 
 
 def walk(
-    folder: Path, ignores: Callable[[Path], bool], ends_at: Callable[[Path], bool] = lambda _: False
+    folder: Path, ignores: Callable[[Path], bool] = lambda _: False, ends_at: Callable[[Path], bool] = lambda _: False
 ) -> Iterator[Path]:
     """All files in a folder and below, links followed, but no folder twice: two links to ``.`` are 2^40 paths.
 
-    Args:
-        folder: Where to begin.
-        ignores: Whether to leave out a file or folder of this path.
-        ends_at: Whether a folder of this path is yielded as a file is.
-
-    Yields:
-        Paths, those that lead through no link first: of two ways to a folder the real one counts.
+    What ``ignores`` names is left out, a folder that ``ends_at`` names is yielded as a file is. Of two ways to a folder
+    the real one counts: paths that lead through no link come first.
     """
     known: set[tuple[int, int]] = set()
     left: deque[Path] = deque([folder])

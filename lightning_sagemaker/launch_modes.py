@@ -14,14 +14,9 @@ class LaunchMode(NamedTuple):
     flag: str | None = None  # hyperparameter by which SDK v2 asks the toolkit for it (`sagemaker/estimator.py`)
     v2: dict[str, Any] | None = None  # value of SDK v2's `distribution=`
     v3: str | None = None  # class of SDK v3's `distributed=`; SDK v3 starts no `smddprun`
-
-    @property
-    def options(self) -> str | None:
-        """Hyperparameter with further options of mpirun."""
-        return self.flag.replace("_enabled", "_custom_mpi_options") if self.flag and self.distribution in _MPI else None
+    options: str | None = None  # hyperparameter with further options of mpirun
 
 
-_MPI = ("smdistributed", "mpi")
 MODES = {
     "torchrun": LaunchMode(
         "torch_distributed", "sagemaker_torch_distributed_enabled", {"torch_distributed": {"enabled": True}}, "Torchrun"
@@ -30,8 +25,11 @@ MODES = {
         "smdistributed",
         "sagemaker_distributed_dataparallel_enabled",
         {"smdistributed": {"dataparallel": {"enabled": True}}},
+        options="sagemaker_distributed_dataparallel_custom_mpi_options",
     ),
-    "mpirun": LaunchMode("mpi", "sagemaker_mpi_enabled", {"mpi": {"enabled": True}}, "MPI"),
+    "mpirun": LaunchMode(
+        "mpi", "sagemaker_mpi_enabled", {"mpi": {"enabled": True}}, "MPI", "sagemaker_mpi_custom_mpi_options"
+    ),
     "none": LaunchMode("none"),
 }
 # All of the toolkit's launchers read it (its `runner.py`).

@@ -28,15 +28,10 @@ def pairs(texts: Sequence[str], usage: str) -> dict[str, str]:
 
 def variables(texts: Sequence[str], usage: str) -> dict[str, str]:
     """Read ``NAME=VALUE`` texts, and ``NAME`` alone: a value of this process, which then stands in no command line."""
-    return pairs([text if "=" in text else f"{text}={_of_this_process(text, usage)}" for text in texts], usage)
-
-
-def _of_this_process(name: str, usage: str) -> str:
-    value = os.environ.get(name)
-    if value is None:
+    if missing := [text for text in texts if "=" not in text and text not in os.environ]:
         option = usage.split(maxsplit=1)[0]
-        raise ValueError(f"{option} is {name!r}, which is not set in this environment. HINT: {usage}")
-    return value
+        raise ValueError(f"{option} is {missing[0]!r}, which is not set in this environment. HINT: {usage}")
+    return pairs([text if "=" in text else f"{text}={os.environ[text]}" for text in texts], usage)
 
 
 def channels(texts: Sequence[str], usage: str) -> tuple[dict[str, str], tuple[str, ...]]:

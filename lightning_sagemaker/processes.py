@@ -41,23 +41,18 @@ _imported = clock()
 
 def born() -> float:
     """When this process started, by :func:`clock`; where the system does not tell, when this module was imported."""
-    try:
+    with suppress(OSError, ValueError, IndexError):
         return int(_stat(os.getpid())[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return _imported
+    return _imported
 
 
 def start_of(pid: int) -> str | None:
     """Something about the start of a process that a later process with the same id does not share; ``None`` if gone."""
-    if (PROC / "self/stat").exists():
-        with suppress(OSError, IndexError):
+    with suppress(OSError, IndexError, subprocess.SubprocessError):
+        if (PROC / "self/stat").exists():
             return _stat(pid)[19]
-        return None
-    command = ["ps", "-o", "lstart=", "-p", str(pid)]
-    with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(  # noqa: S603 - the command is ours
-            command, capture_output=True, text=True, timeout=10, check=True, env={**os.environ, "LC_ALL": "C"}
-        )
+        command, environment = ["ps", "-o", "lstart=", "-p", str(pid)], {**os.environ, "LC_ALL": "C"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)  # noqa: S603
         return done.stdout.strip() or None
     return None
 
@@ -72,7 +67,8 @@ def is_stopped(pid: int) -> bool:
 def has_ended(pid: int, start: str | None) -> bool:
     """Whether the process that began at ``start`` is gone, or only its parent has not noticed yet."""
     with suppress(OSError, IndexError):
-        return _stat(pid)[0] in ("Z", "X") or start_of(pid) != start
+        if _stat(pid)[0] in ("Z", "X"):
+            return True
     return start_of(pid) != start
 
 

@@ -49,10 +49,7 @@ class Script:
 
 
 def check(job: Script, variables: Iterable[str], channels: Iterable[str], *, by_toolkit: bool = True) -> None:
-    """Refuse a script, variables and channels that no job takes: `FileNotFoundError` for the script, else `ValueError`.
-
-    The toolkit is what starts jobs of `submit` and of SDK v2.
-    """
+    """Refuse what no job takes, by FileNotFoundError or ValueError; the toolkit starts jobs of `submit` and SDK v2."""
     if not job.path.is_file():
         raise FileNotFoundError(
             f"script is {str(job.script)!r}, which is not a file. HINT: paths are relative to {str(Path.cwd())!r}."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker.arguments import ENTRY, ENTRY_ARGUMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 IGNORE_FILES = (".gitignore", ".sagemakerignore")  # the later one wins; `!name` sends a file after all
 # What no job needs, in the words of .gitignore.
@@ -47,14 +47,25 @@ class Source:
         return sum(self.files.values())
 
 
-def read(folder: Path) -> Source:
+def read(folder: Path, *, ignore_files: bool = True) -> Source:
     """Decide what of a folder is sent; an ``ImportError`` without ``pathspec``, which reads its ignore files."""
-    return _read(folder, [line for name in IGNORE_FILES for line in _lines(folder / name)], _spec)
-
-
-def read_without_ignore_files(folder: Path) -> Source:
-    """The same by what no job needs alone, for an environment without ``pathspec``."""
-    return _read(folder, [], _Names)
+    asked = [line for name in IGNORE_FILES for line in _lines(folder / name)] if ignore_files else []
+    matcher = _matcher if ignore_files else _Names
+    ignored, secret = matcher([*NEEDLESS, *CREDENTIALS, *asked]), matcher(CREDENTIALS)
+    found = Source({}, [], {}, [])
+    for path in _walk(folder, ignored, secret, found.credentials):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            if not path.exists() or not path.resolve().is_relative_to(folder.resolve()):
+                found.links.append(name)
+                continue
+            found.files[name] = 0
+        elif path.is_file():  # and no pipe or socket
+            size = path.stat().st_size
+            # A large one is sent if an ignore file says so.
+            sent = size <= LARGE or (asked and _matcher([name, *asked]).match_file(name) is False)
+            (found.files if sent else found.large)[name] = size
+    return found
 
 
 def holds_more(folder: Path) -> bool:
@@ -68,22 +79,6 @@ def link_within(folder: Path, name: str) -> str:
     path = folder.resolve() / name
     target = path.readlink()
     return os.path.relpath(path.resolve(), path.parent.resolve()) if target.is_absolute() else str(target)
-
-
-def _read(folder: Path, asked: list[str], spec: Callable[[Sequence[str]], Any]) -> Source:
-    ignored, secret = spec([*NEEDLESS, *CREDENTIALS, *asked]), spec(CREDENTIALS)
-    found = Source({}, [], {}, [])
-    for path in _walk(folder, ignored, secret, found.credentials):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            if not path.exists() or not path.resolve().is_relative_to(folder.resolve()):
-                found.links.append(name)
-                continue
-            found.files[name] = 0
-        elif path.is_file():  # and no pipe or socket
-            size = path.stat().st_size
-            (found.large if size > LARGE and not (asked and _kept(asked, name)) else found.files)[name] = size
-    return found
 
 
 def _walk(folder: Path, ignored: Any, secret: Any, credentials: list[str]) -> Iterator[Path]:
@@ -109,12 +104,7 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.is_file() else []
 
 
-def _kept(asked: list[str], name: str) -> bool:
-    """Whether an ignore file says that a file is sent after all."""
-    return _spec([name, *asked]).match_file(name) is False
-
-
-def _spec(lines: Sequence[str]) -> Any:
+def _matcher(lines: Sequence[str]) -> Any:
     try:
         from pathspec import GitIgnoreSpec
     except ImportError:

@@ -12,9 +12,10 @@ import json
 import math
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,37 +29,26 @@ _LONGEST = 2500  # characters of a value
 _MOST = 80  # of 100 pairs; the rest is left to the launcher's own
 
 
-class FromHyperparameter(TypedDict):
-    """An argument that ends in the value of a hyperparameter: ``--lr=0.1`` is the prefix ``--lr=`` and ``lr``."""
-
-    prefix: str
-    hyperparameter: str
-
-
 @dataclass(frozen=True)
 class Carried:
     """A command line as a job passes it on.
 
     Attributes:
         hyperparameters: By name; a number where its text stays the same, else a string.
-        line: The command line, in the order given.
+        line: The command line, in the order given. ``{"prefix": "--lr=", "hyperparameter": "lr"}`` is an argument that
+            ends in the value of a hyperparameter.
         by_entry_script: Whether the launcher's own command line would differ, so that the entry script is needed.
         in_pairs: Whether it would differ in the order of options and in the form ``--name=value`` at most, which an
             estimator of one's own cannot keep and few scripts look at.
     """
 
     hyperparameters: Mapping[str, float | str]
-    line: Sequence[str | FromHyperparameter]
+    line: Sequence[str | dict[str, str]]
     by_entry_script: bool
     in_pairs: bool
 
     def write(self, folder: Path, script: str) -> None:
-        """Write the entry script and the file that it reads into a source folder.
-
-        Args:
-            folder: The source folder.
-            script: The training script, relative to the source folder.
-        """
+        """Write the entry script, and the file that it reads, into a source folder; the script is relative to it."""
         (folder / ENTRY).write_text(_ENTRY_SOURCE.read_text(encoding="utf-8"), encoding="utf-8")
         told = {"script": script, "arguments": self.line}
         (folder / ENTRY_ARGUMENTS).write_text(json.dumps(told, indent=1), encoding="utf-8")
@@ -67,16 +57,12 @@ class Carried:
 def carry(arguments: Sequence[str]) -> Carried:
     """Decide how a command line reaches the script; it arrives unchanged in any case.
 
-    Args:
-        arguments: What follows the script's name.
-
-    Raises:
-        ValueError: One has a null character, which no process can be given.
+    ``arguments`` are what follows the script's name. A null character, which no process can be given, is a ValueError.
     """
     if broken := [text for text in arguments if "\0" in text]:
         raise ValueError(f"Script argument {broken[0]!r} has a null character. HINT: no process can be given one.")
     hyperparameters: dict[str, float | str] = {}
-    line: list[str | FromHyperparameter] = []
+    line: list[str | dict[str, str]] = []
     pairs: list[str] = []
     rest = list(arguments)
     while rest:
@@ -96,10 +82,8 @@ def carry(arguments: Sequence[str]) -> Carried:
             line.append(argument)
     launched = launcher_line(hyperparameters)
     options = sum(isinstance(part, dict) and not part["prefix"] for part in line)
-    only_options = options == sum(isinstance(part, str) for part in line)
-    return Carried(
-        hyperparameters, line, launched != list(arguments), only_options and sorted(pairs) == sorted(launched)
-    )
+    in_pairs = options == sum(isinstance(part, str) for part in line) and sorted(pairs) == sorted(launched)
+    return Carried(hyperparameters, line, launched != list(arguments), in_pairs)
 
 
 def launcher_line(hyperparameters: Mapping[str, float | str]) -> list[str]:
@@ -107,9 +91,8 @@ def launcher_line(hyperparameters: Mapping[str, float | str]) -> list[str]:
 
     SDK v3's drivers write a name of one letter with two dashes as well, and keep the order.
     """
-    pairs = (
-        (f"--{name}" if len(name) > 1 else f"-{name}", str(hyperparameters[name])) for name in sorted(hyperparameters)
-    )
+    named = sorted(hyperparameters.items())
+    pairs = [(f"--{name}" if len(name) > 1 else f"-{name}", str(value)) for name, value in named]
     return [text for pair in pairs for text in pair]
 
 
@@ -126,10 +109,8 @@ def _fits(others: Mapping[str, float | str], name: str, value: str) -> bool:
 
 def _number_or_text(text: str) -> float | str:
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             number = kind(text)
-        except ValueError:
-            continue
-        if str(number) == text and math.isfinite(number):
-            return number
+            if str(number) == text and math.isfinite(number):
+                return number
     return text

@@ -10,14 +10,8 @@ import sys
 from pathlib import Path
 
 
-def _values() -> "dict[str, str]":
-    """Hyperparameters as texts: a tuning job may have changed them. SDK v2 and the API write each as JSON."""
-    base = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
-    texts = json.loads((base / "input/config/hyperparameters.json").read_text(encoding="utf-8"))
-    return {name: _text(text) for name, text in texts.items()}
-
-
 def _text(value: str) -> str:
+    """A hyperparameter's value: SDK v2 and the API write each as JSON."""
     try:
         decoded = json.loads(value)
     except ValueError:
@@ -28,15 +22,14 @@ def _text(value: str) -> str:
 def _main() -> None:
     here = Path(__file__).resolve()
     told = json.loads(here.with_suffix(".json").read_text(encoding="utf-8"))
-    values = _values()
+    base = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+    # A tuning job may have changed the values.
+    values = json.loads((base / "input/config/hyperparameters.json").read_text(encoding="utf-8"))
     script = str(here.parent / told["script"])
-    sys.argv[:] = [
-        script,
-        *(
-            argument if isinstance(argument, str) else argument["prefix"] + values[argument["hyperparameter"]]
-            for argument in told["arguments"]
-        ),
-    ]
+    sys.argv[:] = [script]
+    for argument in told["arguments"]:
+        text = argument if isinstance(argument, str) else argument["prefix"] + _text(values[argument["hyperparameter"]])
+        sys.argv.append(text)
     sys.path[0] = str(Path(script).parent)
     # The script becomes `__main__` of this process, as if it had been started: spawned children and Lightning's own
     # launcher find it by `__file__` and `sys.argv`, and mpi4py ends the other ranks when it raises.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.folders import walk
@@ -16,33 +15,31 @@ if TYPE_CHECKING:
 _Files = dict[str, tuple[int, int]]  # length in bytes and time of change, by path
 
 
-@dataclass
 class CheckpointPlace:
-    """A folder in place of the S3 location, and what each host's copy of it held at the start.
+    """A folder in place of the S3 location, made where it is missing, and what hosts' copies of it held at the start.
 
     SageMaker copies the place to every host when it starts the job, and what changes on a host back, deletions too
     ("Use checkpoints in Amazon SageMaker AI" in AWS's developer guide). S3 has files only: no links, no empty folders.
     """
 
-    folder: Path  # made where it is missing
-    _copied: dict[Path, _Files] = field(default_factory=dict, init=False)
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._copied: dict[Path, _Files] = {}
+        folder.mkdir(parents=True, exist_ok=True)
 
     def copy_to(self, local: Path) -> None:
         """Give a host its copy, in its checkpoint folder."""
         local.mkdir(parents=True)
-        for name in _files(self.folder):
+        for name in files(self.folder):
             _copy(self.folder / name, local / name)
-        self._copied[local] = _files(local)
+        self._copied[local] = files(local)
 
     def copy_back(self) -> None:
         """Apply to the folder what each host did in its copy; if two hosts wrote a file, the later one counts."""
         changed: dict[str, tuple[int, Path]] = {}
         removed: set[str] = set()
         for local, before in self._copied.items():
-            now = _files(local)
+            now = files(local)
             removed.update(before.keys() - now.keys())
             for name, (_, time) in now.items():
                 if now[name] != before.get(name) and (name not in changed or time >= changed[name][0]):
@@ -57,20 +54,16 @@ class CheckpointPlace:
             _copy(path, self.folder / name)
         self._copied.clear()
 
-    @property
-    def count(self) -> int:
-        """How many files it holds."""
-        return len(_files(self.folder))
 
-
-def _files(folder: Path) -> _Files:
+def files(folder: Path) -> _Files:
+    """The files of a folder and below, in the order of S3's keys, which is that of bytes."""
     found: _Files = {}
-    for path in walk(folder, ignores=lambda _: False):
+    for path in walk(folder):
         with suppress(OSError):  # a link to nothing
             if path.is_file():
                 status = path.stat()
                 found[path.relative_to(folder).as_posix()] = (status.st_size, status.st_mtime_ns)
-    return dict(sorted(found.items(), key=lambda file: os.fsencode(file[0])))  # S3's order is that of bytes
+    return dict(sorted(found.items(), key=lambda file: os.fsencode(file[0])))
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import secrets
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.folders import walk
 from lightning_sagemaker.job.channels import SHARDED
-from lightning_sagemaker.launch_modes import LOG_LEVEL, MODES, PROCESSES, flags, toolkit
+from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags, toolkit
 from lightning_sagemaker.simulate import source
+from lightning_sagemaker.simulate.checkpoints import files
 from lightning_sagemaker.simulate.spec import V3_CHANNELS
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from lightning_sagemaker.source_folder import Source
 
 GROUP = "homogeneousCluster"
-# Every simulated host is this machine, and they meet on its loopback interface.
+# Every simulated host is this machine, met on its loopback interface: algo-N resolves on no laptop without root.
 INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
 ADDRESS = "127.0.0.1"
 _PORTS = range(20000, 32768)  # below those that Linux and macOS give to outgoing connections
@@ -47,10 +46,6 @@ class Cluster:
     sent: Source  # what of the source folder each host gets
     place: CheckpointPlace | None = None  # of the checkpoints, if the job has a checkpoint configuration
     mark: str = field(default_factory=lambda: secrets.token_hex(16))  # in the environment of this run's processes alone
-
-    def started_again(self) -> Cluster:
-        """The same job on new hosts."""
-        return replace(self, job=self.job.started_again(), port=free_port(), mark=secrets.token_hex(16))
 
     def base(self, host: str) -> Path:
         """Folder in place of ``/opt/ml`` on a host."""
@@ -77,20 +72,16 @@ def free_port() -> int:
     )
 
 
-def instance_group(job: Simulation) -> dict[str, Any]:
-    """The job's only instance group, the leader first."""
-    return {"instance_group_name": GROUP, "instance_type": job.instance_type, "hosts": job.group_hosts}
-
-
 def resource_config(cluster: Cluster, host: str) -> dict[str, Any]:
-    """Content of ``resourceconfig.json``: hosts sorted."""
+    """Content of ``resourceconfig.json``: hosts sorted, but those of the only instance group, the leader first."""
     job = cluster.job
+    group = {"instance_group_name": GROUP, "instance_type": job.instance_type, "hosts": job.group_hosts}
     return {
         "current_host": host,
         "current_instance_type": job.instance_type,
         "current_group_name": GROUP,
         "hosts": job.host_names,
-        "instance_groups": [instance_group(job)],
+        "instance_groups": [group],
         "network_interface_name": INTERFACE,
     }
 
@@ -100,9 +91,8 @@ def framework_parameters(job: Simulation) -> dict[str, Any]:
     if job.sdk == "v3" or job.distribution == "none":
         return {}
     options = " ".join(job.mpi_options)
-    smddprun = flags("smddprun", options)
     parameters: dict[str, Any] = {
-        "pytorchddp": {_PYTORCHDDP: True, **{name: smddprun[name] for name in smddprun if name.endswith("options")}},
+        "pytorchddp": {_PYTORCHDDP: True, str(MODES["smddprun"].options): options},
         **{mode.distribution: flags(launcher, options) for launcher, mode in MODES.items()},
     }[job.distribution]
     if job.distribution != "mpi":
@@ -117,56 +107,25 @@ def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
     job = cluster.job
     if job.sdk == "v3":
         return {k: v if isinstance(v, str) else json.dumps(v) for k, v in job.hyperparameters.items()}
-    values = {
-        **job.hyperparameters,
-        **framework_parameters(job),
-        **toolkit(job.entry, str(cluster.source(host)), cluster.name, cluster.region),
-    }
-    return {k: json.dumps(v) for k, v in values.items()}
+    launcher = toolkit(job.entry, str(cluster.source(host)), cluster.name, cluster.region)
+    return {k: json.dumps(v) for k, v in {**job.hyperparameters, **framework_parameters(job), **launcher}.items()}
 
 
 def input_data_config(job: Simulation) -> dict[str, dict[str, str]]:
     """Content of ``inputdataconfig.json``; SDK v3 ships source and drivers as two further channels."""
     names = [*job.channels, *(V3_CHANNELS if job.sdk == "v3" else ())]
+    modes = {"TrainingInputMode": "File", "RecordWrapperType": "None"}
     return {
-        name: {
-            "TrainingInputMode": "File",
-            "S3DistributionType": SHARDED if name in job.sharded else "FullyReplicated",
-            "RecordWrapperType": "None",
-        }
-        for name in names
+        name: {**modes, "S3DistributionType": SHARDED if name in job.sharded else "FullyReplicated"} for name in names
     }
 
 
 def distributed_config(job: Simulation) -> dict[str, Any]:
     """Content of SDK v3's ``distributed.json``: empty without a launcher."""
-    if job.distribution == "torch_distributed":
-        return {"process_count_per_node": job.processes_per_host, "smp": None}
-    if job.distribution == "mpi":
-        options = list(job.mpi_options) or None
-        return {"process_count_per_node": job.processes_per_host, "mpi_additional_options": options}
-    return {}
-
-
-def described(cluster: Cluster, host: str) -> dict[str, Any]:
-    """What both SDKs tell a worker of its host: variables ``SM_<NAME>``."""
-    job, base = cluster.job, cluster.base(host)
-    return {
-        "current_host": host,
-        "current_instance_type": job.instance_type,
-        "hosts": job.host_names,
-        "input_config_dir": str(base / "input/config"),
-        "input_data_config": input_data_config(job),
-        "input_dir": str(base / "input"),
-        "log_level": LOG_LEVEL,
-        "model_dir": str(base / "model"),
-        "network_interface_name": INTERFACE,
-        "num_cpus": multiprocessing.cpu_count(),
-        "num_gpus": job.processes_per_host,
-        "num_neurons": 0,
-        "output_data_dir": str(base / "output/data"),
-        "resource_config": resource_config(cluster, host),
-    }
+    if job.distribution == "none":
+        return {}
+    options = {"mpi_additional_options": list(job.mpi_options) or None} if job.uses_mpirun else {"smp": None}
+    return {"process_count_per_node": job.processes_per_host, **options}
 
 
 def create(cluster: Cluster, host: str) -> None:
@@ -204,9 +163,7 @@ def _shard(place: Path, folder: Path, index: int, hosts: int) -> None:
     none, as there.
     """
     folder.mkdir()
-    root = place if place.is_dir() else place.parent
-    files = [path for path in walk(place, lambda _: False) if path.is_file()] if place.is_dir() else [place]
-    keys = sorted((path.relative_to(root).as_posix() for path in files), key=os.fsencode)  # S3's order is that of bytes
+    root, keys = (place, list(files(place))) if place.is_dir() else (place.parent, [place.name])
     for key in keys[index::hosts]:
         (folder / key).parent.mkdir(parents=True, exist_ok=True)
         (folder / key).symlink_to(root / key)

@@ -54,12 +54,8 @@ class Failure:
         rank = "" if self.rank is None else f", rank {self.rank}"
         return f"the job failed on {self.host}{rank}, exit code {self.code}:"
 
-    def indented(self) -> list[str]:
-        """The error below that line."""
-        return [f"  {line}" for line in self.error]
-
     def __str__(self) -> str:
-        return "\n".join([self.happened(), *self.indented()])
+        return "\n".join([self.happened(), *(f"  {line}" for line in self.error)])
 
     __repr__ = __str__
 
@@ -120,21 +116,16 @@ def error_text(tail: list[str]) -> list[str]:
     starts = [index for index, line in enumerate(tail) if _TRACEBACK.match(line)]
     if not starts:
         return tail[-_SHOWN:]
-    head, *rest = [_PREFIX.sub("", line, count=1) for line in tail[starts[-1] :]]
-    frames: list[list[str]] = []
-    while rest and rest[0].startswith("  "):
-        line = rest.pop(0)
-        if _FRAME.match(line) or not frames:
-            frames.append([])
-        if line.strip(" ~^"):
-            frames[-1].append(line)
-    text, skipped = [head], False
-    for index, frame in enumerate(frames):
-        place = _FRAME.match(frame[0])
-        if index < len(frames) - 1 and place and _OF_OTHERS.search(place[1]):
-            skipped = True
-            continue
-        text += ["  ..."] * skipped + frame
-        skipped = False
-    text += rest
+    lines = [_PREFIX.sub("", line, count=1) for line in tail[starts[-1] :]]
+    end = next((index for index, line in enumerate(lines) if index and not line.startswith("  ")), len(lines))
+    text, hidden = [lines[0]], False
+    last = max((index for index in range(1, end) if _FRAME.match(lines[index])), default=0)
+    for index, line in enumerate(lines[1:end], start=1):
+        if place := _FRAME.match(line):
+            hidden = index < last and _OF_OTHERS.search(place[1]) is not None
+            if hidden and text[-1] != "  ...":
+                text.append("  ...")
+        if not hidden and line.strip(" ~^"):
+            text.append(line)
+    text += lines[end:]
     return text if len(text) <= _SHOWN else [text[0], "  ...", *text[-_SHOWN + 2 :]]

@@ -8,7 +8,6 @@ the local ranks and sizes are mpirun's own. Works with Open MPI 4.1 (``orted``) 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.simulate.container import ADDRESS, INTERFACE
 from lightning_sagemaker.simulate.spec import NUMBER_OPTIONS
-from lightning_sagemaker.simulate.toolkit import EFA_TYPES, RDMA_TYPES, SMDDP_SERVER_PORT
+from lightning_sagemaker.simulate.toolkit import EFA_TYPES, RDMA_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,15 +28,11 @@ if TYPE_CHECKING:
     from lightning_sagemaker.simulate.container import Cluster
     from lightning_sagemaker.simulate.spec import Simulation
 
-_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _OPEN_MPI_5 = 5
 
 
 def find(hosts: int) -> tuple[tuple[str, int] | None, str]:
-    """An mpirun, beside the interpreter or on PATH, that can simulate several hosts, or in words why there is none.
-
-    It is a program, and the major version of its Open MPI.
-    """
+    """An mpirun that can simulate several hosts, or in words why there is none: its path, and its major version."""
     beside = Path(sys.executable).with_name("mpirun")
     path = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpirun")
     if path is None:
@@ -49,30 +44,24 @@ def find(hosts: int) -> tuple[tuple[str, int] | None, str]:
     version = re.search(r"\(Open\s?(?:MPI|RTE)\) (\d+)\.", output)
     if version is None:
         return None, f"{path} is not Open MPI's"
-    major = int(version[1])
-    if major >= _OPEN_MPI_5 and hosts > 1 and not _has_network():
+    if int(version[1]) >= _OPEN_MPI_5 and hosts > 1 and not _has_network():
         # Its daemons refuse to meet on the loopback interface.
         return None, "Open MPI 5 plays several hosts only on a machine with a network"
-    return (path, major), ""
-
-
-def has_mpi4py() -> bool:
-    """Whether this interpreter has mpi4py, through which SageMaker starts Python under mpirun."""
-    return importlib.util.find_spec("mpi4py") is not None
+    return (path, int(version[1])), ""
 
 
 def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> list[str]:
     """What the launcher passes with ``-x``: ``NAME=VALUE``, or ``NAME`` for a value of the leader's environment."""
-    job = cluster.job
-    entries = [f"NCCL_SOCKET_IFNAME={INTERFACE}", *(name for name in ("LD_LIBRARY_PATH", "PATH") if name in leader)]
+    job, names = cluster.job, ["LD_LIBRARY_PATH", "PATH"]
+    entries, efa = [f"NCCL_SOCKET_IFNAME={INTERFACE}"], ["FI_PROVIDER=efa"]
     if job.sdk == "v2":
-        entries.append(f"NCCL_DEBUG={_nccl_debug(job)}")
-    efa = ["FI_PROVIDER=efa"]
+        debug = re.search(r"--NCCL_DEBUG[= ](\S+)", " ".join(job.mpi_options))  # the one option that it reads itself
+        entries.append(f"NCCL_DEBUG={debug[1] if debug else 'INFO'}")
     if job.asks_for_smddp:
         alone = job.hosts == 1
         entries += [f"SMDATAPARALLEL_USE_{'SINGLENODE' if alone else 'HOMOGENEOUS'}=1", *efa, "RDMAV_FORK_SAFE=1"]
         if not alone:
-            entries += [f"SMDATAPARALLEL_SERVER_ADDR={ADDRESS}", f"SMDATAPARALLEL_SERVER_PORT={SMDDP_SERVER_PORT}"]
+            entries += [f"SMDATAPARALLEL_SERVER_ADDR={ADDRESS}", "SMDATAPARALLEL_SERVER_PORT=7592"]
             entries.append(f"SAGEMAKER_INSTANCE_TYPE={job.instance_type}")
         efa = []
     elif job.sdk == "v2":
@@ -82,36 +71,34 @@ def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> list[str]:
     if job.instance_type in RDMA_TYPES:
         entries.append("FI_EFA_USE_DEVICE_RDMA=1")
     if job.distribution == "mpi":
-        entries += [name for name in _CREDENTIALS if name in leader]
+        names += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
         if job.sdk == "v2":
             # The leader's own description of itself, sent to every host: the toolkit's doing, not ours.
-            entries += [name for name in leader if name.startswith("SM_") and name != "SM_DLC_TORCH_VERSION"]
-            entries.append("PYTHONPATH")
-    return entries
+            names += [name for name in leader if name.startswith("SM_") and name != "SM_DLC_TORCH_VERSION"]
+            names.append("PYTHONPATH")
+    return entries + [name for name in names if name in leader]
 
 
 def command(path: str, major: int, cluster: Cluster, leader: Mapping[str, str], agent: str) -> list[str]:
-    """Mpirun's command up to the ranks' own, with an agent for ssh.
-
-    Ranks fill host after host, bound to nothing, as the images have it.
-    """
+    """Mpirun's command up to the ranks' own: these fill host after host, bound to nothing, as the images have it."""
     job = cluster.job
-    arguments = [path]
-    if major >= _OPEN_MPI_5:
-        arguments += ["--prtemca", "plm_ssh_agent", agent, "--prtemca", "plm_ssh_no_tree_spawn", "1"]
-        parameters = {}
-    else:
-        arguments += ["-mca", "plm_rsh_agent", agent, "-mca", "plm_rsh_no_tree_spawn", "1"]
-        parameters = {
-            "oob_tcp_if_include": INTERFACE,
-            "orte_abort_on_non_zero_status": "1",
-            "plm_rsh_num_concurrent": str(job.hosts),
-        }
     # No shared memory: its segments are named by machine and local rank, which hosts on one machine have in common.
-    parameters |= {"pml": "ob1", "btl": "self,tcp", "btl_tcp_if_include": INTERFACE}
+    parameters = {"pml": "ob1", "btl": "self,tcp", "btl_tcp_if_include": INTERFACE}
+    if major >= _OPEN_MPI_5:
+        arguments = [path, "--prtemca", "plm_ssh_agent", agent, "--prtemca", "plm_ssh_no_tree_spawn", "1"]
+    else:
+        arguments = [path, "-mca", "plm_rsh_agent", agent, "-mca", "plm_rsh_no_tree_spawn", "1"]
+        parameters |= {"oob_tcp_if_include": INTERFACE, "orte_abort_on_non_zero_status": "1"}
+        parameters["plm_rsh_num_concurrent"] = str(job.hosts)
     hosts = ",".join(f"{host}:{job.processes_per_host}" for host in job.launcher_hosts)
     arguments += ["--host", hosts, "-np", str(job.world_size), "--allow-run-as-root"]
-    options = _own_options(job)
+    options: list[str] = []  # the user's without those that are answered elsewhere
+    given = iter(job.mpi_options)
+    for option in given:
+        if option in NUMBER_OPTIONS or (job.sdk == "v2" and option == "--NCCL_DEBUG"):
+            next(given, None)
+        elif not (job.sdk == "v2" and option.startswith("--NCCL_DEBUG=")):
+            options.append(option)
     if not any("map-by" in option for option in options):
         arguments += ["--map-by", "slot:oversubscribe"]
     if not any("bind-to" in option for option in options):
@@ -145,25 +132,6 @@ def rank_variables(job: Simulation, rank: int) -> dict[str, str]:
         "OMPI_COMM_WORLD_NODE_RANK": str(rank % each),
         "OMPI_UNIVERSE_SIZE": str(job.hosts * each),
     }
-
-
-def _own_options(job: Simulation) -> list[str]:
-    """The user's options without those that are answered elsewhere."""
-    options = list(job.mpi_options)
-    kept: list[str] = []
-    while options:
-        option = options.pop(0)
-        if option in NUMBER_OPTIONS or (job.sdk == "v2" and option == "--NCCL_DEBUG"):
-            del options[:1]
-        elif not (job.sdk == "v2" and option.startswith("--NCCL_DEBUG=")):
-            kept.append(option)
-    return kept
-
-
-def _nccl_debug(job: Simulation) -> str:
-    """The one option that the toolkit reads itself."""
-    found = re.search(r"--NCCL_DEBUG[= ](\S+)", " ".join(job.mpi_options))
-    return found[1] if found else "INFO"
 
 
 def write_script(path: Path, body: str) -> None:

@@ -20,15 +20,32 @@ _ERASE = "\r\x1b[2K"
 
 
 class Stream:
-    """One standard output or standard error of one process; closes the reading end that it is given."""
+    """One standard output or standard error of one process; closes the ends of the pipe that it is given.
 
-    def __init__(self, descriptor: int, host: str | None, rank: int | None, *, error: bool) -> None:
-        self.descriptor = descriptor
+    That of a rank which a launcher starts comes from a named pipe, and its first line names the host. A writing end is
+    held until then, so that "no writer yet" is not taken for the end.
+
+    The launchers' own labels would not do: Open MPI 4.1 puts those of `--tag-output` in the middle of lines (21 of 103,
+    of two ranks that print at once), and torchrun's `--tee` runs last lines without a newline together, knows local
+    ranks only, and stands in no command of the toolkit. The host and the end of each rank would still be wanted.
+    """
+
+    def __init__(
+        self, descriptor: int, host: str | None, rank: int | None, *, error: bool, writer: int | None = None
+    ) -> None:
+        self.descriptor, self._writer = descriptor, writer
         self.host, self.rank, self.error = host, rank, error
         self.tail: deque[str] = deque(maxlen=_REMEMBERED)
         self.open = True
         self._partial = b""
         os.set_blocking(descriptor, False)
+
+    @classmethod
+    def named(cls, path: Path, rank: int, *, error: bool) -> Stream:
+        """Make a named pipe for a rank, and read from it."""
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        return cls(reader, None, rank, error=error, writer=os.open(path, os.O_WRONLY | os.O_NONBLOCK))
 
     @property
     def label(self) -> str:
@@ -53,33 +70,10 @@ class Stream:
             if self._partial:
                 complete.append(self._partial)
         lines = [raw.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace") for raw in complete]
-        self.tail.extend(lines)
-        return lines
-
-
-class RankStream(Stream):
-    """The output of a rank that a launcher starts, read from a named pipe; its first line names its host.
-
-    A writing end is held until the rank has opened its own, so that "no writer yet" is not taken for the end.
-
-    The launchers' own labels would not do: Open MPI 4.1 puts those of `--tag-output` in the middle of lines (21 of 103,
-    of two ranks that print at once), and torchrun's `--tee` runs last lines without a newline together, knows local
-    ranks only, and stands in no command of the toolkit. The host and the end of each rank would still be wanted.
-    """
-
-    def __init__(self, path: Path, rank: int, *, error: bool) -> None:
-        os.mkfifo(path)
-        super().__init__(os.open(path, os.O_RDONLY | os.O_NONBLOCK), None, rank, error=error)
-        self._writer: int | None = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-
-    def read(self) -> list[str]:
-        """Read what is there; see `Stream.read`."""
-        lines = super().read()
-        if self.host is None and lines and not self.error:
+        if self.host is None and lines:
             self.host = lines.pop(0)
-            self.tail.clear()
-            self.tail.extend(lines)
             self.release()
+        self.tail.extend(lines)
         return lines
 
     def release(self) -> None:
@@ -96,8 +90,7 @@ class Console:
         self._out, self._err = out, err
         self._live = err.isatty()
         self.broken = False
-        self._shown = False
-        self._next = 0.0
+        self._shown: float | None = None  # since when there is a status line
         self._started = time.monotonic()
 
     @property
@@ -116,19 +109,18 @@ class Console:
 
     def status(self, text: str) -> None:
         """Show the status; at most once per second, and only on a terminal."""
-        now = time.monotonic()
-        if not self._live or (self._shown and now < self._next):
+        if not self._live or (self._shown is not None and time.monotonic() < self._shown + 1.0):
             return
         minutes, seconds = divmod(int(self.elapsed), 60)
         line = f"{text} | {minutes}:{seconds:02d}"[: shutil.get_terminal_size().columns - 1]
         self._write(f"{_ERASE}{line}", self._err)
-        self._shown, self._next = True, now + 1.0
+        self._shown = time.monotonic()
 
     def close(self) -> None:
         """Remove the status line."""
-        if self._shown:
+        if self._shown is not None:
             self._write(_ERASE, self._err)
-            self._shown = False
+            self._shown = None
 
     def _write(self, text: str, stream: TextIO) -> None:
         try:

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lightning_sagemaker.arguments import launcher_line
 from lightning_sagemaker.script import VARIABLE
-from lightning_sagemaker.simulate import mpi, own_disk, toolkit, worker_environment
-from lightning_sagemaker.simulate.worker_environment import FAKE_SMDDP
+from lightning_sagemaker.simulate import mpi, own_disk, source, toolkit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from lightning_sagemaker.simulate.container import Cluster
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """A process that the simulation starts itself."""
 
     host: str
     command: list[str]
     environment: dict[str, str]  # the whole of it
-    folder: Path  # in which it starts
     rank: int | None = None  # where it is itself a worker with a rank
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Everything that a run starts."""
 
     launches: list[Launch]  # the leader's first
@@ -45,104 +41,97 @@ class Plan:
 def make(cluster: Cluster, pipes: Path, *, own_disks: bool = False) -> Plan:
     """Decide what to start, and write the small scripts that it needs into ``pipes``."""
     job = cluster.job
-    devices = worker_environment.share_devices(job)
-    notes = [] if devices else ["ranks run on the CPU (fewer GPUs than ranks on this machine)"]
+    devices = toolkit.share_devices(job)
+    notes = [*([] if devices else ["ranks run on the CPU (fewer GPUs than ranks on this machine)"]), *_notes(cluster)]
+    # What stands before each command that is run on a host.
+    on = {host: own_disk.on(str(cluster.root), host) if own_disks else [] for host in job.host_names}
+    environments = {
+        host: toolkit.environment(cluster, host, devices[host] if devices else "") for host in job.launcher_hosts
+    }
+    if job.uses_mpirun:
+        launches, ranks = _mpirun(cluster, environments, on, pipes, notes)
+        # It may hang when its ranks have gone.
+        return Plan(launches, ranks, pipes, notes, patience=10.0)
+    ranks = range(0)
+    if job.distribution == "torch_distributed":
+        ranks = range(job.hosts * job.processes_per_host)
+        # torchrun starts the workers with PYTHON_EXEC; its own arguments stay exactly the toolkit's.
+        worker = _rank_script(cluster, pipes, "RANK", environments)
+        environments = {host: {**environment, "PYTHON_EXEC": worker} for host, environment in environments.items()}
+    elif job.processes_per_host > 1:
+        for environment in environments.values():
+            site = Path(__file__).with_name("site")
+            environment["PYTHONPATH"] = toolkit.path_of(environment.get("PYTHONPATH"), site)
+    launches = [Launch(host, on[host] + toolkit.command(cluster, host), environments[host]) for host in environments]
+    # torchrun's agents wait for each other, 300 s at most, longer than seconds on a busy machine.
+    return Plan(launches, ranks, pipes, notes, patience=330.0)
+
+
+def _notes(cluster: Cluster) -> Iterator[str]:
+    job = cluster.job
     if job.has_smddp:
-        notes.append("the image has SMDDP: a fake with its documented limits, not AWS's library. HINT: --no-smddp")
+        yield "the image has SMDDP: a fake with its documented limits, not AWS's library. HINT: --no-smddp"
     if job.carried.by_entry_script:
-        notes.append(
+        yield (
             "the arguments arrive by the entry script that `lightning-sagemaker submit` adds; a job of an estimator of"
             f" your own has hyperparameters only: {shlex.join(launcher_line(job.hyperparameters)) or 'none'}"
         )
     for name in job.sharded:
         empty = [host for host in job.host_names if not any((cluster.base(host) / "input/data" / name).iterdir())]
         if empty:
-            notes.append(f"channel {name} has fewer files than hosts: {', '.join(empty)} get none, as on SageMaker")
-    # What stands before each command that is run on a host.
-    on = {host: own_disk.on(str(cluster.root), host) if own_disks else [] for host in job.host_names}
-    environments = {
-        host: toolkit.worker_environment(
-            cluster, host, worker_environment.container_environment(cluster, host, (devices or {}).get(host, ""))
+            yield f"channel {name} has fewer files than hosts: {', '.join(empty)} get none, as on SageMaker"
+    if job.uses_mpirun and job.world_size < job.hosts * job.processes_per_host:
+        yield (
+            f"mpirun starts {job.world_size} of {job.hosts * job.processes_per_host} ranks (-np); SDK v3 passes the"
+            " processes of one host. HINT: mpi_additional_options=['-np', '<hosts x processes>']; here"
+            " --mpi-option=-np --mpi-option=<n>"
         )
-        for host in job.launcher_hosts
-    }
-    ranks = range(0)
-    if job.uses_mpirun:
-        launches, ranks = _mpirun(cluster, environments, on, pipes, notes)
-    elif job.distribution == "torch_distributed":
-        ranks = range(job.hosts * job.processes_per_host)
-        # torchrun starts the workers with PYTHON_EXEC; its own arguments stay exactly the toolkit's.
-        worker = {"PYTHON_EXEC": _rank_script(cluster, pipes, "RANK", environments)}
-        launches = [
-            Launch(host, on[host] + toolkit.torchrun_command(cluster, host), env | worker, cluster.source(host))
-            for host, env in environments.items()
-        ]
-    else:
-        command = toolkit.python_command(job)
-        if job.processes_per_host > 1:
-            for environment in environments.values():
-                paths = (environment.get("PYTHONPATH"), str(Path(__file__).with_name("site")))
-                environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        launches = [Launch(host, on[host] + command, env, cluster.source(host)) for host, env in environments.items()]
-    # mpirun may hang then; torchrun's agents wait for each other, 300 s at most, longer than seconds on a busy machine.
-    return Plan(launches, ranks, pipes, notes, patience=10.0 if job.uses_mpirun else 330.0)
+    yield from source.notes(job, cluster.sent)
 
 
 def _mpirun(
     cluster: Cluster, environments: dict[str, dict[str, str]], on: dict[str, list[str]], pipes: Path, notes: list[str]
 ) -> tuple[list[Launch], range]:
-    job = cluster.job
-    size, most = job.world_size, job.hosts * job.processes_per_host
-    leader = environments[job.leader_host]
+    """One mpirun, or without one every rank by itself; and the ranks that mpirun starts."""
+    job, leader = cluster.job, cluster.job.leader_host
     program, missing = mpi.find(job.hosts)
-    module = ["-m", "mpi4py"] if program and mpi.has_mpi4py() else []
-    if not module:
+    script = [job.entry, *job.arguments]
+    if program and importlib.util.find_spec("mpi4py"):
+        script = ["-m", "mpi4py", *script]
+    else:
         notes.append(
             "ranks are started as plain Python; SageMaker starts python -m mpi4py. HINT: pip install"
             " 'lightning-sagemaker[mpi]'"
         )
-    if size < most:
-        notes.append(
-            f"mpirun starts {size} of {most} ranks (-np); SDK v3 passes the processes of one host. HINT:"
-            " mpi_additional_options=['-np', '<hosts x processes>']; here --mpi-option=-np --mpi-option=<n>"
-        )
-    script = [*module, job.entry, *job.arguments]
-    wrapper = [str(FAKE_SMDDP / "bin" / "smddprun")] if job.asks_for_smddp and job.has_smddp else []
+    wrapper = [str(toolkit.FAKE_SMDDP / "bin" / "smddprun")] if job.asks_for_smddp and job.has_smddp else []
     if program:
         worker = _rank_script(cluster, pipes, "OMPI_COMM_WORLD_RANK", environments)
         agent = mpi.write_agent(pipes, environments, on)
-        command = [*mpi.command(*program, cluster, leader, agent), *wrapper, worker, *script]
-        return [Launch(job.leader_host, command, dict(leader), cluster.source(job.leader_host))], range(size)
+        command = [*mpi.command(*program, cluster, environments[leader], agent), *wrapper, worker, *script]
+        return [Launch(leader, command, environments[leader])], range(job.world_size)
     notes.append(f"{missing}: ranks are started directly, with the variables that mpirun would set")
-    same = {
-        name: value if equals else leader[name]
-        for name, equals, value in (entry.partition("=") for entry in mpi.forwarded(cluster, leader))
-    }
+    entries = [entry.partition("=") for entry in mpi.forwarded(cluster, environments[leader])]
+    same = {name: value if equals else environments[leader][name] for name, equals, value in entries}
     launches = []
-    for rank in range(size):
+    for rank in range(job.world_size):
         host = job.launcher_hosts[rank // job.processes_per_host]
         environment = environments[host] | same | mpi.rank_variables(job, rank)
-        program_of_rank = [*wrapper, *_from_a_shell(environment)] if wrapper else [sys.executable]
-        launches.append(Launch(host, [*on[host], *program_of_rank, *script], environment, cluster.source(host), rank))
+        started = [*wrapper, *_from_a_shell(environment)] if wrapper else [sys.executable]
+        launches.append(Launch(host, [*on[host], *started, *script], environment, rank))
     return launches, range(0)
 
 
 def _from_a_shell(environment: Mapping[str, str]) -> list[str]:
-    """Command by which a shell starts the interpreter without a loss of variables.
-
-    A shell loses those with names like SM_HP_LEARNING-RATE; env does not.
-    """
+    """Command by which a shell starts the interpreter: it loses variables like SM_HP_LEARNING-RATE, env does not."""
     lost = [f"{name}={value}" for name, value in environment.items() if not VARIABLE.fullmatch(name)]
     return ["env", *lost, sys.executable] if lost else [sys.executable]
 
 
-def _rank_script(
-    cluster: Cluster, pipes: Path, rank_variable: str, environments: Mapping[str, Mapping[str, str]]
-) -> str:
-    """Write the script by which a rank gets its own output.
+def _rank_script(cluster: Cluster, pipes: Path, variable: str, environments: Mapping[str, Mapping[str, str]]) -> str:
+    """Write the script by which a rank gets its own output; ``variable`` has its number.
 
-    It becomes the interpreter (``exec``), so that signals and the exit code are the rank's own. The first line that
-    it writes says on which host the rank runs: only the launcher knows it before that.
+    It becomes the interpreter (``exec``), so that signals and the exit code are the rank's own. The first lines that
+    it writes say on which host the rank runs: only the launcher knows it before that.
     """
     folder = shlex.quote(str(pipes))
     for host, environment in environments.items():
@@ -158,8 +147,8 @@ def _rank_script(
         "unset PYTHON_EXEC\n"
         "base=${SAGEMAKER_BASE_DIR%/ml}\n"
         "host=${base##*/}\n"
-        f"exec >{folder}/${{{rank_variable}}}.out 2>{folder}/${{{rank_variable}}}.err\n"
-        'echo "$host"\n'
+        f"exec >{folder}/${{{variable}}}.out 2>{folder}/${{{variable}}}.err\n"
+        'echo "$host"; echo "$host" >&2\n'
         f'. {folder}/"$host".sh\n'
         'exec "$@"\n',
     )

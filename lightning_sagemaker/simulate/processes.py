@@ -1,20 +1,45 @@
-"""Finding and ending every process of a run, also those that left the process group they were started in."""
+"""Ends of processes: of all those of a run, also of one that has left its process group; and of our own, by signals."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
+import signal
 import subprocess
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker import processes
 
 if TYPE_CHECKING:
-    import signal
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterator
 
 MARK = "LIGHTNING_SAGEMAKER_SIMULATION"  # holds a random word: an editor that knows the run's folder is none of it
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+@contextlib.contextmanager
+def handling_signals(handler: Callable[[int, Any], object]) -> Iterator[None]:
+    """Within it, the signals that end a process go to a handler; in a thread beside the main one that cannot be."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        # nohup ignores the end of the terminal for what it starts.
+        meant = (one for one in SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN)
+        before = {number: signal.signal(number, handler) for number in meant}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def raise_signal(number: int, _frame: Any) -> None:
+    """A handler that ends the process, with what stands in ``finally``, and a shell's exit code."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
 
 
 def members(mark: str) -> list[int]:
@@ -37,13 +62,6 @@ def has_ranks(mark: str) -> bool:
     """Whether a process lives that a launcher started as a rank, or a child of one; no, where nothing tells."""
     names = (b"RANK=", b"OMPI_COMM_WORLD_RANK=")
     return any(entry.startswith(names) for pid in members(mark) for entry in processes.environment_of(pid))
-
-
-def end_groups(leaders: Iterable[int], number: signal.Signals) -> None:
-    """Send a signal to the process groups of processes that have not been waited for."""
-    for pid in leaders:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, number)
 
 
 def end_members(mark: str, number: signal.Signals, groups: Collection[int] | None = None) -> int:

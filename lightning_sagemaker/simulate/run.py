@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
+import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -13,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.folders import walk
+from lightning_sagemaker.options import write
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.simulate import container, own_disk, plan, source, temporary
-from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
+from lightning_sagemaker.simulate import container, own_disk, plan, processes, source
+from lightning_sagemaker.simulate.checkpoints import CheckpointPlace, files
 from lightning_sagemaker.simulate.output import Console
 from lightning_sagemaker.simulate.supervisor import Supervisor
 
@@ -58,7 +62,7 @@ class Result:
         return f"ended after {self.seconds:.1f} s with exit code {self.exit_code}{starts}{kept}"
 
     def __str__(self) -> str:
-        return "\n".join([self.ended(), *([str(self.failure)] if self.failure else [])])
+        return f"{self.ended()}\n{self.failure}" if self.failure else self.ended()
 
     __repr__ = __str__
 
@@ -67,7 +71,7 @@ def run(job: Simulation) -> Result:
     """Run a training job, as `lightning_sagemaker.simulate.simulate` does."""
     console = Console(sys.stdout, sys.stderr)
     sent = source.read(job)  # before there is anything of ours, which may lie in that folder
-    with temporary.handling_signals(temporary.raise_signal), _root(job) as root:
+    with processes.handling_signals(processes.raise_signal), _root(job) as root:
         cluster, starts = _cluster(job, root, sent), 1
         # One host has nobody to be kept apart from, but for what it was before a second start.
         apart = not job.shared_disk and (job.hosts > 1 or job.restart)
@@ -75,10 +79,11 @@ def run(job: Simulation) -> Result:
         if interrupted and job.restart:
             starts = 2
             for host in job.host_names:  # these machines are gone, with all that was on them
-                temporary.remove(root / host)
+                _remove(root / host)
                 if (root / host).exists():
                     raise OSError(f"{root / host} could not be removed, so the job was not started again.")
-            cluster = cluster.started_again()
+            again, port = job.started_again(), container.free_port()
+            cluster = replace(cluster, job=again, port=port, mark=secrets.token_hex(16))
             console.note("the job is started again on new hosts, with its checkpoints and nothing else")
             code, failure, _ = _start(cluster, console, apart=apart)
 
@@ -89,22 +94,51 @@ def run(job: Simulation) -> Result:
         _tell_results(cluster, failure.host if failure else None, console, kept=folder is not None)
     if failure:
         console.note(failure.happened())
-        console.lines(failure.indented(), error=True)
+        console.lines([f"  {line}" for line in failure.error], error=True)
     return result
 
 
-@contextlib.contextmanager
-def _root(job: Simulation) -> Iterator[Path]:
+def _root(job: Simulation) -> contextlib.AbstractContextManager[Path]:
     """The folder of the hosts' folders; a temporary one is gone at the end."""
-    if job.work_dir is not None:
-        root = Path(job.work_dir).resolve()
-        root.mkdir(parents=True, exist_ok=True)
-        yield root
-    elif job.keep:
-        yield Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
-    else:
-        with temporary.folder(_PREFIX) as root:
-            yield root
+    if job.work_dir is None and not job.keep:
+        return _temporary_folder(_PREFIX)
+    root = Path(tempfile.mkdtemp(prefix=_PREFIX) if job.work_dir is None else job.work_dir).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    return contextlib.nullcontext(root)
+
+
+@contextlib.contextmanager
+def _temporary_folder(prefix: str, where: str | None = None) -> Iterator[Path]:
+    """A temporary folder, its path without links, removed at the end."""
+    # A signal waits until the folder is known, and until it is gone: between, it raises and is not missed.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, processes.SIGNALS)
+    try:
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=where)).resolve()
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield made
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, processes.SIGNALS)
+            _remove(made)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with what a script left in it, folders without the right to write among it.
+
+    What stays all the same is named: the job has ended as it has.
+    """
+    for here, names, _ in os.walk(folder):  # each before what is in it is listed
+        for name in names:
+            path = os.path.join(here, name)  # noqa: PTH118 - of any bytes, as os.walk has it
+            with contextlib.suppress(OSError):
+                if not os.path.islink(path):  # noqa: PTH114
+                    os.chmod(path, 0o700)  # noqa: PTH101
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        write(f"simulate: the folder {folder} could not be removed: {error}. HINT: rm -r, as its owner.\n", sys.stderr)
 
 
 def _tell_results(cluster: container.Cluster, failed: str | None, console: Console, *, kept: bool) -> None:
@@ -112,13 +146,13 @@ def _tell_results(cluster: container.Cluster, failed: str | None, console: Conso
     job = cluster.job
     for host in job.launcher_hosts:
         model = cluster.base(host) / "model"
-        if kept and any(True for _ in walk(model, lambda _: False)):
+        if kept and next(walk(model), None):
             console.note(f"{host} wrote a model: {model}")
     hosts = sorted(job.launcher_hosts, key=lambda host: host != failed)  # the page shows one: that which failed first
-    files = [path for path in (cluster.base(host) / "output/failure" for host in hosts) if path.is_file()]
-    if files:
+    failures = [path for path in (cluster.base(host) / "output/failure" for host in hosts) if path.is_file()]
+    if failures:
         console.note("output/failure, which the job's page shows:")
-        with files[0].open(encoding="utf-8", errors="replace") as file:
+        with failures[0].open(encoding="utf-8", errors="replace") as file:
             lines = _without_secrets(file.read(_PAGE).strip().splitlines(), job)
         console.lines([f"  {line}" for line in lines], error=True)
 
@@ -137,7 +171,7 @@ def _start(cluster: container.Cluster, console: Console, *, apart: bool) -> tupl
     console.note(f"{cluster.name}: {shape}, leader {job.leader_host}, folder {cluster.root}")
     # mpirun takes the path of what starts its daemons apart at blanks.
     blank = re.search(r"\s", tempfile.gettempdir())
-    with temporary.folder(f"{_PREFIX}ranks-", "/tmp" if blank else None) as pipes:  # noqa: S108 - random names in it
+    with _temporary_folder(f"{_PREFIX}ranks-", "/tmp" if blank else None) as pipes:  # noqa: S108 - random names in it
         refused = own_disk.refused(str(cluster.root), job.leader_host) if apart else ""
         made = plan.make(cluster, pipes, own_disks=apart and not refused)
         if refused:
@@ -145,13 +179,14 @@ def _start(cluster: container.Cluster, console: Console, *, apart: bool) -> tupl
                 f"hosts see each other's files, as those of a job do not: {refused}. HINT: on Linux, root's rights or"
                 " user namespaces; --shared-disk asks for it, without this line"
             )
-        for note in (*made.notes, *source.notes(job, cluster.sent)):
+        for note in made.notes:
             console.note(note)
         supervisor = Supervisor(made, console, cluster)
         code, failure = supervisor.run()
     if cluster.place is not None:
         cluster.place.copy_back()
-        console.note(f"the job's place for checkpoints, {cluster.place.folder}, holds {cluster.place.count} files")
+        folder = cluster.place.folder
+        console.note(f"the job's place for checkpoints, {folder}, holds {len(files(folder))} files")
     if job.restart and job.interrupt_after is not None and code == 0:
         console.note(
             f"the job ended before it was interrupted (--interrupt-after {job.interrupt_after:g}): no restart was"
@@ -162,8 +197,9 @@ def _start(cluster: container.Cluster, console: Console, *, apart: bool) -> tupl
 
 def _cluster(job: Simulation, root: Path, sent: Source) -> container.Cluster:
     stem = re.sub(r"[^A-Za-z0-9]+", "-", job.path.stem).strip("-")[:24] or "script"
-    now = datetime.now(tz=timezone.utc)
-    name = f"{stem}-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond // 1000:03d}"
+    name = f"{stem}-{datetime.now(tz=timezone.utc):%Y-%m-%d-%H-%M-%S-%f}"[:-3]  # to the millisecond
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    place = CheckpointPlace(Path(job.checkpoints or root / "checkpoints").resolve()) if job.has_checkpoints else None
+    place = None
+    if job.checkpoints is not None or job.restart:
+        place = CheckpointPlace(Path(job.checkpoints or root / "checkpoints").resolve())
     return container.Cluster(job, name, root, container.free_port(), region, sent, place)

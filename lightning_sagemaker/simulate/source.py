@@ -26,15 +26,11 @@ _REQUIREMENTS = "requirements.txt"
 
 
 def read(job: Simulation) -> Source:
-    """What of the source folder a job would get, by the rules of `submit`.
-
-    Raises:
-        SimulationError: The script is left out, or the folder is too large to be copied.
-    """
+    """What of the source folder a job would get, by the rules of `submit`: with the script, and of a size to copy."""
     try:
         found = source_folder.read(job.folder)
     except ImportError:  # no pathspec: notes() says so
-        found = source_folder.read_without_ignore_files(job.folder)
+        found = source_folder.read(job.folder, ignore_files=False)
     ignore = source_folder.IGNORE_FILES
     if job.entry not in found.files:
         raise SimulationError(

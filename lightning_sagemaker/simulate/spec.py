@@ -147,11 +147,6 @@ class Simulation(Script):
         """Host of rank 0."""
         return self.launcher_hosts[0]
 
-    @property
-    def has_checkpoints(self) -> bool:
-        """Whether the job has a checkpoint configuration."""
-        return self.checkpoints is not None or self.restart
-
     def started_again(self) -> Simulation:
         """The job's second start: not interrupted, and led by the next host where the launch mode lets another lead."""
         leader = self.leader
@@ -181,14 +176,14 @@ class Simulation(Script):
 
         SDK v3 passes the processes of one host instead of their total: without a repair all ranks land on the first.
         """
-        wanted = self.processes_per_host * (1 if self.sdk == "v3" and self.uses_mpirun else self.hosts)
+        slots = self.hosts * self.processes_per_host
+        wanted = self.processes_per_host if self.sdk == "v3" and self.uses_mpirun else slots
         for option, text in itertools.pairwise(self.mpi_options):
             if option in NUMBER_OPTIONS:
-                if not text.isdecimal() or not 1 <= int(text) <= self.hosts * self.processes_per_host:
-                    slots = self.hosts * self.processes_per_host
+                if not text.isdecimal() or not 1 <= int(text) <= slots:
                     raise SimulationError(
                         f"mpi option {option} is {text!r}, expected 1 to {slots} (hosts x processes per host). "
-                        "HINT: --mpi-option=-np --mpi-option=4",
+                        "HINT: --mpi-option=-np --mpi-option=4"
                     )
                 wanted = int(text)
         return wanted
@@ -249,14 +244,13 @@ def _check_options(job: Simulation) -> None:
 
 def _check_files(job: Simulation) -> None:
     work_dir = None if job.work_dir is None else Path(job.work_dir)
-    if work_dir is not None and work_dir.exists():
-        if not work_dir.is_dir():
-            raise SimulationError(f"work-dir is {str(job.work_dir)!r}, which is not a folder. HINT: name a new folder.")
-        if any(work_dir.iterdir()):
-            raise SimulationError(
-                f"work-dir is {str(job.work_dir)!r}, which is not empty, and a job begins with empty folders. HINT:"
-                " name a new folder, or leave --work-dir out for a temporary one."
-            )
+    if work_dir is not None and work_dir.exists() and not work_dir.is_dir():
+        raise SimulationError(f"work-dir is {str(job.work_dir)!r}, which is not a folder. HINT: name a new folder.")
+    if work_dir is not None and work_dir.exists() and any(work_dir.iterdir()):
+        raise SimulationError(
+            f"work-dir is {str(job.work_dir)!r}, which is not empty, and a job begins with empty folders. HINT:"
+            " name a new folder, or leave --work-dir out for a temporary one."
+        )
     if unknown := [name for name in job.sharded if name not in job.channels]:
         raise SimulationError(
             f"sharded channel {unknown[0]!r} is none of the channels ({', '.join(job.channels)}). HINT: --channel"

@@ -7,14 +7,13 @@ import selectors
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning_sagemaker.simulate import failures, processes
 from lightning_sagemaker.simulate.failures import Failure, HeldErrors
-from lightning_sagemaker.simulate.output import RankStream, Stream
+from lightning_sagemaker.simulate.output import Stream
 from lightning_sagemaker.simulate.spec import INTERRUPTIONS
-from lightning_sagemaker.simulate.temporary import handling_signals
 
 if TYPE_CHECKING:
     from lightning_sagemaker.simulate.container import Cluster
@@ -26,12 +25,14 @@ _TICK = 0.1
 _DRAIN = 0.5
 
 
-@dataclass
-class _Child:
+class _Child(NamedTuple):
     launch: Launch
     process: subprocess.Popen[bytes]
     streams: list[Stream]
-    ended: float | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self.process.returncode is None
 
 
 class Supervisor:
@@ -42,7 +43,7 @@ class Supervisor:
         self.interrupted = False  # whether the hosts were taken away, and nobody has ended the simulation
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
-        self._ranks: list[RankStream] = []
+        self._ranks: list[Stream] = []  # outputs of the ranks that a launcher starts
         self._word: tuple[str, failures.Diagnosis] | None = None
         self._failed: _Child | None = None
         self._received: list[int] = []
@@ -54,54 +55,52 @@ class Supervisor:
 
     def run(self) -> tuple[int, Failure | None]:
         """Run to the end; return the exit code, and the first failure, if there was one."""
-        with handling_signals(self._receive):
+        with processes.handling_signals(self._receive):
             try:
                 self._start()
-                while any(child.ended is None for child in self._children):
+                while any(child.runs for child in self._children):
                     self._turn()
             finally:
                 self._finish()
-        code, failure = self._result()
+        code, failure = 0, None
+        if self._received:
+            self.interrupted = False
+            code = 128 + self._received[0]
+        elif self.interrupted:
+            code = 128 + INTERRUPTIONS[self._job.interrupt_by][0]
+        elif failure := self._failure():
+            code = failure.code
         if code == 0:
             self._tell_held(ended_well=True)
         elif self._errors.left_out:
             self._console.note(f"{self._errors.left_out} lines of errors are left out. HINT: --verbose shows them")
         return code, failure
 
-    def _result(self) -> tuple[int, Failure | None]:
-        if self._received:
-            self.interrupted = False
-            return 128 + self._received[0], None
-        if self.interrupted:
-            return 128 + INTERRUPTIONS[self._job.interrupt_by][0], None
-        failure = self._failure()
-        return (failure.code if failure else 0), failure
-
     def _start(self) -> None:
         self._started = time.monotonic()
         for rank in self._plan.ranks:
             for error, suffix in ((False, "out"), (True, "err")):
-                of_rank = RankStream(self._plan.pipes / f"{rank}.{suffix}", rank, error=error)
-                self._ranks.append(of_rank)
-                self._selector.register(of_rank.descriptor, selectors.EVENT_READ, of_rank)
+                self._watch(Stream.named(self._plan.pipes / f"{rank}.{suffix}", rank, error=error), self._ranks)
         for launch in self._plan.launches:
             process = subprocess.Popen(  # noqa: S603
                 launch.command,
                 env=launch.environment,
-                cwd=launch.folder,
+                cwd=self._cluster.source(launch.host),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
-            streams = []
+            child = _Child(launch, process, [])
+            self._children.append(child)
             for pipe, error in ((process.stdout, False), (process.stderr, True)):
                 if pipe is not None:
-                    streams.append(Stream(os.dup(pipe.fileno()), launch.host, launch.rank, error=error))
+                    self._watch(Stream(os.dup(pipe.fileno()), launch.host, launch.rank, error=error), child.streams)
                     pipe.close()
-            for stream in streams:
-                self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
-            self._children.append(_Child(launch, process, streams))
+
+    def _watch(self, stream: Stream, beside: list[Stream]) -> None:
+        beside.append(stream)
+        self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
 
     def _turn(self) -> None:
         """Read once, look after the children once."""
@@ -109,9 +108,7 @@ class Supervisor:
         now = time.monotonic()
         self._interrupt(now)
         for child in self._children:
-            if child.ended is None and child.process.poll() is not None:
-                child.ended = now
-            if child.ended is not None and child.process.returncode != 0 and not (self._failed or self.interrupted):
+            if child.process.poll() and not (self._failed or self.interrupted):
                 self._failed = child
                 self._end(signal.SIGTERM)
         if self._console.broken and not self._received:
@@ -121,15 +118,14 @@ class Supervisor:
             self._deadline = now + self._job.grace
             self._end(signal.SIGKILL)
         outputs = [stream for stream in self._ranks if not stream.error]
-        running = sum(stream.open and stream.host is not None for stream in outputs)
-        if outputs and self._deadline is None and all(not stream.open for stream in outputs):
+        if outputs and self._deadline is None and not any(stream.open for stream in outputs):
             self._gone = self._gone or now
             if now - self._gone > self._plan.patience:
                 self._gone = now  # asked again, if ranks live that have closed their output or sent it to a file
                 if not processes.has_ranks(self._cluster.mark):
                     self._console.note("all ranks have ended, their launcher has not: ending it")
                     self._end(signal.SIGTERM)
-        self._show(running)
+        self._show(sum(stream.open and stream.host is not None for stream in outputs))
 
     def _interrupt(self, now: float) -> None:
         after, (number, patience) = self._job.interrupt_after, INTERRUPTIONS[self._job.interrupt_by]
@@ -140,11 +136,10 @@ class Supervisor:
         self._console.note(f"the job is interrupted after {now - self._started:.1f} s, by {number.name}")
 
     def _show(self, running: int) -> None:
-        up = [child.launch for child in self._children if child.ended is None]
+        up = [child.launch for child in self._children if child.runs]
         # mpirun, one process on the leader's host, stands for all of them.
-        hosts = (
-            self._job.hosts if self._plan.ranks and up and len(self._children) == 1 else len({one.host for one in up})
-        )
+        stands_for_all = self._plan.ranks and up and len(self._children) == 1
+        hosts = self._job.hosts if stands_for_all else len({one.host for one in up})
         text = f"{self._cluster.name} | {hosts} of {self._job.hosts} hosts up"
         if self._plan.ranks:
             text += f" | {running} of {len(self._plan.ranks)} ranks running"
@@ -173,10 +168,7 @@ class Supervisor:
             self._write(stream, lines)
 
     def _look(self, stream: Stream, lines: list[str]) -> None:
-        if isinstance(stream, RankStream) and stream.host is not None and not stream.error:
-            pair = self._ranks[self._ranks.index(stream) + 1]
-            pair.host = stream.host
-            pair.release()
+        """Notice a traceback, and what a launcher says of a failure."""
         if stream.error and stream not in self._tracebacks and failures.has_traceback(lines):
             self._tracebacks.append(stream)
         if stream.rank is None and stream.host is not None and self._plan.ranks:
@@ -189,8 +181,11 @@ class Supervisor:
                     self._deadline = self._deadline or time.monotonic() + self._job.grace
 
     def _end(self, number: signal.Signals, patience: float | None = None) -> None:
-        gone = {child.process.pid for child in self._children if child.process.returncode is not None}
-        processes.end_groups((child.process.pid for child in self._children if child.process.pid not in gone), number)
+        for child in self._children:
+            if child.runs:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child.process.pid, number)
+        gone = {child.process.pid for child in self._children if not child.runs}
         # The number of a group whose first process has been waited for may be another one's by now.
         processes.end_members(self._cluster.mark, number, None if number == signal.SIGKILL else gone)
         until = time.monotonic() + (self._job.grace if patience is None else patience)
@@ -226,9 +221,11 @@ class Supervisor:
         host, rank, code = child.launch.host, child.launch.rank, child.process.returncode
         if self._word is not None:
             host, word = self._word
-            rank = word.rank if word.rank is not None else self._global_rank(host, word.local_rank)
-            code = code if word.code is None else word.code
-        of_rank: list[Stream] = [stream for stream in self._ranks if stream.rank == rank]
+            rank, code = word.rank, code if word.code is None else word.code
+            here = [stream.rank for stream in self._ranks if stream.host == host and not stream.error]
+            if word.local_rank is not None and word.local_rank < len(here):
+                rank = here[word.local_rank]
+        of_rank = [stream for stream in self._ranks if stream.rank == rank]
         of_host = sorted(child.streams, key=lambda stream: not stream.error)
         # A launcher that did not name a rank: the first that showed a traceback.
         guessed = [stream for stream in self._tracebacks if stream.rank is not None and rank is None]
@@ -238,12 +235,6 @@ class Supervisor:
             rank, of_rank = source.rank, [source]
         host = next((stream.host for stream in of_rank if stream.host), host)
         return Failure(host, rank, 128 - code if code < 0 else code, failures.error_text(list(source.tail)))
-
-    def _global_rank(self, host: str, local_rank: int | None) -> int | None:
-        if local_rank is None:
-            return None
-        here = sorted({stream.rank for stream in self._ranks if stream.host == host and stream.rank is not None})
-        return here[local_rank] if local_rank < len(here) else None
 
     def _receive(self, number: int, _frame: Any) -> None:
         """Turn a signal that ends us into an end of the job; a second one does not wait."""

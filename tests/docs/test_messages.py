@@ -45,7 +45,7 @@ PASSED_ON = {
     "submit/simulation.py": (1, "raises an exit code"),
     "simulate/run.py": (1, "the plan's notes"),
     "simulate/spec.py": (1, "the words of `carry`"),
-    "simulate/temporary.py": (1, "raises an exit code"),
+    "simulate/processes.py": (1, "raises an exit code"),
     "smddp/collectives.py": (1, "another rank, in the words of `fail`"),
 }
 # What no user sees: `file`, or `file:exception`.
