@@ -14,7 +14,7 @@ from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.source_folder import Source, link_within, read
 from lightning_sagemaker.submit import local_checks, source_checks
 from lightning_sagemaker.submit.choices import complete
-from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, Resolved, request
+from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, Resolved, check_limits, request
 from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed, own_text, wheels
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
     if session is None:
         found += [*local_checks.check(job), unknown("AWS", _NO_BOTO3)]
         return Prepared(job, source, nothing, request(job, nothing), found)
-    from lightning_sagemaker.submit import api_model, aws_checks, resolving
+    from lightning_sagemaker.submit import aws_checks, resolving
 
     who = aws_checks.check_region(session) or aws_checks.check_identity(session)
     if who.level == "fail" or who.fix == aws_checks.UNREACHABLE:  # every other question would wait for nothing
@@ -63,7 +63,7 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
     found += local_checks.check(job, aws_checks.described(job, session))
     resolved, more = resolving.resolve(job, session)
     made, model = request(job, resolved), session.client("sagemaker").meta.service_model
-    found += [who, *more, *api_model.check(made, model), *aws_checks.check(job, session)]
+    found += [who, *more, *check_limits(made, model), *aws_checks.check(job, session)]
     return Prepared(job, source, resolved, made, found)
 
 

@@ -11,10 +11,10 @@ import pytest
 from lightning_sagemaker import source_folder
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.simulate import Result
-from lightning_sagemaker.submit import TrainingJob, complete, simulation, source_checks
+from lightning_sagemaker.submit import TrainingJob, command, complete, source_checks
 from lightning_sagemaker.submit import check as check_all
+from lightning_sagemaker.submit.command import simulate
 from lightning_sagemaker.submit.local_checks import KNOWN, check
-from lightning_sagemaker.submit.simulation import simulate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,7 +181,7 @@ def test_what_ends_a_simulation_otherwise_is_a_finding_or_ends_this_process(
             raise raised
         return Result(128 + 15, 1.0, None, None)  # SIGTERM came
 
-    monkeypatch.setattr(simulation, "run", run)
+    monkeypatch.setattr(command, "run_simulation", run)
     made = job(script, launcher="none", instance_count=1)
     if level == "exit":
         with pytest.raises(SystemExit) as ended:
