@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from lightning_sagemaker.doctor.machine import Machine
+    from lightning_sagemaker.doctor.situation import Machine
 
 _LONGEST = 600  # characters of a value that are shown in Markdown
 

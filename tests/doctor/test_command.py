@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lightning_sagemaker.cli import main
-from lightning_sagemaker.doctor import machine as machine_module
+from lightning_sagemaker.doctor import situation as machine_module
 from lightning_sagemaker.doctor.report import Report, Section
 from lightning_sagemaker.doctor.sections import Fact
 from lightning_sagemaker.findings import Finding
