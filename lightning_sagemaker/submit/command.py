@@ -40,8 +40,8 @@ def run(given: argparse.Namespace) -> int:
     options, job = parser.read(given.parser.prog, given.options, given.rest)
     session = aws.session(options.region, options.profile)
     if options.as_notebook is not None:
+        from lightning_sagemaker.submit.aws_checks import image_uri
         from lightning_sagemaker.submit.notebook import notebook
-        from lightning_sagemaker.submit.resolving import image_uri
 
         whole = complete(job)
         image = image_uri(whole, session.region_name or "us-east-1")

@@ -50,21 +50,22 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
     """Choose what a job leaves out, check it, and make its request; AWS is asked where there is a session of boto3."""
     source = read(job.folder)
     job = complete(job, source)
+    resolved = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
     found = [*source_checks.check(job, source)]
-    nothing = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
     if session is None:
         found += [*local_checks.check(job), unknown("AWS", _NO_BOTO3)]
-        return Prepared(job, source, nothing, request(job, nothing), found)
-    from lightning_sagemaker.submit import aws_checks, resolving
+    else:
+        from lightning_sagemaker.submit import aws_checks
 
-    who = aws_checks.check_region(session) or aws_checks.check_identity(session)
-    if who.level == "fail" or who.fix == aws_checks.UNREACHABLE:  # every other question would wait for nothing
-        return Prepared(job, source, nothing, request(job, nothing), [*found, *local_checks.check(job), who])
-    found += local_checks.check(job, aws_checks.described(job, session))
-    resolved, more = resolving.resolve(job, session)
-    made, model = request(job, resolved), session.client("sagemaker").meta.service_model
-    found += [who, *more, *check_limits(made, model), *aws_checks.check(job, session)]
-    return Prepared(job, source, resolved, made, found)
+        who = aws_checks.check_region(session) or aws_checks.check_identity(session)
+        if who.level == "fail" or who.fix == aws_checks.UNREACHABLE:  # every other question would wait for nothing
+            found += [*local_checks.check(job), who]
+        else:
+            found += local_checks.check(job, aws_checks.described(job, session))
+            resolved, more = aws_checks.resolve(job, session)
+            model = session.client("sagemaker").meta.service_model
+            found += [who, *more, *check_limits(request(job, resolved), model), *aws_checks.check(job, session)]
+    return Prepared(job, source, resolved, request(job, resolved), found)
 
 
 def start(job: TrainingJob, session: Any) -> str:
@@ -94,7 +95,7 @@ def send(prepared: Prepared, session: Any) -> str:
             "The request is not complete: see the checks of image, role and outputs. HINT: --dry-run shows it."
         )
     if job.output_uri is None:
-        from lightning_sagemaker.submit.resolving import default_bucket  # needs botocore
+        from lightning_sagemaker.submit.aws_checks import default_bucket  # needs botocore
 
         default_bucket(session, create=True)
     with tempfile.TemporaryDirectory() as folder:
