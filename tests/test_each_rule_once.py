@@ -83,7 +83,7 @@ TABLES = {
             "submit/aws_checks.py": "any that both SDKs know",
         },
     ),
-    "Lightning's versions": (r"2\.6\.3", {"submit/requirements.py": "as in pyproject.toml"}),
+    "Lightning's versions": (r"2\.6\.3", {"submit/source.py": "as in pyproject.toml"}),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,12 @@ def examine(environ: Mapping[str, str], base: Path, machine: Machine) -> Report:
     """Report on a process: worst findings first, without secrets; base is its ``/opt/ml``. Raises nothing."""
     # Before anything quotes a value, perhaps half of it; and again where texts quote errors of others.
     presentable = {name: redact(value) for name, value in environ.items()}
-    masked = functools.partial(_masked, environ=environ)
+
+    def masked(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(masked, value))
+        return redact(value, environ) if isinstance(value, str) else value
+
     situation = Situation.of(presentable, base, machine)
     findings: list[Finding] = []
     sections: list[Section] = []
@@ -98,13 +102,6 @@ def _stumbled(where: str, error: Exception) -> Finding:
         f"the doctor could not examine {where}: {type(error).__name__}: {error}",
         "HINT: a variable or file has an unexpected value; please report it with this page.",
     )
-
-
-def _masked(value: Value, environ: Mapping[str, str]) -> Any:
-    """A value without secrets, among them what variables hold whose names suggest one."""
-    if isinstance(value, tuple):
-        return tuple(redact(text, environ) for text in value)
-    return redact(value, environ) if isinstance(value, str) else value
 
 
 def _line(fact: Fact) -> str:

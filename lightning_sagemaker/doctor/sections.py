@@ -131,9 +131,7 @@ def smddp(situation: Situation) -> Iterator[Fact]:
         collective, why = "AllReduce, AllGather", f"mpirun with {OPTIMIZE_ALL_GATHER}=true"
     yield Fact("collectives", collective, why)
     policy = situation.environ.get(ON_MISSING)
-    yield Fact(
-        "on_missing", policy or "native", f"{ON_MISSING}" if policy else "the default: NCCL or gloo, with a warning"
-    )
+    yield Fact("on_missing", policy or "native", ON_MISSING if policy else "the default: NCCL or gloo, with a warning")
 
 
 def lightning(situation: Situation) -> Iterator[Fact]:

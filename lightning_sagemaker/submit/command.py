@@ -14,10 +14,11 @@ from lightning_sagemaker.jobs.following import follow
 from lightning_sagemaker.options import one_line, pairs, write
 from lightning_sagemaker.simulate import Simulation, SimulationError
 from lightning_sagemaker.simulate.run import run as run_simulation
-from lightning_sagemaker.submit import parser, source_checks
+from lightning_sagemaker.submit import parser
 from lightning_sagemaker.submit.choices import complete, has_smddp
 from lightning_sagemaker.submit.request import shown
 from lightning_sagemaker.submit.sending import prepare, send
+from lightning_sagemaker.submit.source import listing
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +56,7 @@ def run(given: argparse.Namespace) -> int:
     beside = sys.stderr if options.json else sys.stdout
     if options.dry_run:
         write(f"{shown(prepared.request)}\n", sys.stdout)
-        write(f"\n{source_checks.listing(prepared.job, prepared.source)}\n", beside)
+        write(f"\n{listing(prepared.job, prepared.source)}\n", beside)
     write(table(findings, beside), beside)
     refused = ("fail", "unknown") if options.strict else ("fail",)
     if any(finding.level in refused for finding in findings) and not options.force:

@@ -10,12 +10,14 @@ from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.submit.request import UNKNOWN, Resolved, is_secret, request
-from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed
+from lightning_sagemaker.submit.source import REQUIREMENTS, needed
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 _WIDTH = 100  # characters of a line
+# Fields of a job that are arguments of SDK v2's estimator too.
+_SAME = ("instance_type", "instance_count", "max_run", "max_wait", "training_plan", "output_kms_key", "volume_kms_key")
 
 
 class _Code(str):
@@ -68,8 +70,6 @@ def _v2(
         "source_dir": str(job.source_dir or job.path.parent),
         "image_uri": made["AlgorithmSpecification"]["TrainingImage"],
         "role": job.role or _Code("sagemaker.get_execution_role()"),
-        "instance_type": job.instance_type,
-        "instance_count": job.instance_count,
         "volume_size": job.volume_gb,
         "distribution": distribution,
         "hyperparameters": hyperparameters or None,
@@ -82,16 +82,12 @@ def _v2(
         "subnets": [*job.subnets] or None,
         "security_group_ids": [*job.security_groups] or None,
         "use_spot_instances": job.spot or None,
-        "max_run": job.max_run,
-        "max_wait": job.max_wait,
         "max_retry_attempts": job.retries,
         "keep_alive_period_in_seconds": job.keep_alive,
-        "training_plan": job.training_plan,
+        **{name: getattr(job, name) for name in _SAME},
         "tags": made.get("Tags"),
         "enable_network_isolation": job.network_isolation or None,
         "encrypt_inter_container_traffic": job.encrypt_traffic or None,
-        "output_kms_key": job.output_kms_key,
-        "volume_kms_key": job.volume_kms_key,
         "disable_profiler": True,
     }
     channels = {
@@ -121,15 +117,12 @@ def _v3(
         if job.processes_per_host is None:
             raise ValueError("SDK v3's mpirun needs the number of all processes. HINT: --processes-per-host.")
         options["mpi_additional_options"] = ["-np", str(job.processes_per_host * job.instance_count)]
-    source = {
-        "source_dir": str(job.source_dir or job.path.parent),
-        "entry_script": job.entry,
-        "requirements": REQUIREMENTS,
-    }
+    folder = str(job.source_dir or job.path.parent)
+    source = _call("SourceCode", source_dir=folder, entry_script=job.entry, requirements=REQUIREMENTS)
     bucket = job.output_uri and aws.place(job.output_uri)[0]
     arguments = {
         "training_image": made["AlgorithmSpecification"]["TrainingImage"],
-        "source_code": _call("SourceCode", **source),
+        "source_code": source,
         "distributed": _call(mode.v3, **options) if mode.v3 else None,
         "compute": _shape("Compute", made["ResourceConfig"] | {"EnableManagedSpotTraining": job.spot or None}),
         "networking": _given(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tarfile
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightning_sagemaker.arguments import carry
 from lightning_sagemaker.findings import Finding, unknown
 from lightning_sagemaker.jobs import aws
-from lightning_sagemaker.source_folder import Source, link_within, read
-from lightning_sagemaker.submit import local_checks, source_checks
+from lightning_sagemaker.source_folder import Source, read
+from lightning_sagemaker.submit import local_checks
 from lightning_sagemaker.submit.choices import complete
 from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, Resolved, check_limits, request
-from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed, own_text, wheels
+from lightning_sagemaker.submit.source import archive, check_source, wheels
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob
@@ -51,7 +48,7 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
     source = read(job.folder)
     job = complete(job, source)
     resolved = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
-    found = [*source_checks.check(job, source)]
+    found = [*check_source(job, source)]
     if session is None:
         found += [*local_checks.check(job), unknown("AWS", _NO_BOTO3)]
     else:
@@ -105,23 +102,3 @@ def send(prepared: Prepared, session: Any) -> str:
         session.client("s3").upload_file(str(target), *aws.place(resolved.source), ExtraArgs=key)
     session.client("sagemaker").create_training_job(**made)
     return resolved.name
-
-
-def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) -> None:
-    """Write the archive that is sent, with wheels beside ``requirements.txt``; the user's folder is not changed."""
-    carried = carry(job.arguments)
-    with tarfile.open(target, "w:gz") as tar, tempfile.TemporaryDirectory() as folder:
-        for name in (name for name in source.files if name != REQUIREMENTS):
-            with suppress(FileNotFoundError):  # one that has gone since the folder was read, an editor's
-                member = tar.gettarinfo(job.folder / name, name)
-                if member.issym():
-                    member.linkname = link_within(job.folder, name)
-                    tar.addfile(member)
-                else:
-                    tar.add(job.folder / name, name)
-        if carried.by_entry_script:
-            carried.write(Path(folder), job.entry)
-        lines = [own_text(job.folder).rstrip("\n"), *needed(job, [wheel.name for wheel in wheels])]
-        Path(folder, REQUIREMENTS).write_text("\n".join(lines).lstrip("\n") + "\n", encoding="utf-8")
-        for path in (*Path(folder).iterdir(), *wheels):
-            tar.add(path, path.name)

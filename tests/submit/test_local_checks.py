@@ -11,7 +11,7 @@ import pytest
 from lightning_sagemaker import source_folder
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.simulate import Result
-from lightning_sagemaker.submit import TrainingJob, command, complete, source_checks
+from lightning_sagemaker.submit import TrainingJob, command, complete, source
 from lightning_sagemaker.submit import check as check_all
 from lightning_sagemaker.submit.command import simulate
 from lightning_sagemaker.submit.local_checks import KNOWN, check
@@ -33,7 +33,7 @@ def job(script: Path, **changes: Any) -> TrainingJob:
 def findings(script: Path, **changes: Any) -> dict[str, Finding]:
     made = job(script, **changes)
     return {
-        finding.name: finding for finding in [*source_checks.check(made, source_folder.read(made.folder)), *check(made)]
+        finding.name: finding for finding in [*source.check_source(made, source_folder.read(made.folder)), *check(made)]
     }
 
 
@@ -104,7 +104,7 @@ def test_what_is_large_or_secret_or_leads_elsewhere_is_named(script: Path, monke
 
 
 def test_a_large_source_folder_warns_with_its_largest_file(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_checks, "_MUCH", 1000)
+    monkeypatch.setattr(source, "_MUCH", 1000)
     (script.parent / "weights.bin").write_bytes(b"x" * 2000)
     finding = findings(script)["source folder"]
     assert finding.level == "warn"
