@@ -22,20 +22,11 @@ _LONGEST = 600  # characters of a value that are shown in Markdown
 
 
 @dataclass(frozen=True)
-class Section:
-    """Facts about one subject."""
-
-    key: str  # a stable one
-    title: str
-    facts: tuple[Fact, ...]  # with different names
-
-
-@dataclass(frozen=True)
 class Report:
     """What was found in one process."""
 
     findings: tuple[Finding, ...]
-    sections: tuple[Section, ...]
+    sections: dict[str, tuple[str, tuple[Fact, ...]]]  # title and facts, by a stable key
 
     @property
     def exit_code(self) -> int:
@@ -49,8 +40,8 @@ class Report:
             "ok": self.exit_code == 0,
             "findings": [vars(each) for each in self.findings],
             "sections": {
-                section.key: {fact.name: {"value": fact.value, "why": fact.why} for fact in section.facts}
-                for section in self.sections
+                key: {fact.name: {"value": fact.value, "why": fact.why} for fact in facts}
+                for key, (_, facts) in self.sections.items()
             },
         }
 
@@ -58,10 +49,8 @@ class Report:
         """The report as Markdown, to be pasted into an issue."""
         lines = ["# lightning-sagemaker doctor", "", "## Findings", ""]
         lines += [f"- **{each.level.upper()}** {one_line(f'{each.what} {each.fix}')}" for each in self.findings]
-        for section in self.sections:
-            lines += ["", f"## {section.title}", "", *map(_line, section.facts)]
-            if not section.facts:
-                lines.append("- none")
+        for title, facts in self.sections.values():
+            lines += ["", f"## {title}", "", *(map(_line, facts) if facts else ["- none"])]
         return "\n".join(lines) + "\n"
 
 
@@ -77,14 +66,14 @@ def examine(environ: Mapping[str, str], base: Path, machine: Machine) -> Report:
 
     situation = Situation.of(presentable, base, machine)
     findings: list[Finding] = []
-    sections: list[Section] = []
+    sections: dict[str, tuple[str, tuple[Fact, ...]]] = {}
     for key, (title, look) in SECTIONS.items():
         try:
             facts = tuple(replace(fact, value=masked(fact.value), why=masked(fact.why)) for fact in look(situation))
         except Exception as error:  # noqa: BLE001 - what cannot be said must not hide the rest
             facts = ()
             findings.append(_stumbled(title, error))
-        sections.append(Section(key, title, facts))
+        sections[key] = title, facts
     for check in CHECKS:
         try:
             findings += check(situation)
@@ -93,7 +82,7 @@ def examine(environ: Mapping[str, str], base: Path, machine: Machine) -> Report:
     if all(finding.level == "ok" for finding in findings):
         findings.append(ok("healthy", "nothing wrong was found."))
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
-    return Report(tuple(replace(one, what=masked(one.what), fix=masked(one.fix)) for one in findings), tuple(sections))
+    return Report(tuple(replace(one, what=masked(one.what), fix=masked(one.fix)) for one in findings), sections)
 
 
 def _stumbled(where: str, error: Exception) -> Finding:

@@ -142,16 +142,17 @@ def _check_quota(job: TrainingJob, session: Any) -> list[Finding]:
         wanted[group.instance_type] = wanted.get(group.instance_type, 0) + group.instance_count
     pages = session.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
     quotas = {one["QuotaName"]: int(one["Value"]) for page in pages for one in page["Quotas"]}
-    return [_compare(kind, count, quotas.get(f"{kind} for {use}"), use) for kind, count in wanted.items()]
-
-
-def _compare(kind: str, count: int, quota: int | None, use: str) -> Finding:
-    if quota is None:
-        return unknown("quota", f"Service Quotas has none for {kind} for {use}. HINT: look in the console.")
-    if quota < count:
-        what = f"this account may use {quota} {kind} for {use} at once, not {count}."
-        return fail("quota", what, "HINT: ask for more in Service Quotas, which takes a day or more.")
-    return ok("quota", f"{count} of {quota} {kind} for {use}.")
+    found = []
+    for kind, count in wanted.items():
+        quota = quotas.get(f"{kind} for {use}")
+        if quota is None:
+            found.append(unknown("quota", f"Service Quotas has none for {kind} for {use}. HINT: look in the console."))
+        elif quota < count:
+            what = f"this account may use {quota} {kind} for {use} at once, not {count}."
+            found.append(fail("quota", what, "HINT: ask for more in Service Quotas, which takes a day or more."))
+        else:
+            found.append(ok("quota", f"{count} of {quota} {kind} for {use}."))
+    return found
 
 
 def _check_groups(job: TrainingJob, ec2: Any) -> Finding:

@@ -44,7 +44,17 @@ _SHOWN = 30  # files in the list
 def check_source(job: TrainingJob, source: Source) -> Iterator[Finding]:
     """All checks of the source folder, as it was read."""
     yield _check_script(job, source)
-    yield _check_size(source)
+    told = f"{len(source.files)} files, {source.size / 1e6:.1f} MB"
+    if source.size <= _MUCH:
+        yield ok("source folder", f"{told}.")
+    else:
+        largest = max(source.files, key=source.files.__getitem__)
+        yield warn(
+            "source folder",
+            f"{told}, which every host downloads while all are paid for; the largest is {largest} with"
+            f" {source.files[largest] / 1e6:.0f} MB. HINT: put data into a channel (--channel NAME=s3://...), or give"
+            " --source-dir a smaller folder.",
+        )
     if source.credentials:
         what = f"the folder holds credentials, which are left out: {some(source.credentials)}."
         fix = (
@@ -52,9 +62,9 @@ def check_source(job: TrainingJob, source: Source) -> Iterator[Finding]:
         )
         yield finding("credentials", "fail" if job.source_dir is None else "warn", what, fix)
     if source.large:
-        told = [f"{name} ({size / 1e6:.0f} MB)" for name, size in source.large.items()]
+        large = [f"{name} ({size / 1e6:.0f} MB)" for name, size in source.large.items()]
         fix = f"HINT: put data into a channel (--channel NAME=s3://...). `!NAME` in {IGNORE_FILES[-1]} sends it."
-        yield warn("large files", f"they are left out: {some(told)}.", fix)
+        yield warn("large files", f"they are left out: {some(large)}.", fix)
     if source.links:
         what = f"they lead out of the folder or to nothing, and are left out: {some(source.links)}."
         yield warn("links", what, "HINT: nothing, or copy what they lead to into the folder.")
@@ -109,19 +119,6 @@ def _check_script(job: TrainingJob, source: Source) -> Finding:
         where = f"{path}, line {line}" if line else str(path)
         return fail("script", f"the script does not parse ({where}): {error}.", "HINT: mend it.")
     return ok("script", f"{job.entry} parses.")
-
-
-def _check_size(source: Source) -> Finding:
-    told = f"{len(source.files)} files, {source.size / 1e6:.1f} MB"
-    if source.size <= _MUCH:
-        return ok("source folder", f"{told}.")
-    largest = max(source.files, key=source.files.__getitem__)
-    return warn(
-        "source folder",
-        f"{told}, which every host downloads while all are paid for; the largest is {largest} with"
-        f" {source.files[largest] / 1e6:.0f} MB. HINT: put data into a channel (--channel NAME=s3://...), or give"
-        " --source-dir a smaller folder.",
-    )
 
 
 def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
