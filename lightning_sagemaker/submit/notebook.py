@@ -45,18 +45,15 @@ def notebook(job: TrainingJob, sdk: Literal["v2", "v3"], image: str) -> str:
     head = [f"# {job.folder}/{REQUIREMENTS} needs these lines, if it has none for them:", *lines]
     # The request in the API's words has most of the values; what only a session knows is left to the SDK.
     made = request(job, Resolved(str(job.name), "", image, output=job.output_uri or UNKNOWN))
-    values, variables = (
-        {name: _Code(f"os.environ[{name!r}]") if is_secret(name, value) else value for name, value in given.items()}
-        for given in (carried.hyperparameters, job.env)
-    )
-    if any(isinstance(one, _Code) for one in (*values.values(), *variables.values())):
+    for part, given in (("HyperParameters", carried.hyperparameters), ("Environment", job.env)):
+        code = {name: _Code(f"os.environ[{name!r}]") for name in given}
+        made[part] = {name: code[name] if is_secret(name, value) else value for name, value in given.items()}
+    if any(isinstance(one, _Code) for one in (*made["HyperParameters"].values(), *made["Environment"].values())):
         head.append("import os  # secrets stand in variables where this runs")
-    return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, made, values, variables), ""])
+    return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, made), ""])
 
 
-def _v2(
-    job: TrainingJob, made: dict[str, Any], hyperparameters: dict[str, Any], variables: dict[str, Any]
-) -> list[str]:
+def _v2(job: TrainingJob, made: dict[str, Any]) -> list[str]:
     distribution = MODES[str(job.launcher)].v2
     if job.processes_per_host is not None:
         if job.launcher != "mpirun":
@@ -72,8 +69,8 @@ def _v2(
         "role": job.role or _Code("sagemaker.get_execution_role()"),
         "volume_size": job.volume_gb,
         "distribution": distribution,
-        "hyperparameters": hyperparameters or None,
-        "environment": variables,
+        "hyperparameters": made["HyperParameters"] or None,
+        "environment": made["Environment"],
         "metric_definitions": made["AlgorithmSpecification"]["MetricDefinitions"],
         "base_job_name": job.name,
         "checkpoint_s3_uri": job.checkpoint_uri,
@@ -105,9 +102,7 @@ def _v2(
     ]
 
 
-def _v3(
-    job: TrainingJob, made: dict[str, Any], hyperparameters: dict[str, Any], variables: dict[str, Any]
-) -> list[str]:
+def _v3(job: TrainingJob, made: dict[str, Any]) -> list[str]:
     mode = MODES[str(job.launcher)]
     if mode.v3 is None and job.launcher != "none":
         raise ValueError(f"SDK v3 starts no {job.launcher}. HINT: --as-notebook v2, or let `submit` send the job.")
@@ -135,8 +130,8 @@ def _v3(
         "stopping_condition": _shape("StoppingCondition", made["StoppingCondition"]),
         "output_data_config": _shape("OutputDataConfig", made["OutputDataConfig"]),
         "checkpoint_config": _shape("CheckpointConfig", made.get("CheckpointConfig", {})),
-        "hyperparameters": hyperparameters or None,
-        "environment": variables,
+        "hyperparameters": made["HyperParameters"] or None,
+        "environment": made["Environment"],
         "base_job_name": job.name,
         "role": job.role,
         "tags": [{"key": key, "value": value} for key, value in job.tags.items()] or None,
