@@ -27,8 +27,7 @@ _INTERRUPTED = 130  # as a shell's, 128 and the signal's number
 # Errors of botocore, which no command imports before it needs it, by name: what to do.
 _FIXES = {
     **dict.fromkeys(
-        ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),
-        LOG_IN,
+        ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"), LOG_IN
     ),
     "ProfileNotFound": "`aws configure list-profiles` lists them; see AWS_PROFILE.",
     "NoRegionError": "--region, or AWS_DEFAULT_REGION.",
@@ -74,9 +73,8 @@ class _Subcommand(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         # Without a default, which a subcommand's own would put in the place of what was given before it.
-        self.add_argument(
-            "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error comes from"
-        )
+        hidden = argparse.SUPPRESS
+        self.add_argument("--debug", action="store_true", default=hidden, help="show where an error comes from")
         self.set_defaults(parser=self)
 
 

@@ -80,40 +80,28 @@ _PREFIXES = (  # of tokens, by who gives them out
     r"|wandb_v\d+_|whsec_|xai-|xapp-|xox[a-z]-|ya29\.|FlyV1"
 )
 _SHAPES = (
-    (re.compile(r"-----BEGIN[^-\n]{0,60}-----.*?(?:-----END[^-\n]{0,60}-----|\Z)", re.DOTALL), MASK),  # PEM
+    (r"(?s)-----BEGIN[^-\n]{0,60}-----.*?(?:-----END[^-\n]{0,60}-----|\Z)", MASK),  # PEM
     # A URL with user and password, or with a token; one that an error has cut; the same without its scheme.
-    (
-        re.compile(rf"://[^\s/@:'\"]*(?::{_NO_PORT}(?:(?!://)[^\n@])*)?@(?:[^\s/@]*@)*"),
-        f"://{MASK}@",
-    ),
-    (re.compile(rf"://[^\s/@:]*:{_NO_PORT}(?:(?!://|\.\.\.)[^\s@])*\.\.\."), f"://{MASK}..."),
-    (
-        re.compile(r"(?<![^\s'\"=(,\[{<])(?!mailto:)[^\s'\"=:@/(,\[{<]+:(?!\d+@|//)[^\s'\"@]{1,512}@(?!sha256:)"),
-        f"{MASK}@",
-    ),
-    (re.compile(r"((?:^|\s)(?:-u|--user)[ =][ \t]*)[^\s:]+:\S+"), rf"\1{MASK}"),  # curl
-    (re.compile(r"(\bsshpass[ \t]+-p[ \t]*)\S+"), rf"\1{MASK}"),
-    (re.compile(r"(\blogin\s+\S+\s+password\s+)\S+"), rf"\1{MASK}"),  # .netrc
+    (rf"://[^\s/@:'\"]*(?::{_NO_PORT}(?:(?!://)[^\n@])*)?@(?:[^\s/@]*@)*", f"://{MASK}@"),
+    (rf"://[^\s/@:]*:{_NO_PORT}(?:(?!://|\.\.\.)[^\s@])*\.\.\.", f"://{MASK}..."),
+    (r"(?<![^\s'\"=(,\[{<])(?!mailto:)[^\s'\"=:@/(,\[{<]+:(?!\d+@|//)[^\s'\"@]{1,512}@(?!sha256:)", f"{MASK}@"),
+    (r"((?:^|\s)(?:-u|--user)[ =][ \t]*)[^\s:]+:\S+", rf"\1{MASK}"),  # curl
+    (r"(\bsshpass[ \t]+-p[ \t]*)\S+", rf"\1{MASK}"),
+    (r"(\blogin\s+\S+\s+password\s+)\S+", rf"\1{MASK}"),  # .netrc
     # AWS: a key's id, perhaps with the key; a session's token; the account in an ARN
-    (re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b(?:[\s:,;|/'\"]{1,4}[A-Za-z0-9/+]{40}\b)?"), MASK),
-    (re.compile(r"(?<![A-Za-z0-9])(?:FQoG|FwoG|IQoJ)[A-Za-z0-9+/=]{40,}"), MASK),
-    (re.compile(r"(?<=:)\d{12}(?=:)"), MASK),
-    (re.compile(r"(?<![\w-])eyJ[\w-]{6,}(?:\.[\w-]+){1,4}"), MASK),  # JWT
-    (re.compile(r"(?<![\w-])eyJ[\w+/=-]{40,}"), MASK),  # JSON in base64, as Neptune's
-    (re.compile(rf"(?<![A-Za-z0-9_])(?:{_PREFIXES})(?=[\w.-]{{0,80}}\d)[\w./+=-]{{12,}}"), MASK),
-    (re.compile(r"(?<![A-Za-z0-9])(?:bot)?\d{8,12}:[\w-]{30,}"), MASK),  # Telegram
-    (
-        re.compile(r"((?:hooks\.slack\.com|webhook\.office\.com|discord(?:app)?\.com/api/webhooks)/)[\w/@.-]+"),
-        rf"\1{MASK}",
-    ),
-    (re.compile(r"\b(Bearer|Basic|Token)( +)(?=[\w.~+/=-]{0,80}\d)[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1\2{MASK}"),
+    (r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b(?:[\s:,;|/'\"]{1,4}[A-Za-z0-9/+]{40}\b)?", MASK),
+    (r"(?<![A-Za-z0-9])(?:FQoG|FwoG|IQoJ)[A-Za-z0-9+/=]{40,}", MASK),
+    (r"(?<=:)\d{12}(?=:)", MASK),
+    (r"(?<![\w-])eyJ[\w-]{6,}(?:\.[\w-]+){1,4}", MASK),  # JWT
+    (r"(?<![\w-])eyJ[\w+/=-]{40,}", MASK),  # JSON in base64, as Neptune's
+    (rf"(?<![A-Za-z0-9_])(?:{_PREFIXES})(?=[\w.-]{{0,80}}\d)[\w./+=-]{{12,}}", MASK),
+    (r"(?<![A-Za-z0-9])(?:bot)?\d{8,12}:[\w-]{30,}", MASK),  # Telegram
+    (r"((?:hooks\.slack\.com|webhook\.office\.com|discord(?:app)?\.com/api/webhooks)/)[\w/@.-]+", rf"\1{MASK}"),
+    (r"(?i)\b(Bearer|Basic|Token)( +)(?=[\w.~+/=-]{0,80}\d)[\w.~+/=-]{8,}", rf"\1\2{MASK}"),
     # What a function that signs in is given, by position or by any name; a long key that is called nothing more.
+    (r"(\b\w{0,40}login\([ \t]{0,9}(?:\w{1,40}[ \t]{0,3}=[ \t]{0,3})?\\{0,9}[\"'])[^\"'\\\n]{8,}", rf"\1{MASK}"),
     (
-        re.compile(r"(\b\w{0,40}login\([ \t]{0,9}(?:\w{1,40}[ \t]{0,3}=[ \t]{0,3})?\\{0,9}[\"'])[^\"'\\\n]{8,}"),
-        rf"\1{MASK}",
-    ),
-    (
-        re.compile(r"(\bkey\\{0,9}[\"']?[ \t]{0,3}[=:][ \t]{0,3}\\{0,9}[\"']?)(?=[A-Za-z0-9]{0,80}\d)[A-Za-z0-9]{32,}"),
+        r"(\bkey\\{0,9}[\"']?[ \t]{0,3}[=:][ \t]{0,3}\\{0,9}[\"']?)(?=[A-Za-z0-9]{0,80}\d)[A-Za-z0-9]{32,}",
         rf"\1{MASK}",
     ),
 )
@@ -127,16 +115,14 @@ def is_credential(name: str) -> bool:
 def redact(text: str, environ: Mapping[str, str] = _NONE) -> str:
     """The text without what looks like a secret, and without what variables hold whose names suggest one.
 
-    Args:
-        text: Any text, before it is cut: of half a secret nothing tells what it is.
-        environ: The variables.
+    It must not have been cut: of half a secret nothing tells what it is.
     """
     secrets = _values(environ)
     for secret in secrets:
         text = text.replace(secret, MASK)
     text = _without_beginnings(text, secrets)
     for shape, instead in _SHAPES:
-        text = shape.sub(instead, text)
+        text = re.sub(shape, instead, text)
     return _without_assigned(text)
 
 

@@ -80,10 +80,10 @@ TABLES = {
             "simulate/spec.py": "a default",
             "simulate/toolkit.py": "those to which the toolkit gives variables",
             "submit/__init__.py": "an example",
-            "submit/resolving.py": "any that both SDKs know",
+            "submit/aws_checks.py": "any that both SDKs know",
         },
     ),
-    "Lightning's versions": (r"2\.6\.3", {"submit/requirements.py": "as in pyproject.toml"}),
+    "Lightning's versions": (r"2\.6\.3", {"submit/source.py": "as in pyproject.toml"}),
 }
 
 

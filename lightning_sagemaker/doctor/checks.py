@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.distributed.interface import VARIABLES, has_interface
-from lightning_sagemaker.doctor.machine import LIGHTNINGS, SHARED_MEMORY, TORCH
-from lightning_sagemaker.doctor.situation import LEVELS, OF_COMMANDS, is_on, problem
+from lightning_sagemaker.doctor.situation import LEVELS, LIGHTNINGS, OF_COMMANDS, SHARED_MEMORY, TORCH, is_on, problem
 from lightning_sagemaker.findings import Finding, fail, finding, ok, warn
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.job.channels import dropped_rows
 from lightning_sagemaker.settings import AUTOLOAD, ON_MISSING, PREFIX, RESUME, SETTINGS
 from lightning_sagemaker.simulate.toolkit import EFA_TYPES
-from lightning_sagemaker.smddp.availability import advice, request_all_gather, sharding_of
+from lightning_sagemaker.smddp.availability import advice, launcher_problem, request_all_gather, sharding_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +74,7 @@ def lightning(situation: Situation) -> Iterator[Finding]:
 def plugin(situation: Situation) -> Iterator[Finding]:
     """Torch loads the plugin."""
     machine, environ = situation.machine, situation.environ
-    if machine.hooked is not False:
+    if machine.imports.get(TORCH, {}).get("hooked") is not False:  # where torch cannot be imported, nobody knows
         return
     by_entry_point = bool(machine.imports[TORCH].get("autoloads"))
     if not is_on(AUTOLOAD, environ):
@@ -102,13 +102,14 @@ def plugin(situation: Situation) -> Iterator[Finding]:
 
 def strategy(situation: Situation) -> Iterator[Finding]:
     """An SMDDP strategy has what it needs."""
-    sharding = sharding_of(situation.strategy)
+    asked = situation.environ.get("PL_TRAINER_STRATEGY")
+    sharding = sharding_of(asked)
     if sharding is None:
         return
-    if obstacle := situation.smddp_obstacle:
+    if obstacle := situation.machine.smddp_problem or launcher_problem(situation.job):
         yield warn(
             "smddp-unusable",
-            f"PL_TRAINER_STRATEGY={situation.strategy}, but {obstacle}. NCCL or gloo is used, unless {ON_MISSING}=error"
+            f"PL_TRAINER_STRATEGY={asked}, but {obstacle}. NCCL or gloo is used, unless {ON_MISSING}=error"
             " ends the job.",
             'HINT: take strategy="ddp" or "fsdp", or an image (PyTorch up to 2.5.1), an instance type and a'
             " distribution that have SMDDP.",
@@ -125,7 +126,8 @@ def gpus(situation: Situation) -> Iterator[Finding]:
     machine, found = situation.machine, situation.job
     seen, visible = machine.gpus, situation.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = f" (CUDA_VISIBLE_DEVICES={visible!r})" if visible is not None else ""
-    there = max(len(machine.driver_gpus or ()), (situation.number("SM_NUM_GPUS") or 0) if found else 0)
+    told = re.fullmatch("[0-9]{1,9}", situation.environ.get("SM_NUM_GPUS", ""))
+    there = max(len(machine.driver_gpus or ()), int(told[0]) if found and told else 0)
     if seen == 0 and there and not situation.simulated:  # a simulation says of any machine that it has GPUs
         yield warn(
             "gpus-unseen",

@@ -28,8 +28,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Examine this process and print the report; 1 where something fails, otherwise 0."""
-    from lightning_sagemaker.doctor.machine import probe_machine
     from lightning_sagemaker.doctor.report import examine
+    from lightning_sagemaker.doctor.situation import probe_machine
     from lightning_sagemaker.job import base_dir
 
     report = examine(os.environ, base_dir(os.environ), probe_machine(os.environ))

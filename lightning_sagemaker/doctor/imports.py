@@ -32,23 +32,6 @@ def _torch() -> dict[str, Any]:
     }
 
 
-def _smddp() -> dict[str, Any]:
-    from lightning_sagemaker.smddp.availability import availability
-
-    found = availability()
-    return {"version": found.version, "problem": found.problem}
-
-
-def _made(name: str, distribution: str) -> dict[str, Any]:
-    from lightning_sagemaker.patches import constructed
-
-    module = {"trainer": distribution, "fabric": _FABRICS[distribution]}[name]
-    facts = getattr(constructed, f"{name}_facts")(import_module(module))
-    if _MPI in os.environ and facts["cluster_environment"] == "LightningEnvironment":
-        return {"unknown": "Lightning would ask MPI, which a second process of this rank must not start"}
-    return {"facts": facts}
-
-
 def tell(name: str, distributions: list[str]) -> dict[str, Any]:
     """Result of one import or construction: ``absent``, ``problem``, ``unknown`` (why nobody asked), or facts.
 
@@ -56,23 +39,35 @@ def tell(name: str, distributions: list[str]) -> dict[str, Any]:
     """
     try:
         return _tell(name, distributions)
-    except ModuleNotFoundError as error:
-        absent = error.name == name.partition(".")[0]
-        return {"absent": True} if absent else {"problem": f"{type(error).__name__}: {error}"}
     except BaseException as error:  # noqa: BLE001 - also SystemExit
+        if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
+            return {"absent": True}
         return {"problem": f"{type(error).__name__}: {error}"}
 
 
 def _tell(name: str, distributions: list[str]) -> dict[str, Any]:
-    if name in ("torch", "smddp"):
-        return {"torch": _torch, "smddp": _smddp}[name]()
+    if name == "torch":
+        return _torch()
+    if name == "smddp":
+        from lightning_sagemaker.smddp.availability import availability
+
+        found = availability()
+        return {"version": found.version, "problem": found.problem}
     if name in _FABRICS:
         version = getattr(import_module(name), "__version__", None)
         distributions.append(name)
         return {"version": version}
     if _MPI in os.environ:  # to import it starts MPI, a second time for this rank: what that does to the job is unknown
         sys.modules["mpi4py"] = None  # type: ignore[assignment]
-    return _made(name, distributions[0]) if distributions else {"unknown": "Lightning cannot be imported"}
+    if not distributions:
+        return {"unknown": "Lightning cannot be imported"}
+    from lightning_sagemaker.patches import constructed
+
+    module = distributions[0] if name == "trainer" else _FABRICS[distributions[0]]
+    facts = getattr(constructed, f"{name}_facts")(import_module(module))
+    if _MPI in os.environ and facts["cluster_environment"] == "LightningEnvironment":
+        return {"unknown": "Lightning would ask MPI, which a second process of this rank must not start"}
+    return {"facts": facts}
 
 
 def _main() -> None:

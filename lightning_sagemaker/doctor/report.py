@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from lightning_sagemaker.doctor.machine import Machine
+    from lightning_sagemaker.doctor.situation import Machine
 
 _LONGEST = 600  # characters of a value that are shown in Markdown
-
-
-@dataclass(frozen=True)
-class Section:
-    """Facts about one subject."""
-
-    key: str  # a stable one
-    title: str
-    facts: tuple[Fact, ...]  # with different names
 
 
 @dataclass(frozen=True)
@@ -36,7 +26,7 @@ class Report:
     """What was found in one process."""
 
     findings: tuple[Finding, ...]
-    sections: tuple[Section, ...]
+    sections: dict[str, tuple[str, tuple[Fact, ...]]]  # title and facts, by a stable key
 
     @property
     def exit_code(self) -> int:
@@ -50,8 +40,8 @@ class Report:
             "ok": self.exit_code == 0,
             "findings": [vars(each) for each in self.findings],
             "sections": {
-                section.key: {fact.name: {"value": fact.value, "why": fact.why} for fact in section.facts}
-                for section in self.sections
+                key: {fact.name: {"value": fact.value, "why": fact.why} for fact in facts}
+                for key, (_, facts) in self.sections.items()
             },
         }
 
@@ -59,10 +49,8 @@ class Report:
         """The report as Markdown, to be pasted into an issue."""
         lines = ["# lightning-sagemaker doctor", "", "## Findings", ""]
         lines += [f"- **{each.level.upper()}** {one_line(f'{each.what} {each.fix}')}" for each in self.findings]
-        for section in self.sections:
-            lines += ["", f"## {section.title}", "", *map(_line, section.facts)]
-            if not section.facts:
-                lines.append("- none")
+        for title, facts in self.sections.values():
+            lines += ["", f"## {title}", "", *(map(_line, facts) if facts else ["- none"])]
         return "\n".join(lines) + "\n"
 
 
@@ -70,17 +58,22 @@ def examine(environ: Mapping[str, str], base: Path, machine: Machine) -> Report:
     """Report on a process: worst findings first, without secrets; base is its ``/opt/ml``. Raises nothing."""
     # Before anything quotes a value, perhaps half of it; and again where texts quote errors of others.
     presentable = {name: redact(value) for name, value in environ.items()}
-    masked = functools.partial(_masked, environ=environ)
+
+    def masked(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(masked, value))
+        return redact(value, environ) if isinstance(value, str) else value
+
     situation = Situation.of(presentable, base, machine)
     findings: list[Finding] = []
-    sections: list[Section] = []
+    sections: dict[str, tuple[str, tuple[Fact, ...]]] = {}
     for key, (title, look) in SECTIONS.items():
         try:
             facts = tuple(replace(fact, value=masked(fact.value), why=masked(fact.why)) for fact in look(situation))
         except Exception as error:  # noqa: BLE001 - what cannot be said must not hide the rest
             facts = ()
             findings.append(_stumbled(title, error))
-        sections.append(Section(key, title, facts))
+        sections[key] = title, facts
     for check in CHECKS:
         try:
             findings += check(situation)
@@ -89,7 +82,7 @@ def examine(environ: Mapping[str, str], base: Path, machine: Machine) -> Report:
     if all(finding.level == "ok" for finding in findings):
         findings.append(ok("healthy", "nothing wrong was found."))
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
-    return Report(tuple(replace(one, what=masked(one.what), fix=masked(one.fix)) for one in findings), tuple(sections))
+    return Report(tuple(replace(one, what=masked(one.what), fix=masked(one.fix)) for one in findings), sections)
 
 
 def _stumbled(where: str, error: Exception) -> Finding:
@@ -98,13 +91,6 @@ def _stumbled(where: str, error: Exception) -> Finding:
         f"the doctor could not examine {where}: {type(error).__name__}: {error}",
         "HINT: a variable or file has an unexpected value; please report it with this page.",
     )
-
-
-def _masked(value: Value, environ: Mapping[str, str]) -> Any:
-    """A value without secrets, among them what variables hold whose names suggest one."""
-    if isinstance(value, tuple):
-        return tuple(redact(text, environ) for text in value)
-    return redact(value, environ) if isinstance(value, str) else value
 
 
 def _line(fact: Fact) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning_sagemaker.changes import CHANGES, disabled
-from lightning_sagemaker.doctor.machine import LIGHTNINGS, SMDDP, TORCH
-from lightning_sagemaker.doctor.situation import OF_COMMANDS, is_on
+from lightning_sagemaker.doctor.situation import LIGHTNINGS, OF_COMMANDS, SMDDP, TORCH, is_on
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.job.launchers import recognised_by
 from lightning_sagemaker.redaction import is_credential
@@ -132,31 +131,20 @@ def smddp(situation: Situation) -> Iterator[Fact]:
         collective, why = "AllReduce, AllGather", f"mpirun with {OPTIMIZE_ALL_GATHER}=true"
     yield Fact("collectives", collective, why)
     policy = situation.environ.get(ON_MISSING)
-    yield Fact(
-        "on_missing", policy or "native", f"{ON_MISSING}" if policy else "the default: NCCL or gloo, with a warning"
-    )
+    yield Fact("on_missing", policy or "native", ON_MISSING if policy else "the default: NCCL or gloo, with a warning")
 
 
 def lightning(situation: Situation) -> Iterator[Fact]:
     """What Lightning does: a Trainer and a Fabric were made, as the environment describes them."""
-    trainer, fabric = (_made(situation.machine.imports.get(name, {})) for name in ("trainer", "fabric"))
-    if isinstance(trainer, str):
-        yield Fact("trainer", None, trainer)
-    else:
-        yield from (_known(name, value, "none: one process") for name, value in trainer.items())
-    if isinstance(fabric, str):
-        yield Fact("fabric", None, fabric)
-    elif fabric == trainer:
-        yield Fact("fabric", "the same")
-    else:
-        yield from (_known(f"fabric_{name}", value, "none: one process") for name, value in fabric.items())
-
-
-def _made(answer: Mapping[str, Any]) -> Mapping[str, Value] | str:
-    """Facts about a Trainer or Fabric, or why there are none."""
-    facts: Mapping[str, Value] = answer.get("facts", {})
-    problem = answer.get("problem")
-    return facts or (problem or answer.get("unknown", "unknown: torch cannot be imported"))
+    trainer = situation.machine.imports.get("trainer", {})
+    for name, prefix in (("trainer", ""), ("fabric", "fabric_")):
+        made = situation.machine.imports.get(name, {})
+        if not made.get("facts"):
+            yield Fact(name, None, made.get("problem") or made.get("unknown", "unknown: torch cannot be imported"))
+        elif name == "fabric" and made == trainer:
+            yield Fact("fabric", "the same")
+        else:
+            yield from (_known(f"{prefix}{key}", value, "none: one process") for key, value in made["facts"].items())
 
 
 def settings(situation: Situation) -> Iterator[Fact]:
@@ -192,9 +180,7 @@ def _off(change: Change, situation: Situation) -> str:
         pass
     if change.scope != "always" and found is None:
         return _UNREADABLE if situation.problem else _OUTSIDE
-    if (change.scope == "processes" and found and found.world_size == 1) or (
-        change.scope == "hosts" and found and found.num_nodes == 1
-    ):
+    if found and {"processes": found.world_size, "hosts": found.num_nodes}.get(change.scope) == 1:
         return f"only {change.when}"
     value = environ.get(change.variable, "")
     if change.opt_in:
@@ -224,17 +210,9 @@ def checkpoints(situation: Situation) -> Iterator[Fact]:
     yield _known("newest", machine.newest_checkpoint, nowhere)
 
 
+_TITLES = {"smddp": "SMDDP", "lightning": "What Lightning does", "changes": "Changes of Lightning's behaviour"}
+_ALL = (versions, job, world, hardware, smddp, lightning, settings, changes, variables, credentials, checkpoints)
 # By key: headline, and what makes the facts.
 SECTIONS: Mapping[str, tuple[str, Callable[[Situation], Iterator[Fact]]]] = {
-    "versions": ("Versions", versions),
-    "job": ("Job", job),
-    "world": ("World", world),
-    "hardware": ("Hardware", hardware),
-    "smddp": ("SMDDP", smddp),
-    "lightning": ("What Lightning does", lightning),
-    "settings": ("Settings", settings),
-    "changes": ("Changes of Lightning's behaviour", changes),
-    "variables": ("Variables", variables),
-    "credentials": ("Credentials", credentials),
-    "checkpoints": ("Checkpoints", checkpoints),
+    look.__name__: (_TITLES.get(look.__name__, look.__name__.capitalize()), look) for look in _ALL
 }

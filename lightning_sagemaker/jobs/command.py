@@ -154,16 +154,9 @@ def _seconds(text: str) -> float:
 
 
 def _as_json(value: object) -> str:
-    return json.dumps(_finite(value), indent=2, default=datetime.isoformat, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    """A value as JSON can have it: metrics may be NaN or infinite, for which JSON has no number."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    # Metrics may be NaN or infinite, for which JSON has no number.
+    text = json.dumps(value, default=datetime.isoformat)
+    return json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2)
 
 
 def _print(*things: object) -> None:

@@ -226,7 +226,7 @@ def _between(begin: datetime, end: datetime | None) -> int:
 
 def _cost(job: Job) -> str:
     if job.billable_seconds is None:
-        return "nothing yet" if not job.has_ended else "nothing"
+        return "nothing" if job.has_ended else "nothing yet"
     so_far = "" if job.has_ended else " so far, without spot's discount" if job.spot else " so far"
     time = f"{job.billable_seconds} s x {job.hosts} host(s)"
     if job.cost is None:

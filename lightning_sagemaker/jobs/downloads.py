@@ -16,12 +16,9 @@ from lightning_sagemaker.options import printable
 from lightning_sagemaker.temporary_files import complete_file, complete_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lightning_sagemaker.jobs.description import Job
 
 _ARCHIVE = ".tar.gz"
-_UNIT = 1000
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -40,7 +37,7 @@ class Download:
     uri: str
     path: Path
     size: int
-    fetched: bool
+    fetched: bool = False
     unpacked: Path | None = None
     _modified: float = field(default=0.0, compare=False)  # in seconds of the epoch
     _s3: Any = field(default=None, compare=False)  # until it is fetched
@@ -100,8 +97,8 @@ def download(
         ValueError: There is no such job, or what is asked for is not there (yet).
     """
     asked = {"model": model, "output": output, "checkpoints": checkpoints}
-    found = find_files(name, to, {kind for kind, wanted in asked.items() if wanted}, force=force, session=session)
-    return [one.fetch(force=force) for one in found]
+    kinds = {kind for kind, wanted in asked.items() if wanted}
+    return [one.fetch(force=force) for one in find_files(name, to, kinds, force=force, session=session)]
 
 
 def find_files(
@@ -163,41 +160,40 @@ def _unpack_plain_files(archive: tarfile.TarFile, folder: Path) -> None:
 def _find(s3: Any, job: Job, kind: str, folder: Path) -> list[Download]:
     """Files of one kind; empty if there is nothing (yet)."""
     if kind == "checkpoints":
-        return list(_below(s3, job.checkpoints, folder / kind))
+        return _below(s3, job.checkpoints, folder / kind)
+    archive = plain = job.model
+    if kind == "output":
+        archive, plain = (job.output and f"{job.output}{name}" for name in (f"output{_ARCHIVE}", "data/"))
     # Where the job was sent with the compression type NONE, they are no archives.
-    archive, plain = {
-        "model": (job.model, job.model),
-        "output": (f"{job.output}output{_ARCHIVE}" if job.output else None, f"{job.output}data/"),
-    }[kind]
-    if archive is None:
+    return _archive(s3, archive, folder / kind) or _below(s3, plain, folder / kind)
+
+
+def _archive(s3: Any, uri: str | None, folder: Path) -> list[Download]:
+    if not (uri and uri.endswith(_ARCHIVE)):
         return []
-    return list(_archive(s3, archive, folder / kind)) or list(_below(s3, plain, folder / kind))
-
-
-def _archive(s3: Any, uri: str, folder: Path) -> Iterator[Download]:
     bucket, key = aws.place(uri)
-    if key.endswith(_ARCHIVE):
-        try:
-            found = s3.head_object(Bucket=bucket, Key=key)
-        except s3.exceptions.ClientError as error:
-            if aws.is_missing(error):
-                return
-            raise
-        path, modified = folder.with_name(f"{folder.name}{_ARCHIVE}"), found["LastModified"].timestamp()
-        yield Download(uri, path, found["ContentLength"], fetched=False, unpacked=folder, _modified=modified, _s3=s3)
+    try:
+        found = s3.head_object(Bucket=bucket, Key=key)
+    except s3.exceptions.ClientError as error:
+        if aws.is_missing(error):
+            return []
+        raise
+    path, modified = folder.with_name(f"{folder.name}{_ARCHIVE}"), found["LastModified"].timestamp()
+    return [Download(uri, path, found["ContentLength"], unpacked=folder, _modified=modified, _s3=s3)]
 
 
-def _below(s3: Any, uri: str | None, folder: Path) -> Iterator[Download]:
-    if uri is None:
-        return
+def _below(s3: Any, uri: str | None, folder: Path) -> list[Download]:
+    if not uri:
+        return []
     bucket, prefix = aws.place(uri)
     prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+    found = []
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for one in page.get("Contents", ()):
-            if not one["Key"].endswith("/"):  # which the console makes for a folder
-                path, modified = folder / _inside(one["Key"].removeprefix(prefix)), one["LastModified"].timestamp()
-                found = f"s3://{bucket}/{one['Key']}"
-                yield Download(found, path, one["Size"], fetched=False, _modified=modified, _s3=s3)
+            if not (key := one["Key"]).endswith("/"):  # which the console makes for a folder
+                path, modified = folder / _inside(key.removeprefix(prefix)), one["LastModified"].timestamp()
+                found.append(Download(f"s3://{bucket}/{key}", path, one["Size"], _modified=modified, _s3=s3))
+    return found
 
 
 def _inside(name: str) -> PurePosixPath:
@@ -208,10 +204,7 @@ def _inside(name: str) -> PurePosixPath:
     return path
 
 
-def size(number: float) -> str:
+def size(number: int) -> str:
     """A number of bytes, for people."""
-    for unit in _UNITS[:-1]:
-        if number < _UNIT:
-            return f"{number:.4g} {unit}"
-        number /= _UNIT
-    return f"{number:.4g} {_UNITS[-1]}"
+    thousands = min((len(str(number)) - 1) // 3, len(_UNITS) - 1)
+    return f"{number / 1000**thousands:.4g} {_UNITS[thousands]}"

@@ -73,7 +73,7 @@ def follow(
     profile = "" if session.profile_name == "default" else f" --profile {session.profile_name}"
     where = f"--region {session.region_name}{profile}"
     try:
-        return _print_until_it_ends(_Printed(log, tail, out), states(job.name, session, every), min(every, _LATE))
+        return _Printed(log, tail, out).until_it_ends(states(job.name, session, every), min(every, _LATE))
     except KeyboardInterrupt:
         stop = f"lightning-sagemaker jobs stop {job.name} {where}"
         write(f"No longer following: the job continues. HINT: `{stop}` ends it.\n", out)
@@ -93,7 +93,7 @@ class _Printed:
     out: TextIO
     values: dict[str, str] = field(default_factory=dict)  # the newest of each metric
     is_readable: bool = True
-    _problem: str = ""
+    problem: str = ""
 
     def go_on(self) -> bool:
         """Print the lines that are new; false where they could not be read, but may be later."""
@@ -106,39 +106,39 @@ class _Printed:
                 write(f"{self.log.text(line)}\n", self.out)
                 if metrics.BEGIN in line.text:
                     self.values |= dict(_VALUES.findall(line.text))
-            self.tail = None
         except (BotoCoreError, ClientError) as error:  # the state can be followed all the same
             self.is_readable = not (isinstance(error, ClientError) and aws.code_of(error) in aws.DENIED)
-            if self._problem != (problem := redact(one_line(str(error)))):
+            if self.problem != (problem := redact(one_line(str(error)))):
                 again = "; it is asked for again" if self.is_readable else ""
                 write(f"The log cannot be read{again}: {problem}\n", self.out)
-                self._problem = problem
+                self.problem = problem
             return not self.is_readable
+        self.tail = None
         return True
 
-
-def _print_until_it_ends(printed: _Printed, jobs: Iterator[Job], late: float) -> int:
-    begin, told, out, is_complete = time.monotonic(), "", printed.out, True
-    for number, job in enumerate(jobs):
-        if number and job.has_ended:  # just now, so that its last lines may be on their way
-            time.sleep(late)
-        is_complete = printed.go_on()
-        if job.has_ended and not is_complete:
-            time.sleep(late)
-            is_complete = printed.go_on()
-        values = (f"{name}={one}" for name, one in printed.values.items())
-        state = " ".join([f"{job.status}: {job.secondary_status}", *values])
-        if state != told:
-            write(f"[{time.monotonic() - begin:6.0f} s] {printable(state)}\n", out)
-            told = state
-        out.flush()
-    ending = [f"{job.name}: {job.status}", *failure(job)]
-    if not is_complete:
-        ending.append(f"The last lines of the log were not read. HINT: `lightning-sagemaker jobs logs {job.name}`.")
-    if job.billable_seconds:
-        ending.append(f"billed: {job.billable_seconds} s x {job.hosts} instance(s)")
-    write("".join(f"{line}\n" for line in ending), out)
-    return 0 if job.status == "Completed" else 1
+    def until_it_ends(self, jobs: Iterator[Job], late: float) -> int:
+        """Print lines and states until the job has ended; the exit code. So late may a line arrive behind the end."""
+        begin, told, is_complete = time.monotonic(), "", True
+        for number, job in enumerate(jobs):
+            if number and job.has_ended:  # just now, so that its last lines may be on their way
+                time.sleep(late)
+            is_complete = self.go_on()
+            if job.has_ended and not is_complete:
+                time.sleep(late)
+                is_complete = self.go_on()
+            values = (f"{name}={one}" for name, one in self.values.items())
+            state = " ".join([f"{job.status}: {job.secondary_status}", *values])
+            if state != told:
+                write(f"[{time.monotonic() - begin:6.0f} s] {printable(state)}\n", self.out)
+                told = state
+            self.out.flush()
+        ending = [f"{job.name}: {job.status}", *failure(job)]
+        if not is_complete:
+            ending.append(f"The last lines of the log were not read. HINT: `lightning-sagemaker jobs logs {job.name}`.")
+        if job.billable_seconds:
+            ending.append(f"billed: {job.billable_seconds} s x {job.hosts} instance(s)")
+        write("".join(f"{line}\n" for line in ending), self.out)
+        return 0 if job.status == "Completed" else 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -185,10 +185,9 @@ def stop(*names: str, wait: bool = False, every: float = EVERY, session: Any = N
     client = aws.client(session, "sagemaker")
     found = [find(name, session) for name in names]
     stops = [Stop(job.name, job.status, asked=False) if job.has_ended else _ask(client, job.name) for job in found]
-    if wait:
-        last = {one.name: job for one in stops if one.asked for job in states(one.name, session, every)}
-        stops = [Stop(one.name, last[one.name].status, one.asked) if one.asked else one for one in stops]
-    return stops
+    if not wait:
+        return stops
+    return [Stop(one.name, [*states(one.name, session, every)][-1].status, one.asked) for one in stops]
 
 
 def _ask(client: Any, name: str) -> Stop:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.jobs.description import STATUSES, Job, hosts, read, seconds, when
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 _NAME = re.compile(r"[a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62}")  # as CreateTrainingJob demands
 _PART = re.compile(r"[a-zA-Z0-9-]{1,63}")
@@ -79,7 +80,11 @@ def job(name: str, *, session: Any = None) -> Job:
     session = session or aws.session()
     found = find(name, session)
     costs, unknown = aws.prices(sorted({group.type for group in found.instances}), session)
-    return dataclasses.replace(found, tags=_tags(found.arn, session), prices=costs, price_unknown=unknown)
+    client, tags = aws.client(session, "sagemaker"), None
+    with suppress(client.exceptions.ClientError):  # they may not be asked for; the rest is told all the same
+        pages = client.get_paginator("list_tags").paginate(ResourceArn=found.arn)
+        tags = {one["Key"]: one["Value"] for page in pages for one in page["Tags"]}
+    return dataclasses.replace(found, tags=tags, prices=costs, price_unknown=unknown)
 
 
 def find(name: str, session: Any) -> Job:
@@ -119,20 +124,11 @@ def _names(client: Any, **chosen: str) -> Iterator[str]:
     return (one["TrainingJobName"] for page in pages for one in page["TrainingJobSummaries"])
 
 
-def _describe(client: Any, name: str) -> Mapping[str, Any] | None:
+def _describe(client: Any, name: str) -> Any:
+    """The job as AWS describes it; ``None`` if there is none of this name."""
     try:
-        found: Mapping[str, Any] = client.describe_training_job(TrainingJobName=name)
+        return client.describe_training_job(TrainingJobName=name)
     except client.exceptions.ClientError as error:
         if aws.is_missing(error):
             return None
         raise
-    return found
-
-
-def _tags(arn: str, session: Any) -> Mapping[str, str] | None:
-    client = aws.client(session, "sagemaker")
-    try:
-        pages = client.get_paginator("list_tags").paginate(ResourceArn=arn)
-        return {one["Key"]: one["Value"] for page in pages for one in page["Tags"]}
-    except client.exceptions.ClientError:  # they may not be asked for; the rest is told all the same
-        return None

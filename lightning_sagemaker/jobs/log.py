@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.jobs import aws
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lightning_sagemaker.jobs.description import Job
 
 _PAGE = 10_000  # lines in one answer, at most
+_TIME = attrgetter("time")
 
 
 @dataclass(frozen=True)
@@ -75,32 +77,30 @@ class Log:
     def __init__(self, job: Job, session: Any, *, host: str | None = None, since: datetime | None = None) -> None:
         if host is not None and host not in {f"algo-{number}" for number in range(1, job.hosts + 1)}:
             raise ValueError(f"Host {host!r} is none of {job.name}; expected algo-1 to algo-{job.hosts}.")
-        self._name = job.name
-        self._several = job.hosts > 1 and host is None
+        self._job, self._host = job, host
         self._client = aws.client(session, "logs")
-        self._host = host
-        self._since = since
+        self._begin = None if since is None else max(int(since.timestamp() * 1000), 0)
         self._streams: dict[str, _Stream] = {}
 
     def new(self) -> Iterator[Line]:
         """Lines written since the last call, by time; the caller must read all of them."""
         self._look_for_streams()
-        return heapq.merge(*(stream.new() for stream in self._streams.values()), key=_time)
+        return heapq.merge(*(stream.new() for stream in self._streams.values()), key=_TIME)
 
     def last(self, count: int) -> list[Line]:
         """The last lines; `new` continues after them."""
         if count < 1:
             raise ValueError(f"`tail` is {count}; expected a number of lines, 1 or more.")
         self._look_for_streams()
-        return sorted((line for stream in self._streams.values() for line in stream.last(count)), key=_time)[-count:]
+        return sorted((line for stream in self._streams.values() for line in stream.last(count)), key=_TIME)[-count:]
 
     def text(self, line: Line) -> str:
         """A line as it is printed: with its host where there are several."""
-        return str(line) if self._several else printable(line.text)
+        return str(line) if self._job.hosts > 1 and self._host is None else printable(line.text)
 
     def _look_for_streams(self) -> None:
         pages = self._client.get_paginator("describe_log_streams").paginate(
-            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._name}/"
+            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._job.name}/"
         )
         try:
             found = [one["logStreamName"] for page in pages for one in page["logStreams"]]
@@ -109,20 +109,20 @@ class Log:
         for name in found:
             host = name.partition("/")[2].rpartition("-")[0]  # digits/algo-1-1700000000
             if name not in self._streams and self._host in (None, host):
-                self._streams[name] = _Stream(self._client, name, host, self._since)
+                self._streams[name] = _Stream(self._client, name, host, self._begin)
 
 
+@dataclass
 class _Stream:
     """One log stream, read on from the end of the last answer."""
 
-    def __init__(self, client: Any, name: str, host: str, since: datetime | None) -> None:
-        self._client = client
-        self._name = name
-        self._host = host
-        self._from = None if since is None else max(int(since.timestamp() * 1000), 0)
-        self._behind = self._from  # milliseconds; what is known was written before
-        self._token: str | None = None
-        self._unread: deque[Line] = deque()
+    client: Any
+    name: str
+    host: str
+    begin: int | None  # milliseconds
+    behind: int = 0  # what is known was written before
+    token: str | None = None
+    unread: deque[Line] = field(default_factory=deque)
 
     def new(self) -> Iterator[Line]:
         """Lines after those that were read. An answer may be empty before the end: only its token tells.
@@ -131,55 +131,44 @@ class _Stream:
         """
         at_end = False
         while True:
-            while self._unread:
-                yield self._unread[0]
-                self._unread.popleft()
+            while self.unread:
+                yield self.unread[0]
+                self.unread.popleft()
             if at_end:
                 return
             try:
-                found = self._ask(startFromHead=True, token=self._token)
-            except self._client.exceptions.InvalidParameterException:
-                if self._token is None:
+                found = self._ask(startFromHead=True, nextToken=self.token)
+            except self.client.exceptions.InvalidParameterException:
+                if self.token is None:
                     raise
                 # It expires after 24 hours, in which a host may be silent.
-                self._token, self._from = None, self._behind
+                self.token, self.begin = None, self.behind or self.begin
                 continue
-            before, self._token = self._token, found["nextForwardToken"]
-            self._unread += self._lines(found)
-            at_end = self._token == before
+            before, self.token = self.token, found["nextForwardToken"]
+            self.unread += self._lines(found)
+            at_end = self.token == before
 
     def last(self, count: int) -> list[Line]:
         """The last lines."""
         lines: list[Line] = []
-        token = self._token = None
+        token = self.token = None
         while len(lines) < count:
-            found = self._ask(startFromHead=False, token=token, limit=min(count, _PAGE))
-            self._token = self._token or found["nextForwardToken"]
+            found = self._ask(startFromHead=False, nextToken=token, limit=min(count, _PAGE))
+            self.token = self.token or found["nextForwardToken"]
             lines = [*self._lines(found), *lines]
             if found["nextBackwardToken"] == token:
                 break
             token = found["nextBackwardToken"]
         return lines
 
-    def _ask(self, *, token: str | None, **what: Any) -> dict[str, Any]:
-        given = {"startTime": self._from, "nextToken": token}
-        answer: dict[str, Any] = self._client.get_log_events(
-            logGroupName=LOG_GROUP,
-            logStreamName=self._name,
-            **what,
-            **{key: value for key, value in given.items() if value is not None},
-        )
-        return answer
+    def _ask(self, **what: Any) -> Any:
+        given = {"logGroupName": LOG_GROUP, "logStreamName": self.name, "startTime": self.begin, **what}
+        return self.client.get_log_events(**{name: value for name, value in given.items() if value is not None})
 
     def _lines(self, found: dict[str, Any]) -> list[Line]:
         events = found["events"]
-        if events:
-            self._behind = max(self._behind or 0, events[-1]["timestamp"] + 1)
+        self.behind = max([self.behind, *(event["timestamp"] + 1 for event in events[-1:])])
         return [
-            Line(datetime.fromtimestamp(event["timestamp"] / 1000, timezone.utc), self._host, event["message"])
+            Line(datetime.fromtimestamp(event["timestamp"] / 1000, timezone.utc), self.host, event["message"])
             for event in events
         ]
-
-
-def _time(line: Line) -> datetime:
-    return line.time

@@ -13,6 +13,8 @@ from lightning_sagemaker.smddp.availability import STRATEGIES, sharding_of
 from lightning_sagemaker.submit.choices import SMDDP_VERSION, has_smddp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lightning_sagemaker.instances import Instance
     from lightning_sagemaker.submit.training_job import TrainingJob
 
@@ -31,60 +33,41 @@ KNOWN = (
 def check(job: TrainingJob, known: Instance | None = None) -> list[Finding]:
     """All checks of a completed job that need only its description, and what is ``known`` of its instance type."""
     known = known or instance(job.launched.instance_type)
-    return [
-        _check_instance(job, known),
-        _check_world(job, known),
-        _check_launcher(job),
-        _check_strategy(job),
-        _check_smddp(job),
-        _check_channels(job),
-        _check_spot(job),
-        _check_vpc(job),
-    ]
+    return [*_check_hosts(job, known), _check_strategy(job), _check_smddp(job), *_check_options(job)]
 
 
-def _check_instance(job: TrainingJob, known: Instance | None) -> Finding:
+def _check_hosts(job: TrainingJob, known: Instance | None) -> Iterator[Finding]:
     kind, count = job.launched.instance_type, job.launched.instance_count
+    processes = job.processes_per_host or (max(known.gpus, 1) if known else None)
     if known is None:
-        return unknown(
+        yield unknown(
             "instance type",
             f"{kind} is not in the table of GPU instance types (November 2026). HINT: allow ec2:DescribeInstanceTypes"
             " to ask EC2; on an instance without GPUs, training runs on the CPU.",
         )
-    if count > 1 and not known.efa:
-        return warn(
+    elif count > 1 and not known.efa:
+        yield warn(
             "instance type",
             f"{kind} has no EFA: {count} hosts exchange gradients over TCP. HINT: fewer, larger instances cost less"
             " time; EFA begins at 8xlarge of the g families, and p4d.",
         )
-    return ok("instance type", f"{kind}: {known.gpus} GPU(s){', EFA' if known.efa else ''}.")
-
-
-def _check_world(job: TrainingJob, known: Instance | None) -> Finding:
-    kind, count = job.launched.instance_type, job.launched.instance_count
-    processes = job.processes_per_host or (max(known.gpus, 1) if known else None)
+    else:
+        yield ok("instance type", f"{kind}: {known.gpus} GPU(s){', EFA' if known.efa else ''}.")
     if processes is None:
-        return unknown("world", f"{count} host(s), one process per GPU.")
-    if known and processes > max(known.gpus, 1):
+        yield unknown("world", f"{count} host(s), one process per GPU.")
+    elif known and processes > max(known.gpus, 1):
         text = f"{processes} processes on each {kind}, which has {known.gpus} GPU(s)."
-        return fail("world", text, "HINT: leave --processes-per-host out.")
-    return ok("world", f"{count} host(s) x {processes} process(es) = world size {processes * count}.")
-
-
-def _check_launcher(job: TrainingJob) -> Finding:
-    if job.launcher == "none" and job.launched.instance_count > 1:
-        return warn(
+        yield fail("world", text, "HINT: leave --processes-per-host out.")
+    else:
+        yield ok("world", f"{count} host(s) x {processes} process(es) = world size {processes * count}.")
+    if job.launcher == "none" and count > 1:
+        yield warn(
             "launcher",
             "no launcher: Lightning starts the processes of each host itself, with `lightning-sagemaker` installed."
             " HINT: --launcher torchrun also ends all hosts when a process fails.",
         )
-    return ok("launcher", f"{job.launcher}, started by the image's training toolkit.")
-
-
-def _check_channels(job: TrainingJob) -> Finding:
-    if job.sharded and job.launched.instance_count > 1:
-        return warn("channels", dropped_rows(job.sharded, job.launched.instance_count))
-    return ok("channels", f"{len(job.inputs)} channel(s); each host has all of their files.")
+    else:
+        yield ok("launcher", f"{job.launcher}, started by the image's training toolkit.")
 
 
 def _check_strategy(job: TrainingJob) -> Finding:
@@ -120,15 +103,18 @@ def _check_smddp(job: TrainingJob) -> Finding:
     return ok("SMDDP", f"strategy {strategy!r} on {kind}, image {job.torch}.")
 
 
-def _check_spot(job: TrainingJob) -> Finding:
+def _check_options(job: TrainingJob) -> Iterator[Finding]:
+    if job.sharded and job.launched.instance_count > 1:
+        yield warn("channels", dropped_rows(job.sharded, job.launched.instance_count))
+    else:
+        yield ok("channels", f"{len(job.inputs)} channel(s); each host has all of their files.")
     if job.spot and job.checkpoint_uri is None:
         text = "managed spot instances without a checkpoint folder: an interruption loses the run."
-        return fail("spot", text, "HINT: --checkpoint-uri s3://bucket/prefix.")
-    return ok("spot", "continues from checkpoints." if job.spot else "on-demand instances.")
-
-
-def _check_vpc(job: TrainingJob) -> Finding:
+        yield fail("spot", text, "HINT: --checkpoint-uri s3://bucket/prefix.")
+    else:
+        yield ok("spot", "continues from checkpoints." if job.spot else "on-demand instances.")
     if bool(job.subnets) != bool(job.security_groups):
         missing = "security groups" if job.subnets else "subnets"
-        return fail("VPC", f"a VPC without {missing}. HINT: give --subnet and --security-group.")
-    return ok("VPC", f"{len(job.subnets)} subnet(s)." if job.subnets else "none: SageMaker's own network.")
+        yield fail("VPC", f"a VPC without {missing}. HINT: give --subnet and --security-group.")
+    else:
+        yield ok("VPC", f"{len(job.subnets)} subnet(s)." if job.subnets else "none: SageMaker's own network.")

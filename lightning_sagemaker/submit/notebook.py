@@ -10,12 +10,14 @@ from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.submit.request import UNKNOWN, Resolved, is_secret, request
-from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed
+from lightning_sagemaker.submit.source import REQUIREMENTS, needed
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 _WIDTH = 100  # characters of a line
+# Fields of a job that are arguments of SDK v2's estimator too.
+_SAME = ("instance_type", "instance_count", "max_run", "max_wait", "training_plan", "output_kms_key", "volume_kms_key")
 
 
 class _Code(str):
@@ -43,18 +45,15 @@ def notebook(job: TrainingJob, sdk: Literal["v2", "v3"], image: str) -> str:
     head = [f"# {job.folder}/{REQUIREMENTS} needs these lines, if it has none for them:", *lines]
     # The request in the API's words has most of the values; what only a session knows is left to the SDK.
     made = request(job, Resolved(str(job.name), "", image, output=job.output_uri or UNKNOWN))
-    values, variables = (
-        {name: _Code(f"os.environ[{name!r}]") if is_secret(name, value) else value for name, value in given.items()}
-        for given in (carried.hyperparameters, job.env)
-    )
-    if any(isinstance(one, _Code) for one in (*values.values(), *variables.values())):
+    for part, given in (("HyperParameters", carried.hyperparameters), ("Environment", job.env)):
+        code = {name: _Code(f"os.environ[{name!r}]") for name in given}
+        made[part] = {name: code[name] if is_secret(name, value) else value for name, value in given.items()}
+    if any(isinstance(one, _Code) for one in (*made["HyperParameters"].values(), *made["Environment"].values())):
         head.append("import os  # secrets stand in variables where this runs")
-    return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, made, values, variables), ""])
+    return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, made), ""])
 
 
-def _v2(
-    job: TrainingJob, made: dict[str, Any], hyperparameters: dict[str, Any], variables: dict[str, Any]
-) -> list[str]:
+def _v2(job: TrainingJob, made: dict[str, Any]) -> list[str]:
     distribution = MODES[str(job.launcher)].v2
     if job.processes_per_host is not None:
         if job.launcher != "mpirun":
@@ -68,12 +67,10 @@ def _v2(
         "source_dir": str(job.source_dir or job.path.parent),
         "image_uri": made["AlgorithmSpecification"]["TrainingImage"],
         "role": job.role or _Code("sagemaker.get_execution_role()"),
-        "instance_type": job.instance_type,
-        "instance_count": job.instance_count,
         "volume_size": job.volume_gb,
         "distribution": distribution,
-        "hyperparameters": hyperparameters or None,
-        "environment": variables,
+        "hyperparameters": made["HyperParameters"] or None,
+        "environment": made["Environment"],
         "metric_definitions": made["AlgorithmSpecification"]["MetricDefinitions"],
         "base_job_name": job.name,
         "checkpoint_s3_uri": job.checkpoint_uri,
@@ -82,16 +79,12 @@ def _v2(
         "subnets": [*job.subnets] or None,
         "security_group_ids": [*job.security_groups] or None,
         "use_spot_instances": job.spot or None,
-        "max_run": job.max_run,
-        "max_wait": job.max_wait,
         "max_retry_attempts": job.retries,
         "keep_alive_period_in_seconds": job.keep_alive,
-        "training_plan": job.training_plan,
+        **{name: getattr(job, name) for name in _SAME},
         "tags": made.get("Tags"),
         "enable_network_isolation": job.network_isolation or None,
         "encrypt_inter_container_traffic": job.encrypt_traffic or None,
-        "output_kms_key": job.output_kms_key,
-        "volume_kms_key": job.volume_kms_key,
         "disable_profiler": True,
     }
     channels = {
@@ -109,9 +102,7 @@ def _v2(
     ]
 
 
-def _v3(
-    job: TrainingJob, made: dict[str, Any], hyperparameters: dict[str, Any], variables: dict[str, Any]
-) -> list[str]:
+def _v3(job: TrainingJob, made: dict[str, Any]) -> list[str]:
     mode = MODES[str(job.launcher)]
     if mode.v3 is None and job.launcher != "none":
         raise ValueError(f"SDK v3 starts no {job.launcher}. HINT: --as-notebook v2, or let `submit` send the job.")
@@ -121,15 +112,12 @@ def _v3(
         if job.processes_per_host is None:
             raise ValueError("SDK v3's mpirun needs the number of all processes. HINT: --processes-per-host.")
         options["mpi_additional_options"] = ["-np", str(job.processes_per_host * job.instance_count)]
-    source = {
-        "source_dir": str(job.source_dir or job.path.parent),
-        "entry_script": job.entry,
-        "requirements": REQUIREMENTS,
-    }
+    folder = str(job.source_dir or job.path.parent)
+    source = _call("SourceCode", source_dir=folder, entry_script=job.entry, requirements=REQUIREMENTS)
     bucket = job.output_uri and aws.place(job.output_uri)[0]
     arguments = {
         "training_image": made["AlgorithmSpecification"]["TrainingImage"],
-        "source_code": _call("SourceCode", **source),
+        "source_code": source,
         "distributed": _call(mode.v3, **options) if mode.v3 else None,
         "compute": _shape("Compute", made["ResourceConfig"] | {"EnableManagedSpotTraining": job.spot or None}),
         "networking": _given(
@@ -142,8 +130,8 @@ def _v3(
         "stopping_condition": _shape("StoppingCondition", made["StoppingCondition"]),
         "output_data_config": _shape("OutputDataConfig", made["OutputDataConfig"]),
         "checkpoint_config": _shape("CheckpointConfig", made.get("CheckpointConfig", {})),
-        "hyperparameters": hyperparameters or None,
-        "environment": variables,
+        "hyperparameters": made["HyperParameters"] or None,
+        "environment": made["Environment"],
         "base_job_name": job.name,
         "role": job.role,
         "tags": [{"key": key, "value": value} for key, value in job.tags.items()] or None,

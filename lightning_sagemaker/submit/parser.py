@@ -24,38 +24,29 @@ lightning-sagemaker submit train.py --instance-type ml.p4d.24xlarge --instance-c
 --epochs 30. Exit code: 0 for a job that was sent (with --wait: completed), 1 where a check or the job failed, 2 for bad
 input.
 """
-# Groups of `--help`; each field of a job is in one, the script and its arguments apart.
-GROUPS = {
-    "what runs": (
-        *("source_dir", "requirements", "strategy", "launcher", "processes_per_host", "env", "torch", "image"),
-        "export",
-    ),
-    "where": (
-        *("instance_type", "instance_count", "instance_groups", "volume_gb", "spot", "max_run", "max_wait", "retries"),
-        *("keep_alive", "training_plan"),
-    ),
-    "data": ("channels", "checkpoint_uri", "output_uri"),
-    "job page": ("name", "tags", "metrics"),
-    "security": (
-        *("role", "subnets", "security_groups", "network_isolation", "encrypt_traffic", "output_kms_key"),
-        "volume_kms_key",
-    ),
-    "the rest of the API": ("set",),
+# Titles of groups in `--help`, by the field that begins one; the script and its arguments are in none.
+_TITLES = {
+    "source_dir": "what runs",
+    "instance_type": "where",
+    "torch": "what runs",
+    "channels": "data",
+    "name": "job page",
+    "role": "security",
+    "set": "the rest of the API",
 }
-# Options that may be repeated, in the words of a person, and the fields that they add to.
-MAPPINGS = {
+# Options that may be repeated: the field that each adds to, a mapping or a list, and the form of its value.
+_REPEATABLE = {
     "--env": ("env", "NAME=VALUE"),
     "--channel": ("channels", "NAME=S3URI"),
     "--tag": ("tags", "KEY=VALUE"),
     "--instance-group": ("instance_groups", "NAME=TYPE:COUNT"),
     "--set": ("set", "KEY=JSON"),
-}
-LISTS = {
     "--requirement": ("requirements", "LINE"),
     "--metric": ("metrics", "NAME"),
     "--subnet": ("subnets", "ID"),
     "--security-group": ("security_groups", "ID"),
 }
+_FIELDS = [one for one in dataclasses.fields(TrainingJob) if one.name not in ("script", "arguments")]
 
 
 def read(prog: str, options: list[str], arguments: list[str]) -> tuple[Namespace, TrainingJob]:
@@ -77,8 +68,8 @@ def read(prog: str, options: list[str], arguments: list[str]) -> tuple[Namespace
         write("".join([*told, parser.dump(found, skip_default=True)]), sys.stdout)
         sys.exit(0)
     values = parser.instantiate(found).as_dict()
-    fields: dict[str, Any] = {name: values[name] for names in GROUPS.values() for name in names}
-    return found, TrainingJob(values["script"], arguments=tuple(arguments), **fields)
+    given: dict[str, Any] = {one.name: values[one.name] for one in _FIELDS}
+    return found, TrainingJob(values["script"], arguments=tuple(arguments), **given)
 
 
 def _parser(prog: str) -> ArgumentParser:
@@ -101,19 +92,19 @@ def _parser(prog: str) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="YAML file with these options by name: instance_type: ml...")
     told = {one.arg_name: str(one.description) for one in parse(str(TrainingJob.__doc__)).params}
     hints = get_type_hints(TrainingJob, localns={"Channel": Channel, "InstanceGroup": InstanceGroup})
-    by_name = {field.name: field for field in dataclasses.fields(TrainingJob)}
-    once = {field: f"{option} {value}" for option, (field, value) in (MAPPINGS | LISTS).items()}
+    once = {field: f"{option} {value}" for option, (field, value) in _REPEATABLE.items()}
     parser.add_argument("script", type=str, help="training script")
-    for title, names in GROUPS.items():
-        group = parser.add_argument_group(title)
-        for name in names:
-            field, kind = by_name[name], hints[name]
-            default = field.default if field.default is not dataclasses.MISSING else {}
-            text = " ".join(told[name].replace("``", "").split())
-            if name in once:
-                text = f"{once[name]}, repeatable. {text}"
-            form: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind}
-            group.add_argument(f"--{name.replace('_', '-')}", default=default, help=text, **form)
+    groups = {title: parser.add_argument_group(title) for title in dict.fromkeys(_TITLES.values())}
+    title = ""
+    for field in _FIELDS:
+        name, kind = field.name, hints[field.name]
+        title = _TITLES.get(name, title)
+        default = {} if field.default is dataclasses.MISSING else field.default
+        text = " ".join(told[name].replace("``", "").split())
+        if name in once:
+            text = f"{once[name]}, repeatable. {text}"
+        form: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind}
+        groups[title].add_argument(f"--{name.replace('_', '-')}", default=default, help=text, **form)
     add = parser.add_argument_group("what to do").add_argument
     add("--print_config", action="store_true", help="show the options as a file for --config, and end")
     add("--region", type=str | None, default=None, help="AWS region; by default that of your AWS configuration")
@@ -135,16 +126,16 @@ def _repeatable(options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     Their values are taken as they are: jsonargparse would read them as YAML.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for option, (field, _) in (MAPPINGS | LISTS).items():
+    for option, (field, _) in _REPEATABLE.items():
         parser.add_argument(option, action="append", dest=field, default=[])
     try:
         found, rest = parser.parse_known_args(options)
     except argparse.ArgumentError as error:
         raise ValueError(f"{error}. HINT: it takes a value.") from None
-    added: dict[str, Any] = {field: tuple(getattr(found, field)) for field, _ in LISTS.values()}
-    for option, (field, value) in MAPPINGS.items():
-        split = variables if option == "--env" else pairs
-        added[field] = split(getattr(found, field), f"{option} {value}")
+    added: dict[str, Any] = {}
+    for option, (field, value) in _REPEATABLE.items():
+        given, split = getattr(found, field), variables if option == "--env" else pairs
+        added[field] = split(given, f"{option} {value}") if "=" in value else tuple(given)
     added["set"] = {name: _json(name, text) for name, text in added["set"].items()}
     return added, rest
 
@@ -152,7 +143,7 @@ def _repeatable(options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 def _take_secrets(found: Namespace) -> list[str]:
     """Take what is secret out of the options that may be repeated; which they were."""
     taken = []
-    for option, (field, _) in (MAPPINGS | LISTS).items():
+    for option, (field, _) in _REPEATABLE.items():
         given = found[field]
         if isinstance(given, dict):
             secret = [name for name, value in given.items() if is_secret(name.rpartition(".")[2], value)]

@@ -6,41 +6,51 @@ launcher of the toolkit can be had whatever SDK is installed. Tests compare it w
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker import metrics
 from lightning_sagemaker.arguments import ENTRY, carry
+from lightning_sagemaker.findings import Finding, fail, ok
 from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags, toolkit
 from lightning_sagemaker.redaction import MASK, redact
 from lightning_sagemaker.submit.training_job import Channel, InstanceGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 ARCHIVE = "sourcedir.tar.gz"
 _CODE = "code"  # channel of the source, as the SDKs name it
 UNKNOWN = "(unknown)"  # stands in a dry run's request for what could not be found out
 _STRATEGY = "PL_TRAINER_STRATEGY"
-# Fields of a job that are chosen or checked by, and where the request has them.
+# Fields of a job, where the request has them, and as which type.
 _PLACES: dict[str, tuple[str, type]] = {
-    "env": ("Environment", dict),
-    "instance_type": ("ResourceConfig.InstanceType", str),
-    "instance_count": ("ResourceConfig.InstanceCount", int),
-    "keep_alive": ("ResourceConfig.KeepAlivePeriodInSeconds", int),
-    "spot": ("EnableManagedSpotTraining", bool),
-    "max_run": ("StoppingCondition.MaxRuntimeInSeconds", int),
-    "max_wait": ("StoppingCondition.MaxWaitTimeInSeconds", int),
+    "role": ("RoleArn", str),
     "image": ("AlgorithmSpecification.TrainingImage", str),
-    "checkpoint_uri": ("CheckpointConfig.S3Uri", str),
+    "env": ("Environment", dict),
     "output_uri": ("OutputDataConfig.S3OutputPath", str),
     "output_kms_key": ("OutputDataConfig.KmsKeyId", str),
-    "role": ("RoleArn", str),
+    "instance_type": ("ResourceConfig.InstanceType", str),
+    "instance_count": ("ResourceConfig.InstanceCount", int),
+    "volume_gb": ("ResourceConfig.VolumeSizeInGB", int),
+    "volume_kms_key": ("ResourceConfig.VolumeKmsKeyId", str),
+    "keep_alive": ("ResourceConfig.KeepAlivePeriodInSeconds", int),
+    "training_plan": ("ResourceConfig.TrainingPlanArn", str),
+    "max_run": ("StoppingCondition.MaxRuntimeInSeconds", int),
+    "max_wait": ("StoppingCondition.MaxWaitTimeInSeconds", int),
     "subnets": ("VpcConfig.Subnets", list),
     "security_groups": ("VpcConfig.SecurityGroupIds", list),
+    "checkpoint_uri": ("CheckpointConfig.S3Uri", str),
+    "retries": ("RetryStrategy.MaximumRetryAttempts", int),
+    "spot": ("EnableManagedSpotTraining", bool),
     "network_isolation": ("EnableNetworkIsolation", bool),
+    "encrypt_traffic": ("EnableInterContainerTrafficEncryption", bool),
 }
 _GROUP: dict[str, type] = {"InstanceGroupName": str, "InstanceType": str, "InstanceCount": int}
 _PLACE = "DataSource.S3DataSource"
@@ -74,37 +84,29 @@ def request(job: TrainingJob, resolved: Resolved) -> dict[str, Any]:
     """Arguments of boto3's ``create_training_job``, for a job that has been completed, and what else it names."""
     made: dict[str, Any] = {
         "TrainingJobName": resolved.name,
-        "RoleArn": resolved.role,
         "AlgorithmSpecification": {
-            "TrainingImage": resolved.image,
             "TrainingInputMode": "File",
             "MetricDefinitions": [{"Name": name, "Regex": metrics.pattern(name)} for name in job.metrics],
         },
         "HyperParameters": {name: json.dumps(value) for name, value in _hyperparameters(job, resolved).items()},
-        "Environment": dict(job.variables),
-        "OutputDataConfig": _given(S3OutputPath=resolved.output, KmsKeyId=job.output_kms_key),
-        "ResourceConfig": _resources(job),
-        "StoppingCondition": _given(MaxRuntimeInSeconds=job.max_run, MaxWaitTimeInSeconds=job.max_wait),
         "ProfilerConfig": {"DisableProfiler": True},  # it takes time of the instances, and nobody asked for it
     }
+    found: dict[str, str | None] = {"role": resolved.role, "image": resolved.image, "output_uri": resolved.output}
+    if job.instance_groups:
+        found["instance_count"] = None
+        groups = ((name, one.instance_type, one.instance_count) for name, one in job.groups.items())
+        made["ResourceConfig"] = {"InstanceGroups": [dict(zip(_GROUP, one, strict=True)) for one in groups]}
+    for name, (path, kind) in _PLACES.items():
+        value = found.get(name, getattr(job, name))
+        if not (value is None or value is False or value == ()):
+            _set(made, path.split("."), kind(value))
     channels = [_channel(name, channel) for name, channel in job.inputs.items()]
     if job.network_isolation:  # the toolkit reaches no S3, so the service brings the source, as for the SDKs
         channels.append(_channel(_CODE, Channel(resolved.source)))
     if channels:
         made["InputDataConfig"] = channels
-    if job.subnets or job.security_groups:
-        made["VpcConfig"] = {"Subnets": [*job.subnets], "SecurityGroupIds": [*job.security_groups]}
-    if job.checkpoint_uri is not None:
-        made["CheckpointConfig"] = {"S3Uri": job.checkpoint_uri}
-    if job.retries is not None:
-        made["RetryStrategy"] = {"MaximumRetryAttempts": job.retries}
     if job.tags:
         made["Tags"] = [{"Key": key, "Value": value} for key, value in job.tags.items()]
-    made |= _given(
-        EnableManagedSpotTraining=job.spot or None,
-        EnableNetworkIsolation=job.network_isolation or None,
-        EnableInterContainerTrafficEncryption=job.encrypt_traffic or None,
-    )
     for path, value in job.set.items():
         _set(made, path.split("."), value)
     return made
@@ -127,25 +129,10 @@ def _hyperparameters(job: TrainingJob, resolved: Resolved) -> dict[str, object]:
     return own
 
 
-def _resources(job: TrainingJob) -> dict[str, Any]:
-    groups = [
-        {"InstanceGroupName": name, "InstanceType": group.instance_type, "InstanceCount": group.instance_count}
-        for name, group in job.groups.items()
-    ]
-    return _given(
-        InstanceType=job.instance_type,
-        InstanceCount=None if job.instance_groups else job.instance_count,
-        InstanceGroups=groups if job.instance_groups else None,
-        VolumeSizeInGB=job.volume_gb,
-        VolumeKmsKeyId=job.volume_kms_key,
-        KeepAlivePeriodInSeconds=job.keep_alive,
-        TrainingPlanArn=job.training_plan,
-    )
-
-
 def _channel(name: str, channel: Channel) -> dict[str, Any]:
     place = {"S3DataType": "S3Prefix", "S3Uri": channel.uri, "S3DataDistributionType": channel.distribution}
-    return {"ChannelName": name, "DataSource": {"S3DataSource": place}, **_given(InputMode=channel.input_mode)}
+    mode = {"InputMode": channel.input_mode} if channel.input_mode else {}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": place}, **mode}
 
 
 def as_sent(job: TrainingJob) -> TrainingJob:
@@ -201,10 +188,6 @@ def is_secret(name: str, value: object) -> bool:
     return redact(f"{name}={value}") != f"{name}={value}"
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _set(made: dict[str, Any], path: list[str], value: Any) -> None:
     """Put a value into the request; mappings are merged."""
     *folders, last = path
@@ -222,3 +205,58 @@ def _set(made: dict[str, Any], path: list[str], value: Any) -> None:
             _set(made[last], [name], one)
     else:
         made[last] = value
+
+
+def check_limits(request: dict[str, Any], service_model: Any) -> Iterator[Finding]:
+    """Everything in a request that SageMaker would refuse, by botocore's model of the API, without asking AWS."""
+    from botocore.validate import ParamValidator
+
+    shape = service_model.operation_model("CreateTrainingJob").input_shape
+    report = ParamValidator().validate(request, shape).generate_report()
+    # Names and types; all limits, and patterns and words, which botocore leaves to the service, are measured below.
+    lines = [line for line in report.splitlines() if not line.startswith(("Invalid length", "Invalid range"))]
+    fix = "HINT: --set, or a boto3 that knows the name: pip install -U boto3."
+    found = [*(fail("request", line, fix) for line in lines), *_wrong(request, shape, "")]
+    yield from found or [ok("request", "within the limits of the API, by boto3's model.")]
+
+
+def _wrong(value: Any, shape: Any, path: str) -> Iterator[Finding]:
+    if shape.type_name == "structure" and isinstance(value, dict):
+        for name, member in shape.members.items():
+            if name in value:
+                yield from _wrong(value[name], member, f"{path}.{name}" if path else name)
+    elif shape.type_name == "list" and isinstance(value, list):
+        yield from _beyond(len(value), shape, path, " elements")
+        for number, one in enumerate(value):
+            yield from _wrong(one, shape.member, f"{path}[{number}]")
+    elif shape.type_name == "map" and isinstance(value, dict):
+        yield from _beyond(len(value), shape, path, " entries")
+        for name, one in value.items():
+            yield from _wrong(name, shape.key, f"{path} (name)")
+            yield from _wrong(one, shape.value, f"{path}.{name}")
+    elif shape.type_name == "string" and isinstance(value, str) and UNKNOWN not in value:
+        yield from _wrong_text(value, shape, path)
+    elif isinstance(value, int):
+        yield from _beyond(value, shape, path, "")
+
+
+def _wrong_text(value: str, shape: Any, path: str) -> Iterator[Finding]:
+    yield from _beyond(len(value), shape, path, " characters")
+    if shape.enum and value not in shape.enum:
+        near = " or ".join(difflib.get_close_matches(value, shape.enum, 3))
+        fix = f"HINT: {near}{'? ' if near else ''}A newer name needs a newer boto3: pip install -U boto3."
+        yield fail(path, f"{value} is not a value that boto3 knows.", fix)
+    pattern = shape.metadata.get("pattern")
+    try:
+        fits = pattern is None or re.fullmatch(pattern, value, re.DOTALL)
+    except re.error:  # Java's own syntax
+        return
+    if not fits:
+        yield fail(path, f"{value!r} does not fit the API's pattern {pattern}.", "HINT: choose another name.")
+
+
+def _beyond(number: int, shape: Any, path: str, unit: str) -> Iterator[Finding]:
+    limits = shape.metadata
+    if not limits.get("min", number) <= number <= limits.get("max", number):
+        told = " to ".join(str(limits[name]) for name in ("min", "max") if name in limits)
+        yield fail(path, f"{number}{unit}, but SageMaker takes {told}.", "HINT: within these limits.")

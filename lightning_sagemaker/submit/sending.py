@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tarfile
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightning_sagemaker.arguments import carry
 from lightning_sagemaker.findings import Finding, unknown
 from lightning_sagemaker.jobs import aws
-from lightning_sagemaker.source_folder import Source, link_within, read
-from lightning_sagemaker.submit import local_checks, source_checks
+from lightning_sagemaker.source_folder import Source, read
+from lightning_sagemaker.submit import local_checks
 from lightning_sagemaker.submit.choices import complete
-from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, Resolved, request
-from lightning_sagemaker.submit.requirements import REQUIREMENTS, needed, own_text, wheels
+from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, Resolved, check_limits, request
+from lightning_sagemaker.submit.source import archive, check_source, wheels
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob
@@ -50,21 +47,22 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
     """Choose what a job leaves out, check it, and make its request; AWS is asked where there is a session of boto3."""
     source = read(job.folder)
     job = complete(job, source)
-    found = [*source_checks.check(job, source)]
-    nothing = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
+    resolved = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
+    found = [*check_source(job, source)]
     if session is None:
         found += [*local_checks.check(job), unknown("AWS", _NO_BOTO3)]
-        return Prepared(job, source, nothing, request(job, nothing), found)
-    from lightning_sagemaker.submit import api_model, aws_checks, resolving
+    else:
+        from lightning_sagemaker.submit import aws_checks
 
-    who = aws_checks.check_region(session) or aws_checks.check_identity(session)
-    if who.level == "fail" or who.fix == aws_checks.UNREACHABLE:  # every other question would wait for nothing
-        return Prepared(job, source, nothing, request(job, nothing), [*found, *local_checks.check(job), who])
-    found += local_checks.check(job, aws_checks.described(job, session))
-    resolved, more = resolving.resolve(job, session)
-    made, model = request(job, resolved), session.client("sagemaker").meta.service_model
-    found += [who, *more, *api_model.check(made, model), *aws_checks.check(job, session)]
-    return Prepared(job, source, resolved, made, found)
+        who = aws_checks.check_region(session) or aws_checks.check_identity(session)
+        if who.level == "fail" or who.fix == aws_checks.UNREACHABLE:  # every other question would wait for nothing
+            found += [*local_checks.check(job), who]
+        else:
+            found += local_checks.check(job, aws_checks.described(job, session))
+            resolved, more = aws_checks.resolve(job, session)
+            model = session.client("sagemaker").meta.service_model
+            found += [who, *more, *check_limits(request(job, resolved), model), *aws_checks.check(job, session)]
+    return Prepared(job, source, resolved, request(job, resolved), found)
 
 
 def start(job: TrainingJob, session: Any) -> str:
@@ -94,7 +92,7 @@ def send(prepared: Prepared, session: Any) -> str:
             "The request is not complete: see the checks of image, role and outputs. HINT: --dry-run shows it."
         )
     if job.output_uri is None:
-        from lightning_sagemaker.submit.resolving import default_bucket  # needs botocore
+        from lightning_sagemaker.submit.aws_checks import default_bucket  # needs botocore
 
         default_bucket(session, create=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -104,23 +102,3 @@ def send(prepared: Prepared, session: Any) -> str:
         session.client("s3").upload_file(str(target), *aws.place(resolved.source), ExtraArgs=key)
     session.client("sagemaker").create_training_job(**made)
     return resolved.name
-
-
-def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) -> None:
-    """Write the archive that is sent, with wheels beside ``requirements.txt``; the user's folder is not changed."""
-    carried = carry(job.arguments)
-    with tarfile.open(target, "w:gz") as tar, tempfile.TemporaryDirectory() as folder:
-        for name in (name for name in source.files if name != REQUIREMENTS):
-            with suppress(FileNotFoundError):  # one that has gone since the folder was read, an editor's
-                member = tar.gettarinfo(job.folder / name, name)
-                if member.issym():
-                    member.linkname = link_within(job.folder, name)
-                    tar.addfile(member)
-                else:
-                    tar.add(job.folder / name, name)
-        if carried.by_entry_script:
-            carried.write(Path(folder), job.entry)
-        lines = [own_text(job.folder).rstrip("\n"), *needed(job, [wheel.name for wheel in wheels])]
-        Path(folder, REQUIREMENTS).write_text("\n".join(lines).lstrip("\n") + "\n", encoding="utf-8")
-        for path in (*Path(folder).iterdir(), *wheels):
-            tar.add(path, path.name)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.doctor.machine import Machine
 from lightning_sagemaker.doctor.report import examine
+from lightning_sagemaker.doctor.situation import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightning_sagemaker.doctor import checks, sections
-from lightning_sagemaker.doctor.machine import Machine
 from lightning_sagemaker.doctor.report import examine
+from lightning_sagemaker.doctor.situation import Machine
 
 from .conftest import MACHINE, MPIRUN, TORCHRUN, of_kind
 

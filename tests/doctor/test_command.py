@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lightning_sagemaker.cli import main
-from lightning_sagemaker.doctor import machine as machine_module
-from lightning_sagemaker.doctor.report import Report, Section
+from lightning_sagemaker.doctor import situation as machine_module
+from lightning_sagemaker.doctor.report import Report
 from lightning_sagemaker.doctor.sections import Fact
 from lightning_sagemaker.findings import Finding
 
@@ -125,11 +125,11 @@ def test_json_holds_what_markdown_holds_under_documented_keys(in_job: Examine) -
     assert (told["schema"], told["ok"]) == (1, False)
     assert list(told["sections"]) == KEYS
     assert [Finding(**each) for each in told["findings"]] == list(report.findings)
-    for section in report.sections:
-        facts = told["sections"][section.key]
-        read = [Fact(name, _tuple(each["value"]), each["why"]) for name, each in facts.items()]
-        assert read == list(section.facts), "a name stands twice, or a value changes on its way through JSON"
-        for fact in section.facts:
+    for key, (_, facts) in report.sections.items():
+        answers = told["sections"][key].items()
+        read = [Fact(name, _tuple(each["value"]), each["why"]) for name, each in answers]
+        assert read == list(facts), "a name stands twice, or a value changes on its way through JSON"
+        for fact in facts:
             assert f"- {fact.name}: " in report.as_markdown()
 
 
@@ -139,7 +139,7 @@ def _tuple(value: Any) -> Any:
 
 def test_values_cannot_break_out_of_the_markdown() -> None:
     fact = Fact("name", "`x`\n## forged\x1b[31m")
-    page = Report((Finding("f", "warn", "a\n# forged", "HINT: b"),), (Section("s", "S", (fact,)),)).as_markdown()
+    page = Report((Finding("f", "warn", "a\n# forged", "HINT: b"),), {"s": ("S", (fact,))}).as_markdown()
     assert "- name: `'x' ## forged\\x1b[31m`\n" in page
     assert "- **WARN** a # forged HINT: b\n" in page
     assert not [line for line in page.splitlines() if "forged" in line and not line.startswith("- ")]

@@ -230,5 +230,5 @@ def test_hosts_of_a_malformed_job_are_told_where_they_can_be_read(in_job: Examin
 def test_changes_that_are_asked_for_are_on_where_their_variable_says_so(
     in_job: Examine, environ: dict[str, str], state: dict[str, str]
 ) -> None:
-    facts = {fact.name: fact.value for section in in_job({**TORCHRUN, **environ}).sections for fact in section.facts}
+    facts = {fact.name: fact.value for _, facts in in_job({**TORCHRUN, **environ}).sections.values() for fact in facts}
     assert {name: facts[name] for name in state} == state

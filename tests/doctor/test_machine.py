@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightning_sagemaker.doctor import machine as module
-from lightning_sagemaker.doctor.machine import efa_devices, probe_machine
+from lightning_sagemaker.doctor import situation as module
 from lightning_sagemaker.doctor.report import examine
+from lightning_sagemaker.doctor.situation import efa_devices, probe_machine
 
 from .conftest import of_kind
 

@@ -41,7 +41,9 @@ def examined(process: Process, base: Path) -> Report:
 def test_the_last_process_of_each_launch_mode_is_told_as_before(name: str, tmp_path: Path) -> None:
     *_, last = MODES[name].processes()
     report = examined(last, tmp_path)
-    told = replace(report, sections=tuple(each for each in report.sections if each.key in OF_THE_JOB)).as_markdown()
+    told = replace(
+        report, sections={key: report.sections[key] for key in report.sections if key in OF_THE_JOB}
+    ).as_markdown()
     snapshot = SNAPSHOTS / f"{name}.md"
     if os.environ.get("LIGHTNING_SAGEMAKER_UPDATE_SNAPSHOTS") == "1":
         snapshot.write_text(told, encoding="utf-8")

@@ -11,10 +11,10 @@ import pytest
 from lightning_sagemaker import source_folder
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.simulate import Result
-from lightning_sagemaker.submit import TrainingJob, complete, simulation, source_checks
+from lightning_sagemaker.submit import TrainingJob, command, complete, source
 from lightning_sagemaker.submit import check as check_all
+from lightning_sagemaker.submit.command import simulate
 from lightning_sagemaker.submit.local_checks import KNOWN, check
-from lightning_sagemaker.submit.simulation import simulate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def job(script: Path, **changes: Any) -> TrainingJob:
 def findings(script: Path, **changes: Any) -> dict[str, Finding]:
     made = job(script, **changes)
     return {
-        finding.name: finding for finding in [*source_checks.check(made, source_folder.read(made.folder)), *check(made)]
+        finding.name: finding for finding in [*source.check_source(made, source_folder.read(made.folder)), *check(made)]
     }
 
 
@@ -104,7 +104,7 @@ def test_what_is_large_or_secret_or_leads_elsewhere_is_named(script: Path, monke
 
 
 def test_a_large_source_folder_warns_with_its_largest_file(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_checks, "_MUCH", 1000)
+    monkeypatch.setattr(source, "_MUCH", 1000)
     (script.parent / "weights.bin").write_bytes(b"x" * 2000)
     finding = findings(script)["source folder"]
     assert finding.level == "warn"
@@ -181,7 +181,7 @@ def test_what_ends_a_simulation_otherwise_is_a_finding_or_ends_this_process(
             raise raised
         return Result(128 + 15, 1.0, None, None)  # SIGTERM came
 
-    monkeypatch.setattr(simulation, "run", run)
+    monkeypatch.setattr(command, "run_simulation", run)
     made = job(script, launcher="none", instance_count=1)
     if level == "exit":
         with pytest.raises(SystemExit) as ended:

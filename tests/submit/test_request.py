@@ -11,8 +11,7 @@ import boto3
 import pytest
 
 from lightning_sagemaker.submit import Resolved, TrainingJob, complete, request
-from lightning_sagemaker.submit.api_model import check
-from lightning_sagemaker.submit.request import UNKNOWN
+from lightning_sagemaker.submit.request import UNKNOWN, check_limits
 
 from .aws import BUCKET, ROLE, Aws, sdk_python
 
@@ -115,7 +114,7 @@ def test_what_was_asked_is_in_the_request_which_the_api_s_model_accepts(
     sent = made(script, **changes)
     if path is not None:
         assert at(sent, path) == content
-    assert [finding.level for finding in check(sent, service_model)] == ["ok"]
+    assert [finding.level for finding in check_limits(sent, service_model)] == ["ok"]
 
 
 def test_no_field_of_a_job_is_without_a_test_of_where_it_goes() -> None:
@@ -180,7 +179,7 @@ def test_values_that_are_set_win_and_are_merged(script: Path) -> None:
 def test_what_the_api_would_refuse_is_found_without_asking_it(
     script: Path, service_model: Any, changes: dict[str, Any], name: str, text: str
 ) -> None:
-    found = [*check(made(script, **changes), service_model)]
+    found = [*check_limits(made(script, **changes), service_model)]
     assert [(finding.level, finding.name) for finding in found] == [("fail", name)]
     assert text in found[0].what
     assert "HINT" in found[0].fix
@@ -189,7 +188,7 @@ def test_what_the_api_would_refuse_is_found_without_asking_it(
 def test_what_is_not_known_yet_is_not_measured_by_the_model(script: Path, service_model: Any) -> None:
     sent = request(complete(TrainingJob(script, **PLAIN)), Resolved("digits-1", "us-east-1"))
     assert sent["RoleArn"] == UNKNOWN
-    assert [finding.level for finding in check(sent, service_model)] == ["ok"]
+    assert [finding.level for finding in check_limits(sent, service_model)] == ["ok"]
 
 
 # What the SDKs send otherwise for the same job, by the beginning of the path; each with its reason.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lightning_sagemaker.submit import TrainingJob, requirements
-from lightning_sagemaker.submit.requirements import local_source, name_of, needed, wheels
+from lightning_sagemaker.submit import TrainingJob, source
+from lightning_sagemaker.submit.source import local_source, name_of, needed, wheels
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_package_from_its_source_is_sent_as_a_wheel_that_is_built(job: Any, tm
 
 
 def test_a_wheel_that_is_no_longer_there_is_named(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requirements, "local_source", lambda: tmp_path / "gone.whl")
+    monkeypatch.setattr(source, "local_source", lambda: tmp_path / "gone.whl")
     with pytest.raises(OSError, match=r"gone\.whl, which is no longer there to be sent\. HINT"):
         wheels(job(), tmp_path)
 
@@ -77,7 +77,7 @@ def test_a_wheel_that_is_no_longer_there_is_named(job: Any, tmp_path: Path, monk
 def test_a_wheel_that_cannot_be_built_is_an_error_with_pip_s_reason(
     job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requirements, "local_source", lambda: tmp_path / "absent")
+    monkeypatch.setattr(source, "local_source", lambda: tmp_path / "absent")
     with pytest.raises(OSError, match=r"No wheel of lightning-sagemaker could be built from .*absent.*HINT"):
         wheels(job(), tmp_path)
 

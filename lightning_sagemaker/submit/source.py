@@ -1,0 +1,249 @@
+"""What a job is sent with: its source folder, checked and packed, and its requirements.
+
+Requirements are the user's, Lightning, and this package in the version that is installed here.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from lightning_sagemaker.arguments import carry
+from lightning_sagemaker.findings import fail, finding, ok, warn
+from lightning_sagemaker.options import one_line, printable, some
+from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.source_folder import IGNORE_FILES, link_within
+from lightning_sagemaker.submit.choices import full_version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lightning_sagemaker.findings import Finding
+    from lightning_sagemaker.source_folder import Source
+    from lightning_sagemaker.submit.training_job import TrainingJob
+
+REQUIREMENTS = "requirements.txt"
+OURS = "lightning-sagemaker"
+_LIGHTNING = ("lightning", "pytorch-lightning")
+ANY_LIGHTNING = "lightning>=2.2,!=2.6.2,!=2.6.3"
+_MUCH = 500_000_000  # bytes of a source folder: every host fetches it at the price of the whole cluster
+_SHOWN = 30  # files in the list
+
+
+def check_source(job: TrainingJob, source: Source) -> Iterator[Finding]:
+    """All checks of the source folder, as it was read."""
+    yield _check_script(job, source)
+    told = f"{len(source.files)} files, {source.size / 1e6:.1f} MB"
+    if source.size <= _MUCH:
+        yield ok("source folder", f"{told}.")
+    else:
+        largest = max(source.files, key=source.files.__getitem__)
+        yield warn(
+            "source folder",
+            f"{told}, which every host downloads while all are paid for; the largest is {largest} with"
+            f" {source.files[largest] / 1e6:.0f} MB. HINT: put data into a channel (--channel NAME=s3://...), or give"
+            " --source-dir a smaller folder.",
+        )
+    if source.credentials:
+        what = f"the folder holds credentials, which are left out: {some(source.credentials)}."
+        fix = (
+            f"HINT: --source-dir confirms that the rest is to be sent; `!NAME` in {IGNORE_FILES[-1]} sends one of them."
+        )
+        yield finding("credentials", "fail" if job.source_dir is None else "warn", what, fix)
+    if source.large:
+        large = [f"{name} ({size / 1e6:.0f} MB)" for name, size in source.large.items()]
+        fix = f"HINT: put data into a channel (--channel NAME=s3://...). `!NAME` in {IGNORE_FILES[-1]} sends it."
+        yield warn("large files", f"they are left out: {some(large)}.", fix)
+    if source.links:
+        what = f"they lead out of the folder or to nothing, and are left out: {some(source.links)}."
+        yield warn("links", what, "HINT: nothing, or copy what they lead to into the folder.")
+    yield from _check_requirements(job)
+
+
+def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) -> None:
+    """Write the archive that is sent, with wheels beside ``requirements.txt``; the user's folder is not changed."""
+    carried = carry(job.arguments)
+    with tarfile.open(target, "w:gz") as tar, tempfile.TemporaryDirectory() as folder:
+        for name in (name for name in source.files if name != REQUIREMENTS):
+            with suppress(FileNotFoundError):  # one that has gone since the folder was read, an editor's
+                member = tar.gettarinfo(job.folder / name, name)
+                if member.issym():
+                    member.linkname = link_within(job.folder, name)
+                    tar.addfile(member)
+                else:
+                    tar.add(job.folder / name, name)
+        if carried.by_entry_script:
+            carried.write(Path(folder), job.entry)
+        lines = [own_text(job.folder).rstrip("\n"), *needed(job, [wheel.name for wheel in wheels])]
+        Path(folder, REQUIREMENTS).write_text("\n".join(lines).lstrip("\n") + "\n", encoding="utf-8")
+        for path in (*Path(folder).iterdir(), *wheels):
+            tar.add(path, path.name)
+
+
+def listing(job: TrainingJob, source: Source) -> str:
+    """The files that are sent, with their sizes, largest first, and the lines added to the requirements."""
+    order = sorted(source.files.items(), key=lambda item: (-item[1], item[0]))
+    lines = [f"{size / 1e3:10.1f} kB  {printable(name)}" for name, size in order[:_SHOWN]]
+    if len(order) > _SHOWN:
+        rest = sum(size for _, size in order[_SHOWN:])
+        lines.append(f"{rest / 1e3:10.1f} kB  in {len(order) - _SHOWN} more files")
+    place = own_source(job)
+    given = given_wheels(job)
+    names = [*(path.name for path in given), *(["lightning_sagemaker-*.whl"] if place else [])]
+    wheels = [*map(str, given), *([f"one built from {place}"] if place else [])]
+    told = f" (wheels: {', '.join(wheels)})" if wheels else ""
+    added = redact(f"{REQUIREMENTS} gets: {', '.join(needed(job, names))}{told}\n")
+    return "\n".join([f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB", *lines, added])
+
+
+def _check_script(job: TrainingJob, source: Source) -> Finding:
+    if job.entry not in source.files:
+        what = f"{job.entry} is left out of what is sent, by {' or '.join(IGNORE_FILES)} or for what it is."
+        return fail("script", what, f"HINT: `!{job.entry}` in {IGNORE_FILES[-1]} sends it.")
+    path = job.path
+    try:
+        ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        where = f"{path}, line {line}" if line else str(path)
+        return fail("script", f"the script does not parse ({where}): {error}.", "HINT: mend it.")
+    return ok("script", f"{job.entry} parses.")
+
+
+def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
+    """Check the requirements: another torch would replace a build that matches the image's CUDA, EFA and SMDDP."""
+    from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
+
+    for line in [*own_lines(job.folder), *job.requirements]:
+        if name_of(line) != "torch" or job.image is not None:
+            continue
+        try:
+            version = full_version(str(job.torch))
+            fits = Requirement(line.split("#", 1)[0]).specifier.contains(version)
+        except (InvalidRequirement, ValueError):
+            continue  # pip names the one, the check of the image the other
+        if not fits:
+            what = f"{line.strip()!r} replaces torch {version} of the image, which is built for its CUDA and network."
+            yield fail("requirements", what, "HINT: remove it, or choose the image with --torch.")
+            return
+    yield ok("requirements", "torch stays the image's.")
+
+
+def needed(job: TrainingJob, wheel_names: Sequence[str]) -> list[str]:
+    """Lines that must be added to the folder's requirements: the job's, and what is not named there.
+
+    That is Lightning and this package, in the versions that are installed here, or as one of the wheels that are sent.
+    """
+    given = [line for line in job.requirements if not line.endswith(".whl")]
+    named = {name_of(line) for line in [*own_lines(job.folder), *given, *(f"./{name}" for name in wheel_names)]}
+    lines = [*(f"./{name}" for name in wheel_names), *given]
+    if not named & {*_LIGHTNING}:
+        lines.append(next((f"{name}=={version}" for name in _LIGHTNING if (version := _version(name))), ANY_LIGHTNING))
+    if OURS not in named:
+        version = _version(OURS)
+        lines.append(f"{OURS}=={version}" if version else OURS)
+    return lines
+
+
+def wheels(job: TrainingJob, folder: Path) -> list[Path]:
+    """Wheels that are sent: the user's, and one of this package, built in a folder, where no index has what is here."""
+    source = own_source(job)
+    return [*given_wheels(job), *([_built(source, folder)] if source is not None else [])]
+
+
+def given_wheels(job: TrainingJob) -> list[Path]:
+    """Wheels among the job's own requirements."""
+    return [Path(line) for line in job.requirements if line.endswith(".whl")]
+
+
+def own_source(job: TrainingJob) -> Path | None:
+    """Source of the wheel of this package for a job; ``None`` if an index has it, or the user names one."""
+    named = {name_of(line) for line in [*own_lines(job.folder), *job.requirements]}
+    return None if OURS in named else local_source()
+
+
+def local_source() -> Path | None:
+    """Folder or wheel from which this package was installed; ``None`` if an index has it.
+
+    pip notes it in ``direct_url.json`` (PEP 610); without any metadata the package is imported from its repository.
+    """
+    try:
+        text = importlib.metadata.distribution(OURS).read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return Path(__file__).parents[2]
+    url = str(json.loads(text)["url"]) if text else ""
+    return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
+
+
+def own_text(folder: Path, name: str = REQUIREMENTS) -> str:
+    """Text of the folder's own file; empty without one."""
+    path = folder / name
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def own_lines(folder: Path, name: str = REQUIREMENTS, known: frozenset[Path] = frozenset()) -> list[str]:
+    """Lines of the folder's own file, and of those that it includes by ``-r``."""
+    path = folder / name
+    if path in known:
+        return []
+    found = []
+    for line in own_text(folder, name).splitlines():
+        included = re.match(r"\s*(?:-r|--requirement)[\s=]*([^\s#]+)", line)
+        found += own_lines(path.parent, included[1], known | {path}) if included else [line]
+    return found
+
+
+def name_of(line: str) -> str:
+    """Distribution that a line of requirements names, normalized as in PEP 503; empty where it names none.
+
+    Of a URL, a folder or an archive it is what ``#egg=`` says, else the last name, without branch and version.
+    """
+    text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+    text = re.sub(r"^(?:-e|--editable)[\s=]*", "", text)
+    place, _, fragment = text.partition("#")
+    if egg := re.search(r"(?:^|&)egg=([^&\[]+)", fragment):
+        text = egg[1]
+    elif re.match(r"[\w+.-]+://|[./~]", place) or re.search(r"\.(?:whl|zip|tar\.gz)$", place):
+        if "://" in place:  # of GitHub's archives, and a branch
+            place = re.sub(r"^[\w+.-]+://[^/]*", "", place).partition("/archive/")[0].partition("@")[0]
+        last = place.rstrip("/").rpartition("/")[2]
+        text = re.split(r"-(?=[\d*])|\.(?:git|whl|zip|tar\.gz)$", last)[0]
+    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
+    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
+
+
+def _built(source: Path, folder: Path) -> Path:
+    if source.suffix == ".whl":
+        if not source.is_file():
+            raise OSError(
+                f"This package was installed from the wheel {source}, which is no longer there to be sent. HINT:"
+                " name one with --requirement, or install the package from an index."
+            )
+        return source
+    isolated = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []  # without, pip fetches it
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    done = subprocess.run([*command, *isolated], capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    if done.returncode != 0:
+        raise OSError(
+            f"No wheel of lightning-sagemaker could be built from {source}: {one_line(done.stderr)[-500:]}. HINT: build"
+            " one and name it with --requirement, or install the package from an index."
+        )
+    return next(folder.glob("lightning_sagemaker-*.whl"))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
