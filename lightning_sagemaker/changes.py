@@ -46,7 +46,8 @@ class Change:
 
 CHANGES = (
     Change(
-        *("environment", "job"),
+        "environment",
+        "job",
         "each host trains alone, or waits forever for the others, unless the script sets ranks and `num_nodes`",
         "`num_nodes`, `devices`, ranks and addresses come from the job; a world that cannot form is an error;"
         " each process sets LIGHTNING_SAGEMAKER_RANK_PROCESS, so that children of ranks know that they are not ranks;"
@@ -57,13 +58,15 @@ CHANGES = (
         line="num_nodes=...",
     ),
     Change(
-        *("rank_zero", "job"),
+        "rank_zero",
+        "job",
         "before a Trainer is made, `rank_zero_only` runs on each host's first process, under mpirun on every process",
         "it uses the job's rank from the import of Lightning on",
         only="if a launcher or the job sets the rank",
     ),
     Change(
-        *("world_check", "job"),
+        "world_check",
+        "job",
         "`num_nodes` and `devices` are not checked against the script's cluster environment; with wrong values, as in"
         " AWS's workshop, training uses only part of the data",
         "wrong values are an error at construction, or a warning if they may be intended",
@@ -71,81 +74,94 @@ CHANGES = (
         line="ValueError",
     ),
     Change(
-        *("strategies", "always"),
+        "strategies",
+        "always",
         '`strategy="smddp"` is unknown',
         "`smddp`, `smddp_find_unused_parameters_true`, `..._false` and `smddp_fsdp` are strategies",
     ),
     Change(
-        *("log_reduction", "always"),
+        "log_reduction",
+        "always",
         "`self.log(sync_dist=True)` runs a barrier and a reduction for each metric, and waits for both",
         "the reductions start when metrics are logged, and are waited for when the metrics are read",
         only="with a Trainer's `smddp...` strategies; in a training job also with Lightning's: DDP in all variants,"
         " FSDP, `ModelParallelStrategy` and DeepSpeed, but where a script puts a `reduce` of its own into the strategy",
     ),
     Change(
-        *("prepare_barrier", "always"),
+        "prepare_barrier",
+        "always",
         "an overridden `prepare_data` makes a second process group, over gloo",
         "the ranks wait at the first process group's store",
         only="if SMDDP is the backend",
     ),
     Change(
-        *("prepare_data", "job"),
+        "prepare_data",
+        "job",
         "a failed `prepare_data` leaves the other processes waiting",
         "its error reaches all processes of the host",
         line="RuntimeError",
     ),
     Change(
-        *("gloo_interface", "hosts"),
+        "gloo_interface",
+        "hosts",
         "gloo uses the interface that the host's name resolves to",
         "GLOO_SOCKET_IFNAME is set to the job's interface, unless it is set already",
     ),
     Change(
-        *("rendezvous", "hosts"),
+        "rendezvous",
+        "hosts",
         "ranks, and torchrun's agents, wait for each other silently; a blocked port is reported after 15 minutes",
         "lines name the missing processes and the blocked port; after a limit it is an error",
         line="... gets no answer from ...",
         variable=REACHABILITY,
     ),
     Change(
-        *("group_keys", "processes"),
+        "group_keys",
+        "processes",
         "under torchrun, a process group that is made again, after `destroy_process_group()` or a restart of the"
         " processes, may read keys of the earlier group in the agents' store, and hangs or fails",
         "each process group has its own keys there",
         only="under torchrun",
     ),
     Change(
-        *("heartbeat", "processes"),
+        "heartbeat",
+        "processes",
         "after a rank stops, or a host is cut off, the others wait for half an hour",
         "a line names it, and after a limit the job ends",
         line="... has gone silent ...",
         variable=HEARTBEAT,
     ),
     Change(
-        *("sigterm", "job"),
+        "sigterm",
+        "job",
         "SIGTERM to one rank causes a deadlock, to all of them exit code 0; each batch begins with a broadcast",
         "all ranks stop at one step boundary, with a checkpoint if the job has a folder for them, and exit code 143;"
         " a script whose ranks are spawned or forked forwards it to them",
         line="SIGTERM ended the training ...",
     ),
     Change(
-        *("failure_file", "job"),
+        "failure_file",
+        "job",
         "the job page shows the end of some log",
         "it shows the first failure of any rank, with host and rank; that of a process that a rank or the script has"
         " started only if none of them gives another reason",
     ),
     Change(
-        *("quiet_end", "processes"),
+        "quiet_end",
+        "processes",
         "gloo's threads may abort a process after a successful training (pytorch#190489)",
         "before it exits, the process waits for them, 2 s at most",
     ),
     Change(
-        *("checkpoint_writing", "job"),
+        "checkpoint_writing",
+        "job",
         "a checkpoint is built in memory, then written; a kill leaves an incomplete file",
         "it is written to a temporary file, flushed to the device, and renamed",
         only="for local files",
     ),
     Change(
-        *("resume", "job"),
+        "resume",
+        "job",
         "checkpoints stay where the script puts them, and training restarts from the beginning",
         "checkpoints that would be lost with the container go below the job's checkpoint folder instead (a `dirpath`"
         " becomes a link to it), and each `fit` continues from the newest complete checkpoint in its own place",
@@ -155,21 +171,24 @@ CHANGES = (
         opt_in=True,
     ),
     Change(
-        *("checkpoint_hint", "job"),
+        "checkpoint_hint",
+        "job",
         "checkpoints in a folder that is lost with the container are lost silently",
         "one line says so, and names two solutions; nothing is moved",
         only="if it has a checkpoint configuration",
         line="Checkpoints lie in ...",
     ),
     Change(
-        *("same_checkpoint", "processes"),
+        "same_checkpoint",
+        "processes",
         "each rank loads the file that it finds; a host that lacks the file fails, or trains from the beginning",
         "ranks compare the contents of what they load: continuing from different checkpoints is an error; a host that"
         ' lacks the file, or has an older copy, gets it from rank 0\'s host; rank 0 chooses the file for "last"',
         line="... lacks ...",
     ),
     Change(
-        *("metric_lines", "always"),
+        "metric_lines",
+        "always",
         "metrics go to loggers only",
         "rank 0 prints them, and the training's progress, as lines that the job page can read: every 30 s"
         " (LIGHTNING_SAGEMAKER_PROGRESS) and when an epoch, a validation or a test ends",
@@ -179,7 +198,8 @@ CHANGES = (
         opt_in=True,
     ),
     Change(
-        *("progress_bar", "job"),
+        "progress_bar",
+        "job",
         "a Trainer's default progress bar fills the log, or with rich installed prints nothing until the end",
         "it draws nothing, since the metric lines show the progress; a bar that the script asks for draws, and the"
         " lines omit progress",
@@ -189,7 +209,8 @@ CHANGES = (
         opt_in=True,
     ),
     Change(
-        *("export", "job"),
+        "export",
+        "job",
         "SageMaker uploads a model only if the script copies it to the model folder",
         "when a `fit` has ended, rank 0 copies its best or last checkpoint there, with `hparams.yaml`",
         only="with LIGHTNING_SAGEMAKER_EXPORT=best or last",
@@ -199,7 +220,8 @@ CHANGES = (
         values=("best", "last"),
     ),
     Change(
-        *("shards", "hosts"),
+        "shards",
+        "hosts",
         "if each host has different data (ShardedByS3Key), a distributed sampler silently drops rows",
         "one line says so, and how to fix it",
         only="with such a channel, unless `use_distributed_sampler=False`",
