@@ -37,24 +37,42 @@ class _Variables:
     witnesses: Mapping[str, str] = field(default_factory=dict)
 
 
-_TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _GROUPS = {"GROUP_RANK": "node_rank", "GROUP_WORLD_SIZE": "num_nodes"}
 _LAUNCHERS = (
-    _Variables("torchrun", ("TORCHELASTIC_RUN_ID",), *_TORCH, "LOCAL_WORLD_SIZE", _GROUPS),
+    _Variables(
+        "torchrun", ("TORCHELASTIC_RUN_ID",), "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", witnesses=_GROUPS
+    ),
     # `smddprun`, which runs under mpirun, adds torchrun's names for the same facts.
     _Variables(
-        *("mpirun", ("OMPI_COMM_WORLD_SIZE",)),
-        *("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
-        {"RANK": "rank", "WORLD_SIZE": "size", "LOCAL_RANK": "local_rank"},
+        "mpirun",
+        ("OMPI_COMM_WORLD_SIZE",),
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+        witnesses={"RANK": "rank", "WORLD_SIZE": "size", "LOCAL_RANK": "local_rank"},
     ),
     # deepspeed's launcher, which has names of its own for the processes of a host (`launcher/launch.py`).
     _Variables(
-        *("custom", (*_TORCH, "LOCAL_SIZE", "CROSS_SIZE"), *_TORCH, "LOCAL_SIZE"),
-        {"CROSS_RANK": "node_rank", "CROSS_SIZE": "num_nodes", "LOCAL_WORLD_SIZE": "local_size"},
+        "custom",
+        ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_SIZE", "CROSS_SIZE"),
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_SIZE",
+        witnesses={"CROSS_RANK": "node_rank", "CROSS_SIZE": "num_nodes", "LOCAL_WORLD_SIZE": "local_size"},
     ),
     # Any other program that keeps torch's convention. Lightning's own launcher does not: it sets no RANK. (DeepSpeed's
     # strategy adds it, and leaves it behind.)
-    _Variables("custom", _TORCH, *_TORCH, "LOCAL_WORLD_SIZE", {**_GROUPS, "NODE_RANK": "node_rank"}),
+    _Variables(
+        "custom",
+        ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        witnesses={**_GROUPS, "NODE_RANK": "node_rank"},
+    ),
 )
 
 
@@ -137,7 +155,7 @@ def _is_no_launcher_s(environ: Mapping[str, str], names: _Variables, num_hosts: 
 
 def _is_default(environ: Mapping[str, str]) -> bool:
     """Whether the variables are those that images set for a single process: no launcher makes a world of one."""
-    return tuple(environ.get(name) for name in _TORCH) == ("0", "1", "0")
+    return tuple(environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")) == ("0", "1", "0")
 
 
 def lightning_local_rank(environ: Mapping[str, str]) -> int | None:

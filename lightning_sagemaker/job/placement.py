@@ -47,8 +47,15 @@ def find_place(environ: Mapping[str, str], resources: Resources, sdk: str | None
         raise ValueError(_wrong_span(environ, world, launchable[0], sdk))
     address = _launched_main_address(environ, world, hosts, sdk)
     return Place(
-        *(world.launcher, hosts, world.num_nodes, world.node_rank, world.local_size),
-        *(world.local_rank, world.rank, world.size, address),
+        launcher=world.launcher,
+        world_hosts=hosts,
+        num_nodes=world.num_nodes,
+        node_rank=world.node_rank,
+        local_world_size=world.local_size,
+        local_rank=world.local_rank,
+        rank=world.rank,
+        world_size=world.size,
+        main_address=address,
     )
 
 
