@@ -72,7 +72,7 @@ class Situation:
         exit_code: With which the script ends in stock.
         starts: How often the script is started.
         new_disk: Whether a later start finds the job's checkpoint folder only, as in a new container.
-        nightly: Whether it starts interpreters for what another shows, with other numbers or launchers, or with Fabric.
+        nightly: Whether it is dear, and another shows the same with other numbers, a launcher, a strategy or Fabric.
     """
 
     run: Callable[[int], Any]

@@ -48,7 +48,7 @@ def sum_and_a_reduction_at_epoch_end(_start: int) -> Any:
     return _sums(gathers=False, strategy="ddp")
 
 
-@situation("two")
+@situation("two", nightly=True)
 def sum_and_a_reduction_at_epoch_end_with_smddp(_start: int) -> Any:
     return _sums(gathers=False, strategy=smddp())
 
@@ -113,22 +113,22 @@ def rank_zero_reads_in_a_step(_start: int) -> Any:
     return _read(manual=False, strategy="ddp")
 
 
-@situation("two")
+@situation("two", nightly=True)
 def rank_zero_reads_in_a_step_with_smddp(_start: int) -> Any:
     return _read(manual=False, strategy=smddp())
 
 
-@situation("two")
+@situation("two", nightly=True)
 def rank_zero_reads_in_a_manual_step_with_smddp(_start: int) -> Any:
     return _read(manual=True, strategy=smddp())
 
 
-@situation("two")
+@situation("two", nightly=True)
 def rank_zero_reads_logged_metrics_with_smddp(_start: int) -> Any:
     return _read(manual=True, strategy=smddp(), what="logged_metrics")
 
 
-@situation("two")
+@situation("two", nightly=True)
 def rank_zero_reads_the_progress_bars_metrics_with_smddp(_start: int) -> Any:
     return _read(manual=False, strategy=smddp(), what="progress_bar_metrics")
 
@@ -179,7 +179,7 @@ def everything_logged_by_one_process(_start: int) -> Any:
     return _everything("auto")
 
 
-@situation("two")
+@situation("two", nightly=True)
 def logged_within_inference_mode_with_smddp(_start: int) -> Any:
     class Infers(Model):
         def training_step(self, batch: list[torch.Tensor], _index: int) -> Any:

@@ -42,7 +42,7 @@ def kept_gradients(_start: int) -> Any:
     return fitted(m, t)
 
 
-@situation("two")
+@situation("two", nightly=True)
 def kept_gradients_with_smddp(_start: int) -> Any:
     t, m = trainer(strategy=smddp()), Surgery()
     t.fit(m, loader())
@@ -90,7 +90,7 @@ def accumulated_and_clipped_gradients(_start: int) -> Any:
     return fitted(m, t)
 
 
-@situation("two")
+@situation("two", nightly=True)
 def accumulated_and_clipped_gradients_with_smddp(_start: int) -> Any:
     t, m = trainer(strategy=smddp(), accumulate_grad_batches=3, gradient_clip_val=0.1), Model()
     t.fit(m, loader())

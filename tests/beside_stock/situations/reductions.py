@@ -79,7 +79,7 @@ if hasattr(fsdp, "fully_shard"):  # since torch 2.6, and the strategy since Ligh
         return fitted(m, t) | {"by hand": m.by_hand}  # a validation leaves all weights on each rank
 
 
-@situation("two", arms=ARMS)
+@situation("two", arms=ARMS, nightly=True)
 def logged_by_a_strategy_that_reduces_in_its_own_way(_start: int) -> Any:
     """A subclass that calculates with what it gets, and one that only has another name."""
 
@@ -94,7 +94,7 @@ def logged_by_a_strategy_that_reduces_in_its_own_way(_start: int) -> Any:
     return {kind.__name__: _logged(kind()) for kind in (Doubles, Named)}
 
 
-@situation("two", arms=ARMS)
+@situation("two", arms=ARMS, nightly=True)
 def logged_where_the_script_replaces_reduce(_start: int) -> Any:
     """On the instance; then on the class."""
     t, m = trainer(log_every_n_steps=1), Logs()
@@ -107,7 +107,7 @@ def logged_where_the_script_replaces_reduce(_start: int) -> Any:
     return [*found, _logged("ddp")]
 
 
-@situation("two", arms=ARMS)
+@situation("two", arms=ARMS, nightly=True)
 def logged_over_a_group(_start: int) -> Any:
     """Of all ranks in two fits of one Trainer, of both, and of each alone."""
     t, m = trainer(), Logs()

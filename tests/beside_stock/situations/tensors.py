@@ -11,7 +11,7 @@ from tests.beside_stock.registry import ONCE, situation
 from tests.smddp import every_tensor
 
 
-@situation("two", arms=ONCE)
+@situation("two", arms=ONCE, nightly=True)
 def every_tensor_with_smddp(_start: int) -> Any:
     arguments = world() | {"strategy": smddp()}
     fabric = Fabric(accelerator="cpu", **arguments)

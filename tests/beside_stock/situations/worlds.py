@@ -276,7 +276,7 @@ def child_that_evaluates(_start: int) -> Any:
     return _fit_and_evaluate()
 
 
-@situation("two", arms=ONCE)
+@situation("two", arms=ONCE, nightly=True)
 def child_that_evaluates_beside_a_process_group_of_the_scripts_own(_start: int) -> Any:
     dist.init_process_group("gloo")
     return _fit_and_evaluate()
