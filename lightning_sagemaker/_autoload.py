@@ -155,7 +155,10 @@ def _activate(module: ModuleType) -> None:
             from lightning_sagemaker.changes import is_on
 
             if any(is_on(change) for change in changes.split()):
-                getattr(import_module(f"lightning_sagemaker.patches.{home}"), function)(module)
+                patches = import_module("lightning_sagemaker.patches")
+                patch = getattr(import_module(f"lightning_sagemaker.patches.{home}"), function)
+                with patches.all_or_none():
+                    patch(module)
         except Exception:  # noqa: BLE001 - the others do without it
             _complain(
                 "lightning-sagemaker cannot serve %s: is this Lightning older than 2.2 or newer than known?", module

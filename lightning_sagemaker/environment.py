@@ -110,8 +110,7 @@ class SageMakerEnvironment:
         if self.job.launcher != "none" or self.job.num_nodes > 1:
             return self.job.main_port
         if self._port is None:
-            with socket.create_server(("", 0)) as free:
-                self._port = int(os.environ.get("MASTER_PORT") or free.getsockname()[1])
+            self._port = int(os.environ.get("MASTER_PORT") or _free_port())
         return self._port
 
     def num_nodes(self) -> int:
@@ -186,6 +185,12 @@ class SageMakerEnvironment:
         """Remove ``WORLD_SIZE`` if Lightning's launcher has set it, as Lightning's environment does; keep all else."""
         if self.job.launcher == "none":
             os.environ.pop("WORLD_SIZE", None)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("", 0))
+        return int(sock.getsockname()[1])
 
 
 def process_group() -> Any:

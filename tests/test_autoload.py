@@ -455,6 +455,22 @@ def test_a_patch_that_fails_leaves_those_of_the_same_module_out_of_it(
     assert "cannot serve" in caplog.text
 
 
+def test_a_lightning_that_lacks_a_place_of_a_patch_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Connector:
+        def _set_devices_flag_if_auto_passed(self) -> None: ...
+        def _choose_and_init_cluster_environment(self) -> None: ...
+
+    before = dict(vars(Connector))
+    module = ModuleType("lightning.pytorch.trainer.connectors.accelerator_connector")
+    vars(module)["_AcceleratorConnector"] = Connector
+    monkeypatch.setattr(logging.getLogger("lightning_sagemaker"), "propagate", True)
+    _autoload._activate(module)
+    assert "_lazy_init_strategy" in caplog.text
+    assert dict(vars(Connector)) == before
+
+
 @pytest.mark.parametrize(
     ("damage", "error"),
     [

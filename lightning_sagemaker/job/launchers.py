@@ -6,7 +6,6 @@ mpirun job is the one that started this process.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -200,7 +199,9 @@ def _check(environ: Mapping[str, str], world: World) -> None:
 def _required(environ: Mapping[str, str], name: str) -> int:
     value = integer(environ, name)
     if value is None:
-        present = sorted(key for key in environ if re.match("OMPI_COMM_WORLD_|TORCHELASTIC_|.*RANK", key))
+        present = sorted(
+            key for key in environ if key.startswith(("OMPI_COMM_WORLD_", "TORCHELASTIC_")) or "RANK" in key
+        )
         raise ValueError(
             f"Environment variable `{name}` is not set, but others of the same launcher are ({', '.join(present)})."
             " HINT: torchrun and mpirun set them all; do not filter variables between launcher and script."

@@ -8,13 +8,30 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.job import is_training_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+_replaced: list[tuple[Any, str, Any]] = []  # owner, name, original: by the functions that patch now
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """Undo the wraps of a body that fails: half a patch, as of a Lightning that lacks one of its places, is worse."""
+    start = len(_replaced)
+    try:
+        yield
+    except BaseException:
+        for owner, name, original in reversed(_replaced[start:]):
+            setattr(owner, name, original)
+        raise
+    finally:
+        del _replaced[start:]
 
 
 def wrap(owner: Any, name: str, *, always: bool = False) -> Callable[[Callable[..., Any]], None]:
@@ -35,5 +52,6 @@ def wrap(owner: Any, name: str, *, always: bool = False) -> Callable[[Callable[.
         for each in (owner, *owners):
             if each is owner or getattr(each, "__dict__", {}).get(name) is original:
                 setattr(each, name, replacement)
+                _replaced.append((each, name, original))
 
     return put
