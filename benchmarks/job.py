@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", choices=("quick", "full"), default="quick", help="of models and sizes")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="of each process")
     parser.add_argument("--output", type=Path, help="samples file (default: in the job's output folder)")
+    parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="for one launch")
     given = parser.parse_args(arguments)
     from lightning_sagemaker.job import SageMakerJob  # noqa: PLC0415 - of the job's environment
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     planned = [each for name in given.suites.split(",") for each in plan(name, world, **size)]
     begin = time.monotonic()
     for number, launch in enumerate(planned):
-        code = _run(launch, number, job.main_port, output)
+        code = _run(launch, number, job.main_port, output, given.limit)
         if code:
             print(f"benchmark: {launch.suite}, {launch.arm}, launch {launch.index} ended with exit code {code}")
             return code
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 _BELOW = 21_000
 
 
-def _run(launch: Planned, number: int, port: int, output: Path, limit: float = LIMIT) -> int:
+def _run(launch: Planned, number: int, port: int, output: Path, limit: float) -> int:
     # Lines of metrics are work that the plugin would do in one arm only.
     environ = os.environ | {"LIGHTNING_SAGEMAKER_METRICS": "0", **launch.environ}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))

@@ -45,8 +45,8 @@ def _process(job: Job, rank: int) -> psutil.Process:
 
 
 def _block_peers(job: Job) -> None:
-    for host in job.world:
-        faults.drop(host, "ct state new tcp dport != { 22, 7777 }")
+    for host, open_ports in zip(job.world, ("{ 22, 7777 }", "22"), strict=True):  # the main one is the first host's
+        faults.drop(host, f"ct state new tcp dport != {open_ports}")
 
 
 class Fault(NamedTuple):

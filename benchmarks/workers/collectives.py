@@ -6,6 +6,7 @@ puts out and what reduce_scatter takes in.
 """
 
 import atexit
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from statistics import median
@@ -102,8 +103,13 @@ def measure(settings: Mapping[str, Any]) -> list[tuple[str, list[float], Numbers
     ranks = {"rank": environment.job.rank, "world_size": settings["world_size"], "timeout": timedelta(minutes=5)}
     address = f"tcp://{environment.main_address}:{environment.main_port}"
     dist.init_process_group(backend, None if environment.job.launcher == "torchrun" else address, **ranks)
-    atexit.register(dist.destroy_process_group)  # its store carries the results
+    atexit.register(_end)  # the group's store carries the results
     return list(measured(settings["largest"], device))
+
+
+def _end() -> None:
+    if not hasattr(sys, "last_value"):  # after an exception the others may be within a collective
+        dist.destroy_process_group()
 
 
 def combine(_: Mapping[str, Any], steps: Sequence[Sequence[float]], numbers: Sequence[Numbers]) -> Numbers:

@@ -51,7 +51,8 @@ def first_ranks(job: SageMakerJob, prefix: str, lost: str, timeout: timedelta) -
     """The first ranks of all hosts, with a connection of their own to rank 0's store; without one, this rank alone."""
     # Alone, and not without an agreement: then Lightning would broadcast before each batch, and the others would not.
     store, world_size = _connection(lost, timeout) or HashStore(), job.world_size or 1
-    return Participants(PrefixStore(prefix, store), job.node_rank, range(0, world_size, world_size // job.num_nodes))
+    step = max(1, world_size // job.num_nodes)
+    return Participants(PrefixStore(prefix, store), job.node_rank, range(0, step * job.num_nodes, step))
 
 
 def _connection(lost: str, timeout: timedelta) -> Store | None:
@@ -93,6 +94,6 @@ class HostStore(Store):
 
     def compare_set(self, key: str, expected: str, desired: str) -> bytes:
         """Set a key if it has the expected value, or if it has none and none is expected; its value afterwards."""
-        if expected == desired and not self.path.exists():
+        if expected == desired and "_file" not in vars(self) and not self.path.exists():
             return expected.encode()
         return self._file.compare_set(key, expected, desired)
