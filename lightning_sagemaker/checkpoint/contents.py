@@ -104,6 +104,6 @@ def _members(file: IO[bytes]) -> list[zipfile.ZipInfo]:
 def progress_in_words(path: Path) -> str:
     """Step and epoch of a checkpoint; empty where it does not tell. Takes seconds where many numbers are in it."""
     with suppress(OSError, ValueError):
-        facts = read(path)
-        return ", ".join(f"{name} {getattr(facts, name)}" for name in ("step", "epoch") if getattr(facts, name) >= 0)
+        named = zip(("step", "epoch"), read(path)[:2], strict=True)
+        return ", ".join(f"{name} {number}" for name, number in named if number >= 0)
     return ""

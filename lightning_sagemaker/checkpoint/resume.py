@@ -12,7 +12,6 @@ Checkpoints carry these as a mark. One without a mark, written before it was ask
 
 from __future__ import annotations
 
-import itertools
 import json
 import multiprocessing
 import os
@@ -147,7 +146,8 @@ def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[
     """Complete checkpoints of this Trainer, whatever start of the job left them."""
     siblings = set()
     folders = [folder for place in own_places(trainer) if "://" not in place.folder for folder in place.folders()]
-    for path, facts in read_all(dict.fromkeys(itertools.chain(*map(candidates, folders))), note).items():
+    paths = {path: None for folder in folders for path in candidates(folder)}
+    for path, facts in read_all(paths, note).items():
         mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(facts.mark)
         if (mark["place"], mark["training"]) != (mine.place, mine.training):
             continue

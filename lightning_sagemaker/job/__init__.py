@@ -122,7 +122,11 @@ class SageMakerJob(Place):
             name=job_name(environ),
             sdk=sdk,
             main_port=_main_port(environ, place),
-            **{key: value for key, value in vars(resources).items() if key != "instance_groups"},
+            hosts=resources.hosts,
+            current_host=resources.current_host,
+            instance_type=resources.instance_type,
+            instance_group=resources.instance_group,
+            network_interface=resources.network_interface,
             **vars(place),
         )
 

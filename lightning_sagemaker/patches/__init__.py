@@ -9,6 +9,7 @@ import functools
 import os
 import sys
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +18,23 @@ from lightning_sagemaker.job import is_training_job
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_replaced: list[tuple[Any, str, Any]] = []  # owner, name, original: by the functions that patch now
+# Owner, name and original of what the function that patches now, in this thread, has replaced.
+_replaced: ContextVar[list[tuple[Any, str, Any]] | None] = ContextVar("replaced", default=None)
 
 
 @contextmanager
 def all_or_none() -> Iterator[None]:
     """Undo the wraps of a body that fails: half a patch, as of a Lightning that lacks one of its places, is worse."""
-    start = len(_replaced)
+    done: list[tuple[Any, str, Any]] = []
+    token = _replaced.set(done)
     try:
         yield
     except BaseException:
-        for owner, name, original in reversed(_replaced[start:]):
+        for owner, name, original in reversed(done):
             setattr(owner, name, original)
         raise
     finally:
-        del _replaced[start:]
+        _replaced.reset(token)
 
 
 def wrap(owner: Any, name: str, *, always: bool = False) -> Callable[[Callable[..., Any]], None]:
@@ -48,10 +51,12 @@ def wrap(owner: Any, name: str, *, always: bool = False) -> Callable[[Callable[.
             return
         replacement = functools.wraps(original)(lambda *args, **kwargs: ours(original, *args, **kwargs))
         setattr(replacement, mark, True)
+        done = _replaced.get()
         owners = tuple(sys.modules.values()) if isinstance(owner, ModuleType) else ()
         for each in (owner, *owners):
             if each is owner or getattr(each, "__dict__", {}).get(name) is original:
                 setattr(each, name, replacement)
-                _replaced.append((each, name, original))
+                if done is not None:
+                    done.append((each, name, original))
 
     return put

@@ -33,6 +33,20 @@ def patch_result(module: Any) -> None:
     ``strategy.reduce`` itself cannot do it: users call it too, for values that they need there and then.
     """
     collection_class = module._ResultCollection
+
+    @wrap(collection_class, "metrics", always=True)
+    def metrics_waited_for(metrics: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
+        if pending := getattr(results, _PENDING, None):
+            pending.wait()
+        return metrics(results, *args, **kwargs)
+
+    @wrap(collection_class, "to", always=True)
+    def to_after_waiting(to: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
+        # At the end of a run, also of one that failed: what is moved is copied, so it must be there.
+        if pending := getattr(results, _PENDING, None):
+            pending.wait_quietly()
+        return to(results, *args, **kwargs)
+
     # What graphs leave out once need not be left out twice.
     collection_class.log = getattr(collection_class.log, "_torchdynamo_orig_callable", collection_class.log)
 
@@ -49,19 +63,6 @@ def patch_result(module: Any) -> None:
 
     # As Lightning's own `log`, which graphs leave out.
     collection_class.log = module.torch.compiler.disable(collection_class.log)
-
-    @wrap(collection_class, "metrics", always=True)
-    def metrics_waited_for(metrics: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
-        if pending := getattr(results, _PENDING, None):
-            pending.wait()
-        return metrics(results, *args, **kwargs)
-
-    @wrap(collection_class, "to", always=True)
-    def to_after_waiting(to: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
-        # At the end of a run, also of one that failed: what is moved is copied, so it must be there.
-        if pending := getattr(results, _PENDING, None):
-            pending.wait_quietly()
-        return to(results, *args, **kwargs)
 
 
 def _pending(results: Any, reduce: Any) -> Any:
