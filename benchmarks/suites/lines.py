@@ -67,11 +67,12 @@ def _alone(fitted: Trainer) -> float:
     lines.begin()
     lines._begins = False  # noqa: SLF001 - as after the first batch
     wrapped = type(connector).update_train_step_metrics
-    update, wrapped.__closure__[-1].cell_contents = wrapped.__wrapped__, lambda _connector: None
+    original = dict(zip(wrapped.__code__.co_freevars, wrapped.__closure__, strict=True))["original"]
+    update, original.cell_contents = original.cell_contents, lambda _connector: None
     try:
         times = timeit.repeat(lambda: wrapped(connector), number=CALLS, repeat=3)
     finally:
-        wrapped.__closure__[-1].cell_contents = update
+        original.cell_contents = update
     return (min(times) - min(timeit.repeat(lambda: None, number=CALLS, repeat=3))) / CALLS
 
 
