@@ -52,6 +52,7 @@ _PLACES: dict[str, tuple[str, type]] = {
     "network_isolation": ("EnableNetworkIsolation", bool),
     "encrypt_traffic": ("EnableInterContainerTrafficEncryption", bool),
 }
+_ONLY_SENT = ("volume_gb", "retries")  # not read back: the API's limits are wider than the options', as 0 GB
 _GROUP: dict[str, type] = {"InstanceGroupName": str, "InstanceType": str, "InstanceCount": int}
 _PLACE = "DataSource.S3DataSource"
 
@@ -99,7 +100,8 @@ def request(job: TrainingJob, resolved: Resolved) -> dict[str, Any]:
     for name, (path, kind) in _PLACES.items():
         value = found.get(name, getattr(job, name))
         if not (value is None or value is False or value == ()):
-            _set(made, path.split("."), kind(value))
+            # A copy, since `set` may add to it; a value of a wrong type is left to the check of the request.
+            _set(made, path.split("."), kind(value) if kind in (list, dict) else value)
     channels = [_channel(name, channel) for name, channel in job.inputs.items()]
     if job.network_isolation:  # the toolkit reaches no S3, so the service brings the source, as for the SDKs
         channels.append(_channel(_CODE, Channel(resolved.source)))
@@ -147,7 +149,7 @@ def as_sent(job: TrainingJob) -> TrainingJob:
     given: dict[str, Any] = {
         field: [*map(str, found)] if kind is list else found
         for field, (path, kind) in _PLACES.items()
-        if (found := _at(made, path, kind)) is not None
+        if field not in _ONLY_SENT and (found := _at(made, path, kind)) is not None
     }
     flags_of = _at(made, "HyperParameters", dict) or {}
     given["strategy"] = given.get("env", {}).get(_STRATEGY, job.strategy)

@@ -174,6 +174,7 @@ def test_values_that_are_set_win_and_are_merged(script: Path) -> None:
         ),
         ({"set": {"Nonsense": 1}}, "request", "Unknown parameter in input"),
         ({"set": {"ResourceConfig.VolumeSizeInGB": "many"}}, "request", "Invalid type for parameter ResourceConfig"),
+        ({"spot": "false"}, "request", "Invalid type for parameter EnableManagedSpotTraining"),
     ],
 )
 def test_what_the_api_would_refuse_is_found_without_asking_it(
@@ -183,6 +184,12 @@ def test_what_the_api_would_refuse_is_found_without_asking_it(
     assert [(finding.level, finding.name) for finding in found] == [("fail", name)]
     assert text in found[0].what
     assert "HINT" in found[0].fix
+
+
+def test_what_the_api_allows_beyond_the_options_can_be_set(script: Path, service_model: Any) -> None:
+    sent = made(script, set={"ResourceConfig.VolumeSizeInGB": 0})  # of instances with disks of their own
+    assert sent["ResourceConfig"]["VolumeSizeInGB"] == 0
+    assert [finding.level for finding in check_limits(sent, service_model)] == ["ok"]
 
 
 def test_what_is_not_known_yet_is_not_measured_by_the_model(script: Path, service_model: Any) -> None:
