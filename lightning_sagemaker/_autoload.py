@@ -23,8 +23,8 @@ _FABRIC = ("lightning.fabric", "lightning_fabric")
 _PYTORCH = ("lightning.pytorch", "pytorch_lightning")
 _SDK = ("sagemaker", "sagemaker.core")
 _TORCHRUN = ("torch.distributed.elastic.rendezvous",)
-_OF, _LAUNCHERS = "trainer.connectors", "strategies.launchers.multiprocessing"
-_OF_PROCESS_GROUPS = "environment gloo_interface rendezvous group_keys heartbeat failure_file quiet_end same_checkpoint"
+_CONNECTORS, _LAUNCHERS = "trainer.connectors", "strategies.launchers.multiprocessing"
+_PROCESS_GROUP = "environment gloo_interface rendezvous group_keys heartbeat failure_file quiet_end same_checkpoint"
 # Modules of Lightning, torch and SageMaker's SDK; the function in `patches` that each is given to once it is executed;
 # the changes of which it is a part: one of them has to be on.
 _PATCHES = (
@@ -32,17 +32,17 @@ _PATCHES = (
     (_PYTORCH, "trainer.trainer", "trainer.patch_arguments", "environment progress_bar export"),
     (_PYTORCH, "trainer.trainer", "trainer.patch_export", "export"),
     (_FABRIC, "connector", "environment.patch_connector", "environment world_check shards"),
-    (_PYTORCH, f"{_OF}.accelerator_connector", "environment.patch_connector", "environment world_check shards"),
-    (_PYTORCH, f"{_OF}.callback_connector", "metrics.patch_callback_connector", "progress_bar"),
-    (_PYTORCH, f"{_OF}.logger_connector.logger_connector", "metrics.patch_logger_connector", "metric_lines"),
-    (_PYTORCH, f"{_OF}.logger_connector.result", "results.patch_result", "log_reduction"),
-    (_PYTORCH, f"{_OF}.data_connector", "preparation.patch_data_connector", "prepare_data"),
+    (_PYTORCH, f"{_CONNECTORS}.accelerator_connector", "environment.patch_connector", "environment world_check shards"),
+    (_PYTORCH, f"{_CONNECTORS}.callback_connector", "metrics.patch_callback_connector", "progress_bar"),
+    (_PYTORCH, f"{_CONNECTORS}.logger_connector.logger_connector", "metrics.patch_logger_connector", "metric_lines"),
+    (_PYTORCH, f"{_CONNECTORS}.logger_connector.result", "results.patch_result", "log_reduction"),
+    (_PYTORCH, f"{_CONNECTORS}.data_connector", "preparation.patch_data_connector", "prepare_data"),
     (_FABRIC + _PYTORCH, "strategies", "strategies.register_strategies", "strategies"),
     (_PYTORCH, "strategies", "results.patch_strategies", "log_reduction"),
-    (_PYTORCH, f"{_OF}.signal_connector", "process_group.patch_signal_connector", "heartbeat"),
-    (_PYTORCH, f"{_OF}.signal_connector", "signals.patch_signal_connector", "sigterm"),
-    (_PYTORCH, f"{_OF}.checkpoint_connector", "checkpoints.patch_checkpoint_connector", "resume"),
-    (_PYTORCH, f"{_OF}.checkpoint_connector", "same_checkpoint.patch_checkpoint_connector", "same_checkpoint"),
+    (_PYTORCH, f"{_CONNECTORS}.signal_connector", "process_group.patch_signal_connector", "heartbeat"),
+    (_PYTORCH, f"{_CONNECTORS}.signal_connector", "signals.patch_signal_connector", "sigterm"),
+    (_PYTORCH, f"{_CONNECTORS}.checkpoint_connector", "checkpoints.patch_checkpoint_connector", "resume"),
+    (_PYTORCH, f"{_CONNECTORS}.checkpoint_connector", "same_checkpoint.patch_checkpoint_connector", "same_checkpoint"),
     (_PYTORCH, "strategies.strategy", "same_checkpoint.patch_strategy", "same_checkpoint"),
     (_FABRIC + _PYTORCH, _LAUNCHERS, "launched.patch_launcher", "environment sigterm failure_file resume"),
     (_FABRIC + _PYTORCH, "strategies.deepspeed", "process_group.patch_deepspeed", "environment"),
@@ -53,7 +53,7 @@ _PATCHES = (
     (_FABRIC, "utilities.cloud_io", "checkpoints.patch_atomic_save", "checkpoint_writing"),
     (_PYTORCH, "loops.training_epoch_loop", "signals.patch_training_epoch_loop", "sigterm"),
     (_FABRIC, "utilities.distributed", "preparation.patch_infinite_barrier", "prepare_barrier prepare_data"),
-    (_FABRIC, "utilities.distributed", "process_group.patch_init_dist_connection", _OF_PROCESS_GROUPS),
+    (_FABRIC, "utilities.distributed", "process_group.patch_init_dist_connection", _PROCESS_GROUP),
     (_SDK, "remote_function.errors", "remote.patch_errors", "failure_file"),
     (_TORCHRUN, "static_tcp_rendezvous", "process_group.patch_static_rendezvous", "rendezvous failure_file"),
 )

@@ -73,8 +73,8 @@ class _Subcommand(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         # Without a default, which a subcommand's own would put in the place of what was given before it.
-        hidden = argparse.SUPPRESS
-        self.add_argument("--debug", action="store_true", default=hidden, help="show where an error comes from")
+        unset = argparse.SUPPRESS
+        self.add_argument("--debug", action="store_true", default=unset, help="show where an error comes from")
         self.set_defaults(parser=self)
 
 

@@ -180,8 +180,9 @@ class LearningRateScaling(_Callback):
     def _advance(self, trainer: Trainer) -> None:
         ramp, steps = self._ramp, trainer.global_step - self._ramp.start
         self._warming_up = steps < self._length
-        share = steps / self._length if self._warming_up else 1.0
-        self._factor = ramp.low + (ramp.target - ramp.low) * share if self._warming_up else ramp.target
+        self._factor = ramp.target
+        if self._warming_up:
+            self._factor = ramp.low + (ramp.target - ramp.low) * (steps / self._length)
         _set_factor(_optimizers(trainer), _schedulers(trainer), self._factor)
 
     def _warmup(self, trainer: Trainer) -> int:

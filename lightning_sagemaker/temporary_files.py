@@ -71,8 +71,8 @@ def name(path: Path, suffix: str = _SUFFIX) -> Path:
 def remove_left(folder: Path) -> None:
     """Remove the temporary files and folders of this container and user whose process has ended.
 
-    Those of others may be at work: hosts and jobs share folders (FSx, EFS), and process ids tell nothing about another
-    container's processes, nor of those of another user, which can be hidden from this one.
+    Those of others may be at work: hosts and jobs share folders (FSx, EFS), process ids tell nothing about another
+    container's processes, and another user's can be hidden from this one.
     """
     for path in folder.glob(f".*{_SUFFIX}*"):
         named = re.fullmatch(rf"\.[0-9a-f]{{12}}\.{_container()}\.(\d{{1,10}})\.([^.]+)\.parts?", path.name)

@@ -149,7 +149,7 @@ class Comparison:
     def _fetch(self, path: object) -> str:
         """Why this host did not get the file; empty if it did."""
         file = local(path)
-        if file is None or not self._hosts.job.node_rank:
+        if file is None or not self._hosts.lacks_files:
             return ""
         if read(self._store, "lack", str):
             return ""  # another process has tried

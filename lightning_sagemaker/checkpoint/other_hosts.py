@@ -71,6 +71,11 @@ class OtherHosts:
         """Whether no process of this host has a lower rank."""
         return self.rank % max(dist.get_world_size() // self.job.num_nodes, 1) == 0
 
+    @property
+    def lacks_files(self) -> bool:
+        """Whether this is not rank 0's host."""
+        return self.job.node_rank != 0
+
     def offer(self, path: Path, *, is_written: bool = False) -> None:
         """Offer a file of rank 0's host, perhaps just written by Lightning, or tell others that it does not exist."""
         key, host = _key(path), self.job.current_host
@@ -183,7 +188,7 @@ def wrote(path: Path) -> None:
         return
     if hosts.rank == 0:
         hosts.offer(path, is_written=True)
-    elif hosts.job.node_rank:
+    elif hosts.lacks_files:
         with suppress(RuntimeError):  # the store is gone, and with it all that could replace the file
             hosts.keep(path)
 
@@ -200,7 +205,7 @@ def bring(path: object, *, patience: float = _PATIENCE) -> str:
     if hosts.rank == 0:
         hosts.offer(file)
     try:
-        if hosts.job.node_rank:
+        if hosts.lacks_files:
             return hosts.fetch(file, patience=patience)
     except (RuntimeError, ValueError) as error:  # the store is gone, or the lock has no place: as without this package
         log.warning("It cannot be asked whether rank 0's host has %s: %s", file, error)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 # Explains a lost connection to another rank, or returns an empty text; the heartbeat of the default group can.
-explain_lost_connection: Callable[[], str] = str
+explain_lost_connection: Callable[[], str] = str  # which returns an empty text
 LIMIT = 1024  # characters that the job page shows
 _PATIENCE = 3.0  # seconds that a dying process may spend on asking the others
 _COURTESY = 1.0  # seconds by which a mere consequence lets the cause come first

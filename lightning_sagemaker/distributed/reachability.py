@@ -89,7 +89,7 @@ class _Attempts:
     since: float | None = None
     has_warned: bool = False
 
-    def poll(self, *, only_silence: bool = False, notify: Callable[[str], object] = str) -> bool | None:
+    def poll(self, *, only_silence: bool = False, notify: Callable[[str], object] = lambda _: None) -> bool | None:
         """Try once; true where it connects. ``only_silence``: a refusal is not in vain."""
         asked = time.monotonic()
         self.answer = try_to_connect(self.host, self.port)
@@ -155,8 +155,12 @@ def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit:
             next_rank = (job.node_rank + 1) % job.num_nodes
             there, host, port = wait.until(lambda: read(store, f"at/{next_rank}", str, str, int))
             attempts = _Attempts(job, host, port, limit, partial(_no_way, job, there, f"{host}:{port}"))
-            try:  # until another host has failed, if not this one
-                wait.until(lambda: attempts.poll() or all_hosts.outcome() is not None or None)
+
+            def poll() -> bool | None:  # until this host connects, or another one has failed
+                return True if attempts.poll() or all_hosts.outcome() is not None else None
+
+            try:
+                wait.until(poll)
                 all_hosts.arrive()
             except ConnectionError as error:
                 all_hosts.fail(str(error))

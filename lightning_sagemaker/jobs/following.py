@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -187,7 +188,11 @@ def stop(*names: str, wait: bool = False, every: float = EVERY, session: Any = N
     stops = [Stop(job.name, job.status, asked=False) if job.has_ended else _ask(client, job.name) for job in found]
     if not wait:
         return stops
-    return [Stop(one.name, [*states(one.name, session, every)][-1].status, one.asked) for one in stops]
+
+    def ended(one: Stop) -> Stop:
+        return Stop(one.name, deque(states(one.name, session, every), maxlen=1)[0].status, one.asked)
+
+    return [ended(one) if one.asked else one for one in stops]
 
 
 def _ask(client: Any, name: str) -> Stop:

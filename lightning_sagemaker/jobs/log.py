@@ -167,7 +167,8 @@ class _Stream:
 
     def _lines(self, found: dict[str, Any]) -> list[Line]:
         events = found["events"]
-        self.behind = max([self.behind, *(event["timestamp"] + 1 for event in events[-1:])])
+        if events:
+            self.behind = max(self.behind, events[-1]["timestamp"] + 1)
         return [
             Line(datetime.fromtimestamp(event["timestamp"] / 1000, timezone.utc), self.host, event["message"])
             for event in events

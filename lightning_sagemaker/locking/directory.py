@@ -58,7 +58,7 @@ class Process:
         with suppress(ValueError):
             place = job or read_world(os.environ, 1)
             local_rank = lightning_local_rank(os.environ)
-        if place is not None and not (job is not None and job.launcher == "none"):
+        if place is not None and (job is None or job.launcher != "none"):
             local_rank = place.local_rank
         pid, host = os.getpid(), host_name(os.environ) or platform.node()
         rank = None if place is None else place.rank

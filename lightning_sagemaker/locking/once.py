@@ -82,8 +82,9 @@ def _once(fn: Callable[[], Any], lock: Lock, retry: int) -> Any:
     def is_known() -> bool:
         nonlocal outcome
         outcome = Outcome.read(path)
-        if outcome and outcome.error and outcome.who.is_me and outcome.who.at < start:
-            outcome = None if outcome.error.startswith("KeyboardInterrupt") else outcome  # a notebook's cell, run again
+        was_interrupted = outcome is not None and (outcome.error or "").startswith("KeyboardInterrupt")
+        if outcome and was_interrupted and outcome.who.is_me and outcome.who.at < start:
+            outcome = None  # a notebook's cell, run again
         return outcome is not None
 
     try:

@@ -87,7 +87,8 @@ def _after_epoch(connector: Any, lines: MetricLines) -> None:
 
 def _during_evaluation(connector: Any, lines: MetricLines) -> None:
     if lines.is_due(trained=False):
-        trainer, loop = connector.trainer, connector.trainer._evaluation_loop
+        trainer = connector.trainer
+        loop = trainer._evaluation_loop
         batch, batches = loop.batch_progress.current.ready, sum(loop.max_batches)
         of = f" of {batches}" if batch <= batches < math.inf else ""
         lines.during_evaluation(_place(trainer), f"{trainer.state.stage.value}: batch {batch}{of}")

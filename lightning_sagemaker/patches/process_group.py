@@ -66,9 +66,8 @@ def patch_static_rendezvous(module: Any) -> None:
         if agent._store is None and is_on("rendezvous"):
             from lightning_sagemaker.distributed.rendezvous import rendezvous_of_agents
 
-            agent._store = rendezvous_of_agents(
-                *(agent.master_addr, agent.master_port, agent.rank, agent.world_size, agent.timeout)
-            )
+            where = agent.master_addr, agent.master_port, agent.rank, agent.world_size
+            agent._store = rendezvous_of_agents(*where, agent.timeout)
         return next_rendezvous(agent)
 
 

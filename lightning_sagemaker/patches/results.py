@@ -76,5 +76,6 @@ def _pending(results: Any, reduce: Any) -> Any:
 
     if pending is not None:
         pending.wait()
-    setattr(results, _PENDING, PendingReductions(reduce))
-    return getattr(results, _PENDING)
+    pending = PendingReductions(reduce)
+    setattr(results, _PENDING, pending)
+    return pending

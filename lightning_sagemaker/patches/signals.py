@@ -148,7 +148,8 @@ def _end_at_once(connector: Any, signum: int, frame: FrameType | None) -> None:
     """End ``validate``, ``test`` or ``predict``: there is nothing to save, and the others end as when a rank dies."""
     from lightning_sagemaker.distributed.sigterm import EXIT_CODE
 
-    trainer, host = connector.trainer, connector.trainer._accelerator_connector.cluster_environment.job.current_host
+    trainer = connector.trainer
+    host = trainer._accelerator_connector.cluster_environment.job.current_host
     report(f"SIGTERM ended `Trainer.{trainer.state.fn.value}`; it arrived on {host}, rank {trainer.global_rank}.")
     if trainer.strategy.launcher is not None:
         trainer.strategy.launcher.kill(signum)

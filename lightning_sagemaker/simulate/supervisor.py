@@ -108,7 +108,8 @@ class Supervisor:
         now = time.monotonic()
         self._interrupt(now)
         for child in self._children:
-            if child.process.poll() and not (self._failed or self.interrupted):
+            code = child.process.poll()  # of each, always: it is what notices an end
+            if code and not (self._failed or self.interrupted):
                 self._failed = child
                 self._end(signal.SIGTERM)
         if self._console.broken and not self._received:

@@ -78,14 +78,15 @@ def environment(cluster: Cluster, host: str, devices: str) -> dict[str, str]:
     if job.has_smddp:  # installed in the image: after whatever the user puts on the path
         for name, folder in (("PYTHONPATH", FAKE_SMDDP), ("PATH", FAKE_SMDDP / "bin")):
             found[name] = path_of(found.get(name), folder)
-    described = _v3_described(cluster, host)
+    described = (_v2_described if job.sdk == "v2" else _v3_described)(cluster, host)
     if job.sdk == "v2":
-        described = _v2_described(cluster, host)
         found |= _v2_variables(cluster, host, found.get("PYTHONPATH"))
     if job.distribution == "torch_distributed":
         found |= {"NCCL_PROTO": "simple", "NCCL_SOCKET_IFNAME": INTERFACE}
-        found |= {"FI_PROVIDER": "efa"} if job.instance_type in EFA_TYPES else {}
-        found |= {"FI_EFA_USE_DEVICE_RDMA": "1", "RDMAV_FORK_SAFE": "1"} if job.instance_type in RDMA_TYPES else {}
+        if job.instance_type in EFA_TYPES:
+            found["FI_PROVIDER"] = "efa"
+        if job.instance_type in RDMA_TYPES:
+            found |= {"FI_EFA_USE_DEVICE_RDMA": "1", "RDMAV_FORK_SAFE": "1"}
     return {
         **found,
         **{f"SM_{name.upper()}": _as_text(job, value) for name, value in described.items()},

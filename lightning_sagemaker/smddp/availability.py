@@ -43,7 +43,8 @@ STRATEGIES = {
     "smddp": Named("replicated", {}, "DDP over AWS's SMDDP collectives"),
     **{
         f"smddp_find_unused_parameters_{find}".lower(): Named(
-            *("replicated", {"find_unused_parameters": find}),
+            "replicated",
+            {"find_unused_parameters": find},
             f"DDP over AWS's SMDDP collectives with `find_unused_parameters={find}`",
         )
         for find in (True, False)
@@ -187,5 +188,6 @@ def launcher_problem(job: SageMakerJob | None) -> str | None:
 def _say(line: str, job: SageMakerJob | None) -> None:
     from lightning_utilities.core.rank_zero import rank_zero_only
 
-    if job.is_rank_zero if job is not None else getattr(rank_zero_only, "rank", 0) == 0:
+    is_rank_zero = getattr(rank_zero_only, "rank", 0) == 0 if job is None else job.is_rank_zero
+    if is_rank_zero:
         warn_once(line)

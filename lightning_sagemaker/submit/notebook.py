@@ -46,8 +46,9 @@ def notebook(job: TrainingJob, sdk: Literal["v2", "v3"], image: str) -> str:
     # The request in the API's words has most of the values; what only a session knows is left to the SDK.
     made = request(job, Resolved(str(job.name), "", image, output=job.output_uri or UNKNOWN))
     for part, given in (("HyperParameters", carried.hyperparameters), ("Environment", job.env)):
-        code = {name: _Code(f"os.environ[{name!r}]") for name in given}
-        made[part] = {name: code[name] if is_secret(name, value) else value for name, value in given.items()}
+        made[part] = {
+            name: _Code(f"os.environ[{name!r}]") if is_secret(name, value) else value for name, value in given.items()
+        }
     if any(isinstance(one, _Code) for one in (*made["HyperParameters"].values(), *made["Environment"].values())):
         head.append("import os  # secrets stand in variables where this runs")
     return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, made), ""])

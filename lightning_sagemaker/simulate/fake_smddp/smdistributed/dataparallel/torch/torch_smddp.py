@@ -99,7 +99,8 @@ def _allgather() -> tuple[bool, str]:
 _INSTANCE_TYPE = _accepted_instance_type()
 _ALLGATHER, _ALLGATHER_REASON = _allgather()
 _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # of the tensors that collectives take
-_LOG = os.environ.get("LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG") and Path(os.environ["LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG"])
+_FOLDER = os.environ.get("LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG")
+_LOG = Path(_FOLDER).absolute() if _FOLDER else None  # a script may change its folder
 
 
 def _accessors(attribute: str) -> tuple[Callable[[Any], str], Callable[[Any, str], None]]:
