@@ -17,7 +17,12 @@ import os
 import shutil
 import signal
 import sys
+import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 sys.path[0] = str(ROOT)  # instead of this folder: modules here have the names that they have in the tests
@@ -26,13 +31,9 @@ sys.path[0] = str(ROOT)  # instead of this folder: modules here have the names t
 def _leave_imported_modules() -> None:
     """Do not take apart what was imported before the fork: it is most of a situation's time, and copies all its memory.
 
-    What a script may have left in them, as its process groups, ends with the interpreter all the same.
+    What a script may have left there ends with the interpreter all the same: its process groups, and ours.
     """
-    left = {
-        name: sys.modules.pop(name)
-        for name in list(sys.modules)
-        if name.partition(".")[0] in _LARGE and name != "torch.distributed.distributed_c10d"
-    }
+    left = {name: sys.modules.pop(name) for name, module in _IMPORTED.items() if sys.modules.get(name) is module}
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(left))
     _LIBC.fflush(None)
 
@@ -46,7 +47,8 @@ def _end_with_the_interpreter() -> None:
 
 
 _LIBC = ctypes.CDLL(None)
-_LARGE = ("lightning", "numpy", "sympy", "torch", "torchmetrics")
+_IMPORTED: dict[str, ModuleType] = {}
+_ENDING = ("__main__", "builtins", "lightning_sagemaker", "sys", "tests", "torch.distributed.distributed_c10d")
 atexit.register(_leave_imported_modules)  # before anyone else's, so that it is the last that runs
 
 from tests.beside_stock.own_disks import have_own_disk  # noqa: E402
@@ -67,12 +69,18 @@ def main() -> None:
     # Lightning asks mpi4py for a world, which starts MPI: a second for each situation. This image has none.
     sys.modules["mpi4py"] = None  # type: ignore[assignment]
     situations, count = load(), 0
+    _IMPORTED.update((name, module) for name, module in sys.modules.items() if not _ends(name))
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined] # would take torch's operators apart
     gc.freeze()  # what the situations have in common is neither searched nor copied in each of them
     for name in arguments.names.split(","):
         for start in range(1, situations[name].starts + 1):
             count += 1
             if job.start(situations[name], start, count):
                 return  # this is the situation's process, and it ends as a script does
+
+
+def _ends(module: str) -> bool:
+    return module in _ENDING or module.partition(".")[0] in _ENDING
 
 
 class _Job:
