@@ -7,7 +7,8 @@ SHELL := $(PYTHON)
 .DELETE_ON_ERROR:
 .PHONY: demo check test test-all tables lint types docs site lightning oldest python wheel-suite coverage bench bench-full bench-on-sagemaker gpu on-sagemaker clean
 
-WORKERS ?= 3
+# On two cores, since most tests wait for processes that they start.
+WORKERS ?= 4
 MAKEFLAGS += --jobs=3  # environments are set up beside each other
 VERSION ?= 2.2.5
 DISTRIBUTION ?= lightning
@@ -30,7 +31,7 @@ test: tables .venv/.dev .venv/.sdk .venv/.bench
 	$(QUICK_IMPORTS) on .venv $(SDKS)
 	.venv/bin/python $(PYTEST) -m "not nightly"
 	.venv/bin/python scripts/launch_table.py --check
-	PYTHONPATH=. .venv/bench/bin/python -m pytest -m "not nightly" tests/benchmarks
+	PYTHONPATH=. .venv/bench/bin/python $(PYTEST) -m "not nightly" tests/benchmarks
 
 # Also the long drills, and the cases that differ from others in numbers only.
 test-all: .venv/.dev .venv/.sdk .venv/.bench
@@ -38,7 +39,7 @@ test-all: .venv/.dev .venv/.sdk .venv/.bench
 	export LIGHTNING_SAGEMAKER_FULL=1
 	.venv/bin/python $(PYTEST)
 	.venv/bin/python scripts/launch_table.py --check
-	PYTHONPATH=. .venv/bench/bin/python -m pytest tests/benchmarks
+	PYTHONPATH=. .venv/bench/bin/python $(PYTEST) tests/benchmarks
 
 # What is made by scripts, of the code's own tables where there are some.
 tables: .venv/.dev .venv/.bench
@@ -265,7 +266,7 @@ endef
 # What judges the benchmarks has an environment of its own: where scipy is, Lightning imports it.
 .venv/.bench: pyproject.toml constraints.txt | .venv/.pip
 	[ -x .venv/bench/bin/pip ] || $(PYTHON) -m venv .venv/bench
-	.venv/bench/bin/pip $(INSTALL) numpy scipy psutil pytest pytest-timeout pytest-randomly
+	.venv/bench/bin/pip $(INSTALL) numpy scipy psutil pytest pytest-timeout pytest-randomly pytest-xdist
 	touch $@
 
 # Both lines of SageMaker's SDK, which no environment holds together, and a server that plays AWS. Of v3 what

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import secrets
 import socket
 import sys
@@ -62,7 +61,7 @@ class Cluster:
 
 def free_port() -> int:
     """A free TCP port outside the range from which the system chooses ports for connections."""
-    for port in random.sample(_PORTS, 100):
+    for port in secrets.SystemRandom().sample(_PORTS, 100):  # two processes may have the same seed
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
             probe.bind((ADDRESS, port))
             return port

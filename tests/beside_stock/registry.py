@@ -132,7 +132,7 @@ SENT = {"same_checkpoint": {"exit code": 0, "rank *: *": ANY, "files in*": ANY, 
 
 
 def program(*jobs: JobName, reloads: bool = False) -> Callable[[Callable[[int], Any]], Callable[[int], Any]]:
-    """Register a program once for each job, with the job's name after its own.
+    """Register a program once for each job, with the job's name after its own; nightly where two processes show it.
 
     Args:
         jobs: Which jobs it is run in.
@@ -145,7 +145,8 @@ def program(*jobs: JobName, reloads: bool = False) -> Callable[[Callable[[int], 
             functools.update_wrapper(named, run)
             named.__name__ = f"{run.__name__}_{job}"  # type: ignore[attr-defined]
             fails = reloads and job == "disks"
-            situation(job, arms=ONCE, exit_code=int(fails), allowed=SENT if fails else None)(named)
+            nightly = "two" in jobs and job != "two" and not fails
+            situation(job, arms=ONCE, exit_code=int(fails), allowed=SENT if fails else None, nightly=nightly)(named)
         return run
 
     return register

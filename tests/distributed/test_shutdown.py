@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lightning_sagemaker.distributed import shutdown
+from lightning_sagemaker.simulate.container import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,9 +90,7 @@ def test_without_workers_only_nameless_ones_are_waited_for() -> None:
 @pytest.mark.parametrize(("how", "code"), [("return", 0), ("destroy", 0), ("raise", 1), ("exit", 3)])
 def test_process_ends_by_its_own_exit_code(how: str, code: int) -> None:
     for _ in range(ROUNDS):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+        world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
         root = str(LAST_COLLECTIVE.parents[2])
         processes = [
             subprocess.Popen(

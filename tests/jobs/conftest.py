@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..submit.aws import CONSOLE, ROOT, command_line, sdk_python, serving  # noqa: TID252 - importmode=importlib
+from ..submit.aws import ROOT, Run, SdkConsole, command_line, serving  # noqa: TID252 - importmode=importlib
 from ..submit.aws import aws as aws  # noqa: PLC0414, TID252 - a fixture
 from .service import REGION, Service, World
 
@@ -16,31 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Run(NamedTuple):
-    """How a piece of Python ended."""
-
-    code: int
-    out: str
-    err: str
-    modules: list[str]
-
-
-class Console:
-    """A process that has boto3, and runs one command line after the other."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sdk_python("v2"), CONSOLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ("")
-        )
+class Console(SdkConsole):
+    """A process that has boto3, which knows where AWS is."""
 
     def python(self, program: str, folder: Path, url: str, **variables: str) -> Run:
         """Run a program in a folder, with AWS at this address, and further variables."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        asked = {"program": program, "folder": str(folder), "environ": environ(url) | variables}
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
-        return Run(**json.loads(self.process.stdout.readline()))
+        return self.run(program, folder, environ(url) | variables)
 
 
 def environ(url: str) -> dict[str, str]:
@@ -61,7 +41,7 @@ command = partial(command_line, "jobs")
 @pytest.fixture(scope="session")
 def console() -> Iterator[Console]:
     """The process, for all tests of a worker."""
-    console = Console()
+    console = Console("v2", environ(""))
     yield console
     console.process.kill()
     console.process.communicate()

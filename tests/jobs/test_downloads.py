@@ -15,8 +15,8 @@ import pytest
 
 from lightning_sagemaker.jobs.downloads import unpack
 
-from ..submit.aws import BUCKET, Aws, sdk_python, serving  # noqa: TID252 - importmode=importlib
-from .conftest import Console, Run, command, environ
+from ..submit.aws import BUCKET, Aws, Run, sdk_python, serving  # noqa: TID252 - importmode=importlib
+from .conftest import Console, command, environ
 from .service import Service, World, described
 
 if TYPE_CHECKING:

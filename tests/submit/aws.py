@@ -8,7 +8,6 @@ import http.server
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,11 +20,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from lightning_sagemaker.cli import main
+from lightning_sagemaker.simulate.container import free_port
 
 from ..simulate.helpers import require  # noqa: TID252 - importmode=importlib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 ROLE = "arn:aws:iam::123456789012:role/Training"
@@ -48,11 +48,29 @@ def command_line(*arguments: object, module: str = "lightning_sagemaker.cli") ->
 
 
 class Run(NamedTuple):
-    """How one run of the command ended."""
+    """How one run of the command, or a piece of Python, ended."""
 
     code: int
     out: str
     err: str
+    modules: list[str] = []  # noqa: RUF012 - of the process then
+
+
+class SdkConsole:
+    """A process with a line of the SDK, or what it brings, as boto3; it runs one program after the other."""
+
+    def __init__(self, sdk: str, environ: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sdk_python(sdk), CONSOLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
+        )
+
+    def run(self, program: str, folder: Path, environ: Mapping[str, str]) -> Run:
+        """Run a program in a folder, with these variables."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"program": program, "folder": str(folder), "environ": {**environ}}) + "\n")
+        self.process.stdin.flush()
+        return Run(**json.loads(self.process.stdout.readline()))
 
 
 class Aws:
@@ -60,9 +78,8 @@ class Aws:
 
     def __init__(self, folder: Path, quotas: str) -> None:
         self._recording = folder / "requests.jsonl"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        self._consoles: dict[str, SdkConsole] = {}
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         # Opt out of telemetry, which would try to reach AWS.
         config = folder / "sagemaker.yaml"
@@ -100,9 +117,16 @@ class Aws:
             return False
         return True
 
-    def python(self, code: str, sdk: str = "v2") -> Any:
-        """What a piece of code with `boto3` leaves in `result`."""
-        program = f"import boto3, json\nresult = None\n{code}\nprint(json.dumps(result, default=str))"
+    def boto3(self, code: str) -> Any:
+        """What a piece of code with `boto3` leaves in `result`, run in this process."""
+        found: dict[str, Any] = {"result": None, "json": json}
+        with unittest.mock.patch.dict(os.environ, self.environ, clear=True):
+            exec(f"import boto3\nboto3.setup_default_session()\n{code}", found)  # noqa: S102 - of a test
+        return json.loads(json.dumps(found["result"], default=str))
+
+    def python(self, code: str, sdk: str) -> Any:
+        """What a piece of code with an SDK leaves in `result`."""
+        program = f"import json\nresult = None\n{code}\nprint(json.dumps(result, default=str))"
         done = subprocess.run(
             [sdk_python(sdk), "-c", program], env=self.environ, capture_output=True, text=True, check=False, timeout=120
         )
@@ -111,25 +135,23 @@ class Aws:
 
     def submit(self, sdk: str, *commands: tuple[object, ...], **environ: str) -> list[Run]:
         """Run `lightning-sagemaker submit` several times in one process of an SDK, whose import is slow."""
-        return self.programs(sdk, (command_line("submit", *command) for command in commands), **environ)
+        return self.programs(sdk, (command_line("submit", *command) for command in commands), environ=environ)
 
-    def programs(self, sdk: str, programs: Iterable[str], **environ: str) -> list[Run]:
+    def programs(
+        self, sdk: str, programs: Iterable[str], *, folder: Path | None = None, environ: Mapping[str, str] | None = None
+    ) -> list[Run]:
         """Run several programs in one process of an SDK, without what it logs."""
-        quiet = "import logging\nlogging.disable(logging.WARNING)\n"
-        common = {"folder": str(Path.cwd()), "environ": self.environ | environ}
-        asked = (json.dumps({**common, "program": quiet + program}) for program in programs)
-        done = subprocess.run(
-            [sdk_python(sdk), CONSOLE],
-            input="\n".join(asked),
-            env=self.environ | environ,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=250,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        answers = map(json.loads, done.stdout.splitlines())
-        return [Run(answer["code"], answer["out"], answer["err"]) for answer in answers]
+        console = self._consoles.get(sdk) or self._consoles.setdefault(sdk, SdkConsole(sdk, self.environ))
+        quiet = "import boto3, logging\nboto3.DEFAULT_SESSION = None\nlogging.disable(logging.WARNING)\n"
+        return [console.run(quiet + one, folder or Path.cwd(), {**self.environ, **(environ or {})}) for one in programs]
+
+    def close(self) -> None:
+        """End what it has started."""
+        for console in self._consoles.values():
+            console.process.kill()
+            console.process.communicate()
+        self.server.kill()
+        self.server.wait()
 
     def run(self, *commands: tuple[object, ...], **environ: str) -> list[Run]:
         """Run `lightning-sagemaker submit` several times in this process, where no SDK is installed."""
@@ -179,7 +201,7 @@ for one in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ()):
     s3.download_file(bucket, one["Key"], str(path))
     result.append(str(path))
 """
-        return [Path(name) for name in self.python(code)]
+        return [Path(name) for name in self.boto3(code)]
 
     def download_sources(self, request: dict[str, Any], folder: Path) -> Path:
         """Fetch what a training job starts with, by its request: an archive from v2, a folder per channel from v3."""
@@ -265,11 +287,10 @@ def _aws(folder: Path, quotas: str) -> Iterator[Aws]:
     try:
         trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-        aws.python(
+        aws.boto3(
             f"boto3.client('s3').create_bucket(Bucket={BUCKET!r})\n"
             f"boto3.client('iam').create_role(RoleName='Training', AssumeRolePolicyDocument={policy!r})"
         )
         yield aws
     finally:
-        aws.server.kill()
-        aws.server.wait()
+        aws.close()

@@ -38,7 +38,7 @@ def line(run: Run, name: str) -> str:
 
 
 def test_a_security_group_that_shuts_itself_out_fails_with_the_command_that_mends_it(aws: Aws, script: Path) -> None:
-    subnet, group = aws.python(VPC)
+    subnet, group = aws.boto3(VPC)
     run = check(aws, script, "--subnet", subnet, "--security-group", group)
     assert run.code == 1
     found = line(run, "security groups")
@@ -49,9 +49,9 @@ def test_a_security_group_that_shuts_itself_out_fails_with_the_command_that_mend
 
 
 def test_an_open_security_group_passes_and_one_of_another_vpc_fails(aws: Aws, script: Path) -> None:
-    subnet, group = aws.python(VPC + OPEN)
+    subnet, group = aws.boto3(VPC + OPEN)
     assert line(check(aws, script, "--subnet", subnet, "--security-group", group), "security groups").startswith("ok")
-    other, _ = aws.python(VPC + OPEN)
+    other, _ = aws.boto3(VPC + OPEN)
     run = check(aws, script, "--subnet", other, "--security-group", group)
     assert run.code == 1
     assert "they lie in different VPCs" in line(run, "subnets")
@@ -60,7 +60,7 @@ def test_an_open_security_group_passes_and_one_of_another_vpc_fails(aws: Aws, sc
 def test_a_group_without_outbound_rules_fails(aws: Aws, script: Path) -> None:
     anywhere = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
     shut = f"ec2.revoke_security_group_egress(GroupId=group, IpPermissions={anywhere})\n"
-    subnet, group = aws.python(VPC + OPEN + shut)
+    subnet, group = aws.boto3(VPC + OPEN + shut)
     run = check(aws, script, "--subnet", subnet, "--security-group", group)
     assert run.code == 1
     assert "no rule allows all outbound traffic" in line(run, "security groups")
@@ -82,7 +82,7 @@ def test_what_does_not_exist_fails_by_name(aws: Aws, script: Path) -> None:
 def test_a_role_that_sagemaker_may_not_take_fails(aws: Aws, script: Path) -> None:
     trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-    aws.python(f"boto3.client('iam').create_role(RoleName='Other', AssumeRolePolicyDocument={policy!r})")
+    aws.boto3(f"boto3.client('iam').create_role(RoleName='Other', AssumeRolePolicyDocument={policy!r})")
     run = check(aws, script, "--role", "Other")
     assert run.code == 1
     assert "does not trust sagemaker.amazonaws.com, but ec2.amazonaws.com" in line(run, "role")
@@ -102,7 +102,7 @@ def test_a_trust_policy_may_have_any_legal_form(aws: Aws, script: Path, name: st
     for one in statement if isinstance(statement, list) else [statement]:
         one.update(Effect="Allow", Action="sts:AssumeRole")
     policy = json.dumps({"Version": "2012-10-17", "Statement": statement})
-    aws.python(f"boto3.client('iam').create_role(RoleName={name!r}, AssumeRolePolicyDocument={policy!r})")
+    aws.boto3(f"boto3.client('iam').create_role(RoleName={name!r}, AssumeRolePolicyDocument={policy!r})")
     run = check(aws, script, "--role", name)
     assert line(run, "role").startswith(found), run.out + run.err
 
@@ -114,7 +114,7 @@ def test_the_hosts_that_are_kept_after_the_job_are_in_its_highest_cost(aws: Aws,
 
 
 def test_on_one_instance_no_rule_is_said_to_let_hosts_reach_each_other(aws: Aws, script: Path) -> None:
-    subnet, group = aws.python(VPC)
+    subnet, group = aws.boto3(VPC)
     found = line(
         check(aws, script, "--subnet", subnet, "--security-group", group, "--instance-count", "1"), "security groups"
     )
@@ -123,7 +123,7 @@ def test_on_one_instance_no_rule_is_said_to_let_hosts_reach_each_other(aws: Aws,
 
 
 def test_an_empty_channel_fails_and_a_used_checkpoint_folder_of_a_spot_job_warns(aws: Aws, script: Path) -> None:
-    aws.python(f"boto3.client('s3').put_object(Bucket={BUCKET!r}, Key='used/last.ckpt', Body=b'1')")
+    aws.boto3(f"boto3.client('s3').put_object(Bucket={BUCKET!r}, Key='used/last.ckpt', Body=b'1')")
     run = check(
         aws, script, "--channel", f"train=s3://{BUCKET}/nothing", "--spot", "--checkpoint-uri", f"s3://{BUCKET}/used"
     )
@@ -135,8 +135,8 @@ def test_an_empty_channel_fails_and_a_used_checkpoint_folder_of_a_spot_job_warns
 
 
 def test_what_may_not_be_asked_is_unknown_with_the_permission_that_is_missing(aws: Aws, script: Path) -> None:
-    subnet, group = aws.python(VPC + OPEN)
-    secret = aws.python(
+    subnet, group = aws.boto3(VPC + OPEN)
+    secret = aws.boto3(
         "iam = boto3.client('iam')\niam.create_user(UserName='nobody')\n"
         "key = iam.create_access_key(UserName='nobody')['AccessKey']\n"
         "result = [key['AccessKeyId'], key['SecretAccessKey']]"
@@ -177,7 +177,7 @@ def test_the_sdk_s_defaults_are_asked_for_and_what_it_lacks_fails(aws: Aws, scri
 @pytest.mark.parametrize("sdk", SDKS)
 def test_image_role_and_bucket_are_the_sdk_s_whichever_is_installed(aws: Aws, script: Path, sdk: str) -> None:
     plain = ("--instance-type", "ml.p4d.24xlarge", "--role", ROLE, "--dry-run", "--json")
-    before = [bucket["Name"] for bucket in aws.python("result = boto3.client('s3').list_buckets()['Buckets']")]
+    before = [bucket["Name"] for bucket in aws.boto3("result = boto3.client('s3').list_buckets()['Buckets']")]
     newest, with_smddp, wrong, single = aws.submit(
         sdk,
         (script, *plain),
@@ -194,7 +194,7 @@ def test_image_role_and_bucket_are_the_sdk_s_whichever_is_installed(aws: Aws, sc
     assert json.loads(single.out)["AlgorithmSpecification"]["TrainingImage"] == (
         "727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/pytorch:2.13-cpu-amzn2023-sagemaker"
     )
-    after = [bucket["Name"] for bucket in aws.python("result = boto3.client('s3').list_buckets()['Buckets']")]
+    after = [bucket["Name"] for bucket in aws.boto3("result = boto3.client('s3').list_buckets()['Buckets']")]
     assert after == before  # a dry run makes no bucket
 
 

@@ -282,7 +282,7 @@ for page in boto3.client("ec2").get_paginator("describe_instance_types").paginat
         types["ml." + one["InstanceType"]] = [gpus, one["NetworkInfo"]["EfaSupported"]]
 result = types
 """
-    told = aws.python(code)
+    told = aws.boto3(code)
     compared = {name: known for name in told if (known := instance(name))}
     assert len(compared) > 30
     for name, known in compared.items():

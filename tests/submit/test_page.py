@@ -41,7 +41,7 @@ for number, (language, text) in enumerate(json.loads(sys.argv[2])):
 @pytest.fixture
 def ready(aws: Aws, tmp_path: Path) -> Path:
     """A folder with the script of the pages, and what their jobs name in AWS."""
-    aws.python(
+    aws.boto3(
         "trust = json.dumps({'Version': '2012-10-17', 'Statement': [{'Effect': 'Allow', 'Action': 'sts:AssumeRole',"
         " 'Principal': {'Service': 'sagemaker.amazonaws.com'}}]})\n"
         "iam, s3 = boto3.client('iam'), boto3.client('s3')\n"
@@ -80,15 +80,22 @@ def test_every_block_is_true(aws: Aws, ready: Path, case: tuple[str, str, tuple[
     modules = "{TelemetryOptOut: true, Session: {DefaultS3Bucket: bucket}}"
     config.write_text(f'SchemaVersion: "1.0"\nSageMaker: {{PythonSDK: {{Modules: {modules}}}}}\n')
     before = len(aws.requests())
-    python = sys.executable if page == "submit.md" else str(sdk_python(sdk))
-    done = subprocess.run(
-        [python, "-c", RUN, json.dumps([str(packages)]), json.dumps(given), "arn:aws:iam::123456789012:role/MyRole"],
-        cwd=ready,
-        env=aws.environ | {"SAGEMAKER_USER_CONFIG_OVERRIDE": str(config)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    arguments = ["-c", json.dumps([str(packages)]), json.dumps(given), "arn:aws:iam::123456789012:role/MyRole"]
+    program = f"import sys\nsys.argv = {arguments}\n{RUN}"
+    environ = {"SAGEMAKER_USER_CONFIG_OVERRIDE": str(config)}
+    if page == "submit.md":
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ready,
+            env=aws.environ | environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=250,
+        )
+        code, told = done.returncode, done.stdout[-3000:] + done.stderr[-3000:]
+    else:
+        (run,) = aws.programs(sdk, [program], folder=ready, environ=environ)
+        code, told = run.code, run.out + run.err
+    assert code == 0, told
     assert len(aws.requests()) == before + sent

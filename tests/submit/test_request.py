@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -13,7 +12,7 @@ import pytest
 from lightning_sagemaker.submit import Resolved, TrainingJob, complete, request
 from lightning_sagemaker.submit.request import UNKNOWN, check_limits
 
-from .aws import BUCKET, ROLE, Aws, sdk_python
+from .aws import BUCKET, ROLE, Aws
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -260,11 +259,8 @@ def test_the_request_is_what_the_sdk_sends_for_the_same_job_as_a_notebook(aws: A
     dry = aws.run(*((script, *JOB, *options, "--dry-run", "--json", *rest) for options in CASES[sdk]))
     assert [run.code for run in shown] == [0] * len(shown), shown
     before = len(aws.requests())
-    code = "\n".join(run.out for run in shown)  # in one process: the SDK's import is slow
-    done = subprocess.run(
-        [sdk_python(sdk), "-c", code], env=aws.environ, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    for ran in aws.programs(sdk, (run.out for run in shown)):
+        assert ran.code == 0, ran.out + ran.err
     sent = aws.requests()[before:]
     for options, theirs, run in zip(CASES[sdk], sent, dry, strict=True):
         ours = json.loads(run.out)

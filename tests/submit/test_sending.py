@@ -66,7 +66,7 @@ def test_a_key_encrypts_the_source_too(aws: Aws, script: Path) -> None:
     _, sent = send(aws, script, "--output-kms-key", "key-1")
     place = json.loads(sent["HyperParameters"]["sagemaker_submit_directory"])
     bucket, _, key = place.removeprefix("s3://").partition("/")
-    head = aws.python(f"result = boto3.client('s3').head_object(Bucket={bucket!r}, Key={key!r})")
+    head = aws.boto3(f"result = boto3.client('s3').head_object(Bucket={bucket!r}, Key={key!r})")
     assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "key-1")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections import defaultdict
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_sagemaker.simulate.container import free_port
 from tests.job.launch_modes import MODES
 from tests.variables.table import TORCH, VARIABLES, Variable
 
@@ -98,7 +98,7 @@ def effects(folder: Path, arm: dict[str, str]) -> Effects:
         if column == "none":
             for by in ("Fabric", "Trainer"):
                 add(column, environ, by, {"accelerator": "cpu"}, [row for row in VARIABLES if row.by == by])
-    world = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    world = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     base = len(looks)
     add(TORCH, world, "env://", {}, [row for row in VARIABLES if row.name in _OF_TORCH])
     for name in world:  # a world of one has no other values
@@ -124,12 +124,6 @@ def effects(folder: Path, arm: dict[str, str]) -> Effects:
         else:
             found[name][column] |= _differences(seen[base], seen[number], change)
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def _differences(base: dict[str, Any], found: dict[str, Any], change: str) -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -19,6 +18,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lightning_sagemaker import latest_checkpoint, node_lock, once_per_node
+from lightning_sagemaker.simulate.container import free_port
 from tests.beside_stock.model import QUIET, Model, fitted, loader, trainer, weights
 from tests.beside_stock.registry import ONCE, situation
 
@@ -117,12 +117,9 @@ def _alone(environment: Any, **arguments: Any) -> Any:
 
 def _launched_alone() -> None:
     """As by ``torchrun --standalone`` on each host."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     world = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "GROUP_RANK": 0, "GROUP_WORLD_SIZE": 1}
     os.environ.update({name: str(value) for name, value in world.items()})
-    os.environ.update(TORCHELASTIC_RUN_ID="none", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(TORCHELASTIC_RUN_ID="none", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
 
 
 @situation("two")

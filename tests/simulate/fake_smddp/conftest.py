@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import lightning_sagemaker.simulate
-from lightning_sagemaker.simulate.container import INTERFACE
+from lightning_sagemaker.simulate.container import INTERFACE, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,11 +49,10 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[str]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [str(probe.getsockname()[1]) for probe in probes]
+    found: set[str] = set()
+    while len(found) < count:
+        found.add(str(free_port()))
+    return [*found]
 
 
 def finish(commands: Sequence[tuple[list[str], Mapping[str, str]]], folder: Path) -> tuple[list[str], list[int]]:
