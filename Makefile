@@ -21,6 +21,9 @@ demo: .venv/.demo
 	.venv/bin/lightning-sagemaker simulate --hosts 2 --processes-per-host 2 --distribution torch_distributed \
 	    examples/digits/train.py -- --epochs 5
 
+# Processes that share two cores need one thread each: others only spin.
+check test lightning coverage: export OMP_NUM_THREADS := 1
+
 # While you work: no training, two minutes.
 check: lint types tables .venv/.dev
 	$(QUICK_IMPORTS) on .venv

@@ -92,7 +92,7 @@ NIGHTLY = {
     "distributed/test_heartbeat.py": r"\[before it has told",
     "distributed/test_shutdown.py": r"code\[(exit|destroy)",
     "distributed/test_sigterm.py": "hosts=2, processes=1",
-    "gpu/test_gpu.py": "two_processes|find_unused|fabric",
+    "gpu/test_gpu.py": "two_processes",
     "launch/test_notebook.py": "two_hosts",
     "launch/test_remote.py": r"success.*\[v2|killed|raises",
     "launch/test_second_groups.py": r"\[2-1",
