@@ -24,6 +24,7 @@ NEEDLESS = (
     *("/lightning_logs/", "/wandb/", "/mlruns/", "/outputs/", "/multirun/", "/tb_logs/", "/checkpoints/"),
     *(ENTRY, ENTRY_ARGUMENTS),
 )
+_ENVIRONMENTS = ("pyvenv.cfg", "conda-meta")  # in the folder of a virtual environment, whatever its name
 # What nobody wants to send, with the names of their makers: each is named where it is found.
 CREDENTIALS = (
     *(".aws/", ".ssh/", ".netrc", ".git-credentials", ".gnupg/", ".docker/", ".kaggle/", ".pypirc"),
@@ -93,7 +94,8 @@ def _walk(folder: Path, ignored: Any, secret: Any, credentials: list[str]) -> It
                 if secret.match_file(text):
                     credentials.append(text)
             elif is_folder:
-                kept.append(name)
+                if not any(Path(path, mark).exists() for mark in _ENVIRONMENTS):
+                    kept.append(name)
             else:
                 yield path
         folders[:] = kept

@@ -32,6 +32,7 @@ def test_what_no_job_needs_is_left_out(script: Path) -> None:
     folder = script.parent
     needless = [
         *(".git/config", "__pycache__/a.pyc", ".venv2/lib/x.py", "venv/x.py", "wandb/run.log", "mlruns/x", "outputs/x"),
+        *("env/pyvenv.cfg", "env/lib/x.py", "tools/conda/conda-meta/history", "tools/conda/lib/x.py"),
         *("lightning_logs/version_0/metrics.csv", "last.ckpt", "checkpoints/a.bin", ".DS_Store", ENTRY),
     ]
     kept = ["conf/config.yaml", "models/outputs/__init__.py", "models/checkpoints/__init__.py", "wandbutils.py"]
