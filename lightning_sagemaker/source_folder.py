@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +15,8 @@ from lightning_sagemaker.arguments import ENTRY, ENTRY_ARGUMENTS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+REQUIREMENTS = "requirements.txt"
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 IGNORE_FILES = (".gitignore", ".sagemakerignore")  # the later one wins; `!name` sends a file after all
 # What no job needs, in the words of .gitignore.
 NEEDLESS = (
@@ -50,7 +53,7 @@ class Source:
 
 def read(folder: Path, *, ignore_files: bool = True) -> Source:
     """Decide what of a folder is sent; an ``ImportError`` without ``pathspec``, which reads its ignore files."""
-    asked = [line for name in IGNORE_FILES for line in _lines(folder / name)] if ignore_files else []
+    asked = [line for name in IGNORE_FILES for line in text_of(folder / name).splitlines()] if ignore_files else []
     matcher = _matcher if ignore_files else _Names
     ignored, secret = matcher([*NEEDLESS, *CREDENTIALS, *asked]), matcher(CREDENTIALS)
     found = Source({}, [], {}, [])
@@ -67,6 +70,16 @@ def read(folder: Path, *, ignore_files: bool = True) -> Source:
             sent = size <= LARGE or (asked and _matcher([name, *asked]).match_file(name) is False)
             (found.files if sent else found.large)[name] = size
     return found
+
+
+def text_of(path: Path) -> str:
+    """Text of a file in the encoding that its first bytes tell, as Windows writes it; empty without the file.
+
+    Bytes that are no text stay what they are where it is written with ``surrogateescape``.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    return content.decode(encoding, "surrogateescape")
 
 
 def holds_more(folder: Path) -> bool:
@@ -99,11 +112,6 @@ def _walk(folder: Path, ignored: Any, secret: Any, credentials: list[str]) -> It
             else:
                 yield path
         folders[:] = kept
-
-
-def _lines(path: Path) -> list[str]:
-    # Names of any bytes, as os.walk has them.
-    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.is_file() else []
 
 
 def _matcher(lines: Sequence[str]) -> Any:

@@ -50,7 +50,7 @@ def combine(settings: Mapping[str, Any], steps: Sequence[Sequence[float]], _: Se
     return {
         "sync_dist_per_metric_seconds": (logged - silent) / settings["metrics"],
         "reduction_per_metric_seconds": (logged - local) / settings["metrics"],  # without Lightning's bookkeeping
-        "step_without_metrics": silent,
-        "step_with_local_metrics": local,
-        "step_with_metrics": logged,
+        "step_without_metrics_seconds": silent,
+        "step_with_local_metrics_seconds": local,
+        "step_with_metrics_seconds": logged,
     }

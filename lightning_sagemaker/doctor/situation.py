@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lightning_sagemaker.changes import disabled
 from lightning_sagemaker.checkpoint.newest import checkpoint_folder, latest_checkpoint
 from lightning_sagemaker.environment import RANK_PROCESS
-from lightning_sagemaker.job import SageMakerJob
+from lightning_sagemaker.job import FOREIGN_RANK, SageMakerJob
 from lightning_sagemaker.job.channels import sharded_channels
 from lightning_sagemaker.job.resources import Resources, read_resources
 from lightning_sagemaker.locking.directory import base_folder
@@ -46,6 +46,7 @@ OF_COMMANDS = {
     f"{PREFIX}FAKE_SMDDP_": "of the simulation's fake SMDDP",
     f"{PREFIX}SIMULATION": "of `simulate`, by which it knows its processes",
     RANK_PROCESS: "of a process that trains, for those that it starts",
+    FOREIGN_RANK: "the same: a RANK that no launcher has set",
 }
 _READERS: dict[str, Callable[[Mapping[str, str]], object]] = {DISABLE: disabled, LOCK_DIR: base_folder}
 LEVELS: dict[str, Level] = {AUTOLOAD: "warn", DISABLE: "warn"}  # what they would switch off stays on

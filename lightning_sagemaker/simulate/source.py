@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker import source_folder
 from lightning_sagemaker.options import some
 from lightning_sagemaker.simulate.spec import SimulationError
-from lightning_sagemaker.source_folder import link_within
+from lightning_sagemaker.source_folder import REQUIREMENTS, link_within, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # Bytes that are copied to each host: seconds on a disk. What is larger is data, for which there are channels.
 _MOST = 1_000_000_000
-_REQUIREMENTS = "requirements.txt"
 
 
 def read(job: Simulation) -> Source:
@@ -65,10 +64,10 @@ def notes(job: Simulation, found: Source) -> Iterator[str]:
     unread = [name for name in source_folder.IGNORE_FILES if (job.folder / name).is_file()]
     if unread and importlib.util.find_spec("pathspec") is None:
         yield f"pathspec is not installed, so {unread[0]} is not read. HINT: pip install 'lightning-sagemaker[submit]'"
-    if absent := list(_absent(job.folder / _REQUIREMENTS)):
+    if absent := list(_absent(job.folder / REQUIREMENTS)):
         yield (
-            f"{_REQUIREMENTS} asks for what this environment lacks: {some(absent)}. HINT: pip install -r"
-            f" {job.folder / _REQUIREMENTS}"
+            f"{REQUIREMENTS} asks for what this environment lacks: {some(absent)}. HINT: pip install -r"
+            f" {job.folder / REQUIREMENTS}"
         )
 
 
@@ -76,9 +75,7 @@ def _absent(path: Path) -> Iterator[str]:
     """Requirements that are not met, each with what is here instead."""
     from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
 
-    # Of any encoding: PowerShell's `>` writes UTF-16, of which nothing is understood here.
-    text = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
-    for line in text.splitlines():
+    for line in text_of(path).splitlines():
         try:
             wanted = Requirement(line.partition(" #")[0].strip())
         except InvalidRequirement:  # an option, a path or a comment: pip's business

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.arguments import launcher_line
 from lightning_sagemaker.environment import RANK_PROCESS
+from lightning_sagemaker.job import FOREIGN_RANK
 from lightning_sagemaker.launch_modes import LOG_LEVEL
 from lightning_sagemaker.simulate import container
 from lightning_sagemaker.simulate.container import ADDRESS, GROUP, INTERFACE, Cluster
@@ -44,7 +45,7 @@ _FOREIGN_PREFIXES = (
     *("SMDATAPARALLEL_", "SM_", "SRUN_", "TORCHELASTIC_", "TRAINING_JOB_"),
 )
 _FOREIGN_NAMES = (
-    RANK_PROCESS,  # of a rank that starts a simulation
+    *(FOREIGN_RANK, RANK_PROCESS),  # of a rank that starts a simulation
     *("CURRENT_HOST", "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("NODE_RANK", "PYTHON_EXEC", "RANK", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE"),
 )

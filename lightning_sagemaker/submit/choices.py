@@ -11,6 +11,7 @@ from lightning_sagemaker.settings import EXPORT, METRICS, RESUME
 from lightning_sagemaker.smddp.availability import sharding_of
 from lightning_sagemaker.source_folder import read
 from lightning_sagemaker.submit.request import as_sent
+from lightning_sagemaker.submit.training_job import LONGEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,9 @@ def complete(job: TrainingJob, source: Source | None = None) -> TrainingJob:
         env={**_variables(job), **job.env},
         retries=3 if job.spot and job.retries is None else job.retries,
         max_wait=2 * job.max_run if job.spot and job.max_wait is None else job.max_wait,
-        name=job.name or re.sub(r"[^a-zA-Z0-9]+", "-", job.path.stem).strip("-")[:43].strip("-") or "training",
+        name=job.name
+        or re.sub(r"[^a-zA-Z0-9]+", "-", job.path.stem).strip("-")[:LONGEST_NAME].strip("-")
+        or "training",
         metrics=tuple(names)[:_METRICS],
     )
 
@@ -128,7 +131,7 @@ def _variables(job: TrainingJob) -> dict[str, str]:
 def _logged_names(script: Path) -> Iterator[str]:
     """Names that a script gives to ``self.log("name", ...)`` or ``self.log_dict``, as far as they are constants."""
     try:
-        tree = ast.parse(script.read_text(encoding="utf-8"))
+        tree = ast.parse(script.read_bytes())
     except (OSError, ValueError, SyntaxError):  # the checks name a script that does not parse
         return
     for call in ast.walk(tree):

@@ -55,7 +55,7 @@ def _check_hosts(job: TrainingJob, known: Instance | None) -> Iterator[Finding]:
         yield ok("instance type", f"{kind}: {known.gpus} GPU(s){', EFA' if known.efa else ''}.")
     if processes is None:
         yield unknown("world", f"{count} host(s), one process per GPU.")
-    elif known and processes > max(known.gpus, 1):
+    elif known and 0 < known.gpus < processes:  # on CPUs, as many as anybody wants
         text = f"{processes} processes on each {kind}, which has {known.gpus} GPU(s)."
         yield fail("world", text, "HINT: leave --processes-per-host out.")
     else:

@@ -9,8 +9,9 @@ from lightning_sagemaker.arguments import carry
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.source_folder import REQUIREMENTS
 from lightning_sagemaker.submit.request import UNKNOWN, Resolved, is_secret, request
-from lightning_sagemaker.submit.source import REQUIREMENTS, needed
+from lightning_sagemaker.submit.source import needed
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob

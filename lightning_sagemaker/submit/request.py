@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker import metrics
 from lightning_sagemaker.arguments import ENTRY, carry
-from lightning_sagemaker.findings import Finding, fail, ok
+from lightning_sagemaker.findings import Finding, fail, ok, unknown
 from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags, toolkit
 from lightning_sagemaker.redaction import MASK, redact
@@ -103,14 +103,16 @@ def request(job: TrainingJob, resolved: Resolved) -> dict[str, Any]:
             # A copy, since `set` may add to it; a value of a wrong type is left to the check of the request.
             _set(made, path.split("."), kind(value) if kind in (list, dict) else value)
     channels = [_channel(name, channel) for name, channel in job.inputs.items()]
-    if job.network_isolation:  # the toolkit reaches no S3, so the service brings the source, as for the SDKs
-        channels.append(_channel(_CODE, Channel(resolved.source)))
     if channels:
         made["InputDataConfig"] = channels
     if job.tags:
         made["Tags"] = [{"Key": key, "Value": value} for key, value in job.tags.items()]
     for path, value in job.set.items():
         _set(made, path.split("."), value)
+    if job.network_isolation:  # the toolkit reaches no S3, so the service brings the source, as for the SDKs
+        channels = made.setdefault("InputDataConfig", [])
+        if isinstance(channels, list):  # else the check of the request says so
+            made["InputDataConfig"] = [*channels, _channel(_CODE, Channel(resolved.source))]
     return made
 
 
@@ -209,11 +211,16 @@ def _set(made: dict[str, Any], path: list[str], value: Any) -> None:
         made[last] = value
 
 
-def check_limits(request: dict[str, Any], service_model: Any) -> Iterator[Finding]:
+def check_limits(request: dict[str, Any]) -> Iterator[Finding]:
     """Everything in a request that SageMaker would refuse, by botocore's model of the API, without asking AWS."""
-    from botocore.validate import ParamValidator
-
-    shape = service_model.operation_model("CreateTrainingJob").input_shape
+    try:
+        from botocore.session import get_session
+        from botocore.validate import ParamValidator
+    except ImportError:
+        what = "not checked: botocore, which knows the API's limits, is not installed."
+        yield unknown("request", what, "HINT: pip install 'lightning-sagemaker[submit]'.")
+        return
+    shape = get_session().get_service_model("sagemaker").operation_model("CreateTrainingJob").input_shape
     report = ParamValidator().validate(request, shape).generate_report()
     # Names and types; all limits, and patterns and words, which botocore leaves to the service, are measured below.
     lines = [line for line in report.splitlines() if not line.startswith(("Invalid length", "Invalid range"))]

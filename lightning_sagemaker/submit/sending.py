@@ -12,12 +12,12 @@ from lightning_sagemaker.source_folder import Source, read
 from lightning_sagemaker.submit import local_checks
 from lightning_sagemaker.submit.choices import complete
 from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, Resolved, check_limits, request
-from lightning_sagemaker.submit.source import archive, check_source, wheels
+from lightning_sagemaker.submit.source import archive, built, check_source, wheels
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob
 
-_NO_BOTO3 = "nothing was asked of AWS: boto3 is not installed. HINT: pip install 'lightning-sagemaker[submit]'."
+_NO_SESSION = "nothing was asked of AWS, without a session. HINT: check(job, boto3.Session())."
 
 
 class Prepared(NamedTuple):
@@ -48,9 +48,9 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
     source = read(job.folder)
     job = complete(job, source)
     resolved = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
-    found = [*check_source(job, source)]
+    found, of_aws = [*check_source(job, source)], []
     if session is None:
-        found += [*local_checks.check(job), unknown("AWS", _NO_BOTO3)]
+        found += [*local_checks.check(job), unknown("AWS", _NO_SESSION)]
     else:
         from lightning_sagemaker.submit import aws_checks
 
@@ -60,9 +60,10 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
         else:
             found += local_checks.check(job, aws_checks.described(job, session))
             resolved, more = aws_checks.resolve(job, session)
-            model = session.client("sagemaker").meta.service_model
-            found += [who, *more, *check_limits(request(job, resolved), model), *aws_checks.check(job, session)]
-    return Prepared(job, source, resolved, request(job, resolved), found)
+            found += [who, *more]
+            of_aws = aws_checks.check(job, session)
+    made = request(job, resolved)
+    return Prepared(job, source, resolved, made, [*found, *check_limits(made), *of_aws])
 
 
 def start(job: TrainingJob, session: Any) -> str:
@@ -97,7 +98,7 @@ def send(prepared: Prepared, session: Any) -> str:
         default_bucket(session, create=True)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, ARCHIVE)
-        archive(job, source, target, wheels(job, Path(folder)))
+        archive(job, source, target, [built(path, Path(folder)) for path in wheels(job)])
         key = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": job.output_kms_key} if job.output_kms_key else None
         session.client("s3").upload_file(str(target), *aws.place(resolved.source), ExtraArgs=key)
     session.client("sagemaker").create_training_job(**made)

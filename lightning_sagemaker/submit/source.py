@@ -23,7 +23,7 @@ from lightning_sagemaker.arguments import carry
 from lightning_sagemaker.findings import fail, finding, ok, warn
 from lightning_sagemaker.options import one_line, printable, some
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.source_folder import IGNORE_FILES, link_within
+from lightning_sagemaker.source_folder import IGNORE_FILES, REQUIREMENTS, link_within, text_of
 from lightning_sagemaker.submit.choices import full_version
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from lightning_sagemaker.source_folder import Source
     from lightning_sagemaker.submit.training_job import TrainingJob
 
-REQUIREMENTS = "requirements.txt"
 OURS = "lightning-sagemaker"
 _LIGHTNING = ("lightning", "pytorch-lightning")
 ANY_LIGHTNING = "lightning>=2.2,!=2.6.2,!=2.6.3"
@@ -85,8 +84,9 @@ def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) 
                     tar.add(job.folder / name, name)
         if carried.by_entry_script:
             carried.write(Path(folder), job.entry)
-        lines = [own_text(job.folder).rstrip("\n"), *needed(job, [wheel.name for wheel in wheels])]
-        Path(folder, REQUIREMENTS).write_text("\n".join(lines).lstrip("\n") + "\n", encoding="utf-8")
+        lines = [*text_of(job.folder / REQUIREMENTS).splitlines(), *needed(job, [wheel.name for wheel in wheels])]
+        text = "".join(f"{line}\n" for line in lines)
+        Path(folder, REQUIREMENTS).write_text(text, encoding="utf-8", errors="surrogateescape")
         for path in (*Path(folder).iterdir(), *wheels):
             tar.add(path, path.name)
 
@@ -98,11 +98,10 @@ def listing(job: TrainingJob, source: Source) -> str:
     if len(order) > _SHOWN:
         rest = sum(size for _, size in order[_SHOWN:])
         lines.append(f"{rest / 1e3:10.1f} kB  in {len(order) - _SHOWN} more files")
-    place = own_source(job)
-    given = given_wheels(job)
-    names = [*(path.name for path in given), *(["lightning_sagemaker-*.whl"] if place else [])]
-    wheels = [*map(str, given), *([f"one built from {place}"] if place else [])]
-    told = f" (wheels: {', '.join(wheels)})" if wheels else ""
+    paths = wheels(job)
+    names = [path.name if path.suffix == ".whl" else "lightning_sagemaker-*.whl" for path in paths]
+    told = ", ".join(str(path) if path.suffix == ".whl" else f"one built from {path}" for path in paths)
+    told = f" (wheels: {told})" if told else ""
     added = redact(f"{REQUIREMENTS} gets: {', '.join(needed(job, names))}{told}\n")
     return "\n".join([f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB", *lines, added])
 
@@ -113,7 +112,7 @@ def _check_script(job: TrainingJob, source: Source) -> Finding:
         return fail("script", what, f"HINT: `!{job.entry}` in {IGNORE_FILES[-1]} sends it.")
     path = job.path
     try:
-        ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         where = f"{path}, line {line}" if line else str(path)
@@ -122,7 +121,10 @@ def _check_script(job: TrainingJob, source: Source) -> Finding:
 
 
 def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
-    """Check the requirements: another torch would replace a build that matches the image's CUDA, EFA and SMDDP."""
+    """Check the requirements: another torch would replace a build that matches the image's CUDA, EFA and SMDDP.
+
+    And with an isolated network, pip gets nothing but the wheels that are sent.
+    """
     from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
 
     for line in [*own_lines(job.folder), *job.requirements]:
@@ -138,6 +140,14 @@ def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
             yield fail("requirements", what, "HINT: remove it, or choose the image with --torch.")
             return
     yield ok("requirements", "torch stays the image's.")
+    lines = [*own_lines(job.folder), *needed(job, [path.name for path in wheels(job)])]
+    absent = {name: line.strip() for line in lines if not line.startswith("./") and (name := name_of(line)) != "torch"}
+    absent.pop("", None)
+    if job.network_isolation and absent:
+        of_aws = job.image is None and not absent.keys().isdisjoint({*_LIGHTNING, OURS})  # whose images lack them
+        what = f"the network is isolated, so that pip can fetch nothing: the image must have {some(absent.values())}."
+        fix = "HINT: --image with them, or wheels of them and of what they need, each by --requirement."
+        yield finding("requirements", "fail" if of_aws else "warn", what, fix)
 
 
 def needed(job: TrainingJob, wheel_names: Sequence[str]) -> list[str]:
@@ -145,7 +155,7 @@ def needed(job: TrainingJob, wheel_names: Sequence[str]) -> list[str]:
 
     That is Lightning and this package, in the versions that are installed here, or as one of the wheels that are sent.
     """
-    given = [line for line in job.requirements if not line.endswith(".whl")]
+    given = [line for line in job.requirements if Path(line) not in job.wheels]
     named = {name_of(line) for line in [*own_lines(job.folder), *given, *(f"./{name}" for name in wheel_names)]}
     lines = [*(f"./{name}" for name in wheel_names), *given]
     if not named & {*_LIGHTNING}:
@@ -156,21 +166,11 @@ def needed(job: TrainingJob, wheel_names: Sequence[str]) -> list[str]:
     return lines
 
 
-def wheels(job: TrainingJob, folder: Path) -> list[Path]:
-    """Wheels that are sent: the user's, and one of this package, built in a folder, where no index has what is here."""
-    source = own_source(job)
-    return [*given_wheels(job), *([_built(source, folder)] if source is not None else [])]
-
-
-def given_wheels(job: TrainingJob) -> list[Path]:
-    """Wheels among the job's own requirements."""
-    return [Path(line) for line in job.requirements if line.endswith(".whl")]
-
-
-def own_source(job: TrainingJob) -> Path | None:
-    """Source of the wheel of this package for a job; ``None`` if an index has it, or the user names one."""
+def wheels(job: TrainingJob) -> list[Path]:
+    """Wheels that are sent: the user's, and this package's or its source where no index has it and nobody names it."""
     named = {name_of(line) for line in [*own_lines(job.folder), *job.requirements]}
-    return None if OURS in named else local_source()
+    own = None if OURS in named else local_source()
+    return [*job.wheels, *([own] if own is not None else [])]
 
 
 def local_source() -> Path | None:
@@ -186,19 +186,13 @@ def local_source() -> Path | None:
     return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
 
 
-def own_text(folder: Path, name: str = REQUIREMENTS) -> str:
-    """Text of the folder's own file; empty without one."""
-    path = folder / name
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
 def own_lines(folder: Path, name: str = REQUIREMENTS, known: frozenset[Path] = frozenset()) -> list[str]:
     """Lines of the folder's own file, and of those that it includes by ``-r``."""
     path = folder / name
     if path in known:
         return []
     found = []
-    for line in own_text(folder, name).splitlines():
+    for line in text_of(path).splitlines():
         included = re.match(r"\s*(?:-r|--requirement)[\s=]*([^\s#]+)", line)
         found += own_lines(path.parent, included[1], known | {path}) if included else [line]
     return found
@@ -223,7 +217,8 @@ def name_of(line: str) -> str:
     return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
 
 
-def _built(source: Path, folder: Path) -> Path:
+def built(source: Path, folder: Path) -> Path:
+    """A wheel, or that of this package's source, built in a folder."""
     if source.suffix == ".whl":
         if not source.is_file():
             raise OSError(

@@ -17,7 +17,8 @@ Launcher = Literal["torchrun", "smddprun", "mpirun", "none"]
 InputMode = Literal["File", "FastFile", "Pipe"]
 Export = Literal["best", "last"]
 
-_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,42}")  # a time follows; 63 characters in all
+LONGEST_NAME = 39  # characters: 24 of the time follow, and SageMaker takes 63
+_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 _S3 = re.compile(r"s3://[^/]+(/.*)?")
 _COUNTS = ("instance_count", "processes_per_host", "volume_gb", "max_run", "max_wait", "retries")
 
@@ -190,6 +191,11 @@ class TrainingJob(Script):
         return tuple(name for name, channel in self.inputs.items() if channel.sharded)
 
     @property
+    def wheels(self) -> Sequence[Path]:
+        """The requirements that are wheels of this machine, which are sent along."""
+        return [Path(line) for line in self.requirements if line.endswith(".whl") and "://" not in line]
+
+    @property
     def variables(self) -> Mapping[str, str]:
         """The environment variables, as texts."""
         return self.env  # type: ignore[return-value] # __post_init__ has made them texts
@@ -239,7 +245,7 @@ def _check_hosts(job: TrainingJob) -> None:
 
 
 def _check_start(job: TrainingJob) -> None:
-    if absent := [line for line in job.requirements if line.endswith(".whl") and not Path(line).is_file()]:
+    if absent := [str(path) for path in job.wheels if not path.is_file()]:
         raise FileNotFoundError(f"There is no wheel {absent[0]!r}. HINT: build it first.")
     if broken := [line for line in job.requirements if "\n" in line or "\r" in line]:
         raise ValueError(f"`requirements` has {broken[0]!r}, with a line break. HINT: --requirement for each line.")
@@ -269,8 +275,10 @@ def _check_values(job: TrainingJob) -> None:
             f"`max_wait` is {job.max_wait} s; expected at least `max_run`, {job.max_run} s, which it includes, and spot"
             " instances. HINT: --spot, or leave it out."
         )
-    if job.name is not None and not _NAME.fullmatch(job.name):
-        raise ValueError(f"Name {job.name!r}; expected at most 43 letters, digits and dashes. HINT: --name.")
+    if job.name is not None and not (len(job.name) <= LONGEST_NAME and _NAME.fullmatch(job.name)):
+        raise ValueError(
+            f"Name {job.name!r}; expected at most {LONGEST_NAME} letters, digits and dashes. HINT: --name."
+        )
     if job.network_isolation and "code" in job.channels:
         raise ValueError(
             "A channel is named 'code', as the one that brings the source where the network is isolated. HINT: another"

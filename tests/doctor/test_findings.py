@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import lightning_sagemaker
 from lightning_sagemaker.doctor.report import examine
 
 from .conftest import CPU, HOSTS, MACHINE, MPIRUN, TORCH, TORCHRUN, of_kind, with_import
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lightning_sagemaker.doctor.report import Report
 
     from .conftest import Examine
 
+_VARIABLE = re.compile(r"(?:LIGHTNING_SAGEMAKER_|\{PREFIX\})([A-Z]+(?:_[A-Z]+)*)(?![A-Z_])")
+OF_THE_PACKAGE = {  # variables that its code knows
+    f"LIGHTNING_SAGEMAKER_{name}"
+    for path in Path(lightning_sagemaker.__path__[0]).rglob("*.py")
+    for name in _VARIABLE.findall(path.read_text())
+}
 SMDDP = with_import(MACHINE, "smddp", version="2.6.0", problem=None)
 ASKED = {"PL_TRAINER_STRATEGY": "smddp"}
 ONE = {"hosts": ["algo-1"], "current_host": "algo-1"}
@@ -180,7 +187,7 @@ WELL = [
     ),
     case("mpi4py-missing", environ=TORCHRUN, machine=replace(MACHINE, versions={})),
     case("nothing-to-resume", environ={"LIGHTNING_SAGEMAKER_RESUME": "1"}),
-    case("setting-unknown", environ={"LIGHTNING_SAGEMAKER_FAKE_SMDDP_LOG": "x"}),
+    *(case("setting-unknown", environ={name: "x"}) for name in sorted(OF_THE_PACKAGE)),
     case("setting-malformed", environ={"LIGHTNING_SAGEMAKER_METRICS": "true"}),
     case("autoload-off", environ={"LIGHTNING_SAGEMAKER_AUTOLOAD": "1"}),
     case("torch-autoload-off", environ={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}),  # the .pth file loaded it

@@ -215,7 +215,7 @@ def test_names_of_any_bytes_are_told_on_one_line(script: Callable[[str], Path]) 
 
 def test_files_of_other_encodings_end_nothing(script: Callable[[str], Path]) -> None:
     path = script("")
-    (path.parent / "requirements.txt").write_text("no-such-thing>=2\n", encoding="utf-16")
+    (path.parent / "requirements.txt").write_bytes(b"caf\xe9\n")
     (path.parent / ".gitignore").write_bytes(b"# caf\xe9\n*.b\xe9\n")
     for name in ("a.py", "a.b\udce9"):
         (path.parent / name).touch()
@@ -225,9 +225,14 @@ def test_files_of_other_encodings_end_nothing(script: Callable[[str], Path]) -> 
     assert not list(source.notes(job, found))
 
 
-def test_a_requirement_behind_a_byte_order_mark_is_read(script: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_that_windows_writes_are_read(script: Callable[[str], Path], encoding: str) -> None:
     path = script("")
-    (path.parent / "requirements.txt").write_text("no-such-thing>=2\n", encoding="utf-8-sig")
+    (path.parent / "requirements.txt").write_text("no-such-thing>=2\n", encoding=encoding)
+    (path.parent / ".gitignore").write_text("data.bin\n", encoding=encoding)
+    (path.parent / "data.bin").touch()
     job = Simulation(path)
-    (note,) = source.notes(job, source.read(job))
+    found = source.read(job)
+    assert "data.bin" not in found.files
+    (note,) = source.notes(job, found)
     assert "lacks: no-such-thing>=2. HINT" in note

@@ -452,6 +452,7 @@ def test_what_nohup_started_goes_on_without_its_terminal(script: Callable[[str],
 
 
 def test_a_simulation_that_a_rank_starts_has_ranks_of_its_own(script: Callable[[str], Path]) -> None:
-    path = script("import os\nprint(os.environ.get('LIGHTNING_SAGEMAKER_RANK_PROCESS'))")
-    done = run_cli(str(path), env=environment(LIGHTNING_SAGEMAKER_RANK_PROCESS="1 0123456789abcdef"))
-    assert done.stdout == "[algo-1] None\n", done.stderr
+    of_the_rank = {"LIGHTNING_SAGEMAKER_RANK_PROCESS": "1 0123456789abcdef", "LIGHTNING_SAGEMAKER_FOREIGN_RANK": "0"}
+    path = script(f"import os\nprint({set(of_the_rank)} & os.environ.keys())")
+    done = run_cli(str(path), env=environment(**of_the_rank))
+    assert done.stdout == "[algo-1] set()\n", done.stderr

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from lightning_sagemaker import source_folder
-from lightning_sagemaker.instances import instance
+from lightning_sagemaker.instances import Instance, instance
 from lightning_sagemaker.simulate import Result
 from lightning_sagemaker.submit import TrainingJob, command, complete, source
 from lightning_sagemaker.submit import check as check_all
@@ -86,6 +86,35 @@ def test_a_script_that_does_not_parse_fails_with_its_line(script: Path) -> None:
     finding = findings(script)["script"]
     assert finding.level == "fail"
     assert f"{script}, line 2" in finding.what
+
+
+@pytest.mark.parametrize("text", ["\ufeffimport os\n".encode(), "# coding: latin-1\nx = 'ü'\n".encode("latin-1")])
+def test_a_script_in_any_encoding_that_python_reads_parses(script: Path, text: bytes) -> None:
+    script.write_bytes(text + b"self.log('seen', 1)\n")
+    assert findings(script)["script"].level == "ok"
+    assert "seen" in job(script).metrics
+
+
+def test_on_an_instance_without_gpus_there_may_be_any_number_of_processes(script: Path) -> None:
+    made = job(script, instance_type="ml.c5.9xlarge", processes_per_host=4, launcher="torchrun")
+    (found,) = [one for one in check(made, Instance(0, efa=False, rdma=False)) if one.name == "world"]
+    assert (found.level, found.what) == ("ok", "2 host(s) x 4 process(es) = world size 8.")
+
+
+def test_what_pip_cannot_fetch_over_an_isolated_network_is_named(script: Path, tmp_path: Path) -> None:
+    def found(**changes: Any) -> Finding:
+        return findings(script, network_isolation=True, **changes)["requirements"]
+
+    (script.parent / "requirements.txt").write_text("# data\nnumpy>=2\ntorch\n")
+    assert found().level == "fail"
+    assert "pip can fetch nothing: the image must have numpy>=2, lightning==" in found().what
+    assert found(image="mine:1").level == "warn"
+    wheels = [tmp_path / f"{name}-1.0-py3-none-any.whl" for name in ("lightning", "lightning_sagemaker")]
+    for wheel in wheels:
+        wheel.touch()
+    assert found(requirements=[str(wheel) for wheel in wheels]).level == "warn"
+    (script.parent / "requirements.txt").unlink()
+    assert found(requirements=[str(wheel) for wheel in wheels]).level == "ok"
 
 
 def test_what_is_large_or_secret_or_leads_elsewhere_is_named(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,10 +274,10 @@ def test_values_of_variables_are_in_no_command_line(script: Path) -> None:
     assert finding.level == "ok", finding.what
 
 
-def test_without_boto3_what_aws_would_say_is_unknown(script: Path) -> None:
-    (finding,) = [one for one in check_all(job(script)) if one.name == "AWS"]
-    assert finding.level == "unknown"
-    assert "submit" in finding.fix
+def test_without_a_session_what_aws_would_say_is_unknown_and_the_api_s_limits_are_checked(script: Path) -> None:
+    found = {one.name: one for one in check_all(job(script, retries=99))}
+    assert (found["AWS"].level, found["RetryStrategy.MaximumRetryAttempts"].level) == ("unknown", "fail")
+    assert "boto3.Session()" in found["AWS"].fix
 
 
 def test_the_known_strategies_are_those_of_lightning_s_registries() -> None:

@@ -92,7 +92,7 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     ((*GOOD, "--spot"), {}, 1, "an interruption loses the run"),
     ((*GOOD, "--max-wait", "5"), {}, 2, "`max_wait` is 5 s; expected at least"),
     ((*GOOD, "--subnet", "subnet-1"), {}, 1, "a VPC without security groups"),
-    ((*GOOD, "--name", "no_underscores"), {}, 2, "Name 'no_underscores'; expected at most 43 letters"),
+    ((*GOOD, "--name", "no_underscores"), {}, 2, "Name 'no_underscores'; expected at most 39 letters"),
     ((*GOOD, "--requirement", "absent.whl"), {}, 2, "There is no wheel 'absent.whl'"),
     ((*GOOD, "--source-dir", "tests"), {}, 2, "is not in the source folder '"),
     ((*GOOD, "--config", "absent.yaml"), {}, 2, "absent.yaml"),

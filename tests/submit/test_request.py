@@ -6,7 +6,6 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 
 from lightning_sagemaker.submit import Resolved, TrainingJob, complete, request
@@ -93,14 +92,9 @@ FIELDS: list[tuple[str, Any, str | None, Any]] = [
 ]
 
 
-@pytest.fixture(scope="session")
-def service_model() -> Any:
-    return boto3.client("sagemaker", region_name="us-east-1").meta.service_model
-
-
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field[0])
 def test_what_was_asked_is_in_the_request_which_the_api_s_model_accepts(
-    script: Path, service_model: Any, field: tuple[str, Any, str | None, Any]
+    script: Path, field: tuple[str, Any, str | None, Any]
 ) -> None:
     name, value, path, content = field
     changes = {} if value is None else {name: value}
@@ -113,7 +107,7 @@ def test_what_was_asked_is_in_the_request_which_the_api_s_model_accepts(
     sent = made(script, **changes)
     if path is not None:
         assert at(sent, path) == content
-    assert [finding.level for finding in check_limits(sent, service_model)] == ["ok"]
+    assert [finding.level for finding in check_limits(sent)] == ["ok"]
 
 
 def test_no_field_of_a_job_is_without_a_test_of_where_it_goes() -> None:
@@ -177,24 +171,31 @@ def test_values_that_are_set_win_and_are_merged(script: Path) -> None:
     ],
 )
 def test_what_the_api_would_refuse_is_found_without_asking_it(
-    script: Path, service_model: Any, changes: dict[str, Any], name: str, text: str
+    script: Path, changes: dict[str, Any], name: str, text: str
 ) -> None:
-    found = [*check_limits(made(script, **changes), service_model)]
+    found = [*check_limits(made(script, **changes))]
     assert [(finding.level, finding.name) for finding in found] == [("fail", name)]
     assert text in found[0].what
     assert "HINT" in found[0].fix
 
 
-def test_what_the_api_allows_beyond_the_options_can_be_set(script: Path, service_model: Any) -> None:
+def test_with_an_isolated_network_the_source_has_its_channel_whatever_channels_are_set(script: Path) -> None:
+    data = {"ChannelName": "train", "DataSource": {"FileSystemDataSource": {"FileSystemId": "fs-1"}}}
+    sent = made(script, network_isolation=True, set={"InputDataConfig": [data]})
+    assert [channel["ChannelName"] for channel in sent["InputDataConfig"]] == ["train", "code"]
+    assert [*complete(TrainingJob(script, **PLAIN, network_isolation=True, set={"Tags": []})).channels] == []
+
+
+def test_what_the_api_allows_beyond_the_options_can_be_set(script: Path) -> None:
     sent = made(script, set={"ResourceConfig.VolumeSizeInGB": 0})  # of instances with disks of their own
     assert sent["ResourceConfig"]["VolumeSizeInGB"] == 0
-    assert [finding.level for finding in check_limits(sent, service_model)] == ["ok"]
+    assert [finding.level for finding in check_limits(sent)] == ["ok"]
 
 
-def test_what_is_not_known_yet_is_not_measured_by_the_model(script: Path, service_model: Any) -> None:
+def test_what_is_not_known_yet_is_not_measured_by_the_model(script: Path) -> None:
     sent = request(complete(TrainingJob(script, **PLAIN)), Resolved("digits-1", "us-east-1"))
     assert sent["RoleArn"] == UNKNOWN
-    assert [finding.level for finding in check_limits(sent, service_model)] == ["ok"]
+    assert [finding.level for finding in check_limits(sent)] == ["ok"]
 
 
 # What the SDKs send otherwise for the same job, by the beginning of the path; each with its reason.

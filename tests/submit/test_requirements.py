@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lightning_sagemaker.submit import TrainingJob, source
-from lightning_sagemaker.submit.source import local_source, name_of, needed, wheels
+from lightning_sagemaker.submit import TrainingJob
+from lightning_sagemaker.submit.source import built, local_source, name_of, needed, wheels
 
 
 @pytest.fixture
@@ -61,25 +61,21 @@ def test_an_installation_from_a_folder_or_a_wheel_is_told_from_one_of_an_index(
 
 def test_a_package_from_its_source_is_sent_as_a_wheel_that_is_built(job: Any, tmp_path: Path) -> None:
     assert local_source() is not None, "the tests run the package from its source, or a wheel of it"
-    (built,) = wheels(job(), tmp_path)
-    with zipfile.ZipFile(built) as file:
+    (own,) = wheels(job())
+    with zipfile.ZipFile(built(own, tmp_path)) as file:
         assert "lightning_sagemaker/__init__.py" in file.namelist()
         assert not [name for name in file.namelist() if name.startswith("tests")]
-    assert wheels(job("lightning-sagemaker==0.1.0"), tmp_path) == []
+    assert wheels(job("lightning-sagemaker==0.1.0")) == []
 
 
-def test_a_wheel_that_is_no_longer_there_is_named(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "local_source", lambda: tmp_path / "gone.whl")
+def test_a_wheel_that_is_no_longer_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"gone\.whl, which is no longer there to be sent\. HINT"):
-        wheels(job(), tmp_path)
+        built(tmp_path / "gone.whl", tmp_path)
 
 
-def test_a_wheel_that_cannot_be_built_is_an_error_with_pip_s_reason(
-    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(source, "local_source", lambda: tmp_path / "absent")
+def test_a_wheel_that_cannot_be_built_is_an_error_with_pip_s_reason(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"No wheel of lightning-sagemaker could be built from .*absent.*HINT"):
-        wheels(job(), tmp_path)
+        built(tmp_path / "absent", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +99,19 @@ def test_a_wheel_that_cannot_be_built_is_an_error_with_pip_s_reason(
 )
 def test_the_name_in_any_form_of_a_line_is_known(line: str, name: str) -> None:
     assert name_of(line) == name
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_names_are_read_in_any_encoding_that_windows_writes(job: Any, script: Path, encoding: str) -> None:
+    described = job()
+    (script.parent / "requirements.txt").write_text("lightning==2.5.0\nlightning-sagemaker\n", encoding=encoding)
+    assert needed(described, []) == []
+
+
+@pytest.mark.parametrize("line", ["https://host/flash_attn-2.7-cp312-linux_x86_64.whl", "x @ https://host/x.whl"])
+def test_a_wheel_at_a_url_is_a_line_like_others(job: Any, line: str) -> None:
+    assert line in needed(job("lightning\nlightning-sagemaker", line), [])
+    assert wheels(job("lightning-sagemaker", line)) == []
 
 
 def test_files_that_the_requirements_include_are_read_too(job: Any, script: Path) -> None:

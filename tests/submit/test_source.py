@@ -120,7 +120,7 @@ def test_the_archive_has_requirements_wheels_and_the_entry_script_and_the_user_s
     wheel = tmp_path / "extra-1.0-py3-none-any.whl"
     wheel.write_bytes(b"wheel")
     described = job(script, requirements=(str(wheel), "rich"), arguments=("fit",))
-    archive(described, read(script.parent), tmp_path / "sent.tar.gz", wheels(described, tmp_path / "no")[:1])
+    archive(described, read(script.parent), tmp_path / "sent.tar.gz", wheels(described)[:1])
     with tarfile.open(tmp_path / "sent.tar.gz") as tar:
         tar.extractall(tmp_path / "sent", **SAFELY)  # noqa: S202 - our own
     sent = tmp_path / "sent"

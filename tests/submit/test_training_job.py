@@ -126,6 +126,16 @@ def test_images_without_mpi4py_get_it_where_mpirun_starts_python_with_it(script:
     assert "mpi4py" not in requirements(launcher="mpirun", image="mine")
 
 
+def test_a_name_of_any_script_leaves_room_for_the_time(tmp_path: Path) -> None:
+    script = tmp_path / "code" / f"train_{'x' * 40}.py"
+    script.parent.mkdir()
+    script.write_text("")
+    assert len(f"{complete(TrainingJob(script, **GOOD)).name}-2026-12-02-13-00-00-000") == 63
+    assert TrainingJob(script, **GOOD, name="-".join("a" * 20)).name
+    with pytest.raises(ValueError, match="expected at most 39 letters"):
+        TrainingJob(script, **GOOD, name="-".join("a" * 21))
+
+
 def test_the_job_s_name_is_the_script_s_and_its_metrics_those_that_scripts_log(tmp_path: Path) -> None:
     folder = tmp_path / "code"
     folder.mkdir()
