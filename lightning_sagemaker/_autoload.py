@@ -21,46 +21,85 @@ if TYPE_CHECKING:
 _SWITCH = "LIGHTNING_SAGEMAKER_AUTOLOAD"  # as in `settings`, which is imported only where it is set
 _FABRIC = ("lightning.fabric", "lightning_fabric")
 _PYTORCH = ("lightning.pytorch", "pytorch_lightning")
-_SDK = ("sagemaker", "sagemaker.core")
-_TORCHRUN = ("torch.distributed.elastic.rendezvous",)
-_CONNECTORS, _LAUNCHERS = "trainer.connectors", "strategies.launchers.multiprocessing"
+_CONNECTORS, _LOGGERS = "trainer.connectors", "trainer.connectors.logger_connector"
 _PROCESS_GROUP = "environment gloo_interface rendezvous group_keys heartbeat failure_file quiet_end same_checkpoint"
-# Modules of Lightning, torch and SageMaker's SDK; the function in `patches` that each is given to once it is executed;
-# the changes of which it is a part: one of them has to be on.
-_PATCHES = (
-    (_FABRIC, "utilities.rank_zero", "rank_zero.patch_rank_zero", "rank_zero"),
-    (_PYTORCH, "trainer.trainer", "trainer.patch_arguments", "environment progress_bar export"),
-    (_PYTORCH, "trainer.trainer", "trainer.patch_export", "export"),
-    (_FABRIC, "connector", "environment.patch_connector", "environment world_check shards"),
-    (_PYTORCH, f"{_CONNECTORS}.accelerator_connector", "environment.patch_connector", "environment world_check shards"),
-    (_PYTORCH, f"{_CONNECTORS}.callback_connector", "metrics.patch_callback_connector", "progress_bar"),
-    (_PYTORCH, f"{_CONNECTORS}.logger_connector.logger_connector", "metrics.patch_logger_connector", "metric_lines"),
-    (_PYTORCH, f"{_CONNECTORS}.logger_connector.result", "results.patch_result", "log_reduction"),
-    (_PYTORCH, f"{_CONNECTORS}.data_connector", "preparation.patch_data_connector", "prepare_data"),
-    (_FABRIC + _PYTORCH, "strategies", "strategies.register_strategies", "strategies"),
-    (_PYTORCH, "strategies", "results.patch_strategies", "log_reduction"),
-    (_PYTORCH, f"{_CONNECTORS}.signal_connector", "process_group.patch_signal_connector", "heartbeat"),
-    (_PYTORCH, f"{_CONNECTORS}.signal_connector", "signals.patch_signal_connector", "sigterm"),
-    (_PYTORCH, f"{_CONNECTORS}.checkpoint_connector", "checkpoints.patch_checkpoint_connector", "resume"),
-    (_PYTORCH, f"{_CONNECTORS}.checkpoint_connector", "same_checkpoint.patch_checkpoint_connector", "same_checkpoint"),
-    (_PYTORCH, "strategies.strategy", "same_checkpoint.patch_strategy", "same_checkpoint"),
-    (_FABRIC + _PYTORCH, _LAUNCHERS, "launched.patch_launcher", "environment sigterm failure_file resume"),
-    (_FABRIC + _PYTORCH, "strategies.deepspeed", "process_group.patch_deepspeed", "environment"),
-    (_PYTORCH, "core.saving", "same_checkpoint.patch_saving", "same_checkpoint"),
-    (_FABRIC, "fabric", "same_checkpoint.patch_fabric", "same_checkpoint"),
-    (_FABRIC, "fabric", "environment.patch_fabric", "environment"),
-    (_PYTORCH, "callbacks.model_checkpoint", "checkpoints.patch_model_checkpoint", "resume checkpoint_hint"),
-    (_FABRIC, "utilities.cloud_io", "checkpoints.patch_atomic_save", "checkpoint_writing"),
-    (_PYTORCH, "loops.training_epoch_loop", "signals.patch_training_epoch_loop", "sigterm"),
-    (_FABRIC, "utilities.distributed", "preparation.patch_infinite_barrier", "prepare_barrier prepare_data"),
-    (_FABRIC, "utilities.distributed", "process_group.patch_init_dist_connection", _PROCESS_GROUP),
-    (_SDK, "remote_function.errors", "remote.patch_errors", "failure_file"),
-    (_TORCHRUN, "static_tcp_rendezvous", "process_group.patch_static_rendezvous", "rendezvous failure_file"),
-)
-_MODULES: dict[str, dict[str, str]] = {}
-for _packages, _module, _patch, _changes in _PATCHES:
-    for _package in _packages:
-        _MODULES.setdefault(f"{_package}.{_module}", {})[_patch] = _changes
+# Modules of Lightning, torch and SageMaker's SDK; the functions in `patches` that each is given to once it is executed,
+# and the changes of which that patch is a part: one of them has to be on.
+_MODULES: dict[str, dict[str, str]] = {
+    f"{package}.{module}": patches
+    for packages, module, patches in (
+        (_FABRIC, "utilities.rank_zero", {"rank_zero.patch_rank_zero": "rank_zero"}),
+        (
+            _PYTORCH,
+            "trainer.trainer",
+            {"trainer.patch_arguments": "environment progress_bar export", "trainer.patch_export": "export"},
+        ),
+        (_FABRIC, "connector", {"environment.patch_connector": "environment world_check shards"}),
+        (
+            _PYTORCH,
+            f"{_CONNECTORS}.accelerator_connector",
+            {"environment.patch_connector": "environment world_check shards"},
+        ),
+        (_PYTORCH, f"{_CONNECTORS}.callback_connector", {"metrics.patch_callback_connector": "progress_bar"}),
+        (_PYTORCH, f"{_LOGGERS}.logger_connector", {"metrics.patch_logger_connector": "metric_lines"}),
+        (_PYTORCH, f"{_LOGGERS}.result", {"results.patch_result": "log_reduction"}),
+        (_PYTORCH, f"{_CONNECTORS}.data_connector", {"preparation.patch_data_connector": "prepare_data"}),
+        (_FABRIC, "strategies", {"strategies.register_strategies": "strategies"}),
+        (
+            _PYTORCH,
+            "strategies",
+            {"strategies.register_strategies": "strategies", "results.patch_strategies": "log_reduction"},
+        ),
+        (
+            _PYTORCH,
+            f"{_CONNECTORS}.signal_connector",
+            {"process_group.patch_signal_connector": "heartbeat", "signals.patch_signal_connector": "sigterm"},
+        ),
+        (
+            _PYTORCH,
+            f"{_CONNECTORS}.checkpoint_connector",
+            {
+                "checkpoints.patch_checkpoint_connector": "resume",
+                "same_checkpoint.patch_checkpoint_connector": "same_checkpoint",
+            },
+        ),
+        (_PYTORCH, "strategies.strategy", {"same_checkpoint.patch_strategy": "same_checkpoint"}),
+        (
+            _FABRIC + _PYTORCH,
+            "strategies.launchers.multiprocessing",
+            {"launched.patch_launcher": "environment sigterm failure_file resume"},
+        ),
+        (_FABRIC + _PYTORCH, "strategies.deepspeed", {"process_group.patch_deepspeed": "environment"}),
+        (_PYTORCH, "core.saving", {"same_checkpoint.patch_saving": "same_checkpoint"}),
+        (
+            _FABRIC,
+            "fabric",
+            {"same_checkpoint.patch_fabric": "same_checkpoint", "environment.patch_fabric": "environment"},
+        ),
+        (
+            _PYTORCH,
+            "callbacks.model_checkpoint",
+            {"checkpoints.patch_model_checkpoint": "resume checkpoint_hint"},
+        ),
+        (_FABRIC, "utilities.cloud_io", {"checkpoints.patch_atomic_save": "checkpoint_writing"}),
+        (_PYTORCH, "loops.training_epoch_loop", {"signals.patch_training_epoch_loop": "sigterm"}),
+        (
+            _FABRIC,
+            "utilities.distributed",
+            {
+                "preparation.patch_infinite_barrier": "prepare_barrier prepare_data",
+                "process_group.patch_init_dist_connection": _PROCESS_GROUP,
+            },
+        ),
+        (("sagemaker", "sagemaker.core"), "remote_function.errors", {"remote.patch_errors": "failure_file"}),
+        (
+            ("torch.distributed.elastic.rendezvous",),
+            "static_tcp_rendezvous",
+            {"process_group.patch_static_rendezvous": "rendezvous failure_file"},
+        ),
+    )
+    for package in packages
+}
 _unfinished: list[ModuleType] = []
 
 

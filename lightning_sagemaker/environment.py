@@ -206,7 +206,7 @@ def mark_rank() -> None:
 
 def mark_script() -> None:
     """Mark processes that this one starts as helpers, while it is no rank and none itself."""
-    if not is_below_rank() and not is_helper():
+    if not is_descendant_of_rank() and not is_helper():
         os.environ[RANK_PROCESS] = f"{os.getpid()} {_launch()} script"
 
 
@@ -220,11 +220,11 @@ def is_helper() -> bool:
 
 
 def is_started_by_rank() -> bool:
-    """Whether that process is a rank."""
-    return is_below_rank() and is_helper()
+    """Whether a rank started this process without a launcher."""
+    return is_descendant_of_rank() and is_helper()
 
 
-def is_below_rank() -> bool:
+def is_descendant_of_rank() -> bool:
     """Whether a rank started this process, directly or through a launcher."""
     pid, _, rest = os.environ.get(RANK_PROCESS, "").partition(" ")
     return pid not in ("", str(os.getpid())) and " " not in rest

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.arguments import Carried, carry
-from lightning_sagemaker.source_folder import holds_more
+from lightning_sagemaker.source_folder import is_too_broad
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,7 +65,7 @@ def check(job: Script, variables: Iterable[str], channels: Iterable[str], *, by_
             f"script is {job.entry!r}, expected a .py file. HINT: every launcher of SageMaker but the plain one starts"
             " Python scripts only."
         )
-    if job.source_dir is None and holds_more(job.folder):
+    if job.source_dir is None and is_too_broad(job.folder):
         raise ValueError(
             f"script is in {str(job.folder)!r}, all of which would be the source folder. HINT: move the script to a"
             " folder of its own, or say so with --source-dir."

@@ -82,7 +82,7 @@ def text_of(path: Path) -> str:
     return content.decode(encoding, "surrogateescape")
 
 
-def holds_more(folder: Path) -> bool:
+def is_too_broad(folder: Path) -> bool:
     """Whether a folder is a home, root or temporary one, whose files nobody wants in a job."""
     home = os.path.expanduser("~")  # noqa: PTH111 - not an error for a user without a home
     return folder.resolve() in {Path(place).resolve() for place in (home, "/", gettempdir())}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch.distributed as dist
 
 from lightning_sagemaker.checkpoint.contents import Content, local, progress_in_words
-from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, bring
+from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, fetch_if_missing
 from lightning_sagemaker.distributed.store import Arrival, PrefixStore, default_store, read, write, write_first
 from lightning_sagemaker.distributed.waiting import Wait
 from lightning_sagemaker.messages import log, say
@@ -86,7 +86,7 @@ class Comparison:
         if self._hosts.rank == 0:
             first = mine
             if mine.content.kind == "file":
-                bring(path)  # here: let the others have it
+                fetch_if_missing(path)  # here: let the others have it
             write(self._store, "first", json.dumps(asdict(mine)))
         else:
             poll = partial(read, self._store, "first", str)

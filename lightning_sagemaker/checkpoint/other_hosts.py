@@ -181,7 +181,7 @@ def current() -> OtherHosts | None:
     return _current if _current is not None and _current.is_there else None
 
 
-def wrote(path: Path) -> None:
+def offer(path: Path) -> None:
     """Offer a checkpoint that Lightning has just written to the other hosts; never raises."""
     hosts, path = current(), path.absolute()
     if hosts is None or hosts.job.num_nodes == 1:
@@ -193,7 +193,7 @@ def wrote(path: Path) -> None:
             hosts.keep(path)
 
 
-def bring(path: object, *, patience: float = _PATIENCE) -> str:
+def fetch_if_missing(path: object, *, patience: float = _PATIENCE) -> str:
     """Get a file that is about to be loaded, if this host lacks it, without waiting for ranks that have it.
 
     Returns what is known about a file that is not there; empty where it is, or nothing is known. Raises ``OSError`` if

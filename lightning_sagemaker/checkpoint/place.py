@@ -48,7 +48,7 @@ class Place:
         return [folder for folder in sorted(Path(head).glob(f"{_ANY}{os.sep}{tail}")) if folder.is_dir()]
 
 
-def stock_place(trainer: Any) -> Place:
+def lightning_place(trainer: Any) -> Place:
     """Where Lightning puts a Trainer's checkpoints, unless its ``ModelCheckpoint`` has been given a folder."""
     root: str = trainer.default_root_dir
     names: list[tuple[str, ...]] = [()]
@@ -62,7 +62,7 @@ def stock_place(trainer: Any) -> Place:
     return Place(folders[0], folders[-1])
 
 
-def kept_place(place: Place, root: Path | None = None) -> Place:
+def persistent_place(place: Place, root: Path | None = None) -> Place:
     """The folder below the job's checkpoint folder that replaces one outside it; one below it stays itself."""
     root = checkpoint_folder() if root is None else root
     return place if root is None else Place(*(_below(root, path) for path in (place.folder, place.pattern)))
@@ -70,7 +70,7 @@ def kept_place(place: Place, root: Path | None = None) -> Place:
 
 def replacement(folder: str) -> str:
     """The folder for Lightning's own one, which would be lost."""
-    found = kept_place(Place(folder, folder)).folder
+    found = persistent_place(Place(folder, folder)).folder
     _instead[found] = folder
     return found
 
@@ -94,7 +94,7 @@ def link(folder: str) -> None:
     So both hold: the script finds its files where it put them, also those of earlier starts, and a restart keeps them.
     A folder that has something in it stays as it is.
     """
-    path, target = Path(folder), Path(kept_place(Place(folder, folder)).folder)
+    path, target = Path(folder), Path(persistent_place(Place(folder, folder)).folder)
     with suppress(OSError):  # another process of this host has made it, or the file system has no links
         target.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,14 +127,14 @@ def say_where(folder: str) -> None:
         say("%s=1: checkpoints lie in %s, which SageMaker keeps, instead of %s", RESUME, folder, _instead[folder])
 
 
-def own_places(trainer: Any) -> Iterator[Place]:
+def candidate_places(trainer: Any) -> Iterator[Place]:
     """Places that may have a Trainer's checkpoints of earlier starts, the likeliest first, each once."""
     given = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
     seen = set()
     for dirpath in given or [None]:
         place = _named(trainer, dirpath)
         # What SIGTERM left lies below the job's folder, wherever the others are.
-        for found in (place, *([] if "://" in place.folder else [kept_place(place)])):
+        for found in (place, *([] if "://" in place.folder else [persistent_place(place)])):
             if found not in seen:
                 seen.add(found)
                 yield found
@@ -142,8 +142,8 @@ def own_places(trainer: Any) -> Iterator[Place]:
 
 def _named(trainer: Any, dirpath: Any) -> Place:
     """The place of a ``ModelCheckpoint``, which knows its folder from its first ``setup`` on, whoever chose it."""
-    stock = stock_place(trainer)
-    defaults = (stock, kept_place(stock))
+    stock = lightning_place(trainer)
+    defaults = (stock, persistent_place(stock))
     given = Place(str(dirpath), str(dirpath))
     return next((place for place in defaults if dirpath in (None, place.folder)), given)
 

@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 from lightning_sagemaker import processes
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.checkpoint.newest import age, candidates, checkpoint_folder, read_all
-from lightning_sagemaker.checkpoint.place import kept_place, own_places
+from lightning_sagemaker.checkpoint.place import candidate_places, persistent_place
 from lightning_sagemaker.checkpoint.reading import read
 from lightning_sagemaker.job import in_training_job, is_training_job
 from lightning_sagemaker.messages import log, say
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from lightning_sagemaker.checkpoint.reading import Facts
 
 _TRAININGS = "trainings.json"
-_SPELLED_OUT = "HINT: give each training a logger name, a `dirpath` or a `default_root_dir` of its own."
+_HINT_OWN_FOLDERS = "HINT: give each training a logger name, a `dirpath` or a `default_root_dir` of its own."
 
 
 @dataclass(frozen=True)
-class Mark:
+class CheckpointOwner:
     """The owner of a checkpoint."""
 
     place: str  # pattern of its folder, below the job's checkpoint folder
@@ -51,7 +51,7 @@ class Mark:
     process: str  # or the launcher that started all ranks of a host
 
 
-_marks: WeakKeyDictionary[object, Mark] = WeakKeyDictionary()  # by Trainer
+_owners: WeakKeyDictionary[object, CheckpointOwner] = WeakKeyDictionary()  # by Trainer
 _trainings: Counter[str] = Counter()  # by place
 _starters: dict[int, tuple[str, str]] = {}  # by id of a rank that Lightning has started: `_process()` of who started it
 
@@ -63,13 +63,13 @@ def is_asked_for() -> bool:
 
 def begin(trainer: Any) -> None:
     """Count a Trainer among those that fit in its place; a second call does nothing."""
-    if trainer not in _marks:
-        place = next(own_places(trainer))
-        pattern = place.pattern if "://" in place.folder else kept_place(place).pattern
+    if trainer not in _owners:
+        place = next(candidate_places(trainer))
+        pattern = place.pattern if "://" in place.folder else persistent_place(place).pattern
         root = checkpoint_folder()
         key = str(Path(pattern).relative_to(root)) if root and Path(pattern).is_relative_to(root) else pattern
         _trainings[key] += 1
-        _marks[trainer] = Mark(key, _trainings[key], *_process())
+        _owners[trainer] = CheckpointOwner(key, _trainings[key], *_process())
 
 
 def save_trainings(folder: str) -> None:
@@ -94,13 +94,13 @@ def load_trainings(folder: str, *, as_rank: bool) -> bool:
 
 def mark_of(trainer: Any) -> dict[str, str | int] | None:
     """The owner's entry in a checkpoint of this Trainer; ``None`` if it has run no ``fit`` that can be resumed."""
-    mark = _marks.get(trainer)
+    mark = _owners.get(trainer)
     return None if mark is None else asdict(mark)
 
 
 def checkpoint_to_resume(trainer: Any) -> str | None:
     """Newest complete checkpoint of an earlier start of this Trainer that is ahead of it."""
-    mine = _marks[trainer]
+    mine = _owners[trainer]
     # All ranks look, for jobs in which nobody compares what they found; one of them speaks.
     note = log.warning if trainer.is_global_zero else log.debug
     found = {path: facts for path, facts in _own(trainer, mine, note) if _can_continue(trainer, path, facts, note)}
@@ -113,7 +113,7 @@ def checkpoint_to_resume(trainer: Any) -> str | None:
             " them this one continues: it starts from the beginning. %s",
             ", ".join(clash),
             mine.place,
-            _SPELLED_OUT,
+            _HINT_OWN_FOLDERS,
         )
         return None
     newest = max(found, key=lambda path: age(path, found[path]), default=None)
@@ -142,10 +142,10 @@ def _can_continue(trainer: Any, path: Path, facts: Facts, note: Callable[..., No
     return not beyond
 
 
-def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[Path, Facts]]:
+def _own(trainer: Any, mine: CheckpointOwner, note: Callable[..., None]) -> Iterator[tuple[Path, Facts]]:
     """Complete checkpoints of this Trainer, whatever start of the job left them."""
     siblings = set()
-    folders = [folder for place in own_places(trainer) if "://" not in place.folder for folder in place.folders()]
+    folders = [folder for place in candidate_places(trainer) if "://" not in place.folder for folder in place.folders()]
     paths = {path: None for folder in folders for path in candidates(folder)}
     for path, facts in read_all(paths, note).items():
         mark = {"place": mine.place, "training": 1, "start": "", "process": ""} | dict(facts.mark)
@@ -159,7 +159,7 @@ def _own(trainer: Any, mine: Mark, note: Callable[..., None]) -> Iterator[tuple[
         note(
             "Another training process of this container wrote checkpoints in %s, which this one does not continue. %s",
             folder,
-            _SPELLED_OUT,
+            _HINT_OWN_FOLDERS,
         )
 
 
@@ -169,7 +169,7 @@ def _nothing(trainer: Any) -> str:
             "the job has no checkpoint folder. HINT: give it a place for checkpoints in S3 (CheckpointConfig, or"
             " checkpoint_s3_uri)."
         )
-    places = {re.sub(r"\*", "...", place.pattern) for place in own_places(trainer)}
+    places = {re.sub(r"\*", "...", place.pattern) for place in candidate_places(trainer)}
     return f"there is no complete checkpoint of it in {' or '.join(sorted(places))}"
 
 

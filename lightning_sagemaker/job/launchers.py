@@ -126,7 +126,7 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
     ``num_hosts`` is for launchers that do not tell how many processes a host has.
     """
     for names in _LAUNCHERS:
-        if all(environ.get(mark) for mark in names.marks) and not _is_no_launcher_s(environ, names, num_hosts):
+        if all(environ.get(mark) for mark in names.marks) and not _describes_no_world(environ, names, num_hosts):
             size = _required(environ, names.world_size)
             is_assumed = names.launcher == "custom" and not environ.get(names.local_world_size)
             local_size = max(1, size // num_hosts) if is_assumed else _required(environ, names.local_world_size)
@@ -137,7 +137,7 @@ def read_world(environ: Mapping[str, str], num_hosts: int) -> World | None:
     return None
 
 
-def _is_no_launcher_s(environ: Mapping[str, str], names: _Variables, num_hosts: int) -> bool:
+def _describes_no_world(environ: Mapping[str, str], names: _Variables, num_hosts: int) -> bool:
     """Whether a launcher's variables do not describe a world here.
 
     mpirun with one process is Lightning's to fill on a single host: `MPIEnvironment` asks for more than one, and SDK

@@ -99,7 +99,7 @@ def save_whole(content: object, path: Path) -> None:
 
     with complete_file(path) as file:
         torch.save(content, file)
-    other_hosts.wrote(path)
+    other_hosts.offer(path)
 
 
 def is_trial(trainer: Any) -> bool:

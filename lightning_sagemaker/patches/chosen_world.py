@@ -1,4 +1,4 @@
-"""The world that a script describes itself, beside a cluster environment of its own, held against the job.
+"""The check of a script that brings its own cluster environment: its world, compared with the job's.
 
 The script's word wins where its world can form and each process gets its part of the data; no message then.
 """

@@ -14,7 +14,7 @@ from lightning_sagemaker._autoload import activate_unfinished
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.environment import (
     SageMakerEnvironment,
-    is_below_rank,
+    is_descendant_of_rank,
     is_started_by_rank,
     process_group,
     register_virtual_subclass,
@@ -57,7 +57,7 @@ def patch_connector(module: Any) -> None:
             rank_zero.restore()
             # Not what launchers' variables would make of it: those are the job's, and this Trainer is none of it.
             return module.LightningEnvironment() if vars(connector)[_ALONE] else choose(connector)
-        rank_zero.settle()
+        rank_zero.leave_to_strategies()
         _remember_words()
         _set_num_nodes(connector, environment.job, is_interactive=module._IS_INTERACTIVE)
         environment.validate_settings(num_devices=len(connector._parallel_devices), num_nodes=connector._num_nodes_flag)
@@ -117,7 +117,7 @@ def _job(connector: Any) -> SageMakerJob | None:
     try:
         return SageMakerJob.detect()
     except ValueError as error:
-        if is_below_rank():
+        if is_descendant_of_rank():
             warn_once(
                 f"A rank of the SageMaker job started the launcher of this process (pid {os.getpid()}), whose world is"
                 f" none of the job's: {_package(connector)} runs in it as elsewhere. ({error})"

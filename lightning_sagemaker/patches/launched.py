@@ -1,6 +1,7 @@
-"""Ranks that Lightning starts by ``multiprocessing``: spawned, forked, in notebooks. In SageMaker training jobs.
+"""SIGTERM, failures and checkpoints of ranks that Lightning starts by ``multiprocessing`` in training jobs.
 
-The process that starts them is the script's or the kernel's own, and no rank: it only sees how they end.
+They are spawned, forked, or started in a notebook. The process that starts them is the script's or the kernel's own,
+and no rank: it only sees how they end.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def patch_launcher(module: Any) -> None:
     """End the script as its rank ended: with the rank's own error in the failure file, or SIGTERM's exit code."""
 
     @wrap(module._MultiProcessingLauncher, "launch")
-    def launch_and_tell(launch: Any, launcher: Any, *args: Any, **kwargs: Any) -> Any:
+    def launch_and_report(launch: Any, launcher: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(launcher._strategy.cluster_environment, SageMakerEnvironment):
             return launch(launcher, *args, **kwargs)
         note_launched(launcher._strategy.cluster_environment.world_size())
@@ -43,8 +44,8 @@ def patch_launcher(module: Any) -> None:
             mark_script()  # anew, as Lightning has set MASTER_PORT
 
     @wrap(module._MultiProcessingLauncher, "_wrapping_function")
-    def run_and_tell(run: Any, launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:
-        rank_zero.settle()  # a spawned process has imported Lightning before it knew its rank
+    def run_and_report(run: Any, launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:
+        rank_zero.leave_to_strategies()  # a spawned process has imported Lightning before it knew its rank
         if isinstance(signal.getsignal(signal.SIGTERM), _Forward):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked one
         folder: Any = getattr(launcher, _FOLDER, None)

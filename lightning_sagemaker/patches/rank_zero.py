@@ -39,6 +39,6 @@ def restore() -> None:
         decorator.rank = rank
 
 
-def settle() -> None:
+def leave_to_strategies() -> None:
     """Leave ``rank_zero_only`` to the strategies: a Trainer in the job's world is made."""
     _before.clear()

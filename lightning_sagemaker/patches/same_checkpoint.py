@@ -96,9 +96,9 @@ def patch_fabric(module: Any) -> None:
 
 
 def _load_brought(load: Any, path: Any, **options: float) -> Any:
-    from lightning_sagemaker.checkpoint.other_hosts import bring
+    from lightning_sagemaker.checkpoint.other_hosts import fetch_if_missing
 
-    known = bring(path, **options)
+    known = fetch_if_missing(path, **options)
     try:
         return load()
     except FileNotFoundError as error:

@@ -116,14 +116,14 @@ def _leave(connector: Any, agreement: StopAgreement | None) -> None:
 def _end(trainer: Any, origin: str, stop: Stop, exception: type[SystemExit]) -> NoReturn:
     """Stop the training; all ranks call this at the same batch."""
     from lightning_sagemaker.checkpoint.newest import SIGTERM_NAME
-    from lightning_sagemaker.checkpoint.place import kept_place, own_places
+    from lightning_sagemaker.checkpoint.place import candidate_places, persistent_place
     from lightning_sagemaker.distributed.sigterm import EXIT_CODE
 
     trainer._signal_connector.received_sigterm = True
     _outlive_children(trainer.strategy.launcher)
     if stop.folder:
         name = SIGTERM_NAME.format(epoch=trainer.current_epoch, step=trainer.global_step)
-        path = Path(kept_place(next(own_places(trainer)), Path(stop.folder)).folder, name)
+        path = Path(persistent_place(next(candidate_places(trainer)), Path(stop.folder)).folder, name)
         trainer.save_checkpoint(path)
         saved = f"Checkpoint: {path}."
     else:

@@ -30,7 +30,7 @@ Sharding = Literal["replicated", "sharded"]
 OnMissing = Literal["native", "error"]
 
 
-class Named(NamedTuple):
+class StrategyAlias(NamedTuple):
     """The meaning of a strategy's name."""
 
     sharding: Sharding
@@ -40,16 +40,16 @@ class Named(NamedTuple):
 
 # As Lightning's registries and ``PL_TRAINER_STRATEGY`` know them.
 STRATEGIES = {
-    "smddp": Named("replicated", {}, "DDP over AWS's SMDDP collectives"),
+    "smddp": StrategyAlias("replicated", {}, "DDP over AWS's SMDDP collectives"),
     **{
-        f"smddp_find_unused_parameters_{find}".lower(): Named(
+        f"smddp_find_unused_parameters_{find}".lower(): StrategyAlias(
             "replicated",
             {"find_unused_parameters": find},
             f"DDP over AWS's SMDDP collectives with `find_unused_parameters={find}`",
         )
         for find in (True, False)
     },
-    "smddp_fsdp": Named("sharded", {}, "FSDP over AWS's SMDDP collectives"),
+    "smddp_fsdp": StrategyAlias("sharded", {}, "FSDP over AWS's SMDDP collectives"),
 }
 
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightning_sagemaker.checkpoint.place import Place, is_lost, kept_place, own_places, say_where, stock_place
+from lightning_sagemaker.checkpoint.place import (
+    Place,
+    candidate_places,
+    is_lost,
+    lightning_place,
+    persistent_place,
+    say_where,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,12 +49,12 @@ def test_lightning_s_own_choice_is_known_for_loggers_root_folders_and_given_ones
     ):
         callback = made.checkpoint_callback
         stock = callback._ModelCheckpoint__resolve_ckpt_dir(made)
-        assert stock_place(made).folder == str(stock)
+        assert lightning_place(made).folder == str(stock)
     assert code.is_dir()
 
 
 def test_a_logger_s_version_is_any_in_the_pattern(code: Path) -> None:
-    place = stock_place(trainer(logger=pytorch.loggers.CSVLogger("logs", name="run")))
+    place = lightning_place(trainer(logger=pytorch.loggers.CSVLogger("logs", name="run")))
     assert place == Place("logs/run/version_0/checkpoints", "logs/run/*/checkpoints")
     for version in ("version_0", "version_7", "qkzv2"):
         (code / "logs" / "run" / version / "checkpoints").mkdir(parents=True)
@@ -63,7 +70,7 @@ def test_below_the_job_s_folder_it_has_the_same_relative_path(job: Path, code: P
         str(job / "mine"): job / "mine",
     }
     for folder, kept in folders.items():
-        assert kept_place(Place(folder, folder)).folder == str(kept)
+        assert persistent_place(Place(folder, folder)).folder == str(kept)
 
 
 def test_only_what_the_container_takes_along_is_lost(job: Path, code: Path, base: Path) -> None:
@@ -83,11 +90,11 @@ def test_own_places_are_those_of_all_checkpoint_callbacks_and_their_twins_below_
     job: Path, code: Path
 ) -> None:
     made = trainer(dirpaths=("one", str(job / "two"), "one"))
-    assert [place.folder for place in own_places(made)] == [str(code / "one"), str(job / "one"), str(job / "two")]
-    (given,) = {place.folder for place in own_places(trainer(dirpaths=("given",)))} - {str(job / "given")}
+    assert [place.folder for place in candidate_places(made)] == [str(code / "one"), str(job / "one"), str(job / "two")]
+    (given,) = {place.folder for place in candidate_places(trainer(dirpaths=("given",)))} - {str(job / "given")}
     assert given == str(code / "given")
     none = trainer(callbacks=[], enable_checkpointing=False, default_root_dir="root")
-    assert [place.folder for place in own_places(none)] == ["root/checkpoints", str(job / "root/checkpoints")]
+    assert [place.folder for place in candidate_places(none)] == ["root/checkpoints", str(job / "root/checkpoints")]
 
 
 def test_a_folder_that_is_lost_is_said_once_where_the_job_has_a_checkpoint_configuration(

@@ -15,7 +15,7 @@ import torch
 from lightning.fabric import Fabric
 
 from lightning_sagemaker.checkpoint.contents import digest
-from lightning_sagemaker.checkpoint.other_hosts import bring
+from lightning_sagemaker.checkpoint.other_hosts import fetch_if_missing
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--gigabytes", type=float)
@@ -40,7 +40,7 @@ if rank == 0:
 fabric.barrier()
 Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
 before, start = peak(), time.monotonic()
-bring(PATH)  # what `Fabric.load` does first
+fetch_if_missing(PATH)  # what `Fabric.load` does first
 seconds = time.monotonic() - start
 fabric.barrier()
 figures = {
