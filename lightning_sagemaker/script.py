@@ -50,6 +50,8 @@ class Script:
 
 def check(job: Script, variables: Iterable[str], channels: Iterable[str], *, by_toolkit: bool = True) -> None:
     """Refuse what no job takes, by FileNotFoundError or ValueError; the toolkit starts jobs of `submit` and SDK v2."""
+    if isinstance(job.arguments, str):
+        raise ValueError(f"`arguments` is {job.arguments!r}, expected a list. HINT: shlex.split(...) of it.")
     if not job.path.is_file():
         raise FileNotFoundError(
             f"script is {str(job.script)!r}, which is not a file. HINT: paths are relative to {str(Path.cwd())!r}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -67,7 +68,7 @@ def read(folder: Path, *, ignore_files: bool = True) -> Source:
         elif path.is_file():  # and no pipe or socket
             size = path.stat().st_size
             # A large one is sent if an ignore file says so.
-            sent = size <= LARGE or (asked and _matcher([name, *asked]).match_file(name) is False)
+            sent = size <= LARGE or (asked and _matcher(asked).check_file(name).include is False)
             (found.files if sent else found.large)[name] = size
     return found
 
@@ -80,6 +81,18 @@ def text_of(path: Path) -> str:
     content = path.read_bytes() if path.is_file() else b""
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
     return content.decode(encoding, "surrogateescape")
+
+
+def requirements(folder: Path, name: str = REQUIREMENTS, known: frozenset[Path] = frozenset()) -> list[str]:
+    """Lines of a folder's requirements, and of the files that they include by ``-r``."""
+    path = folder / name
+    if path in known:
+        return []
+    found = []
+    for line in text_of(path).splitlines():
+        included = re.match(r"\s*(?:-r|--requirement)[\s=]*([^\s#]+)", line)
+        found += requirements(path.parent, included[1], known | {path}) if included else [line]
+    return found
 
 
 def is_too_broad(folder: Path) -> bool:

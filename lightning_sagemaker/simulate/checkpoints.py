@@ -34,8 +34,12 @@ class CheckpointPlace:
             _copy(self.folder / name, local / name)
         self._copied[local] = files(local)
 
-    def copy_back(self) -> None:
-        """Apply to the folder what each host did in its copy; if two hosts wrote a file, the later one counts."""
+    def copy_back(self) -> list[str]:
+        """Apply to the folder what each host did in its copy; if two hosts wrote a file, the later one counts.
+
+        Returns the files that have no place there, since another host wrote a folder of that name, or a file of the
+        name of theirs. S3 has place for both.
+        """
         changed: dict[str, tuple[int, Path]] = {}
         removed: set[str] = set()
         for local, before in self._copied.items():
@@ -50,9 +54,8 @@ class CheckpointPlace:
             with suppress(OSError):  # of a folder that is not empty; an empty one is none in S3, but in a file's way
                 for parent in (self.folder / name).relative_to(self.folder).parents[:-1]:
                     (self.folder / parent).rmdir()
-        for name, (_, path) in changed.items():
-            _copy(path, self.folder / name)
         self._copied.clear()
+        return [name for name, (_, path) in changed.items() if not _copy(path, self.folder / name)]
 
 
 def files(folder: Path) -> _Files:
@@ -66,6 +69,11 @@ def files(folder: Path) -> _Files:
     return dict(sorted(found.items(), key=lambda file: os.fsencode(file[0])))
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)  # with new times, as copies from S3 have
+def _copy(source: Path, target: Path) -> bool:
+    """Copy a file; whether there was place for it: no folder of its name, and no file of that of its folder."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)  # with new times, as copies from S3 have
+    except (FileExistsError, IsADirectoryError, NotADirectoryError):
+        return False
+    return True

@@ -137,9 +137,11 @@ def create(cluster: Cluster, host: str) -> None:
     for name, place in job.channels.items():
         path = Path(place).resolve()
         if name in job.sharded:
-            _shard(path, base / "input/data" / name, job.host_names.index(host), job.hosts)
-        else:
-            (base / "input/data" / name).symlink_to(path, target_is_directory=path.is_dir())
+            _link(path, base / "input/data" / name, job.host_names.index(host), job.hosts)
+        elif path.is_dir():
+            (base / "input/data" / name).symlink_to(path, target_is_directory=True)
+        else:  # a channel is a folder, also where it has one object
+            _link(path, base / "input/data" / name)
     config = base / "input/config"
     _write(config / "resourceconfig.json", resource_config(cluster, host))
     _write(config / "hyperparameters.json", hyperparameters(cluster, host))
@@ -155,8 +157,8 @@ def create(cluster: Cluster, host: str) -> None:
         _write(drivers / "distributed.json", distributed_config(job))
 
 
-def _shard(place: Path, folder: Path, index: int, hosts: int) -> None:
-    """Link a host's part of a channel: every n-th file, in the order of S3 keys.
+def _link(place: Path, folder: Path, index: int = 0, hosts: int = 1) -> None:
+    """Link a host's part of a channel into a folder: every n-th file, in the order of S3 keys.
 
     SageMaker promises about 1/n of the objects to each host and does not say which; a host beyond their number gets
     none, as there.

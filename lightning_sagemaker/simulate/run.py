@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.folders import walk
-from lightning_sagemaker.options import write
+from lightning_sagemaker.options import some, write
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import container, own_disk, plan, processes, source
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace, files
@@ -184,7 +184,8 @@ def _start(cluster: container.Cluster, console: Console, *, apart: bool) -> tupl
         supervisor = Supervisor(made, console, cluster)
         code, failure = supervisor.run()
     if cluster.place is not None:
-        cluster.place.copy_back()
+        if lost := cluster.place.copy_back():
+            console.note(f"not kept, since a host made a file where another one made a folder: {some(lost)}")
         folder = cluster.place.folder
         console.note(f"the job's place for checkpoints, {folder}, holds {len(files(folder))} files")
     if job.restart and job.interrupt_after is not None and code == 0:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lightning_sagemaker import source_folder
 from lightning_sagemaker.options import some
 from lightning_sagemaker.simulate.spec import SimulationError
-from lightning_sagemaker.source_folder import REQUIREMENTS, link_within, text_of
+from lightning_sagemaker.source_folder import REQUIREMENTS, link_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,18 +64,18 @@ def notes(job: Simulation, found: Source) -> Iterator[str]:
     unread = [name for name in source_folder.IGNORE_FILES if (job.folder / name).is_file()]
     if unread and importlib.util.find_spec("pathspec") is None:
         yield f"pathspec is not installed, so {unread[0]} is not read. HINT: pip install 'lightning-sagemaker[submit]'"
-    if absent := list(_absent(job.folder / REQUIREMENTS)):
+    if absent := list(_absent(job.folder)):
         yield (
             f"{REQUIREMENTS} asks for what this environment lacks: {some(absent)}. HINT: pip install -r"
             f" {job.folder / REQUIREMENTS}"
         )
 
 
-def _absent(path: Path) -> Iterator[str]:
+def _absent(folder: Path) -> Iterator[str]:
     """Requirements that are not met, each with what is here instead."""
     from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
 
-    for line in text_of(path).splitlines():
+    for line in source_folder.requirements(folder):
         try:
             wanted = Requirement(line.partition(" #")[0].strip())
         except InvalidRequirement:  # an option, a path or a comment: pip's business

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import signal
+import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -286,3 +287,11 @@ def _check_interruption(job: Simulation) -> None:
         raise SimulationError(
             f"checkpoints is {str(job.checkpoints)!r}, which is not a folder. HINT: name a folder, or a new one."
         )
+    if job.checkpoints is not None and Path(job.checkpoints).is_dir():
+        try:
+            tempfile.TemporaryFile(dir=job.checkpoints).close()
+        except OSError as error:  # before the training, which would be lost
+            raise SimulationError(
+                f"checkpoints is {str(job.checkpoints)!r}, in which no file can be made ({error.strerror}). HINT: name"
+                " a folder of your own, or a new one."
+            ) from None

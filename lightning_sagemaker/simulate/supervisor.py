@@ -155,8 +155,12 @@ class Supervisor:
             if not stream.open:
                 self._selector.unregister(stream.descriptor)
             self._look(stream, lines)
-            failing = self._failed is not None or self._deadline is not None
-            self._write(stream, self._errors.shown(stream, lines, failing=failing))
+            if self.interrupted and not self._received:  # nothing fails: what a script says of its end is to be seen
+                self._tell_held(ended_well=True)
+            else:
+                failing = self._failed is not None or self._deadline is not None
+                lines = self._errors.shown(stream, lines, failing=failing)
+            self._write(stream, lines)
         if self._failed is None and self._deadline is None:
             self._tell_held()
 

@@ -108,7 +108,7 @@ def share_devices(job: Simulation) -> dict[str, str] | None:
         return None
     devices = [str(index) for index in range(sum(line.startswith("GPU ") for line in listing.stdout.splitlines()))]
     if devices and "CUDA_VISIBLE_DEVICES" in os.environ:
-        devices = [device for device in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if device]
+        devices = [device for device in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if device not in ("", "-1")]
     each = job.processes_per_host
     if len(devices) < job.hosts * each:
         return None

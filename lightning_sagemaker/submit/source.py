@@ -23,7 +23,7 @@ from lightning_sagemaker.arguments import carry
 from lightning_sagemaker.findings import fail, finding, ok, warn
 from lightning_sagemaker.options import one_line, printable, some
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.source_folder import IGNORE_FILES, REQUIREMENTS, link_within, text_of
+from lightning_sagemaker.source_folder import IGNORE_FILES, REQUIREMENTS, link_within, requirements, text_of
 from lightning_sagemaker.submit.choices import full_version
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
     """
     from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
 
-    for line in [*own_lines(job.folder), *job.requirements]:
+    for line in [*requirements(job.folder), *job.requirements]:
         if name_of(line) != "torch" or job.image is not None:
             continue
         try:
@@ -140,7 +140,7 @@ def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
             yield fail("requirements", what, "HINT: remove it, or choose the image with --torch.")
             return
     yield ok("requirements", "torch stays the image's.")
-    lines = [*own_lines(job.folder), *needed(job, [path.name for path in wheels(job)])]
+    lines = [*requirements(job.folder), *needed(job, [path.name for path in wheels(job)])]
     absent = {name: line.strip() for line in lines if not line.startswith("./") and (name := name_of(line)) != "torch"}
     absent.pop("", None)
     if job.network_isolation and absent:
@@ -156,7 +156,7 @@ def needed(job: TrainingJob, wheel_names: Sequence[str]) -> list[str]:
     That is Lightning and this package, in the versions that are installed here, or as one of the wheels that are sent.
     """
     given = [line for line in job.requirements if Path(line) not in job.wheels]
-    named = {name_of(line) for line in [*own_lines(job.folder), *given, *(f"./{name}" for name in wheel_names)]}
+    named = {name_of(line) for line in [*requirements(job.folder), *given, *(f"./{name}" for name in wheel_names)]}
     lines = [*(f"./{name}" for name in wheel_names), *given]
     if not named & {*_LIGHTNING}:
         lines.append(next((f"{name}=={version}" for name in _LIGHTNING if (version := _version(name))), ANY_LIGHTNING))
@@ -168,7 +168,7 @@ def needed(job: TrainingJob, wheel_names: Sequence[str]) -> list[str]:
 
 def wheels(job: TrainingJob) -> list[Path]:
     """Wheels that are sent: the user's, and this package's or its source where no index has it and nobody names it."""
-    named = {name_of(line) for line in [*own_lines(job.folder), *job.requirements]}
+    named = {name_of(line) for line in [*requirements(job.folder), *job.requirements]}
     own = None if OURS in named else local_source()
     return [*job.wheels, *([own] if own is not None else [])]
 
@@ -184,18 +184,6 @@ def local_source() -> Path | None:
         return Path(__file__).parents[2]
     url = str(json.loads(text)["url"]) if text else ""
     return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
-
-
-def own_lines(folder: Path, name: str = REQUIREMENTS, known: frozenset[Path] = frozenset()) -> list[str]:
-    """Lines of the folder's own file, and of those that it includes by ``-r``."""
-    path = folder / name
-    if path in known:
-        return []
-    found = []
-    for line in text_of(path).splitlines():
-        included = re.match(r"\s*(?:-r|--requirement)[\s=]*([^\s#]+)", line)
-        found += own_lines(path.parent, included[1], known | {path}) if included else [line]
-    return found
 
 
 def name_of(line: str) -> str:

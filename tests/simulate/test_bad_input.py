@@ -53,6 +53,7 @@ V2 = "none, torch_distributed, smdistributed, pytorchddp, mpi"
         (["--interrupt-after", "0"], "interrupt-after is 0.0", "more than 0"),
         (["--interrupt-after", "nan"], "interrupt-after is nan", "more than 0"),
         (["--checkpoints", __file__], "checkpoints is", "not a folder"),
+        (["--checkpoints", "/proc/sys"], "checkpoints is '/proc/sys'", "in which no file can be made"),
     ],
 )
 def test_options(

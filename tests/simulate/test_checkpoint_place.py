@@ -98,3 +98,15 @@ def test_a_checkpoint_that_was_a_folder_and_is_a_file_now(tmp_path: Path) -> Non
     (tmp_path / "algo-1/run/last.ckpt").write_text("all of it")
     place.copy_back()
     assert content(place.folder) == {"run/last.ckpt": "all of it"}
+
+
+def test_a_file_of_one_host_in_the_place_of_another_one_s_folder_is_named_and_the_rest_is_kept(
+    place: CheckpointPlace, hosts: list[Path]
+) -> None:
+    (hosts[0] / "new").write_text("a file")
+    (hosts[1] / "new").mkdir()
+    (hosts[1] / "new/0.pt").touch()
+    (hosts[1] / "other").write_text("kept")
+    (refused,) = place.copy_back()
+    assert refused in ("new", "new/0.pt")
+    assert content(place.folder)["other"] == "kept"

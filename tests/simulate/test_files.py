@@ -101,6 +101,12 @@ def test_channels_are_links_and_are_listed(made: Callable[..., Cluster], tmp_pat
     assert list(read(cluster, "algo-1", "inputdataconfig.json")) == ["train"]
 
 
+def test_a_channel_of_one_file_is_a_folder_as_in_a_job(made: Callable[..., Cluster], tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("1\n")
+    cluster = made(channels={"train": tmp_path / "x.csv"})
+    assert (cluster.base("algo-1") / "input/data/train/x.csv").read_text() == "1\n"
+
+
 def test_a_sharded_channel_gives_each_host_every_nth_file_in_the_order_of_keys(
     made: Callable[..., Cluster], tmp_path: Path
 ) -> None:

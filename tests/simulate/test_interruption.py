@@ -24,6 +24,7 @@ found = sorted(name for name in os.listdir(kept) if name != "ended")
 print("job", os.environ["TRAINING_JOB_NAME"], "found", *found, "scratch", os.path.exists("/".join([base, "scratch"])))
 sys.stdout.flush()
 def end(*_):
+    print("saved", file=sys.stderr, flush=True)
     open(kept + "/ended", "w").write(host)
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
@@ -68,6 +69,7 @@ def test_an_interruption_by_sigterm_lets_the_script_say_a_last_word(
     done = run_cli(*options, str(path), env=environment(TMPDIR=str(tmp_path)))
     assert done.returncode == 143, done.stderr
     assert (kept / "ended").read_text() == "algo-1"
+    assert "[algo-1] saved" in done.stderr
 
 
 def test_who_ends_an_interrupted_simulation_does_not_see_it_start_again(

@@ -213,6 +213,15 @@ def test_names_of_any_bytes_are_told_on_one_line(script: Callable[[str], Path]) 
     assert note.endswith(r"links that lead out of it: a\nb, \xe9\x1b[2J")
 
 
+def test_requirements_of_included_files_are_compared_too(script: Callable[[str], Path]) -> None:
+    path = script("")
+    (path.parent / "requirements.txt").write_text("-r base.txt\n")
+    (path.parent / "base.txt").write_text("no-such-thing>=2\n")
+    job = Simulation(path)
+    (note,) = source.notes(job, source.read(job))
+    assert "lacks: no-such-thing>=2. HINT" in note
+
+
 def test_files_of_other_encodings_end_nothing(script: Callable[[str], Path]) -> None:
     path = script("")
     (path.parent / "requirements.txt").write_bytes(b"caf\xe9\n")

@@ -73,9 +73,10 @@ def test_large_files_are_left_out_unless_an_ignore_file_keeps_them(
 ) -> None:
     monkeypatch.setattr(source_folder, "LARGE", 100)
     folder = script.parent
-    files(folder, **{"data.bin": "x" * 200, "needed.bin": "x" * 200, ".sagemakerignore": "!needed.bin\n"})
+    large = dict.fromkeys(["data.bin", "needed.bin", "weights[1].pt", "#big.bin"], "x" * 200)
+    files(folder, **large, **{".sagemakerignore": "!needed.bin\n"})
     found = read(folder)
-    assert found.large == {"data.bin": 200}
+    assert sorted(found.large) == ["#big.bin", "data.bin", "weights[1].pt"]
     assert found.files["needed.bin"] == 200
 
 

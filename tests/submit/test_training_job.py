@@ -24,6 +24,7 @@ GOOD: dict[str, Any] = {"instance_type": "ml.p4d.24xlarge", "instance_count": 2}
         ({"checkpoint_uri": "bucket/prefix"}, "'bucket/prefix' is not an S3 URI"),
         ({"requirements": ["numpy\ntorch"]}, r"`requirements` has 'numpy\\ntorch', with a line break"),
         ({"arguments": ["a\0b"]}, "has a null character"),
+        ({"arguments": "--epochs 2"}, "`arguments` is '--epochs 2', expected a list"),
     ],
 )
 def test_what_cannot_run_is_refused_by_name(script: Path, changes: dict[str, Any], error: str) -> None:
