@@ -60,7 +60,7 @@ def test_logging_is_measured_with_and_without_metrics_on_stock_and_on_ours(
     assert {launch.arm for launch in launches} == {"native", "native again", "ddp", "smddp"}
     for launch in launches:
         silent, local, reduced = (
-            launch.numbers[f"step_{kind}metrics"] for kind in ("without_", "with_local_", "with_")
+            launch.numbers[f"step_{kind}metrics_seconds"] for kind in ("without_", "with_local_", "with_")
         )
         assert reduced > local > silent > 0
         assert {len(steps) for steps in launch.steps} == {60}
