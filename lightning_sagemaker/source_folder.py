@@ -76,11 +76,17 @@ def read(folder: Path, *, ignore_files: bool = True) -> Source:
 def text_of(path: Path) -> str:
     """Text of a file in the encoding that its first bytes tell, as Windows writes it; empty without the file.
 
-    Bytes that are no text stay what they are where it is written with ``surrogateescape``.
+    Bytes that are no text stay what they are where it is written with ``surrogateescape``; half a character of UTF-16
+    is a ``ValueError``.
     """
     content = path.read_bytes() if path.is_file() else b""
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
-    return content.decode(encoding, "surrogateescape")
+    try:
+        return content.decode(encoding, "surrogateescape")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{str(path)!r} begins as {encoding} text and is none ({error.reason}). HINT: save it as UTF-8."
+        ) from None
 
 
 def requirements(folder: Path, name: str = REQUIREMENTS, known: frozenset[Path] = frozenset()) -> list[str]:

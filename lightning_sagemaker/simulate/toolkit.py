@@ -8,6 +8,7 @@ host lacks TRAINING_JOB_ARN, as local mode does, and LD_PRELOAD: the image's lib
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import multiprocessing
 import os
@@ -108,7 +109,8 @@ def share_devices(job: Simulation) -> dict[str, str] | None:
         return None
     devices = [str(index) for index in range(sum(line.startswith("GPU ") for line in listing.stdout.splitlines()))]
     if devices and "CUDA_VISIBLE_DEVICES" in os.environ:
-        devices = [device for device in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if device not in ("", "-1")]
+        given = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        devices = list(itertools.takewhile(lambda device: device not in ("", "-1"), given))  # CUDA ends there too
     each = job.processes_per_host
     if len(devices) < job.hosts * each:
         return None

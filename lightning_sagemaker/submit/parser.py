@@ -60,6 +60,8 @@ def read(prog: str, options: list[str], arguments: list[str]) -> tuple[Namespace
     except ArgumentError as error:
         text = " ".join(str(error).split())
         raise ValueError(f"{text}. HINT: `{prog} --help` lists the options.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the file of --config is no UTF-8 text ({error.reason}). HINT: save it as UTF-8.") from None
     for name, more in added.items():
         found[name] = {**found[name], **more} if isinstance(more, dict) else (*found[name], *more)
     if found.print_config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from lightning_sagemaker.simulate import Simulation, plan, source
 from lightning_sagemaker.simulate.checkpoints import CheckpointPlace
 from lightning_sagemaker.simulate.container import Cluster, create
 from lightning_sagemaker.simulate.spec import SimulationError
+from lightning_sagemaker.simulate.toolkit import share_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,3 +184,32 @@ def test_a_sharded_channel_has_what_a_linked_folder_holds(made: Callable[..., Cl
     (tmp_path / "data/more").symlink_to(tmp_path / "elsewhere")
     cluster = made(channels={"part": tmp_path / "data"}, sharded=("part",))
     assert (cluster.base("algo-1") / "input/data/part/more/a.csv").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    ("visible", "shares"),
+    [
+        (None, {"algo-1": "0,1", "algo-2": "2,3"}),
+        ("3,2,GPU-1a,0", {"algo-1": "3,2", "algo-2": "GPU-1a,0"}),
+        ("0,1,2", None),
+        ("", None),
+        ("-1", None),
+        ("0,1,-1,2,3", None),  # CUDA sees what stands before an index that there is not
+    ],
+)
+def test_hosts_share_the_gpus_that_cuda_sees(
+    script: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    shares: dict[str, str] | None,
+) -> None:
+    listing = tmp_path / "nvidia-smi"
+    listing.write_text('#!/bin/sh\nfor i in 0 1 2 3; do echo "GPU $i: NVIDIA H200 (UUID: GPU-$i)"; done\n')
+    listing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert share_devices(Simulation(script("print()"), hosts=2, processes_per_host=2)) == shares

@@ -97,6 +97,7 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     ((*GOOD, "--source-dir", "tests"), {}, 2, "is not in the source folder '"),
     ((*GOOD, "--config", "absent.yaml"), {}, 2, "absent.yaml"),
     ((*GOOD, "--config", "pyproject.toml"), {}, 2, "config"),
+    ((*GOOD, "--config", "/bin/sh"), {}, 2, "the file of --config is no UTF-8 text"),
     ((*GOOD, "--local-channel", "train", "--simulate-first"), {}, 2, "--local-channel is 'train'"),
     ((*GOOD, "--as-notebook", "v4"), {}, 2, "v4"),
     ((*GOOD, "--as-notebook", "v2", "--", "fit"), {}, 2, "The script's arguments are ['fit']"),

@@ -108,6 +108,13 @@ def test_names_are_read_in_any_encoding_that_windows_writes(job: Any, script: Pa
     assert needed(described, []) == []
 
 
+def test_half_a_character_is_an_error_that_names_the_file(job: Any, script: Path) -> None:
+    described, path = job(), script.parent / "requirements.txt"
+    path.write_bytes("lightning".encode("utf-16")[:-1])
+    with pytest.raises(ValueError, match=rf"^'{path}' begins as utf-16 text and is none \(.*\)\. HINT: save"):
+        needed(described, [])
+
+
 @pytest.mark.parametrize("line", ["https://host/flash_attn-2.7-cp312-linux_x86_64.whl", "x @ https://host/x.whl"])
 def test_a_wheel_at_a_url_is_a_line_like_others(job: Any, line: str) -> None:
     assert line in needed(job("lightning\nlightning-sagemaker", line), [])
