@@ -1,14 +1,24 @@
-"""Walks through folders as they may be: links in circles, folders that cannot be read, names of any bytes."""
+"""Folders as they may be: links in circles, mounts over a network, folders that cannot be read, names of any bytes."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from typing import TYPE_CHECKING
+
+from lightning_sagemaker.processes import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+# `flock` on these is emulated, ignored, or hangs, depending on server and mount options. EFS, FSx for OpenZFS and for
+# ONTAP are mounted as nfs4 or nfs; buckets by FUSE, which some containers have locally too.
+_NETWORK = re.compile(
+    r"9p|afs|beegfs|ceph|cifs|coda|glusterfs|gpfs|lustre|ncpfs|nfs|nfs4|ocfs2|orangefs|pvfs2|smb3|smbfs|wekafs"
+    r"|fuse(\.(?!(fuse-overlayfs|lxcfs|portal)$).*)?"
+)
 
 
 def walk(
@@ -48,6 +58,28 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def file_system_of(folder: Path) -> str | None:
+    """Kind of file system of a folder, as ``mount`` names it; ``None`` if the system does not tell."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        facts = (PROC / f"self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
+        number = next(line.split()[1] for line in facts if line.startswith("mnt_id:"))
+        mounts = (PROC / "self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line.partition(" - ")[2].split()[0] for line in mounts if line.split()[0] == number)
+    except (OSError, StopIteration, IndexError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def is_network(file_system: str) -> bool:
+    """Whether locks on such a file system may not exclude others: network file systems, and FUSE not known as local."""
+    return _NETWORK.fullmatch(file_system) is not None
 
 
 def printable(path: object) -> str:

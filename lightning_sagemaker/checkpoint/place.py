@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.checkpoint.newest import CONFIG, checkpoint_folder
+from lightning_sagemaker.folders import file_system_of, is_network
 from lightning_sagemaker.job import base_dir
-from lightning_sagemaker.locking import directory
 from lightning_sagemaker.messages import log, say
 from lightning_sagemaker.settings import RESUME, switch
 
@@ -84,8 +84,8 @@ def is_lost(folder: str) -> bool:
     if any(path.is_relative_to(_real(kept)) for kept in (root, *(base / name for name in _KEPT))):
         return False
     there = next(parent for parent in (path, *path.parents) if parent.exists())
-    kind = directory.kind_of(there) if there.is_dir() else None
-    return kind is None or not directory.is_network(kind)  # FSx and EFS stay
+    kind = file_system_of(there) if there.is_dir() else None
+    return kind is None or not is_network(kind)  # FSx and EFS stay
 
 
 def link(folder: str) -> None:

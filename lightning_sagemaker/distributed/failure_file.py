@@ -21,7 +21,6 @@ from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.distributed.background import run_with_limit
 from lightning_sagemaker.environment import is_helper, mark_script, process_group
 from lightning_sagemaker.job import SageMakerJob, base_dir, host_name
-from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.temporary_files import complete_file
 
 if TYPE_CHECKING:
@@ -153,6 +152,8 @@ def _frames(error: Exception) -> str:
 
 
 def _public(text: str, limit: int = LIMIT) -> str:
+    from lightning_sagemaker.redaction import redact  # its patterns take as long as all else here
+
     # Cut before, since a message may be as long as a batch; and after, since of half a secret nothing tells what it is.
     return redact(text[: 64 * LIMIT], os.environ)[:limit]
 

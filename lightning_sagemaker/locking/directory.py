@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import processes
+from lightning_sagemaker.folders import file_system_of, is_network
 from lightning_sagemaker.job import base_dir, host_name, is_training_job, job_name, lightning_local_rank, own_job
 from lightning_sagemaker.job.launchers import read_world
-from lightning_sagemaker.processes import PROC
 from lightning_sagemaker.settings import LOCK_DIR, RUN_ID
 
 if TYPE_CHECKING:
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 _SHOWN = 40  # characters of a name in that of a file
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the private part is below
 ELSEWHERE = f"HINT: set {LOCK_DIR} to a folder on the host's own disk, the same for all processes of a host."
-# `flock` on these is emulated, ignored, or hangs, depending on server and mount options. EFS, FSx for OpenZFS and for
-# ONTAP are mounted as nfs4 or nfs; buckets by FUSE, which some containers have locally too.
-_NETWORK = re.compile(
-    r"9p|afs|beegfs|ceph|cifs|coda|glusterfs|gpfs|lustre|ncpfs|nfs|nfs4|ocfs2|orangefs|pvfs2|smb3|smbfs|wekafs"
-    r"|fuse(\.(?!(fuse-overlayfs|lxcfs|portal)$).*)?"
-)
 
 
 @dataclass(frozen=True)
@@ -135,7 +129,7 @@ def lock_directory() -> Path:
 def base_folder(environ: Mapping[str, str]) -> Path:
     """Parent folder of all users' and runs' lock folders; it exists and is not on a network file system."""
     source = next((name for name in (LOCK_DIR, "TMPDIR") if environ.get(name)), None)
-    if source != LOCK_DIR and kind_of(_MEMORY) == "tmpfs" and os.access(_MEMORY, os.W_OK | os.X_OK):
+    if source != LOCK_DIR and file_system_of(_MEMORY) == "tmpfs" and os.access(_MEMORY, os.W_OK | os.X_OK):
         return _MEMORY
     base = Path(os.path.realpath(environ[source] if source else "/tmp"))  # noqa: S108
     named = f"The folder for lock files, {base}{f' ({source})' if source else ''},"
@@ -143,7 +137,7 @@ def base_folder(environ: Mapping[str, str]) -> Path:
         raise FileNotFoundError(f"{named} does not exist. {ELSEWHERE}")
     if not base.is_dir():
         raise NotADirectoryError(f"{named} is not a folder. {ELSEWHERE}")
-    kind = kind_of(base)
+    kind = file_system_of(base)
     if kind is not None and is_network(kind):
         raise OSError(
             f"{named} lies on a network file system ({kind}), where locks may not exclude, or hang. {ELSEWHERE}"
@@ -181,25 +175,3 @@ def write(path: Path, record: object) -> None:
             f"{path}, for the other processes of this host, cannot be written: {error.strerror}. HINT: make room, or"
             f" set {LOCK_DIR}.",
         ) from error
-
-
-def kind_of(folder: Path) -> str | None:
-    """Kind of file system of a folder, as ``mount`` names it; ``None`` if the system does not tell."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return None
-    try:
-        facts = (PROC / f"self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
-        number = next(line.split()[1] for line in facts if line.startswith("mnt_id:"))
-        mounts = (PROC / "self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        return next(line.partition(" - ")[2].split()[0] for line in mounts if line.split()[0] == number)
-    except (OSError, StopIteration, IndexError):
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def is_network(kind: str) -> bool:
-    """Whether locks on such a file system may not exclude others: network file systems, and FUSE not known as local."""
-    return _NETWORK.fullmatch(kind) is not None

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.environment import SageMakerEnvironment, process_group
-from lightning_sagemaker.locking.directory import file_stem, lock_directory
-from lightning_sagemaker.locking.once import Outcome
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.patches import wrap
 
@@ -60,6 +58,7 @@ def patch_data_connector(module: Any) -> None:
 def _outcome_path(label: str) -> Path:
     """File for the error, of this host and process group: several trainings of a job may run side by side."""
     from lightning_sagemaker.distributed.store import default_store, write_first
+    from lightning_sagemaker.locking.directory import file_stem, lock_directory
 
     group = write_first(default_store(), "prepare_data", secrets.token_hex(8))
     return lock_directory() / f"{file_stem(f'{label} {group}')}.outcome"
@@ -69,11 +68,15 @@ def tell_failure(error: BaseException) -> None:
     """Tell the other processes of this host that a guarded ``prepare_data`` failed here."""
     path = _outcome.get()
     if path is not None:
+        from lightning_sagemaker.locking.once import Outcome
+
         with suppress(OSError):
             Outcome.of(error).publish(path)
 
 
 def _raise_failure_of_another(label: str, path: Path, error: Exception | None) -> None:
+    from lightning_sagemaker.locking.once import Outcome
+
     outcome = Outcome.read(path)
     if outcome is not None and outcome.error is not None and outcome.who.pid != os.getpid():
         raise RuntimeError(outcome.explain(label)) from error

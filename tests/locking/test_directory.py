@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from lightning_sagemaker import folders
+from lightning_sagemaker.folders import file_system_of
 from lightning_sagemaker.locking import directory, node_lock, once_per_node
 from lightning_sagemaker.locking.directory import lock_directory
 
@@ -173,20 +175,20 @@ def test_a_network_file_system_is_refused_by_name(
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "overlay", "tmpfs", "btrfs", "zfs", "fuse.fuse-overlayfs", "fuseblk"])
 def test_a_local_file_system_is_accepted(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(kind, tmp_path, monkeypatch)
-    assert directory.kind_of(tmp_path) == kind
+    assert file_system_of(tmp_path) == kind
     assert lock_directory().is_dir()
 
 
 def test_the_kind_of_a_real_mount_is_seen(mounted: Callable[[str], Path], tmp_path: Path) -> None:
-    assert directory.kind_of(mounted("size=64k")) == "tmpfs"
-    assert directory.kind_of(tmp_path) not in (None, "tmpfs") or tmp_path.is_relative_to("/dev/shm")  # noqa: S108
+    assert file_system_of(mounted("size=64k")) == "tmpfs"
+    assert file_system_of(tmp_path) not in (None, "tmpfs") or tmp_path.is_relative_to("/dev/shm")  # noqa: S108
 
 
 def test_a_system_that_tells_no_mounts_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory, "PROC", tmp_path / "no-proc")
-    assert directory.kind_of(tmp_path) is None
+    monkeypatch.setattr(folders, "PROC", tmp_path / "no-proc")
+    assert file_system_of(tmp_path) is None
     assert lock_directory().is_dir()
-    assert directory.kind_of(tmp_path / "no-folder") is None
+    assert file_system_of(tmp_path / "no-folder") is None
 
 
 def test_another_system_than_posix_is_refused_when_used_not_when_imported() -> None:
@@ -221,4 +223,4 @@ def pretend(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 )
             return path
 
-    monkeypatch.setattr(directory, "PROC", Proc())
+    monkeypatch.setattr(folders, "PROC", Proc())
