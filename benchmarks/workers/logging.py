@@ -44,8 +44,10 @@ def measure(settings: Mapping[str, Any]) -> list[tuple[str, list[float], Numbers
 
 
 def combine(settings: Mapping[str, Any], steps: Sequence[Sequence[float]], _: Sequence[Numbers]) -> Numbers:
-    """What the medians of the three kinds differ in."""
+    """What the medians of the three kinds differ in; without metrics all steps are of one kind."""
     seconds = slowest_rank(steps)
+    if not settings["metrics"]:
+        return {"step_seconds": float(median(seconds[WARM_UP:]))}
     silent, local, logged = (float(median(seconds[kind :: len(KINDS)][WARM_UP:])) for kind in range(len(KINDS)))
     return {
         "sync_dist_per_metric_seconds": (logged - silent) / settings["metrics"],

@@ -7,7 +7,7 @@ import pytest
 
 import benchmarks.plan
 from benchmarks.compare import BETWEEN_ARMS
-from benchmarks.plan import World, plan
+from benchmarks.plan import Planned, World, plan
 
 SUITES = ("training", "logging", "self-check", "collectives")
 WORLDS = [
@@ -19,6 +19,10 @@ WORLDS = [
 every_suite = pytest.mark.parametrize("suite", SUITES)
 every_world = pytest.mark.parametrize("world", WORLDS, ids=str)
 every_scale = pytest.mark.parametrize("full", [False, True], ids=["quick", "full"])
+
+
+def case_of(planned: Planned) -> tuple[object, object]:
+    return planned.settings.get("model"), planned.settings.get("metrics")
 
 
 @every_suite
@@ -41,7 +45,7 @@ def test_every_worker_is_a_program(suite: str) -> None:
 @every_scale
 def test_all_arms_of_a_case_get_as_many_launches(suite: str, world: World, full: bool) -> None:
     made = plan(suite, world, full=full, launches=4)
-    cases = Counter((each.settings.get("model"), each.arm) for each in made)
+    cases = Counter((case_of(each), each.arm) for each in made)
     assert set(cases.values()) == {4}
     assert len(made) == 4 * len(cases)
 
@@ -49,7 +53,7 @@ def test_all_arms_of_a_case_get_as_many_launches(suite: str, world: World, full:
 @every_suite
 def test_arms_take_turns_in_going_first(suite: str) -> None:
     made = [each for each in plan(suite, World(1, 2, "torchrun"), full=False, launches=2) if "again" not in each.arm]
-    case = [each for each in made if each.settings.get("model") == made[0].settings.get("model")]
+    case = [each for each in made if case_of(each) == case_of(made[0])]
     half = len(case) // 2
     assert [each.arm for each in case[:half]] == [each.arm for each in reversed(case[half:])]
 
@@ -58,16 +62,12 @@ def test_arms_take_turns_in_going_first(suite: str) -> None:
 @every_scale
 def test_a_suite_has_one_baseline_a_case_and_an_a_a_run(suite: str, full: bool) -> None:
     made = plan(suite, World(1, 2, "torchrun"), full=full, launches=1)
-    baselines = Counter(each.settings.get("model") for each in made if each.role == "baseline")
+    baselines = Counter(case_of(each) for each in made if each.role == "baseline")
     assert set(baselines.values()) == {1}
     again = [each for each in made if each.role == "again"]
     assert again
     for each in again:
-        (baseline,) = (
-            other
-            for other in made
-            if other.role == "baseline" and other.settings.get("model") == each.settings.get("model")
-        )
+        (baseline,) = (other for other in made if other.role == "baseline" and case_of(other) == case_of(each))
         assert (each.settings, each.environ) == (baseline.settings, baseline.environ)
 
 
@@ -78,12 +78,12 @@ def test_arms_differ_only_in_what_makes_them_arms(suite: str, world: World, full
     free = {key.removeprefix("settings.") for key in BETWEEN_ARMS}
     fixed = {
         (
-            each.settings.get("model"),
+            case_of(each),
             tuple(sorted((key, value) for key, value in each.settings.items() if key not in free)),
         )
         for each in plan(suite, world, full=full, launches=1)
     }
-    assert len(fixed) == len({model for model, _ in fixed})
+    assert len(fixed) == len({case for case, _ in fixed})
 
 
 def test_stock_serves_the_baseline_where_it_can_start_at_all() -> None:

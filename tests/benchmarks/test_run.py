@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.compare import metrics_of
 from benchmarks.plan import SUITES
-from benchmarks.run import follow, steps
+from benchmarks.run import ROOT, follow, steps
 from benchmarks.samples import read
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ def test_logging_is_measured_with_and_without_metrics_on_stock_and_on_ours(
         assert reduced > local > silent > 0
         assert {len(steps) for steps in launch.steps} == {60}
         assert launch.environment.launcher == "torchrun"
+
+
+def test_of_steps_that_log_nothing_the_median_is_told() -> None:
+    steps = [[9.0] * 5 + [1.0, 2.0, 3.0], [9.0] * 5 + [4.0, 1.0, 1.0]]  # of two ranks, the first five to warm up
+    program = f"from benchmarks.workers.logging import combine; print(combine({{'metrics': 0}}, {steps}, ()))"
+    done = subprocess.run([PYTHON, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "{'step_seconds': 3.0}\n"
 
 
 def test_a_program_that_fails_ends_the_run_with_its_last_words() -> None:
