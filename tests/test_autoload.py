@@ -609,6 +609,18 @@ def test_the_real_connector_keeps_loader_and_source_and_is_patched_after_a_reloa
     assert done.report == {LIGHTNING_FABRIC: True}
 
 
+def test_importing_lightning_loads_none_of_our_rooms_that_only_a_job_enters(run: Run) -> None:
+    run(
+        """
+        import sys, lightning.pytorch
+        ours = {name for name in sys.modules if name.startswith("lightning_sagemaker")}
+        assert "lightning_sagemaker.patches.environment" in ours
+        late = ("lightning_sagemaker.locking", "lightning_sagemaker.redaction", "lightning_sagemaker.distributed.store")
+        assert not {name for name in ours if name.startswith(late)}, ours
+        """
+    )
+
+
 # --- lightning_sagemaker.pth, for a torch without entry points -------------------------------------------------------
 
 OUR_MODULES = "import json, sys; print(json.dumps([name for name in sys.modules if 'lightning' in name]))"
