@@ -224,6 +224,11 @@ def is_started_by_rank() -> bool:
     return is_descendant_of_rank() and is_helper()
 
 
+def is_launched() -> bool:
+    """Whether a launcher started this process, Lightning's own included, by the variables that are there."""
+    return any(os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_SIZE"))
+
+
 def is_descendant_of_rank() -> bool:
     """Whether a rank started this process, directly or through a launcher."""
     pid, _, rest = os.environ.get(RANK_PROCESS, "").partition(" ")

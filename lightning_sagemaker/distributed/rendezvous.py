@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
+_OF_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")
 # All ranks make their groups in the same order; not each has a rendezvous.
 _groups, _rendezvous = itertools.count(), itertools.count()
 
@@ -109,7 +110,8 @@ def open_store(job: SageMakerJob, timeout: timedelta, limit: float) -> TCPStore:
 
 def rendezvous_of_agents(address: str, port: int, rank: int, hosts: int, timeout: timedelta) -> TCPStore | None:
     """The rendezvous of torchrun's agents, one per host; ``None`` where torchrun makes it by itself."""
-    job = SageMakerJob.detect()
+    # torchrun says who the agents are; what their host's variables say of a rank is overwritten for the workers.
+    job = SageMakerJob.detect({name: value for name, value in os.environ.items() if name not in _OF_RANKS})
     if job is None or hosts == 1 or len(job.world_hosts) != hosts or not (limit := limit_of(job)):
         return None
     job = replace(job, main_address=address, main_port=port, num_nodes=hosts, node_rank=rank)

@@ -38,10 +38,11 @@ class PendingReductions:
     def __exit__(self, *_: object) -> None:
         self._logging = False
 
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        # A copy of what was logged has finished values and nothing to wait for; nor does it take the strategy along.
+    def __reduce__(self) -> tuple[type[Self], tuple[Callable[..., Any]]]:
+        # A copy of what was logged has finished values and nothing to wait for. Lightning keeps `reduce` with each
+        # metric, as it keeps the strategy's in stock.
         self.wait()
-        return type(None), ()
+        return type(self), (self.strategy_reduce,)
 
     def reduce(self, tensor: torch.Tensor, group: Any = None, reduce_op: Any = "mean") -> Any:
         """Reduce a tensor over all ranks in place: by the next :meth:`wait` while something is logged, else at once."""

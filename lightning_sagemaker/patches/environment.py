@@ -15,6 +15,7 @@ from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.environment import (
     SageMakerEnvironment,
     is_descendant_of_rank,
+    is_launched,
     is_started_by_rank,
     process_group,
     register_virtual_subclass,
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FOUND, _ALONE = "_lightning_sagemaker_environment", "_lightning_sagemaker_alone"
-_launched = 1  # processes that this one has started as ranks, by `multiprocessing`, and that have ended
+_world_size = 1  # of the last world that this process was a rank of, or whose ranks it has started; they may have ended
 _trained_by_same_words: bool | None = None  # as Lightning recommends for tests; None before the first Trainer
-_ONE = ("1", "[0]")  # ways to write one device
 _FOR_GPUS = ("nccl", "smddp")  # backends that have no CPU tensors
 
 
@@ -57,10 +57,9 @@ def patch_connector(module: Any) -> None:
             rank_zero.restore()
             # Not what launchers' variables would make of it: those are the job's, and this Trainer is none of it.
             return module.LightningEnvironment() if vars(connector)[_ALONE] else choose(connector)
-        rank_zero.leave_to_strategies()
-        _remember_words()
-        _set_num_nodes(connector, environment.job, is_interactive=module._IS_INTERACTIVE)
-        environment.validate_settings(num_devices=len(connector._parallel_devices), num_nodes=connector._num_nodes_flag)
+        _remember_words(connector)
+        if not _agree(connector, environment, is_interactive=module._IS_INTERACTIVE):
+            return choose(connector)
         _say_lone_local_rank(environment, len(connector._parallel_devices))
         if is_on("shards"):
             _say_dropped_rows(connector, environment.job)
@@ -69,6 +68,10 @@ def patch_connector(module: Any) -> None:
     @wrap(connector_class, "_lazy_init_strategy", always=True)
     def lazy_init_strategy(initialize: Any, connector: Any) -> None:
         initialize(connector)
+        if hasattr(connector.strategy, "cluster_environment"):
+            rank_zero.leave_to_strategies()
+        else:  # a strategy of one device, which tells nobody a rank
+            rank_zero.restore()
         _refuse_second_launcher(connector)
         if is_on("world_check"):
             check_chosen_world(connector)
@@ -97,13 +100,14 @@ def _environment_of(connector: Any, module: Any) -> SageMakerEnvironment | None:
     """Our environment, if SageMaker runs the job, no other scheduler does, and the user chose no environment."""
     if _FOUND not in vars(connector):
         chosen, found, alone = connector._cluster_environment_flag, None, False
-        if not is_on("environment"):
-            pass
+        strategy = connector._strategy_flag
+        if not is_on("environment") or not (isinstance(strategy, str) or hasattr(strategy, "cluster_environment")):
+            pass  # the latter is one of one device, given as an object
         elif chosen:  # of any class: a strategy may carry one that is no `ClusterEnvironment` of this distribution
             found = chosen if isinstance(chosen, SageMakerEnvironment) else None
         elif is_training_job(os.environ) and not (module.SLURMEnvironment.detect() or module.LSFEnvironment.detect()):
             alone = _is_child(connector) or ((job := _job(connector)) is not None and _is_apart(connector, job))
-            found = None if alone or job is None else SageMakerEnvironment(job)
+            found = None if alone or job is None or _is_of_other_mpi(job, module) else SageMakerEnvironment(job)
         setattr(connector, _FOUND, found)
         setattr(connector, _ALONE, alone)
     return vars(connector)[_FOUND]  # type: ignore[no-any-return]
@@ -118,10 +122,7 @@ def _job(connector: Any) -> SageMakerJob | None:
         return SageMakerJob.detect()
     except ValueError as error:
         if is_descendant_of_rank():
-            warn_once(
-                f"A rank of the SageMaker job started the launcher of this process (pid {os.getpid()}), whose world is"
-                f" none of the job's: {_package(connector)} runs in it as elsewhere. ({error})"
-            )
+            _say_other_launcher(connector, error)
         elif agents_share_hosts(os.environ):
             warn_once(
                 f"torchrun has several agents on a host of the SageMaker job: {_package(connector)} runs in their world"
@@ -133,13 +134,42 @@ def _job(connector: Any) -> SageMakerJob | None:
         return None
 
 
+def _agree(connector: Any, environment: SageMakerEnvironment, *, is_interactive: bool) -> bool:
+    """Give a Trainer the job's number of hosts, and check it; whether it is to run in the job's world.
+
+    In a process that a rank started with a world of its own, such as one with another ``MASTER_PORT``, it is not.
+    """
+    before = connector._num_nodes_flag, connector._strategy_flag
+    _set_num_nodes(connector, environment.job, is_interactive=is_interactive)
+    try:
+        environment.validate_settings(num_devices=len(connector._parallel_devices), num_nodes=connector._num_nodes_flag)
+    except ValueError as error:
+        if not is_descendant_of_rank():
+            raise
+        _say_other_launcher(connector, error)
+        connector._num_nodes_flag, connector._strategy_flag = before
+        setattr(connector, _FOUND, None)
+        return False
+    return True
+
+
+def _say_other_launcher(connector: Any, error: ValueError) -> None:
+    warn_once(
+        f"A rank of the SageMaker job started the launcher of this process (pid {os.getpid()}), whose world is none of"
+        f" the job's: {_package(connector)} runs in it as elsewhere. ({error})"
+    )
+
+
 def _package(connector: Any) -> str:
     return type(connector).__module__.partition(".")[0]
 
 
 def _is_child(connector: Any) -> bool:
-    """Whether a rank started this process, which is no rank itself, so that its Trainers run alone."""
-    if not is_started_by_rank():
+    """Whether a rank started this process, which is no rank itself, so that its Trainers run alone.
+
+    Also where the rank has taken the launcher's variables away, as a script does that wants a child to run alone.
+    """
+    if not (is_started_by_rank() or (is_descendant_of_rank() and not is_launched())):
         return False
     warn_once(
         f"A rank of the SageMaker job started this process (pid {os.getpid()}), so it is not a rank:"
@@ -147,6 +177,11 @@ def _is_child(connector: Any) -> bool:
         " by torchrun or mpirun."
     )
     return True
+
+
+def _is_of_other_mpi(job: SageMakerJob, module: Any) -> bool:
+    """Whether an MPI that is not Open MPI started this process, as MPICH and its kin do: Lightning asks mpi4py then."""
+    return job.launcher == "none" and os.environ.get("PMI_SIZE", "1") != "1" and module.MPIEnvironment.detect()
 
 
 def _is_apart(connector: Any, job: SageMakerJob) -> bool:
@@ -157,15 +192,19 @@ def _is_apart(connector: Any, job: SageMakerJob) -> bool:
     there ``num_nodes=1`` has to be given, and not have been given to the Trainer that trained on the job.
     """
     group = process_group()
-    world_size = group.get_world_size() if group else _launched
-    devices = str(connector._devices_flag)
-    if world_size == 1 or connector._strategy_flag != "auto" or devices not in ("auto", *_ONE):
+    world_size = group.get_world_size() if group else _world_size
+    automatic = str(connector._devices_flag) == "auto"
+    if world_size == 1 or connector._strategy_flag != "auto" or not (automatic or _has_one_device(connector)):
         return False
     if group and _is_on_cpu(connector) and group.get_backend() in _FOR_GPUS:
         return True  # as in stock, which gives it one device; the group of the fit on GPUs carries nothing of it
-    if devices == "auto" or (not group and job.num_nodes == 1):
+    if automatic or (not group and job.num_nodes == 1 and job.launcher == "none"):
         return False  # the latter is alone on its host anyway
     return world_size != job.num_nodes or ("num_nodes" in given.get({}) and not _trained_by_same_words)
+
+
+def _has_one_device(connector: Any) -> bool:
+    return len(connector._parallel_devices) == 1  # however it is written: 1, "1", [1], "1,"
 
 
 def _is_on_cpu(connector: Any) -> bool:
@@ -196,10 +235,10 @@ def _set_devices(connector: Any, job: SageMakerJob, sees_gpus: Callable[[], bool
     return True
 
 
-def note_launched(world_size: int) -> None:
-    """Remember that this process has started ranks that trained, and is not a rank itself."""
-    global _launched  # noqa: PLW0603
-    _launched = world_size
+def note_world(world_size: int) -> None:
+    """Remember the world that this process is a rank of, or whose ranks it has started by `multiprocessing`."""
+    global _world_size  # noqa: PLW0603
+    _world_size = world_size
 
 
 def _refuse_second_launcher(connector: Any) -> None:
@@ -232,14 +271,13 @@ def _set_num_nodes(connector: Any, job: SageMakerJob, *, is_interactive: bool) -
             connector._strategy_flag = "ddp_fork"  # Lightning's own choice in notebooks, but on one host only
 
 
-def _remember_words() -> None:
+def _remember_words(connector: Any) -> None:
     """Remember the arguments of the first Trainer in the job's world."""
     global _trained_by_same_words  # noqa: PLW0603
     if _trained_by_same_words is None:
         words = given.get({})
-        _trained_by_same_words = (
-            str(words.get("devices")) in _ONE and "num_nodes" in words and words.get("strategy", "auto") == "auto"
-        )
+        is_one = str(words.get("devices", "auto")) != "auto" and _has_one_device(connector)
+        _trained_by_same_words = is_one and "num_nodes" in words and words.get("strategy", "auto") == "auto"
 
 
 def _say_lone_local_rank(environment: SageMakerEnvironment, devices: int) -> None:

@@ -19,7 +19,7 @@ from lightning_sagemaker.checkpoint import resume
 from lightning_sagemaker.distributed.failure_file import attach_report, failure_report, killed
 from lightning_sagemaker.environment import SageMakerEnvironment, mark_script
 from lightning_sagemaker.patches import rank_zero, wrap
-from lightning_sagemaker.patches.environment import note_launched
+from lightning_sagemaker.patches.environment import note_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +32,10 @@ def patch_launcher(module: Any) -> None:
     """End the script as its rank ended: with the rank's own error in the failure file, or SIGTERM's exit code."""
 
     @wrap(module._MultiProcessingLauncher, "launch")
-    def launch_and_report(launch: Any, launcher: Any, *args: Any, **kwargs: Any) -> Any:
+    def launch_and_report(launch: Any, launcher: Any, /, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(launcher._strategy.cluster_environment, SageMakerEnvironment):
             return launch(launcher, *args, **kwargs)
-        note_launched(launcher._strategy.cluster_environment.world_size())
+        note_world(launcher._strategy.cluster_environment.world_size())
         ends_together = hasattr(launcher, "procs") and is_on("sigterm")  # a Trainer's: Fabric's ranks agree on nothing
         try:
             with _folder(launcher), _sigterm(launcher) if ends_together else nullcontext():
@@ -44,7 +44,7 @@ def patch_launcher(module: Any) -> None:
             mark_script()  # anew, as Lightning has set MASTER_PORT
 
     @wrap(module._MultiProcessingLauncher, "_wrapping_function")
-    def run_and_report(run: Any, launcher: Any, process_idx: int, *args: Any, **kwargs: Any) -> None:
+    def run_and_report(run: Any, launcher: Any, /, process_idx: int, *args: Any, **kwargs: Any) -> None:
         rank_zero.leave_to_strategies()  # a spawned process has imported Lightning before it knew its rank
         if isinstance(signal.getsignal(signal.SIGTERM), _Forward):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked one

@@ -12,6 +12,7 @@ from lightning_sagemaker.distributed.shutdown import end_at_exit
 from lightning_sagemaker.environment import SageMakerEnvironment, mark_rank, process_group
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import same_checkpoint, wrap
+from lightning_sagemaker.patches.environment import note_world
 
 
 def patch_init_dist_connection(module: Any) -> None:
@@ -41,7 +42,7 @@ def patch_init_dist_connection(module: Any) -> None:
             with watched(cluster_environment, rank, size, timeout, torch_distributed_backend) as options:
                 connect(cluster_environment, torch_distributed_backend, rank, size, **kwargs, **options)
         if isinstance(cluster_environment, SageMakerEnvironment):
-            mark_rank()
+            _note_rank()
         if is_on("same_checkpoint") and process_group() is not None:
             same_checkpoint.note_process_group(cluster_environment, timeout, was_there=was_there)
 
@@ -53,7 +54,14 @@ def patch_deepspeed(module: Any) -> None:
     def _init_deepspeed_distributed(connect: Any, strategy: Any) -> None:
         connect(strategy)
         if isinstance(strategy.cluster_environment, SageMakerEnvironment):
-            mark_rank()
+            _note_rank()
+
+
+def _note_rank() -> None:
+    """Remember that this process is a rank, also after its script has destroyed the process group."""
+    mark_rank()
+    if (group := process_group()) is not None:
+        note_world(group.get_world_size())
 
 
 def patch_static_rendezvous(module: Any) -> None:

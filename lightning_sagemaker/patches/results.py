@@ -35,13 +35,13 @@ def patch_result(module: Any) -> None:
     collection_class = module._ResultCollection
 
     @wrap(collection_class, "metrics", always=True)
-    def metrics_waited_for(metrics: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
+    def metrics_waited_for(metrics: Any, results: Any, /, *args: Any, **kwargs: Any) -> Any:
         if pending := getattr(results, _PENDING, None):
             pending.wait()
         return metrics(results, *args, **kwargs)
 
     @wrap(collection_class, "to", always=True)
-    def to_after_waiting(to: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
+    def to_after_waiting(to: Any, results: Any, /, *args: Any, **kwargs: Any) -> Any:
         # At the end of a run, also of one that failed: what is moved is copied, so it must be there.
         if pending := getattr(results, _PENDING, None):
             pending.wait_quietly()
@@ -51,7 +51,7 @@ def patch_result(module: Any) -> None:
     collection_class.log = getattr(collection_class.log, "_torchdynamo_orig_callable", collection_class.log)
 
     @wrap(collection_class, "log", always=True)
-    def log_without_waiting(log: Any, results: Any, *args: Any, **kwargs: Any) -> None:
+    def log_without_waiting(log: Any, results: Any, /, *args: Any, **kwargs: Any) -> None:
         pending = _pending(results, kwargs.get("sync_dist_fn")) if kwargs.get("sync_dist") else None
         if pending is None:
             log(results, *args, **kwargs)

@@ -81,7 +81,7 @@ def patch_saving(module: Any) -> None:
     """Let ``load_from_checkpoint`` find a file that another host has written."""
 
     @wrap(module, "_load_from_checkpoint")
-    def _load_from_checkpoint(load: Any, cls: Any, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+    def _load_from_checkpoint(load: Any, cls: Any, checkpoint_path: Any, /, *args: Any, **kwargs: Any) -> Any:
         # Often called on rank 0 alone, or in vain: nobody waits for rank 0 here.
         return _load_brought(lambda: load(cls, checkpoint_path, *args, **kwargs), checkpoint_path, patience=0.0)
 
@@ -91,7 +91,7 @@ def patch_fabric(module: Any) -> None:
     for name in ("load", "load_raw"):
 
         @wrap(module.Fabric, name)
-        def load_brought(load: Any, fabric: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
+        def load_brought(load: Any, fabric: Any, /, path: Any, *args: Any, **kwargs: Any) -> Any:
             return _load_brought(lambda: load(fabric, path, *args, **kwargs), path)
 
 

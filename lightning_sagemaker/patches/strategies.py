@@ -19,7 +19,7 @@ def register_strategies(module: Any) -> None:
         registry.register(name, factory, description=named.description, **named.options)
 
     @wrap(registry, "register", always=True)
-    def register_over_ours(register: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    def register_over_ours(register: Any, /, name: str, *args: Any, **kwargs: Any) -> Any:
         # NeMo registers `smddp` without `override`, which would fail because of us.
         if name in ours and registry[name]["description"] == ours[name].description:
             registry.remove(name)

@@ -25,7 +25,7 @@ def patch_arguments(module: Any) -> None:
     """Record the explicit arguments while a Trainer is made."""
 
     @wrap(module.Trainer, "__init__", always=True)
-    def __init__(initialize: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+    def __init__(initialize: Any, trainer: Any, /, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         if is_training_job(os.environ) and is_on("export"):
             word(EXPORT)  # a bad value is an error here, and not when the training is over
         token = given.set(kwargs)
@@ -39,7 +39,7 @@ def patch_export(module: Any) -> None:
     """Copy a checkpoint to the job's model when a ``fit`` has ended, after all callbacks and loggers, if enabled."""
 
     @wrap(module.Trainer, "_run")
-    def _run(run: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
+    def _run(run: Any, trainer: Any, /, *args: Any, **kwargs: Any) -> Any:
         result, which = run(trainer, *args, **kwargs), word(EXPORT)
         if which and trainer.state.fn == "fit" and trainer.is_global_zero and not is_trial(trainer):
             saving = import_module(module.__name__.replace("trainer.trainer", "core.saving"))

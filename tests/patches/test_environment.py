@@ -85,6 +85,19 @@ def test_a_thousand_hosts_are_a_world_as_two_are(make: Make, job: Job, rank: int
     assert (strategy.num_nodes, strategy.world_size, strategy.global_rank) == (1000, 8000, rank)
 
 
+def test_processes_of_an_mpi_that_is_not_open_mpi_are_left_to_lightning(
+    make: Make, distribution: Distribution, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MPICH's mpiexec, as own images have it: here each process took itself for the first, and started the others."""
+    job("none", hosts=1)
+    module = sys.modules[type(make()).__module__]
+    base = distribution.get("fabric", "plugins.environments.LightningEnvironment")
+    mpi = type("MPI", (base,), {"detect": staticmethod(lambda: True)})
+    monkeypatch.setattr(module, "MPIEnvironment", mpi)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert type(make(devices=2, strategy="ddp").strategy.cluster_environment) is mpi
+
+
 def test_trainer_and_fabric_report_the_world_themselves(distribution: Distribution, job: Job) -> None:
     job("torchrun", rank=3)
     for made in (distribution.get("pytorch", "Trainer")(**QUIET), distribution.get("fabric", "Fabric")()):

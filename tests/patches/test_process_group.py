@@ -104,6 +104,21 @@ def test_an_agent_of_a_single_host_makes_its_store_as_ever(free_port: int) -> No
     assert rendezvous.rendezvous_of_agents("127.0.0.1", free_port, 0, 1, timedelta(seconds=5)) is None
 
 
+def test_what_a_host_s_variables_say_of_a_rank_is_none_of_the_agents_business(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_port: int
+) -> None:
+    (tmp_path / "input" / "config").mkdir(parents=True)
+    (tmp_path / "input" / "config" / "resourceconfig.json").write_text(
+        '{"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}'
+    )
+    monkeypatch.setenv("TRAINING_JOB_NAME", "digits")
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    for name, value in {"NODE_RANK": "2", "RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    rendezvous = importlib.import_module("lightning_sagemaker.distributed.rendezvous")
+    assert rendezvous.rendezvous_of_agents("127.0.0.1", free_port, 0, 3, timedelta(seconds=5)) is None  # not the job's
+
+
 def test_the_step_of_a_trainer_is_known_to_the_heartbeat_and_the_trainer_is_not_kept_alive(run: Run) -> None:
     code = """
 import gc, weakref

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from lightning.pytorch.tuner.tuning import Tuner
 
 from tests.beside_stock.model import Model, fitted, loader, raised, trainer, weights
-from tests.beside_stock.registry import ANY, WITH_RESUME, situation
+from tests.beside_stock.registry import ANY, ONCE, WITH_RESUME, situation
 
 from .folders import MOVED, plain
 
@@ -196,3 +196,19 @@ def same_trainer_fits_twice(_start: int) -> Any:
     t.fit_loop.max_epochs = 3
     t.fit(m, loader())
     return fitted(m, t)
+
+
+class _Named(Model):
+    """Has hyperparameters called as arguments of functions that load, save and launch often are."""
+
+    def __init__(self, load: int = 1, path: int = 1, original: int = 1) -> None:  # noqa: ARG002 - hyperparameters
+        super().__init__()
+        self.save_hyperparameters()
+
+
+@situation(arms=ONCE)
+def hyperparameters_of_any_name_are_given_to_what_loads(_start: int) -> Any:
+    t, m = trainer(), _Named()
+    t.fit(m, loader())
+    t.save_checkpoint("named.ckpt")
+    return dict(_Named.load_from_checkpoint("named.ckpt", load=2, path=3, original=4).hparams)

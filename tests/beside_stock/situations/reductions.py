@@ -5,6 +5,8 @@ FSDP's is not here: torch shards no module without an accelerator (tests/metrics
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import torch
@@ -147,3 +149,28 @@ def an_error_after_logging(_start: int) -> Any:
     t = trainer()
     t.fit(m, loader())
     return [found, fitted(m, t)]
+
+
+class Copies(Model):
+    """Copies what it has logged, as callbacks and debuggers do, and the Trainer with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copied: list[Any] = []
+
+    def training_step(self, batch: list[Tensor], index: int) -> Any:  # noqa: ARG002 - Lightning's
+        loss = self.loss(batch)
+        self.log("loss", loss, sync_dist=True, on_step=True, on_epoch=True)
+        results = self.trainer.fit_loop.epoch_loop._results
+        copied: Any
+        for copied in (copy.deepcopy(results), pickle.loads(pickle.dumps(results)), copy.deepcopy(self.trainer)):
+            collection = copied if copied.__class__ is results.__class__ else copied.fit_loop.epoch_loop._results
+            self.copied.append(float(collection.metrics(on_step=True)["log"]["loss_step"]))
+        return loss
+
+
+@situation("two", arms=ARMS)
+def what_was_logged_is_copied_and_pickled(_start: int) -> Any:
+    t, m = trainer(max_epochs=1), Copies()
+    t.fit(m, loader())
+    return fitted(m, t) | {"copied": m.copied}

@@ -9,18 +9,23 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lightning_sagemaker import latest_checkpoint, node_lock, once_per_node
 from lightning_sagemaker.simulate.container import free_port
-from tests.beside_stock.model import QUIET, Model, fitted, loader, trainer, weights
+from tests.beside_stock.model import PLAIN, QUIET, Model, fitted, loader, trainer, weights
 from tests.beside_stock.registry import ONCE, situation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def _seen(t: Trainer) -> dict[str, Any]:
@@ -84,6 +89,37 @@ def one_device_test_after_a_fit_on_two_hosts(_start: int) -> Any:
         found = [_tested(one, m), one.world_size]
     t.strategy.barrier()
     return fitted(m, t) | {"tested": found}
+
+
+def _fit_destroy_and_test() -> Any:
+    t, m = trainer(), Model()
+    t.fit(m, loader())
+    dist.destroy_process_group()
+    found = None
+    if t.is_global_zero:
+        one = Trainer(**QUIET, devices=1, num_nodes=1)
+        found = [_tested(one, m), one.world_size]
+    return fitted(m, t) | {"tested": found}
+
+
+@situation("two", arms=(*ONCE, "off"))
+def one_device_test_after_the_group_is_destroyed(_start: int) -> Any:
+    """As scripts do it that test exactly once."""
+    return _fit_destroy_and_test()
+
+
+@situation("hosts", arms=ONCE)
+def one_device_test_after_the_group_is_destroyed_on_two_hosts(_start: int) -> Any:
+    return _fit_destroy_and_test()
+
+
+@situation("hosts", arms=(*ONCE, "off"))
+def each_host_trains_on_its_own_by_a_strategy_of_one_device(_start: int) -> Any:
+    """A strategy that has no world, with a logger that writes on rank zero only."""
+    logger = CSVLogger("logs")
+    t, m = Trainer(**(PLAIN | {"devices": 1}), strategy=SingleDeviceStrategy(device="cpu"), logger=logger), Model()
+    t.fit(m, loader())
+    return fitted(m, t) | _seen(t) | {"logs": sorted(str(path) for path in Path("logs").rglob("*.csv"))}
 
 
 @situation("hosts", arms=(*ONCE, "off"))
@@ -273,19 +309,31 @@ def child_that_evaluates(_start: int) -> Any:
     return _fit_and_evaluate()
 
 
+@situation("hosts", arms=ONCE)
+def child_without_the_launcher_s_variables(_start: int) -> Any:
+    """The child is to run alone."""
+    return _fit_and_evaluate({"LOCAL_RANK": "", "NODE_RANK": "", "MASTER_ADDR": "", "MASTER_PORT": ""})
+
+
+@situation("two", arms=ONCE)
+def child_with_a_port_of_its_own(_start: int) -> Any:
+    """Whose Trainer is to have a world of one, beside the rank's."""
+    return _fit_and_evaluate({"MASTER_PORT": str(free_port())})
+
+
 @situation("two", arms=ONCE, nightly=True)
 def child_that_evaluates_beside_a_process_group_of_the_scripts_own(_start: int) -> Any:
     dist.init_process_group("gloo")
     return _fit_and_evaluate()
 
 
-def _fit_and_evaluate() -> Any:
+def _fit_and_evaluate(of_child: Mapping[str, str] = MappingProxyType({})) -> Any:
     t, m = trainer(), Model()
     t.fit(m, loader())
     found = None
     if t.is_global_zero:
         path = os.pathsep.join(part for part in sys.path if part)
-        environment = os.environ | {"PYTHONPATH": path}
+        environment = {name: value for name, value in (os.environ | {"PYTHONPATH": path, **of_child}).items() if value}
         command = [sys.executable, "-W", "ignore", "-c", _CHILD]
         child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=75, check=False)
         found = [child.returncode, child.stdout]
