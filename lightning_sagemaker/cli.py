@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.doctor import command as doctor
 from lightning_sagemaker.jobs import command as jobs
-from lightning_sagemaker.jobs.aws import LOG_IN
+from lightning_sagemaker.jobs.aws import LOG_IN, lacks_login
 from lightning_sagemaker.options import BAD_INPUT, one_line, write
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import command as simulate
@@ -26,9 +26,6 @@ _COMMANDS = (simulate, doctor, submit, jobs)
 _INTERRUPTED = 130  # as a shell's, 128 and the signal's number
 # Errors of botocore, which no command imports before it needs it, by name: what to do.
 _FIXES = {
-    **dict.fromkeys(
-        ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"), LOG_IN
-    ),
     "ProfileNotFound": "`aws configure list-profiles` lists them; see AWS_PROFILE.",
     "NoRegionError": "--region, or AWS_DEFAULT_REGION.",
     "ClientError": "the message is AWS's: check the permissions, names and region.",
@@ -64,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.parser.error(
             f"unrecognized arguments: {shlex.join(unknown)}. HINT: the script's own arguments go after --"
         )
+    if rest and not getattr(arguments, "takes_script", False):
+        arguments.parser.error(f"unrecognized arguments after --: {shlex.join(rest)}. HINT: leave the -- out.")
     return _run(arguments)
 
 
@@ -114,7 +113,8 @@ def _in_words(error: Exception) -> str:
     else:
         text = f"{type(error).__name__}: {error}"
     names = [kind.__name__ for kind in type(error).__mro__]
-    fix = next((_FIXES[name] for name in names if name in _FIXES), "--debug shows where it comes from.")
+    known = [LOG_IN] if lacks_login(error) else [_FIXES[name] for name in names if name in _FIXES]
+    fix = next(iter(known), "--debug shows where it comes from.")
     return redact(one_line(text if "HINT:" in text else f"{text.rstrip('.')}. HINT: {fix}"))
 
 

@@ -16,6 +16,12 @@ _MISSING = (
     *("InvalidGroup.NotFound", "InvalidGroupId.Malformed", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed"),
 )
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
+# Errors of botocore, by name, since versions of it lack some, and codes of AWS's, which a login mends.
+_NO_LOGIN = {
+    *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError", "SSOError"),
+    *("LoginError", "NoAuthTokenError"),
+}
+_REFUSED = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure")
 LOG_IN = "`aws configure` or `aws sso login`, or AWS_PROFILE; `aws sts get-caller-identity` shows who you are."
 _PRICES = "us-east-1"  # the price API is in few regions, and tells of all
 # Nobody waits long for a price: from a VPC without a way out the API is never reached.
@@ -41,6 +47,12 @@ def client(session: Any, service: str) -> Any:
     from botocore.config import Config
 
     return session.client(service, config=Config(retries=_RETRIES))
+
+
+def lacks_login(error: Exception) -> bool:
+    """Whether there are no credentials, or they have expired, or AWS refuses them."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & _NO_LOGIN) or ("ClientError" in names and code_of(error) in _REFUSED)
 
 
 def code_of(error: Any) -> str:

@@ -159,8 +159,8 @@ class Stop:
     def __str__(self) -> str:
         if not self.asked:
             return f"{self.name}: not stopped, it has ended already: {self.status}"
-        # SageMaker sends SIGTERM, and SIGKILL 120 seconds later.
-        saving = "" if self.status in ENDED else "; its script has 120 s to save what it has"
+        # SageMaker sends SIGTERM, and SIGKILL 120 seconds later; AWS's images do not pass it on (docs/ending.md).
+        saving = "" if self.status in ENDED else "; its last checkpoint stays, as AWS's images do not tell the script"
         return f"{self.name}: asked to stop, {self.status}{saving}"
 
     __repr__ = __str__

@@ -66,7 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--interrupt-by", choices=INTERRUPTIONS, default="kill", help=way)
     again = "then start again on new hosts, with the checkpoints and nothing else"
     add("--restart", action="store_true", help=again)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, takes_script=True)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,14 +14,7 @@ import sys
 from contextlib import redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    SSOError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 
 from lightning_sagemaker.findings import Finding, fail, ok, unknown, warn
 from lightning_sagemaker.instances import Instance
@@ -38,7 +31,6 @@ if TYPE_CHECKING:
 
 UNREACHABLE = "HINT: check region and network."  # the fix where AWS gave no answer at all
 _LONGEST = 300  # characters of what it answers
-_WHO = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure")
 _IMAGES = ("sagemaker.image_uris", "sagemaker.core.image_uris")  # v2's, v3's
 _SESSION = ("sagemaker.session", "sagemaker.core.helper.session_helper")
 
@@ -52,14 +44,14 @@ def asked(name: str, action: str, ask: Callable[..., Finding | list[Finding]], *
         if aws.is_missing(error):
             text = _short(error.response["Error"].get("Message", code))
             return [fail(name, f"not found: {text}", "HINT: check the name, and the region.")]
-        if code in _WHO:
+        if aws.lacks_login(error):
             return [fail(name, f"AWS refuses these credentials ({code}): {text}. HINT: {aws.LOG_IN}")]
         if code in aws.DENIED:
             return [unknown(name, f"not checked: {action} is denied ({code}). HINT: allow {action} to check it.")]
         return [unknown(name, f"not checked: {text}", "HINT: try again.")]
-    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
-        return [fail(name, f"There are no usable credentials for AWS. {error}. HINT: {aws.LOG_IN}")]
     except BotoCoreError as error:
+        if aws.lacks_login(error):
+            return [fail(name, f"There are no usable credentials for AWS. {error}. HINT: {aws.LOG_IN}")]
         return [unknown(name, f"not checked: {_short(error)}", UNREACHABLE)]
     except (ImportError, ValueError) as error:  # of this package, or of the SDK
         return [fail(name, str(error), "HINT: see the message; --debug shows where it comes from.")]
@@ -265,7 +257,11 @@ def _role(job: TrainingJob, session: Any, known: dict[str, str]) -> Finding:
     if role.startswith("arn:"):
         known["role"] = role  # also where nobody may look at it
     found = session.client("iam").get_role(RoleName=role.rpartition("/")[2])["Role"]
-    arn = known["role"] = found["Arn"]
+    arn = found["Arn"]
+    if role.startswith("arn:") and role != arn:
+        what = f"{role} is none of this account, {arn.split(':')[4]}, whose role of that name is {arn}."
+        return fail("role", what, "HINT: --profile with credentials of the role's account, or a role of this one.")
+    known["role"] = arn
     # Each may stand alone or in a list; a principal is a mapping by kinds, or "*".
     allowing = [one for one in _as_list(found["AssumeRolePolicyDocument"]["Statement"]) if one["Effect"] == "Allow"]
     principals = [one["Principal"] for one in allowing if "Principal" in one]

@@ -33,7 +33,7 @@ _KILLED, _INTERRUPTED = 137, 130  # exit codes after SIGKILL and SIGINT, as a sh
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand; its options are read by `lightning_sagemaker.submit.parser`, in the extra ``submit``."""
     added = subparsers.add_parser("submit", help="check a training job, and send it to SageMaker", add_help=False)
-    added.set_defaults(run=run, reads_options_itself=True)
+    added.set_defaults(run=run, takes_script=True, reads_options_itself=True)
 
 
 def run(given: argparse.Namespace) -> int:

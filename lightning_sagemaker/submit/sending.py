@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightning_sagemaker.findings import Finding, unknown
+from lightning_sagemaker.findings import Finding, fail, unknown
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.source_folder import Source, read
 from lightning_sagemaker.submit import local_checks
@@ -15,6 +15,8 @@ from lightning_sagemaker.submit.request import ARCHIVE, UNKNOWN, Resolved, check
 from lightning_sagemaker.submit.source import archive, built, check_source, wheels
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lightning_sagemaker.submit.training_job import TrainingJob
 
 _NO_SESSION = "nothing was asked of AWS, without a session. HINT: check(job, boto3.Session())."
@@ -63,6 +65,11 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
             found += [who, *more]
             of_aws = aws_checks.check(job, session)
     made = request(job, resolved)
+    if of_aws and _is_incomplete(made, resolved):
+        fix = "HINT: --role with an ARN, --image, --output-uri: what is given need not be asked."
+        of_aws.append(
+            fail("request", "it is not complete, and so would not be sent: see role, image and outputs.", fix)
+        )
     return Prepared(job, source, resolved, made, [*found, *check_limits(made), *of_aws])
 
 
@@ -85,10 +92,14 @@ def start(job: TrainingJob, session: Any) -> str:
     return send(prepared, session)
 
 
+def _is_incomplete(made: Mapping[str, Any], resolved: Resolved) -> bool:
+    return UNKNOWN in (made["RoleArn"], resolved.image, resolved.output)
+
+
 def send(prepared: Prepared, session: Any) -> str:
     """Send a job; its name."""
     job, source, resolved, made, _ = prepared
-    if UNKNOWN in (made["RoleArn"], resolved.image, resolved.output):
+    if _is_incomplete(made, resolved):
         raise ValueError(
             "The request is not complete: see the checks of image, role and outputs. HINT: --dry-run shows it."
         )

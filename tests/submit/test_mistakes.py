@@ -78,6 +78,8 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     ((*TYPE, "--role", ROLE), {}, 1, "--image with a URI, or pip install sagemaker"),
     ((*TYPE, "--image", "mine"), {}, 1, "--role, or pip install sagemaker"),
     ((*GOOD, "--role", "Absent"), {}, 1, "not found: Role Absent not found"),
+    ((*GOOD, "--role", ROLE.replace("123456789012", "999999999999")), {}, 1, "is none of this account, 123456789012"),
+    ((*GOOD, "--channel", "a=s3://b/c", "--channel", "a=s3://b/d"), {}, 2, "--channel has 'a' twice, with two values"),
     ((*GOOD, "--region", "eu-west-9"), {}, 1, "fail region eu-west-9 is not a region that boto3 knows"),
     (GOOD, {"AWS_DEFAULT_REGION": ""}, 1, "fail region none is configured"),
     (GOOD, NOBODY, 1, "fail identity There are no usable credentials for AWS"),
