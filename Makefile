@@ -249,7 +249,7 @@ endef
 	.venv/bin/pip $(INSTALL) --group demo -e .
 	.venv/bin/pip $(INSTALL) --target .venv/aside --upgrade --no-deps --group aside
 	# What the example imports is compiled once, and not by all ranks at a time.
-	PYTHONPATH=.venv/aside .venv/bin/python -c 'import runpy, torch.distributed.run; runpy.run_path("examples/digits/train.py")'
+	PYTHONPATH=.venv/aside .venv/bin/python -c 'import runpy, torch._dynamo, torch.distributed.run; runpy.run_path("examples/digits/train.py")'
 	touch $@
 
 # Test hosts run the real toolkit: Open MPI 4, whose flags it uses, and sshd; RUNLEVEL keeps sshd from being started. The

@@ -45,7 +45,9 @@ class Place:
         head, star, tail = self.pattern.partition(f"{os.sep}{_ANY}{os.sep}")
         if not star:
             return [Path(head)]
-        return [folder for folder in sorted(Path(head).glob(f"{_ANY}{os.sep}{tail}")) if folder.is_dir()]
+        # Its own one too: a version that is empty, or has a folder in it, is no part that the pattern finds.
+        found = {*Path(head).glob(f"{_ANY}{os.sep}{tail}"), Path(self.folder)}
+        return [folder for folder in sorted(found) if folder.is_dir()]
 
 
 def lightning_place(trainer: Any) -> Place:

@@ -98,7 +98,12 @@ def save_whole(content: object, path: Path) -> None:
     from lightning_sagemaker.checkpoint import other_hosts
 
     with complete_file(path) as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # of torch's writer as it closes a file that has no room, instead of the reason
+            if isinstance(reason := error.__context__, OSError):
+                raise OSError(reason.errno, reason.strerror, str(path)) from error
+            raise
     other_hosts.offer(path)
 
 

@@ -62,6 +62,13 @@ def test_a_logger_s_version_is_any_in_the_pattern(code: Path) -> None:
     assert [folder.parent.name for folder in place.folders()] == ["qkzv2", "version_0", "version_7"]
 
 
+@pytest.mark.parametrize("version", ["", "fold/0"])
+def test_a_version_that_is_no_single_folder_is_found_again(code: Path, version: str) -> None:
+    place = lightning_place(trainer(logger=pytorch.loggers.CSVLogger("logs", name="run", version=version)))
+    (code / place.folder).mkdir(parents=True)
+    assert list(map(str, place.folders())) == [place.folder]
+
+
 def test_below_the_job_s_folder_it_has_the_same_relative_path(job: Path, code: Path) -> None:
     folders = {
         "logs/run/version_0/checkpoints": job / "logs/run/version_0/checkpoints",

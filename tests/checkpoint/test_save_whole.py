@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -106,3 +108,19 @@ def test_a_file_of_the_user_s_that_ends_alike_stays(tmp_path: Path) -> None:
     (tmp_path / f".0123456789ab.{container}.1.2.parts").symlink_to(tmp_path)
     temporary_files.remove_left(tmp_path)
     assert len(list(tmp_path.iterdir())) == len(names) + 4
+
+
+def test_where_there_is_no_room_the_error_says_so_and_the_earlier_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    save_whole({"global_step": 3}, path)
+    before = path.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))  # as a full disk, but for the number of the error
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            save_whole({"weights": torch.ones(1_000_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert raised.value.errno == errno.EFBIG
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == before
