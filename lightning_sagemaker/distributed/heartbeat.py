@@ -28,9 +28,9 @@ from lightning_sagemaker.distributed.peers import Hosts, Siblings
 from lightning_sagemaker.distributed.shutdown import at_exit
 from lightning_sagemaker.distributed.store import (
     PrefixStore,
-    default_store,
     end_of_group,
     own_connection,
+    prefixed,
     server_of_group,
     write,
 )
@@ -76,9 +76,12 @@ def start(job: SageMakerJob) -> None:
         return
     prefix = f"heartbeat/{next(_numbers)}"
     try:
+        if (server := server_of_group()) is None:
+            return
         # The others ask a few times and need no connection for that; rank 0's own would keep the server from its end.
-        connection = own_connection(timedelta(seconds=limit)) if sends or rank == 0 else default_store()
-        if connection is None or server_of_group() is None:
+        # All by the same keys: the default group's store has prefixes of torch's and of torchrun's before ours.
+        connection = own_connection(timedelta(seconds=limit)) if sends or rank == 0 else prefixed(server)
+        if connection is None:
             return
         store = PrefixStore(prefix, connection)
         write(store, f"process/{rank}", os.getpid(), processes.start_of(os.getpid()) or "")

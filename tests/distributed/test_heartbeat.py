@@ -38,11 +38,11 @@ LIMIT = 10  # seconds
 
 
 class Training:
-    """A simulated job of 2 x 2 processes that trains until it is told otherwise."""
+    """A simulated job of two processes on each host that trains until it is told otherwise."""
 
-    def __init__(self, folder: Path, distribution: str, *arguments: str, limit: float = LIMIT) -> None:
+    def __init__(self, folder: Path, distribution: str, *arguments: str, limit: float = LIMIT, hosts: int = 2) -> None:
         self.folder = folder
-        command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", "2"]
+        command = [sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", str(hosts)]
         command += ["--verbose", "--work-dir", tempfile.mkdtemp(dir=folder)]
         per_host = "1" if "--start-method" in arguments else "2"  # Lightning starts the others
         command += ["--processes-per-host", per_host, "--distribution", distribution]
@@ -77,8 +77,8 @@ class Training:
 def train(tmp_path: Path) -> Iterator[Callable[..., Training]]:
     trainings: list[Training] = []
 
-    def train(distribution: str, *arguments: str, limit: float = LIMIT) -> Training:
-        trainings.append(Training(tmp_path, distribution, *arguments, limit=limit))
+    def train(distribution: str, *arguments: str, limit: float = LIMIT, hosts: int = 2) -> Training:
+        trainings.append(Training(tmp_path, distribution, *arguments, limit=limit, hosts=hosts))
         return trainings[-1]
 
     yield train
@@ -109,6 +109,17 @@ def test_a_stopped_rank_is_named_with_its_step_and_ends_the_job(train: Callable[
     assert all(f"Rank 3 on {named[1]} (process {pid}) has been stopped" in failure for failure in failures.values()), (
         failures
     )
+
+
+def test_a_stopped_rank_of_a_single_host_is_named_too(train: Callable[..., Training]) -> None:
+    training = train("torch_distributed", "--steps", "100000", "--pause", "0.05", hosts=1)
+    pid = training.pid(1)
+    time.sleep(2)
+    os.kill(pid, signal.SIGSTOP)
+    text = training.end()
+    assert f"Rank 1 on algo-1 (process {pid}) has been stopped by SIGSTOP or a debugger" in text
+    assert "has not reported" not in text
+    assert training.failures(text)["algo-1"].startswith(f"RuntimeError: Rank 1 on algo-1 (process {pid})")
 
 
 def test_steps_and_work_after_the_training_that_take_longer_than_the_limit_are_no_silence(
