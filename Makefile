@@ -15,8 +15,6 @@ DISTRIBUTION ?= lightning
 PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
 INSTALL := install -q -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Python compiles a module when it is first imported, and most of 31,000 never are: half of the set-up's time.
-export PIP_COMPILE := 0
 
 demo: .venv/.demo
 	export PYTHONPATH=$(CURDIR)/.venv/aside
@@ -248,8 +246,6 @@ endef
 .venv/.demo: pyproject.toml constraints.txt | .venv/.torch
 	.venv/bin/pip $(INSTALL) --group demo -e .
 	.venv/bin/pip $(INSTALL) --target .venv/aside --upgrade --no-deps --group aside
-	# What the example imports is compiled once, and not by all ranks at a time.
-	PYTHONPATH=.venv/aside .venv/bin/python -c 'import runpy, torch._dynamo, torch.distributed.run; runpy.run_path("examples/digits/train.py")'
 	touch $@
 
 # Test hosts run the real toolkit: Open MPI 4, whose flags it uses, and sshd; RUNLEVEL keeps sshd from being started. The
