@@ -577,6 +577,7 @@ VARIABLES = (
         "LIGHTNING_SAGEMAKER_RANK_PROCESS",
         "this package",
         values=("1 x",),
+        here={"none": "environment, main address, main port, node rank, rank"},
         note=(
             "a process that trains has started this one, which is no rank if that is one "
             "([settings](settings.md#set-by-the-package-for-its-own-processes))"
