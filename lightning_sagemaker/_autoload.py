@@ -32,7 +32,7 @@ _MODULES: dict[str, dict[str, str]] = {
         (
             _PYTORCH,
             "trainer.trainer",
-            {"trainer.patch_arguments": "environment progress_bar export", "trainer.patch_export": "export"},
+            {"trainer.patch_arguments": "environment progress_bar export", "trainer.patch_run": "export failure_file"},
         ),
         (_FABRIC, "connector", {"environment.patch_connector": "environment world_check shards"}),
         (

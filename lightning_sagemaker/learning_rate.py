@@ -35,8 +35,8 @@ _EPOCHS = 5  # of warm-up, as Goyal et al. chose it
 _BY_HAND = "HINT: remove the callback, and give optimizer and scheduler the value of scale_learning_rate(...)."
 _FACTOR = "lightning_sagemaker_factor"  # key in an optimizer's first parameter group
 
-# What torch keeps in the unit of a learning rate; the rate itself comes last, since torch before 2.5 lets the others be
-# the very same tensor, and it alone is changed in place.
+# What torch keeps in the unit of a learning rate. The rate itself, where it is a tensor, is changed in place, and last:
+# torch before 2.5 lets the others be the very same tensor.
 _IN_GROUPS = ("initial_lr", "max_lr", "min_lr", "swa_lr", "lr")
 _IN_SCHEDULERS = ("base_lrs", "_last_lr", "eta_min", "max_lrs", "min_lrs", "default_min_lr", "eps")
 
@@ -282,23 +282,28 @@ def _factor_in(optimizer: Optimizer) -> float:
 
 def _set_factor(optimizers: Iterable[Optimizer], schedulers: Iterable[Any], factor: float) -> None:
     """Multiply all learning rates so that they contain this factor, and no other one."""
+    tensors: dict[int, tuple[Tensor, float]] = {}  # which parameter groups, and optimizers, may share
     for scheduler in schedulers:
-        _multiply(vars(scheduler), _IN_SCHEDULERS, factor / _factor_in(scheduler.optimizer))
+        _multiply(vars(scheduler), _IN_SCHEDULERS, factor / _factor_in(scheduler.optimizer), tensors)
     for optimizer in optimizers:
         ratio = factor / _factor_in(optimizer)
         if ratio != 1:
             for group in optimizer.param_groups:
-                _multiply(group, _IN_GROUPS, ratio)
+                _multiply(group, _IN_GROUPS, ratio, tensors)
             optimizer.param_groups[0][_FACTOR] = factor
+    for tensor, ratio in tensors.values():
+        tensor.mul_(ratio)
 
 
-def _multiply(holder: MutableMapping[str, Any], names: Iterable[str], ratio: float) -> None:
+def _multiply(
+    holder: MutableMapping[str, Any], names: Iterable[str], ratio: float, in_place: dict[int, tuple[Tensor, float]]
+) -> None:
     if ratio == 1:  # an integer stays one
         return
     for name in names:
         value = holder.get(name)
         if name == "lr" and isinstance(value, Tensor):  # a captured graph knows this very tensor
-            value.mul_(ratio)
+            in_place[id(value)] = (value, ratio)
         elif isinstance(value, (list, tuple)):
             holder[name] = [one * ratio for one in value]
         elif value is not None:

@@ -109,7 +109,12 @@ _SHAPES = (
 
 def is_credential(name: str) -> bool:
     """Whether a variable's name suggests a secret; its value is then printed under no circumstances."""
-    return _CREDENTIAL.search(name) is not None and not _ORDINARY_NAME.search(_plain(name))
+    plain = _plain(name)
+    if name.startswith("SM_CHANNEL_") or _ORDINARY_NAME.search(plain):  # a channel's folder
+        return False
+    if name.startswith("SM_HP_"):  # any hyperparameter: a `text_key` or `token_mixer` stands in many an error
+        return bool(_STRONG_NAME.search(plain) or _WEAK_NAME.search(plain))
+    return _CREDENTIAL.search(name) is not None
 
 
 def redact(text: str, environ: Mapping[str, str] = _NONE) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,8 @@ RANK = """
 import os, sys, time
 from lightning_sagemaker import processes
 ended = processes.kill_launcher(("mpirun", "mpiexec", "orted", "prterun", "prted", "orterun"))
-open(sys.argv[1], "w").write(str(ended))
+open(sys.argv[1] + ".new", "w").write(str(ended))
+os.rename(sys.argv[1] + ".new", sys.argv[1])
 until = time.monotonic() + 60
 while ended and os.path.exists(sys.argv[1]) and time.monotonic() < until:
     time.sleep(0.05)
@@ -89,6 +91,10 @@ def test_the_mpirun_that_started_a_rank_ends_with_it(tmp_path: Path, around: lis
         [*command, *around, sys.executable, "-c", RANK, str(said)], env=environ, check=False, timeout=60
     )
     assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while not said.exists():  # the rank says it when mpirun has gone
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert said.read_text() == "True"
     said.unlink()
 

@@ -245,6 +245,14 @@ def test_a_vocabulary_s_tokens_and_counts_of_them_are_no_secrets(name: str) -> N
     assert not is_credential(name)
 
 
+def test_a_job_s_own_variables_are_secret_only_if_the_hyperparameter_is_called_one() -> None:
+    ordinary = ("SM_CHANNEL_KEYPOINTS", "SM_CHANNEL_TOKENIZED", "SM_HP_TEXT_KEY", "SM_HP_TOKEN_MIXER", "SM_HP_AUTHORS")
+    assert not any(map(is_credential, ordinary))
+    assert redact("KeyError: 'question'", {"SM_HP_TEXT_KEY": "question"}) == "KeyError: 'question'"
+    assert all(map(is_credential, ("SM_HP_HF_TOKEN", "SM_HP_WANDB_API_KEY", "SM_HP_DB_PASSWORD", "SM_HP_SECRET")))
+    assert redact("401 for plain words", {"SM_HP_AUTH_TOKEN": "plain words"}) == f"401 for {MASK}"
+
+
 ADVERSARIAL = (
     "://",
     "://a:",

@@ -79,12 +79,23 @@ def report_exceptions() -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         # Not Ctrl+C, and not a torchrun agent that is told to end: whoever told it knows why.
         if isinstance(error, Exception) and kind.__name__ != "SignalException":
-            with suppress(Exception):
-                text = failure_report(error)
-                report(f"{_public(text, LIMIT // 2)}\n{_HELPER}" if is_helper() else text)
+            _report(error)
         before(kind, error, trace)
 
     sys.excepthook = hook
+
+
+def report_exit(error: SystemExit) -> None:
+    """Report ``sys.exit("reason")`` in a training: no hook hears of it, and the other ranks lose their connections."""
+    if type(error) is SystemExit and error.code not in (None, 0):  # Lightning's own is that of SIGTERM
+        _report(error)
+
+
+def _report(error: BaseException) -> None:
+    if is_on("failure_file"):
+        with suppress(Exception):
+            text = failure_report(error)
+            report(f"{_public(text, LIMIT // 2)}\n{_HELPER}" if is_helper() else text)
 
 
 def host_and_rank() -> str:
@@ -100,7 +111,7 @@ def host_and_rank() -> str:
     return host if rank is None else f"{host}, rank {rank}"
 
 
-def failure_report(error: Exception, *, courtesy: float = _COURTESY) -> str:
+def failure_report(error: BaseException, *, courtesy: float = _COURTESY) -> str:
     """Text of the failure file for an exception: the first failure of the world, with host, rank and frames."""
     if told := str(getattr(error, _REPORT, "")):
         return told
@@ -142,7 +153,7 @@ def describe(error: BaseException) -> str:
     return "".join(traceback.format_exception_only(type(error), error)).strip()
 
 
-def _frames(error: Exception) -> str:
+def _frames(error: BaseException) -> str:
     """Frames of an exception: the user's own and the innermost first, since the end of the text may be cut off."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
     # Python's own of an import or of `python -m` stand between the user's, and tell nothing.

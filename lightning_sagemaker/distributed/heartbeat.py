@@ -58,9 +58,9 @@ _current: Heartbeat | None = None
 _numbers = itertools.count()  # all ranks make their groups in the same order; a later one must not read older keys
 
 
-def _step() -> int | None:
-    """Number of optimizer steps so far; replaced once a Trainer knows it."""
-    return None
+def _progress() -> tuple[int | None, bool]:
+    """Number of optimizer steps so far, and whether the ranks train; replaced once a Trainer knows it."""
+    return None, True
 
 
 def start(job: SageMakerJob) -> None:
@@ -95,10 +95,10 @@ def start(job: SageMakerJob) -> None:
     at_exit(_current.stop)
 
 
-def tell_step(step: Callable[[], int | None]) -> None:
-    """Give the heartbeat a function that returns the step, for its messages."""
-    global _step  # noqa: PLW0603
-    _step = step
+def tell_progress(progress: Callable[[], tuple[int | None, bool]]) -> None:
+    """Give the heartbeat a function that returns the Trainer's step, for messages, and whether it runs on all ranks."""
+    global _progress  # noqa: PLW0603
+    _progress = progress
 
 
 def interval(hosts: int, limit: float) -> float:
@@ -125,7 +125,7 @@ class Heartbeat:
         self._silent = silence(self._interval, limit)
         self._leaving = threading.Event()
         self._awake = 0.0  # seconds that the observer has run for: its clock
-        self._step = _UNKNOWN_STEP
+        self._step, self._trains = _UNKNOWN_STEP, True
         self._stopped_since: float | None = None
         self._said: set[str] = set()
         self._sender = background.start("heartbeat-send", self._send, _lost(job), self._leave)
@@ -173,18 +173,18 @@ class Heartbeat:
             self._awake += min(now - then, 2 * self._interval)
             then = now
             # Here alone: where a property of the user's hangs, heartbeats go on, and this process is not called silent.
-            self._step = self._ask_step()
+            self._step, self._trains = self._ask_progress()
             self._watch_sibling()
             if self._hosts is not None and self._job.local_rank == 0:
                 self._watch_hosts(self._hosts)
 
-    def _ask_step(self) -> str:
+    def _ask_progress(self) -> tuple[str, bool]:
         try:
-            step = _step()
-            return _UNKNOWN_STEP if step is None else f"at step {int(step)}"
+            step, trains = _progress()
+            return _UNKNOWN_STEP if step is None else f"at step {int(step)}", trains
         except Exception as error:  # noqa: BLE001 - the Trainer is the user's, and half made while it fails
             self._warn_once("step", f"The heartbeat cannot read the Trainer's step: {type(error).__name__}: {error}")
-            return _UNKNOWN_STEP
+            return _UNKNOWN_STEP, True
 
     def _watch_sibling(self) -> None:
         now, here, sibling = self._awake, self._job.current_host, self._siblings.next
@@ -214,7 +214,12 @@ class Heartbeat:
             self._check_silence(what, now - hosts.heard, self._silent, hosts.next_step)
 
     def _check_silence(self, what: str, silence: float, threshold: float, step: str) -> None:
-        """Warn once when a silence exceeds a threshold, and end the job when it exceeds the limit."""
+        """Warn once when a silence exceeds a threshold, and end the job when it exceeds the limit.
+
+        Unless no Trainer runs: nobody waits for others which have left by ``os._exit`` after the training.
+        """
+        if not self._trains:
+            return
         text = f"{what} for {silence:.0f} s ({step}). The others wait for it in their next collective."
         if silence >= threshold:
             self._warn_once(what, f"{text} The job ends after {self._limit:.0f} s of this ({HEARTBEAT}; 0: never).")

@@ -116,7 +116,7 @@ class StopAgreement:
         self._hosts: Participants | None = None
         self._connected = threading.Event()
         self._asks_again = 0.0
-        self._passed = 0
+        self.passed = 0  # step boundaries
         self._asked = False
         self._stop: Stop | None = None
         self._error = ""
@@ -140,7 +140,7 @@ class StopAgreement:
 
         A TimeoutError where SIGTERM arrived somewhere, but a rank does not answer.
         """
-        self._passed += 1  # before the check below, as the thread reads the number after it has set what we check
+        self.passed += 1  # before the check below, as the thread reads the number after it has set what we check
         if not self._asked:
             return None
         self._decided.wait(2 * _PATIENCE)
@@ -150,7 +150,7 @@ class StopAgreement:
                 f" {self._error or 'no answer'}. No checkpoint was written. HINT: look for a rank that was killed or"
                 " hangs."
             )
-        return self._stop if self._passed >= self._stop.boundary else None
+        return self._stop if self.passed >= self._stop.boundary else None
 
     def _watch(self) -> None:
         try:
@@ -160,7 +160,7 @@ class StopAgreement:
             if self._wait_for_origin():
                 self._asked = True
                 ranks = self.ranks
-                write(ranks.store, f"passed/{ranks.number}", self._passed)
+                write(ranks.store, f"passed/{ranks.number}", self.passed)
                 if ranks.number == 0:
                     write(ranks.store, "stop", *self._decide())
                 number, folder = self._wait_for(ranks, 0, "stop", int, str)

@@ -34,7 +34,7 @@ def patch_init_dist_connection(module: Any) -> None:
         from lightning_sagemaker.distributed.rendezvous import watched
 
         was_there, timeout = process_group() is not None, kwargs.get("timeout")
-        if was_there or "store" in kwargs:
+        if was_there or "store" in kwargs or "init_method" in kwargs:
             connect(cluster_environment, torch_distributed_backend, global_rank, world_size, **kwargs)
         else:
             rank = cluster_environment.global_rank() if global_rank is None else global_rank
@@ -80,12 +80,19 @@ def patch_static_rendezvous(module: Any) -> None:
 
 
 def patch_signal_connector(module: Any) -> None:
-    """Tell the heartbeat the Trainer's step."""
+    """Tell the heartbeat of the Trainer's progress."""
 
     @wrap(module._SignalConnector, "register_signal_handlers")
     def register_signal_handlers(register: Any, connector: Any) -> None:
-        from lightning_sagemaker.distributed.heartbeat import tell_step
+        from lightning_sagemaker.distributed.heartbeat import tell_progress
 
-        trainer = weakref.ref(connector.trainer)
-        tell_step(lambda: getattr(trainer(), "global_step", None))
+        known = weakref.ref(connector.trainer)
+
+        def progress() -> tuple[int | None, bool]:
+            trainer = known()
+            if trainer is None:
+                return None, False
+            return trainer.global_step, trainer.state.status == "running" and trainer.world_size > 1
+
+        tell_progress(progress)
         register(connector)

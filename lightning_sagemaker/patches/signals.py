@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
-from lightning_sagemaker.distributed.failure_file import report
+from lightning_sagemaker.distributed.failure_file import report, report_to_all
 from lightning_sagemaker.environment import SageMakerEnvironment, process_group
 from lightning_sagemaker.messages import say
 from lightning_sagemaker.patches import wrap
@@ -65,13 +65,18 @@ def patch_training_epoch_loop(module: Any) -> None:
     loop_class = module._TrainingEpochLoop
 
     @wrap(loop_class, "advance")
-    def stop_or_advance(advance: Any, loop: Any, *args: Any) -> None:
+    def stop_or_advance(advance: Any, loop: Any, fetcher: Any) -> None:
         agreement: Any = _agreements.get(loop.trainer._signal_connector)
-        stop = agreement.stop_here() if agreement else None
-        # Gradients that have been accumulated so far are in no checkpoint.
-        if stop and loop.batch_progress.current.ready % loop.trainer.accumulate_grad_batches == 0:
+        stop, accumulates = agreement.stop_here() if agreement else None, loop.trainer.accumulate_grad_batches
+        # Gradients that have been accumulated so far are in no checkpoint. And where it would resume with a validation,
+        # training goes on until the next optimizer step, but not further: it may validate after each one.
+        if (
+            stop
+            and loop.batch_progress.current.ready % accumulates == 0
+            and (agreement.passed - stop.boundary >= accumulates or not _resumes_with_validation(loop, fetcher))
+        ):
             _end(loop.trainer, agreement.origin, stop, module.SIGTERMException)
-        advance(loop, *args)
+        advance(loop, fetcher)
 
     if hasattr(loop_class, "_broadcast_sigterm_tensor"):
 
@@ -79,6 +84,15 @@ def patch_training_epoch_loop(module: Any) -> None:
         def broadcast_sigterm_tensor(broadcast: Any, loop: Any) -> None:
             if loop.trainer._signal_connector not in _agreements:
                 broadcast(loop)
+
+
+def _resumes_with_validation(loop: Any, fetcher: Any) -> bool:
+    """Whether a training that resumes at this batch would begin with the end of the batch before, and its validation.
+
+    Batch 0 is such a one where an epoch ends with validation. With validation by time the ranks' clocks would differ.
+    """
+    by_time = getattr(loop.trainer, "_val_check_time_interval", None) is not None
+    return not by_time and bool(loop._should_check_val_fx(fetcher))
 
 
 def _is_ours(connector: Any) -> bool:
@@ -150,7 +164,8 @@ def _end_at_once(connector: Any, signum: int, frame: FrameType | None) -> None:
 
     trainer = connector.trainer
     host = trainer._accelerator_connector.cluster_environment.job.current_host
-    report(f"SIGTERM ended `Trainer.{trainer.state.fn.value}`; it arrived on {host}, rank {trainer.global_rank}.")
+    here = f"{host}, rank {trainer.global_rank}"
+    report_to_all(f"SIGTERM ended `Trainer.{trainer.state.fn.value}`; it arrived on {here}.")
     if trainer.strategy.launcher is not None:
         trainer.strategy.launcher.kill(signum)
         _outlive_children(trainer.strategy.launcher)

@@ -1,4 +1,4 @@
-"""The Trainer: its explicit arguments, since later a default cannot be told from a choice; the export after a fit."""
+"""The Trainer: its explicit arguments, since later a default cannot be told from a choice; the end of what it runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.changes import is_on
 from lightning_sagemaker.checkpoint.export import export
+from lightning_sagemaker.distributed.failure_file import report_exit
 from lightning_sagemaker.job import is_training_job
 from lightning_sagemaker.patches import wrap
 from lightning_sagemaker.patches.checkpoints import is_trial
@@ -35,12 +36,20 @@ def patch_arguments(module: Any) -> None:
             given.reset(token)
 
 
-def patch_export(module: Any) -> None:
-    """Copy a checkpoint to the job's model when a ``fit`` has ended, after all callbacks and loggers, if enabled."""
+def patch_run(module: Any) -> None:
+    """Report ``sys.exit("reason")``; copy a checkpoint to the job's model when a ``fit`` has ended, if enabled.
+
+    The copy is made after all callbacks and loggers.
+    """
 
     @wrap(module.Trainer, "_run")
     def _run(run: Any, trainer: Any, /, *args: Any, **kwargs: Any) -> Any:
-        result, which = run(trainer, *args, **kwargs), word(EXPORT)
+        try:
+            result = run(trainer, *args, **kwargs)
+        except SystemExit as error:
+            report_exit(error)
+            raise
+        which = word(EXPORT) if is_on("export") else ""
         if which and trainer.state.fn == "fit" and trainer.is_global_zero and not is_trial(trainer):
             saving = import_module(module.__name__.replace("trainer.trainer", "core.saving"))
             export(which, _chosen(trainer, which), _hparams_writer(trainer, saving))

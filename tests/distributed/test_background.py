@@ -93,7 +93,7 @@ def connect(store: TCPStore) -> TCPStore:
 def start(make_job: MakeJob, store: TCPStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Heartbeat]]:
     """Start the heartbeat of the first host; what it tells of the step can be changed."""
     started: list[Heartbeat] = []
-    monkeypatch.setattr(heartbeat, "_step", heartbeat._step)
+    monkeypatch.setattr(heartbeat, "_progress", heartbeat._progress)
 
     def start() -> Heartbeat:
         job = make_job(current_host="algo-2", node_rank=0)
@@ -134,11 +134,11 @@ def test_a_step_that_raises_is_said_once_and_no_host_is_taken_for_silent(
 ) -> None:
     asked: list[float] = []
 
-    def step() -> int:
+    def progress() -> tuple[int, bool]:
         asked.append(time.monotonic())
         raise error
 
-    heartbeat.tell_step(step)
+    heartbeat.tell_progress(progress)
     start()
     until(lambda: bool(caplog.records) and bool(asked), "a line")
     beats(next_host, 8)
@@ -154,12 +154,12 @@ def test_a_step_that_hangs_keeps_no_host_from_counting(
 ) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
-    def step() -> int:
+    def progress() -> tuple[int, bool]:
         asked.set()
         go_on.wait()
-        return 1
+        return 1, True
 
-    heartbeat.tell_step(step)
+    heartbeat.tell_progress(progress)
     start()
     try:
         assert asked.wait(60)

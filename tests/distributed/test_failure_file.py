@@ -185,14 +185,17 @@ sys.exit(code % 256)
 """
 
 
-def test_an_exception_in_one_rank_stands_on_every_host_with_host_and_rank(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exits", [[], ["--exit"]], ids=["exception", "exit"])
+def test_an_exception_or_exit_in_one_rank_stands_on_every_host_with_host_and_rank(
+    tmp_path: Path, exits: list[str]
+) -> None:
     script = tmp_path / "patient.py"
     script.write_text(PATIENT)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", "2", "--processes-per-host", "2"),
             *("--work-dir", str(tmp_path / "job"), "--distribution", "none"),
-            *(str(script), "--", "--folder", str(tmp_path), "--steps", "50", "--fail", "3", "2"),
+            *(str(script), "--", "--folder", str(tmp_path), "--steps", "50", "--fail", "3", "2", *exits),
         ],
         capture_output=True,
         text=True,
@@ -203,5 +206,6 @@ def test_an_exception_in_one_rank_stands_on_every_host_with_host_and_rank(tmp_pa
     failures = [path.read_text() for path in tmp_path.glob("job/*/ml/output/failure")]
     assert len(failures) == 2, done.stderr
     for text in failures:
-        assert text.startswith("KeyError: \"the column 'age' is missing\""), text
+        reason = "SystemExit: the column 'age' is missing" if exits else "KeyError: \"the column 'age' is missing\""
+        assert text.startswith(reason), text
         assert "rank 3]" in text

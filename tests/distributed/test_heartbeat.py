@@ -287,6 +287,25 @@ def test_a_host_that_counts_no_more_is_named_and_ends_the_job_on_all_hosts(
     assert next_host.ended.startswith("algo-1 has gone silent")
 
 
+def test_silence_while_no_trainer_runs_is_none(  # noqa: PLR0917 - fixtures
+    start: Callable[..., Heartbeat],
+    hosts: Hosts,
+    next_host: Hosts,
+    ended: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Caplog,
+) -> None:
+    progress = [(7, False)]
+    monkeypatch.setattr(heartbeat, "_progress", lambda: progress[0])
+    next_host.exchange(0.0, "at step 1")
+    start(2, hosts=hosts)
+    time.sleep(4)
+    assert ended == []
+    assert not caplog.records
+    progress[0] = (7, True)  # the next one, which the others will not join
+    wait_for_line(caplog, "The job ends now.")
+
+
 def test_a_host_that_said_it_leaves_or_never_counted_is_no_silence(
     start: Callable[..., Heartbeat], hosts: Hosts, next_host: Hosts, ended: list[int], caplog: Caplog
 ) -> None:

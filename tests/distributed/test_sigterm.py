@@ -192,6 +192,20 @@ def test_all_ranks_stop_at_the_same_batch_and_leave_one_checkpoint_to_resume_fro
     torch.testing.assert_close(torch.load(tmp_path / "weights-0", weights_only=True), train_undisturbed(step + 10))
 
 
+def test_sigterm_in_the_validation_of_an_epoch_s_end_leaves_what_resumes_with_a_batch(
+    start: Callable[..., Job], tmp_path: Path
+) -> None:
+    """Of a checkpoint of batch 0 Lightning takes the end of the epoch to be outstanding, and counts it again."""
+    job = start(Case("none", 1, 1, ()), "--validated")
+    job.output = job.process.communicate(timeout=120)[0]
+    assert job.process.returncode == 143, job.output
+    assert job.stopped_at() == [9]  # of 8 batches, and one more
+    (checkpoint,) = job.kept.glob("*/ml/checkpoints/**/*.checkpoint")
+    resumed = [sys.executable, str(STOPPABLE), "--folder", str(tmp_path), "--devices", "1", "--pause", "0"]
+    subprocess.run([*resumed, "--resume", str(checkpoint), "--steps", "19"], check=True, capture_output=True)
+    assert (tmp_path / "logged-0").read_text() == "19"
+
+
 @pytest.mark.parametrize("distribution", ["torch_distributed", "none"] if FULL else ["none"])
 def test_sigterm_while_testing_ends_the_job_at_once(start: Callable[..., Job], distribution: str) -> None:
     job = start(Case(distribution, 1, 2, ()), "--package", MODULES[0], "--stage", "test", "--handler")

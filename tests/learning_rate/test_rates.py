@@ -129,6 +129,21 @@ def test_a_rate_that_is_a_tensor_is_changed_in_place(lab: Lab) -> None:
     assert float(lr) == pytest.approx(0.4)
 
 
+def test_a_tensor_that_parameter_groups_and_optimizers_share_is_multiplied_once(lab: Lab) -> None:
+    lr = torch.tensor(0.1, dtype=torch.float64)
+
+    def configure(*parameters: Any) -> Any:
+        groups = [{"params": [parameter]} for parameter in parameters]
+        return [AdamW(groups, lr=lr), AdamW([torch.nn.Parameter(torch.zeros(1))], lr=lr)]
+
+    model = lab.model(configure)
+    model.automatic_optimization = False
+    trainer = lab.trainer(LearningRateScaling(warmup_steps=0))
+    trainer.fit(model)
+    rates = [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+    assert rates == close([[0.4, 0.4], [0.4]])
+
+
 def test_a_schedule_of_a_tensor_is_what_it_is_times_the_factor(lab: Lab) -> None:
     def configure(*parameters: Any) -> Any:
         optimizer = AdamW(parameters, lr=torch.tensor(0.1, dtype=torch.float64))

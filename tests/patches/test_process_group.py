@@ -90,6 +90,22 @@ print("store" in given[0])
     assert done.stdout.split() == ["False"], done.stderr
 
 
+@pytest.mark.parametrize("fabric", FABRICS)
+def test_a_strategy_that_says_where_the_ranks_meet_is_left_to_it(run: Run, fabric: str, tmp_path: Path) -> None:
+    """torch refuses `init_method` beside a store."""
+    code = f"""
+import torch.distributed as dist
+import {fabric}.utilities.distributed as home
+from lightning_sagemaker import SageMakerEnvironment
+from lightning_sagemaker.distributed import rendezvous
+rendezvous.watched = None
+home._init_dist_connection(SageMakerEnvironment(), "gloo", 0, 1, init_method="file://{tmp_path}/meeting")
+print(dist.get_world_size())
+"""
+    done = run(code, **WORLD)
+    assert done.stdout.split() == ["1"], done.stderr
+
+
 def test_torchrun_s_agents_meet_by_ours_and_only_in_a_job(run: Run) -> None:
     code = """
 from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
@@ -119,23 +135,23 @@ def test_what_a_host_s_variables_say_of_a_rank_is_none_of_the_agents_business(
     assert rendezvous.rendezvous_of_agents("127.0.0.1", free_port, 0, 3, timedelta(seconds=5)) is None  # not the job's
 
 
-def test_the_step_of_a_trainer_is_known_to_the_heartbeat_and_the_trainer_is_not_kept_alive(run: Run) -> None:
+def test_the_progress_of_a_trainer_is_known_to_the_heartbeat_and_the_trainer_is_not_kept_alive(run: Run) -> None:
     code = """
 import gc, weakref
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning_sagemaker.distributed import heartbeat
 trainer = Trainer(accelerator="cpu", max_steps=3, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-before = heartbeat._step()
+before = heartbeat._progress()
 trainer.fit(BoringModel())
-during = heartbeat._step()
+after = heartbeat._progress()
 alive = weakref.ref(trainer)
 del trainer
 gc.collect()
-print(before, during, heartbeat._step(), alive())
+print(before, after, heartbeat._progress(), alive())
 """
     done = run(code)
-    assert done.stdout.split()[-4:] == ["None", "3", "None", "None"], done.stderr
+    assert done.stdout.splitlines()[-1] == "(None, True) (3, False) (None, False) None", done.stderr
 
 
 @pytest.mark.parametrize("package", [name for name in ("lightning.pytorch", "lightning.fabric") if HAS_LIGHTNING])

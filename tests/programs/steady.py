@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class Model(LightningModule):
-    def __init__(self, folder: Path, pause: float, fail: tuple[int, int]) -> None:
+    def __init__(self, folder: Path, pause: float, fail: tuple[int, int], failure: BaseException) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(8, 1)
         self.folder = folder
         self.pause = pause
-        self.fail = fail
+        self.fail, self.failure = fail, failure
 
     def on_train_start(self) -> None:
         (self.folder / f"rank-{self.global_rank}").write_text(str(os.getpid()))
@@ -31,7 +31,7 @@ class Model(LightningModule):
         (self.folder / f"step-{self.global_rank}").write_text(str(self.global_step))
         time.sleep(self.pause)
         if (self.global_rank, batch_idx) == self.fail:
-            raise KeyError("the column 'age' is missing")
+            raise self.failure
         loss: torch.Tensor = self.layer(batch[0]).pow(2).mean()
         return loss
 
@@ -45,7 +45,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds that each step takes")
     parser.add_argument("--fail", type=int, nargs=2, default=(-1, -1), metavar=("RANK", "BATCH"))
-    parser.add_argument("--linger", type=float, default=0.0, help="seconds that rank 0 goes on for after training")
+    parser.add_argument("--exit", action="store_true", help="fail by `sys.exit`")
+    parser.add_argument(
+        "--linger", type=float, default=0.0, help="seconds that rank 0 alone goes on for after training"
+    )
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds of the process group's time limit")
     parser.add_argument("--start-method", default="popen", help="how Lightning starts processes, as DDPStrategy's")
     parser.add_argument(
@@ -71,10 +74,13 @@ def main() -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Model(given.folder, given.pause, tuple(given.fail)), data)
+    failure = (SystemExit if given.exit else KeyError)("the column 'age' is missing")
+    trainer.fit(Model(given.folder, given.pause, tuple(given.fail), failure), data)
     (given.folder / f"end-{trainer.global_rank}").write_text(str(trainer.global_step))
     if trainer.is_global_zero:
         time.sleep(given.linger)
+    elif given.linger:
+        os._exit(0)  # as scripts do that have met threads which keep a process: no exit handler runs
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Trains until it is told to stop, on data that are all the same, so that a resumed run can be compared.
 
 Each rank writes to FOLDER: its process id to pid-RANK once it trains or tests, the step at which an exception ended the
-training to stopped-RANK, that of the checkpoint to saved-RANK, its weights to weights-RANK.
+training to stopped-RANK, that of the checkpoint to saved-RANK, its weights to weights-RANK, the step of its loggers
+to logged-RANK.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ def make_model(pl: Any, given: argparse.Namespace) -> Any:
         def validation_step(self, batch: list[torch.Tensor]) -> None:
             self.log("loss", self.layer(batch[0]).mean(), sync_dist=True)
 
+        def on_validation_epoch_end(self) -> None:
+            if given.validated and not self.trainer.sanity_checking:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(2)  # until all know of it
+
         def test_step(self, batch: list[torch.Tensor]) -> None:
             self.begin()
             time.sleep(given.pause * len(batch))
@@ -70,6 +76,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100_000, help="optimizer steps in all")
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.02, help="seconds of a batch, times rank + 1")
+    parser.add_argument("--validated", action="store_true", help="send SIGTERM to this process when it has validated")
     parser.add_argument("--resume", help="checkpoint to go on from")
     parser.add_argument("--strategy", default="auto")
     parser.add_argument("--handler", action="store_true", help="handle SIGTERM as a user's script may do")
@@ -99,6 +106,8 @@ def main() -> None:
     else:
         trainer.fit(model, data, data, ckpt_path=given.resume)
     torch.save(model.state_dict(), given.folder / f"weights-{trainer.global_rank}")
+    logged = trainer.fit_loop.epoch_loop._batches_that_stepped
+    (given.folder / f"logged-{trainer.global_rank}").write_text(str(logged))
 
 
 if __name__ == "__main__":
