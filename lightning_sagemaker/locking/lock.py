@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -121,7 +122,9 @@ class Lock:
         self._record = self.beside(".holder")
         self._me: Process | None = None
         # Never the mere existence of a file in its place, which two processes can hold at once.
-        self._lock = filelock.UnixFileLock(self.beside(".lock"), fallback_to_soft=False)
+        self._thread = 0
+        # An executor may leave a block in another thread than it was entered in.
+        self._lock = filelock.UnixFileLock(self.beside(".lock"), thread_local=False, fallback_to_soft=False)
 
     def beside(self, suffix: str) -> Path:
         """Path of a file of this lock."""
@@ -129,7 +132,7 @@ class Lock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this thread holds the lock; ``False`` in a child that was forked since."""
+        """Whether the lock is held through this object; ``False`` in a child that was forked since."""
         return self._lock.is_locked
 
     def acquire(self, is_needless: Callable[[], bool] = lambda: False) -> bool:
@@ -158,7 +161,7 @@ class Lock:
         try:
             self._lock.acquire(blocking=False)
             self.left_by, self._me = Process.read(self._record), (me := Process.me())
-            _held[self._stem] = self
+            _held[self._stem], self._thread = self, threading.get_ident()
             with suppress(OSError):  # a full disk must not keep anybody from working
                 write(self._record, asdict(me))
         except filelock.Timeout:
@@ -184,7 +187,7 @@ class Lock:
         held = _held.get(self._stem)
         if held is None:
             return
-        if held.is_held:
+        if held.is_held and held._thread == threading.get_ident():  # noqa: SLF001 - of this class
             raise RuntimeError(
                 f"{self.label} is entered again by the thread that holds it, which would wait for itself. HINT: take"
                 " the lock once, around both, or use two names."

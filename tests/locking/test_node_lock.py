@@ -149,6 +149,18 @@ def test_a_time_out_of_zero_takes_a_free_lock_and_no_other() -> None:
         assert len(failures) == 1
 
 
+def test_a_block_that_is_left_in_another_thread_than_it_was_entered_in_is_free_again() -> None:
+    held = node_lock("x")
+    entering = threading.Thread(target=held.__enter__)
+    entering.start()
+    entering.join(60)
+    with pytest.raises(TimeoutError), node_lock("x", timeout=0):
+        pass
+    held.__exit__(None, None, None)
+    with node_lock("x", timeout=0):
+        pass
+
+
 def test_entering_twice_in_one_thread_is_an_error_and_leaves_the_lock_held_then_free() -> None:
     with node_lock("x"):
         with (
