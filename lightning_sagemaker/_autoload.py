@@ -32,7 +32,11 @@ _MODULES: dict[str, dict[str, str]] = {
         (
             _PYTORCH,
             "trainer.trainer",
-            {"trainer.patch_arguments": "environment progress_bar export", "trainer.patch_run": "export failure_file"},
+            {
+                "trainer.patch_arguments": "environment progress_bar export",
+                "trainer.patch_run": "export failure_file",
+                "checkpoints.patch_save_checkpoint": "resume",
+            },
         ),
         (_FABRIC, "connector", {"environment.patch_connector": "environment world_check shards"}),
         (

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ANY = "*"  # stands for the version of a logger
-_KEPT = ("model", "output")  # folders of the job that SageMaker uploads at its end
 _instead: dict[str, str] = {}  # Lightning's own folder, by the one that is in its place
 
 
@@ -82,9 +81,9 @@ def is_lost(folder: str) -> bool:
     root = checkpoint_folder()
     if root is None or "://" in folder:
         return False
-    path, base = _real(folder), base_dir(os.environ)
-    if any(path.is_relative_to(_real(kept)) for kept in (root, *(base / name for name in _KEPT))):
+    if _is_below(folder, root, *_uploaded()):
         return False
+    path = _real(folder)
     there = next(parent for parent in (path, *path.parents) if parent.exists())
     kind = file_system_of(there) if there.is_dir() else None
     return kind is None or not is_network(kind)  # FSx and EFS stay
@@ -123,6 +122,13 @@ def say_where(folder: str) -> None:
                 " also continues after a restart.",
                 *(folder, root, RESUME),
             )
+    elif switch(RESUME) and _is_below(folder, *_uploaded()) and not _is_below(folder, root):
+        log.warning(
+            "%s=1, but checkpoints lie in %s, which SageMaker uploads at the job's end, and does not bring back at a"
+            " restart: training would start from the beginning. HINT: a folder below %s, or none (`dirpath`,"
+            " `default_root_dir`).",
+            *(RESUME, folder, root),
+        )
     elif Path(folder).is_symlink() and switch(RESUME):
         say("%s=1: %s is a link to %s, which SageMaker keeps", RESUME, folder, Path(folder).readlink())
     elif folder in _instead:
@@ -150,9 +156,20 @@ def _named(trainer: Any, dirpath: Any) -> Place:
     return next((place for place in defaults if dirpath in (None, place.folder)), given)
 
 
+def _uploaded() -> tuple[Path, Path]:
+    """Folders that SageMaker uploads at the job's end, and brings back to no restart."""
+    return base_dir(os.environ) / "model", base_dir(os.environ) / "output"
+
+
+def _is_below(folder: str, *parents: Path) -> bool:
+    return any(_real(folder).is_relative_to(_real(parent)) for parent in parents)
+
+
 def _below(root: Path, folder: str) -> str:
-    path = _real(folder)
-    above = next(above for above in (_real(root), _real("."), Path(path.anchor)) if path.is_relative_to(above))
+    path, base = _real(folder), base_dir(os.environ)
+    # The source's folder, of the toolkit and of SDK v3's drivers, before the working directory, which Hydra changes.
+    heads = [_real(head) for head in (root, base / "code", base / "input" / "data" / "code", ".")]
+    above = next((above for above in heads if path.is_relative_to(above)), Path(path.anchor))
     return str(root / path.relative_to(above))
 
 

@@ -117,7 +117,7 @@ def checkpoint_to_resume(trainer: Any) -> str | None:
         )
         return None
     newest = max(found, key=lambda path: age(path, found[path]), default=None)
-    if newest is None and trainer.is_global_zero:
+    if newest is None and trainer.is_global_zero and not trainer.global_step:  # a later fit goes on from where it is
         say("%s=1: training starts from the beginning: %s", RESUME, _nothing(trainer))
     return None if newest is None else str(newest)
 
@@ -169,8 +169,10 @@ def _nothing(trainer: Any) -> str:
             "the job has no checkpoint folder. HINT: give it a place for checkpoints in S3 (CheckpointConfig, or"
             " checkpoint_s3_uri)."
         )
-    places = {re.sub(r"\*", "...", place.pattern) for place in candidate_places(trainer)}
-    return f"there is no complete checkpoint of it in {' or '.join(sorted(places))}"
+    places = sorted({re.sub(r"\*", "...", place.pattern) for place in candidate_places(trainer)})
+    if urls := [place for place in places if "://" in place]:
+        return f"no checkpoint is looked for in {urls[0]}. HINT: `fit(ckpt_path=...)` resumes from a URL."
+    return f"there is no complete checkpoint of it in {' or '.join(places)}"
 
 
 def _process() -> tuple[str, str]:

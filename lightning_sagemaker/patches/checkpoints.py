@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker.checkpoint import place, resume
 from lightning_sagemaker.checkpoint.reading import MARK
 from lightning_sagemaker.patches import wrap
 from lightning_sagemaker.temporary_files import complete_file
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _RESUMED = "_lightning_sagemaker_resumed"
+_WHOLE, _WEIGHTS = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's, from 2.6 on
 
 
 def patch_model_checkpoint(module: Any) -> None:
@@ -51,6 +57,11 @@ def patch_checkpoint_connector(module: Any) -> None:
                 ckpt_path = vars(connector)[_RESUMED] = resume.checkpoint_to_resume(trainer)
         return select(connector, state_fn, ckpt_path, *args, **kwargs)
 
+    @wrap(connector_class, "resume_start")
+    def resume_start(start: Any, connector: Any, *args: Any, **kwargs: Any) -> None:
+        with _load_whole() if vars(connector).get(_RESUMED) else nullcontext():
+            start(connector, *args, **kwargs)
+
     @wrap(connector_class, "dump_checkpoint")
     def dump_checkpoint(dump: Any, connector: Any, *args: Any, **kwargs: Any) -> Any:
         checkpoint, mark = dump(connector, *args, **kwargs), resume.mark_of(connector.trainer)
@@ -75,6 +86,33 @@ def patch_checkpoint_connector(module: Any) -> None:
         if resumed and str(connector._ckpt_path) == resumed and connector.trainer.is_global_zero:
             resume.say_continued(resumed)
         end(connector)
+
+
+def patch_save_checkpoint(module: Any) -> None:
+    """Let a sharded checkpoint that is written anew in its place (`last.ckpt`) count as incomplete until it is not."""
+
+    @wrap(module.Trainer, "save_checkpoint")
+    def save_checkpoint(save: Any, trainer: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        if trainer.is_global_zero and resume.is_asked_for():
+            with suppress(OSError):  # torch's writers wait for rank 0 before the first of them writes
+                Path(filepath, "meta.pt").unlink()
+        save(trainer, filepath, *args, **kwargs)
+
+
+@contextmanager
+def _load_whole() -> Iterator[None]:
+    """Let torch load all that this job's own training has saved (paths, enums), unless somebody chose otherwise.
+
+    A restart that fails by torch's default would lose what the script without it would have trained once more.
+    """
+    if _WHOLE in os.environ or _WEIGHTS in os.environ:
+        yield
+        return
+    os.environ[_WHOLE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_WHOLE, None)
 
 
 def patch_atomic_save(module: Any) -> None:

@@ -80,6 +80,18 @@ def test_below_the_job_s_folder_it_has_the_same_relative_path(job: Path, code: P
         assert persistent_place(Place(folder, folder)).folder == str(kept)
 
 
+def test_the_same_folder_of_two_working_folders_stays_two(
+    job: Path, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Hydra has them, one for each run."""
+    kept = []
+    for run in ("outputs/0", "outputs/1"):
+        (code / run).mkdir(parents=True)
+        monkeypatch.chdir(code / run)
+        kept.append(persistent_place(Place("mine", "mine")).folder)
+    assert kept == [str(job / "outputs/0/mine"), str(job / "outputs/1/mine")]
+
+
 def test_only_what_the_container_takes_along_is_lost(job: Path, code: Path, base: Path) -> None:
     assert [
         is_lost(folder) for folder in ("checkpoints", str(code), "~/mine", str(base / "input" / "data" / "code"))
@@ -121,6 +133,21 @@ def test_a_folder_that_is_lost_is_said_once_where_the_job_has_a_checkpoint_confi
     monkeypatch.setenv("LIGHTNING_SAGEMAKER_DISABLE", "checkpoint_hint")
     say_where(str(code / "other"))
     assert len(caplog.records) == 1
+
+
+def test_a_folder_that_no_restart_brings_back_is_said_where_somebody_asked_to_resume(
+    job: Path, base: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("WARNING")
+    say_where(str(base / "model" / "a"))
+    assert not caplog.records
+    monkeypatch.setenv("LIGHTNING_SAGEMAKER_RESUME", "1")
+    for folder in (base / "model" / "b", base / "output" / "data", job / "b"):
+        say_where(str(folder))
+    assert [record.getMessage().partition(", which")[0] for record in caplog.records] == [
+        f"LIGHTNING_SAGEMAKER_RESUME=1, but checkpoints lie in {folder}"
+        for folder in (base / "model" / "b", base / "output" / "data")
+    ]
 
 
 @pytest.mark.parametrize("can_be_read", [True, False])

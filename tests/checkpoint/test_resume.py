@@ -102,6 +102,27 @@ def test_what_lies_beyond_the_limits_of_a_fit_is_skipped_with_a_line(
     assert f"Checkpoint {beyond} is skipped: it is of step 8, epoch 3, which is beyond" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("memory://mine", "no checkpoint is looked for in memory://mine. HINT: `fit(ckpt_path=...)`"),
+        (
+            "mine",
+            "a.ckpt is skipped: it is DeepSpeed's, which tells neither its step nor its end. HINT: `fit(ckpt_path",
+        ),
+    ],
+)
+def test_what_is_never_continued_is_said_with_the_way_to_continue_it(
+    job: Path, caplog: pytest.LogCaptureFixture, folder: str, said: str
+) -> None:
+    (job / "mine" / "a.ckpt").mkdir(parents=True)
+    (job / "mine" / "a.ckpt" / "latest").write_text("checkpoint")
+    caplog.set_level("INFO")
+    callback = pytorch.callbacks.ModelCheckpoint(folder)
+    assert resume.checkpoint_to_resume(fitting(callbacks=[callback])) is None
+    assert said in caplog.text
+
+
 def test_a_logger_with_a_random_version_is_found_again(job: Path) -> None:
     class Random(pytorch.loggers.CSVLogger):  # type: ignore[misc]
         version = "b7ka2"

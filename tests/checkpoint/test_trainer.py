@@ -142,6 +142,15 @@ def test_a_second_fit_of_one_trainer_goes_on_from_where_it_is(job: Job) -> None:
     assert job.without.batches("longer") == [2, 2]
 
 
+def test_a_later_fit_of_one_trainer_does_not_start_from_the_beginning(job: Job) -> None:
+    said = [line for line in job.starts[0].said.splitlines() if "starts from the beginning" in line]
+    assert len([line for line in said if "/longer/" in line]) == 1
+
+
+def test_a_sharded_checkpoint_that_is_written_anew_is_not_complete_meanwhile(job: Job) -> None:
+    assert [start.fits["written_anew"] for start in (*job.starts, job.without)] == [[False], [False], [True]]
+
+
 def test_a_path_that_the_script_names_comes_first(job: Job) -> None:
     for start in (*job.starts, job.without):
         assert start.batches("chosen") == [2, 2]
