@@ -198,9 +198,16 @@ def _check_subnets(job: TrainingJob, ec2: Any) -> Finding:
 
 def _check_prefix(job: TrainingJob, uri: str, s3: Any) -> Finding:
     bucket, prefix = aws.place(uri)
-    found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0)
-    if not found and uri in {channel.uri for channel in job.inputs.values()}:
-        return fail(uri, "nothing is stored under this channel's prefix. HINT: check the prefix.")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    # The console makes an object for an empty folder.
+    found = any(not one["Key"].endswith("/") for page in pages for one in page.get("Contents", ()))
+    if uri in {channel.uri for channel in job.inputs.values()}:
+        region = s3.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        if region != (own := s3.meta.region_name):
+            what = f"its bucket lies in {region}; a channel's must lie in the job's region, {own}."
+            return fail(uri, what, "HINT: copy the data into a bucket there, or --region.")
+        if not found:
+            return fail(uri, "no file is stored under this channel's prefix. HINT: check the prefix.")
     if found and uri == job.checkpoint_uri and RESUME in job.env:
         what = "the checkpoint folder is not empty: training continues from the newest checkpoint in it."
         return warn(uri, what, "HINT: another prefix starts from the beginning.")

@@ -128,10 +128,33 @@ def test_an_empty_channel_fails_and_a_used_checkpoint_folder_of_a_spot_job_warns
         aws, script, "--channel", f"train=s3://{BUCKET}/nothing", "--spot", "--checkpoint-uri", f"s3://{BUCKET}/used"
     )
     assert run.code == 1
-    assert "nothing is stored under this channel's prefix" in line(run, f"s3://{BUCKET}/nothing")
+    assert "no file is stored under this channel's prefix" in line(run, f"s3://{BUCKET}/nothing")
     used = line(run, f"s3://{BUCKET}/used")
     assert used.startswith("warn")
     assert "training continues from the newest checkpoint" in used
+
+
+@pytest.mark.parametrize(
+    ("key", "region", "told"),
+    [
+        ("data/", "us-east-1", "no file is stored under this channel's prefix"),  # the console's empty folder
+        ("data/sub/", "us-east-1", "no file is stored under this channel's prefix"),
+        ("data/a.csv", "eu-west-1", "its bucket lies in eu-west-1; a channel's must lie in the job's region, us"),
+    ],
+)
+def test_a_channel_that_sagemaker_refuses_fails(aws: Aws, script: Path, key: str, region: str, told: str) -> None:
+    bucket = f"channel-{region}-{key.count('/')}"
+    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    aws.boto3(
+        f"s3 = boto3.client('s3', region_name={region!r})\ns3.create_bucket(Bucket={bucket!r}, **{where})\n"
+        f"s3.put_object(Bucket={bucket!r}, Key={key!r}, Body=b'')"
+    )
+    run = check(aws, script, "--channel", f"train=s3://{bucket}/data")
+    assert run.code == 1
+    found = line(run, f"s3://{bucket}/data")
+    assert found.startswith("fail")
+    assert told in found
+    assert "HINT: " in found
 
 
 def test_what_may_not_be_asked_is_unknown_with_the_permission_that_is_missing(aws: Aws, script: Path) -> None:
