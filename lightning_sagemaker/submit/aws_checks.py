@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import importlib
+import itertools
 import os
 import sys
 from contextlib import redirect_stdout, suppress
@@ -128,14 +129,15 @@ def _check_cost(job: TrainingJob, session: Any) -> Finding:
 
 def _check_quota(job: TrainingJob, session: Any) -> list[Finding]:
     """Check how many instances this account may use at once: a new account may use none of the large ones."""
-    use = "spot training job usage" if job.spot else "training job usage"
+    uses = ["spot training job usage" if job.spot else "training job usage"]
+    uses += ["training warm pool usage"] * bool(job.keep_alive)
     wanted: dict[str, int] = {}
     for group in job.groups.values():
         wanted[group.instance_type] = wanted.get(group.instance_type, 0) + group.instance_count
     pages = session.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
     quotas = {one["QuotaName"]: int(one["Value"]) for page in pages for one in page["Quotas"]}
     found = []
-    for kind, count in wanted.items():
+    for (kind, count), use in itertools.product(wanted.items(), uses):
         quota = quotas.get(f"{kind} for {use}")
         if quota is None:
             found.append(unknown("quota", f"Service Quotas has none for {kind} for {use}. HINT: look in the console."))

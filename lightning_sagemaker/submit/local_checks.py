@@ -113,6 +113,9 @@ def _check_options(job: TrainingJob) -> Iterator[Finding]:
         yield fail("spot", text, "HINT: --checkpoint-uri s3://bucket/prefix.")
     else:
         yield ok("spot", "continues from checkpoints." if job.spot else "on-demand instances.")
+    if job.keep_alive and (job.spot or job.instance_groups):
+        what = f"--keep-alive {job.keep_alive} with {'spot instances' if job.spot else 'instance groups'}"
+        yield fail("warm pool", f"{what}, which SageMaker keeps in no warm pool.", "HINT: leave one of them out.")
     if bool(job.subnets) != bool(job.security_groups):
         missing = "security groups" if job.subnets else "subnets"
         yield fail("VPC", f"a VPC without {missing}. HINT: give --subnet and --security-group.")

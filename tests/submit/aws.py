@@ -263,6 +263,7 @@ class Quotas(JsonAnswers):
             "Quotas": [
                 {"QuotaName": "ml.p4d.24xlarge for training job usage", "Value": 8.0},
                 {"QuotaName": "ml.p4d.24xlarge for spot training job usage", "Value": 4.0},
+                {"QuotaName": "ml.p4d.24xlarge for training warm pool usage", "Value": 1.0},
             ]
         },
     )

@@ -107,10 +107,11 @@ def test_a_trust_policy_may_have_any_legal_form(aws: Aws, script: Path, name: st
     assert line(run, "role").startswith(found), run.out + run.err
 
 
-def test_the_hosts_that_are_kept_after_the_job_are_in_its_highest_cost(aws: Aws, script: Path) -> None:
-    assert "at most 130.00 USD: 26 h (--max-run and --keep-alive)" in line(
-        check(aws, script, "--keep-alive", "7200"), "cost"
-    )
+def test_the_hosts_that_are_kept_after_the_job_are_in_its_highest_cost_and_have_a_quota(aws: Aws, script: Path) -> None:
+    run = check(aws, script, "--keep-alive", "7200")
+    assert "at most 130.00 USD: 26 h (--max-run and --keep-alive)" in line(run, "cost")
+    assert "fail     quota" in run.out
+    assert "this account may use 1 ml.p4d.24xlarge for training warm pool usage at once, not 2." in run.out
 
 
 def test_on_one_instance_no_rule_is_said_to_let_hosts_reach_each_other(aws: Aws, script: Path) -> None:
