@@ -90,6 +90,8 @@ def check(job: TrainingJob, session: Any) -> list[Finding]:
     uris = {*(channel.uri for channel in job.inputs.values()), *filter(None, (job.checkpoint_uri, job.output_uri))}
     for uri in sorted(uris):
         found += asked(uri, "s3:ListBucket", _check_prefix, job, uri, session.client("s3"))
+    if job.training_plan:
+        return [*found, ok("quota", "hosts and price are those of the training plan.")]
     return [
         *found,
         _check_cost(job, session),

@@ -114,6 +114,14 @@ def test_the_hosts_that_are_kept_after_the_job_are_in_its_highest_cost_and_have_
     assert "this account may use 1 ml.p4d.24xlarge for training warm pool usage at once, not 2." in run.out
 
 
+def test_hosts_of_a_training_plan_need_no_quota_and_have_no_on_demand_price(aws: Aws, script: Path) -> None:
+    plan = "arn:aws:sagemaker:us-east-1:123456789012:training-plan/mine"
+    run = check(aws, script, "--instance-count", "9", "--training-plan", plan)
+    assert run.code == 0, run.out + run.err
+    assert line(run, "quota").endswith("hosts and price are those of the training plan.")
+    assert "on-demand price" not in run.out
+
+
 def test_on_one_instance_no_rule_is_said_to_let_hosts_reach_each_other(aws: Aws, script: Path) -> None:
     subnet, group = aws.boto3(VPC)
     found = line(
