@@ -206,6 +206,20 @@ def test_the_sdk_s_defaults_are_asked_for_and_what_it_lacks_fails(aws: Aws, scri
         assert f"HINT: {fix}, or pip install sagemaker." in line(absent, name)
 
 
+@pytest.mark.parametrize("kind", ["ml.trn1.32xlarge", "ml.inf2.xlarge"])
+def test_an_instance_type_of_neuron_needs_an_image_that_is_given(aws: Aws, script: Path, kind: str) -> None:
+    plain = (script, "--instance-type", kind, "--role", ROLE, "--output-uri", f"s3://{BUCKET}/out")
+    dry, code, own = aws.submit(
+        "v2", (*plain, "--dry-run"), (*plain, "--as-notebook", "v2"), (*plain, "--dry-run", "--image", "mine:1")
+    )
+    told = f"The image for {kind} is none of AWS's for CPUs and GPUs. HINT: --image with one for Neuron."
+    assert line(dry, "image").startswith("fail")
+    assert told in line(dry, "image")
+    assert (code.code, code.out) == (2, "")
+    assert told in code.err
+    assert line(own, "image").startswith("unknown")
+
+
 @pytest.mark.parametrize("sdk", SDKS)
 def test_image_role_and_bucket_are_the_sdk_s_whichever_is_installed(aws: Aws, script: Path, sdk: str) -> None:
     plain = ("--instance-type", "ml.p4d.24xlarge", "--role", ROLE, "--dry-run", "--json")
