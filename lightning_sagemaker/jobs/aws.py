@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _RETRIES = {"mode": "standard", "total_max_attempts": 10}
 _MISSING = (
     *("404", "NoSuchBucket", "NoSuchEntity", "NoSuchKey", "ResourceNotFound", "ResourceNotFoundException"),
+    "InvalidInstanceType",
     *("InvalidGroup.NotFound", "InvalidGroupId.Malformed", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed"),
 )
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")

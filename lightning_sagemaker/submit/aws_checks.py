@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lightning_sagemaker.findings import Finding, fail, ok, unknown, warn
-from lightning_sagemaker.instances import Instance
+from lightning_sagemaker.instances import Instance, instance
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.options import one_line
 from lightning_sagemaker.settings import RESUME
@@ -36,7 +36,7 @@ _IMAGES = ("sagemaker.image_uris", "sagemaker.core.image_uris")  # v2's, v3's
 _SESSION = ("sagemaker.session", "sagemaker.core.helper.session_helper")
 
 
-def asked(name: str, action: str, ask: Callable[..., Finding | list[Finding]], *given: Any) -> list[Finding]:
+def asked(name: str, action: str, ask: Callable[..., Any], *given: Any) -> list[Any]:
     """What a question to AWS or the SDK finds, or why there is no answer; the action is what it must be allowed."""
     try:
         found = ask(*given)
@@ -77,7 +77,8 @@ def check_region(session: Any) -> Finding | None:
 
 def check_identity(session: Any) -> Finding:
     """Check the credentials, and say whose they are."""
-    return asked("identity", "sts:GetCallerIdentity", _check_identity, session)[0]
+    (found,) = asked("identity", "sts:GetCallerIdentity", _check_identity, session)
+    return found  # type: ignore[no-any-return] # that is what `_check_identity` returns
 
 
 def check(job: TrainingJob, session: Any) -> list[Finding]:
@@ -99,13 +100,16 @@ def check(job: TrainingJob, session: Any) -> list[Finding]:
     ]
 
 
-def described(job: TrainingJob, session: Any) -> Instance | None:
-    """EC2's description of the job's instance type; ``None`` if it may not be asked or does not know the type."""
+def described(job: TrainingJob, session: Any) -> Instance | Finding:
+    """The job's instance type as EC2 describes it, or else the table; or why neither does."""
+    (found,) = asked("instance type", "ec2:DescribeInstanceTypes", _described, job, session)
+    known = instance(job.launched.instance_type)
+    return known if known and isinstance(found, Finding) and found.level == "unknown" else found
+
+
+def _described(job: TrainingJob, session: Any) -> Instance:
     kind = job.launched.instance_type.removeprefix("ml.")
-    try:
-        (found,) = session.client("ec2").describe_instance_types(InstanceTypes=[kind])["InstanceTypes"]
-    except (BotoCoreError, ClientError, ValueError):
-        return None
+    (found,) = session.client("ec2").describe_instance_types(InstanceTypes=[kind])["InstanceTypes"]
     gpus = sum(gpu["Count"] for gpu in found.get("GpuInfo", {}).get("Gpus", ()))
     return Instance(gpus, efa=found["NetworkInfo"]["EfaSupported"], rdma=False)
 

@@ -30,20 +30,27 @@ KNOWN = (
 )
 
 
-def check(job: TrainingJob, known: Instance | None = None) -> list[Finding]:
-    """All checks of a completed job that need only its description, and what is ``known`` of its instance type."""
-    known = known or instance(job.launched.instance_type)
-    return [*_check_hosts(job, known), _check_strategy(job), _check_smddp(job), *_check_options(job)]
+def check(job: TrainingJob, told: Instance | Finding | None = None) -> list[Finding]:
+    """All checks of a completed job that need only its description, and what is ``told`` of its instance type."""
+    return [
+        *_check_hosts(job, told or instance(job.launched.instance_type)),
+        _check_strategy(job),
+        _check_smddp(job),
+        *_check_options(job),
+    ]
 
 
-def _check_hosts(job: TrainingJob, known: Instance | None) -> Iterator[Finding]:
+def _check_hosts(job: TrainingJob, told: Instance | Finding | None) -> Iterator[Finding]:
     kind, count = job.launched.instance_type, job.launched.instance_count
+    known = None if isinstance(told, Finding) else told
     processes = job.processes_per_host or (max(known.gpus, 1) if known else None)
-    if known is None:
+    if isinstance(told, Finding):
+        yield told
+    elif known is None:
         yield unknown(
             "instance type",
-            f"{kind} is not in the table of GPU instance types (November 2026). HINT: allow ec2:DescribeInstanceTypes"
-            " to ask EC2; on an instance without GPUs, training runs on the CPU.",
+            f"{kind} is not in the table of GPU instance types (November 2026). HINT: EC2 knows more, where"
+            " it may be asked; on an instance without GPUs, training runs on the CPU.",
         )
     elif count > 1 and not known.efa:
         yield warn(

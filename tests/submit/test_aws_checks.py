@@ -179,6 +179,7 @@ def test_what_may_not_be_asked_is_unknown_with_the_permission_that_is_missing(aw
             aws,
             script,
             *("--subnet", subnet, "--security-group", group, "--role", ROLE, "--output-uri", f"s3://{BUCKET}/out"),
+            *("--instance-type", "ml.g7e.12xlarge"),  # which the table lacks
             AWS_ACCESS_KEY_ID=secret[0],
             AWS_SECRET_ACCESS_KEY=secret[1],
         )
@@ -186,6 +187,7 @@ def test_what_may_not_be_asked_is_unknown_with_the_permission_that_is_missing(aw
         aws.authorize(after=None)
     assert run.code == 0, run.out + run.err
     for name, action in (
+        ("instance type", "ec2:DescribeInstanceTypes"),
         ("security groups", "ec2:DescribeSecurityGroups"),
         ("role", "iam:GetRole"),
         (f"s3://{BUCKET}/out", "s3:ListBucket"),
@@ -248,6 +250,15 @@ def test_an_instance_type_that_the_table_lacks_is_known_from_ec2(aws: Aws, scrip
     run = check(aws, script, "--instance-type", "ml.g7e.12xlarge", "--instance-count", "1", "--launcher", "torchrun")
     assert line(run, "instance type").startswith("ok")
     assert "ml.g7e.12xlarge: 2 GPU(s)" in line(run, "instance type")
+
+
+def test_an_instance_type_that_ec2_does_not_have_in_the_region_fails(aws: Aws, script: Path) -> None:
+    run = check(aws, script, "--instance-type", "ml.c5.huge")
+    assert run.code == 1
+    assert line(run, "instance type").startswith("fail")
+    assert "not found: The following supplied instance types do not exist" in line(run, "instance type")
+    assert "c5.huge" in line(run, "instance type")
+    assert line(run, "instance type").endswith("HINT: check the name, and the region.")
 
 
 def test_a_good_job_passes_and_says_who_sends_what(aws: Aws, script: Path) -> None:
