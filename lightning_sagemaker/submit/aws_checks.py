@@ -81,12 +81,12 @@ def check_identity(session: Any) -> Finding:
     return found  # type: ignore[no-any-return] # that is what `_check_identity` returns
 
 
-def check(job: TrainingJob, session: Any) -> list[Finding]:
-    """All checks that ask AWS; each only reads."""
+def check(job: TrainingJob, session: Any, kind: Instance | Finding) -> list[Finding]:
+    """All checks that ask AWS of a job, whose instance type was `described`; each only reads."""
     found = []
     if job.subnets and job.security_groups:
         ec2 = session.client("ec2")
-        found += asked("security groups", "ec2:DescribeSecurityGroups", _check_groups, job, ec2)
+        found += asked("security groups", "ec2:DescribeSecurityGroups", _check_groups, job, ec2, kind)
         found += asked("subnets", "ec2:DescribeSubnets", _check_subnets, job, ec2)
     uris = {*(channel.uri for channel in job.inputs.values()), *filter(None, (job.checkpoint_uri, job.output_uri))}
     for uri in sorted(uris):
@@ -155,37 +155,38 @@ def _check_quota(job: TrainingJob, session: Any) -> list[Finding]:
     return found
 
 
-def _check_groups(job: TrainingJob, ec2: Any) -> Finding:
+def _check_groups(job: TrainingJob, ec2: Any, kind: Instance | Finding) -> Finding:
     groups = ec2.describe_security_groups(GroupIds=list(job.security_groups))["SecurityGroups"]
     ids = {group["GroupId"] for group in groups}
     names = ", ".join(sorted(ids))
     if sum(group.instance_count for group in job.groups.values()) == 1:
         return ok("security groups", f"{names}: one instance needs no rule for traffic between hosts.")
-    wrong = []
+    wrong, efa = [], isinstance(kind, Finding) or kind.efa
     for direction, key in (("inbound", "IpPermissions"), ("outbound", "IpPermissionsEgress")):
         # All groups are attached to all hosts, so it suffices that one lets one of them in, and one out.
-        if not any(_allows(rule, ids, outbound=direction == "outbound") for group in groups for rule in group[key]):
+        if not any(_allows(rule, ids, efa, direction) for group in groups for rule in group[key]):
             wrong.append(direction)
     if not wrong:
-        return ok("security groups", f"{names}: all traffic between them.")
+        return ok("security groups", f"{names}: all traffic between them{'' if efa else ' by TCP'}.")
     fixes = "; ".join(
         f"aws ec2 authorize-security-group-{'ingress' if direction == 'inbound' else 'egress'} --group-id {min(ids)}"
         f" --ip-permissions IpProtocol=-1,UserIdGroupPairs=[{{GroupId={min(ids)}}}]"
         for direction in wrong
     )
     what = f"{names}: no rule allows all {' and '.join(wrong)} traffic between them"
-    why = "security groups must allow all traffic from and to themselves (EFA needs both directions)"
+    why = f"security groups must allow all {'traffic' if efa else 'TCP'} from and to themselves"
     return fail("security groups", f"{what}: {why}. HINT: {fixes}.")
 
 
-def _allows(rule: dict[str, Any], ids: set[str], *, outbound: bool) -> bool:
-    if rule["IpProtocol"] != "-1":  # all
+def _allows(rule: dict[str, Any], ids: set[str], efa: bool, direction: str) -> bool:
+    all_tcp = rule["IpProtocol"] == "tcp" and rule["FromPort"] <= 1 and rule["ToPort"] == 65535  # noqa: PLR2004
+    if rule["IpProtocol"] != "-1" and (efa or not all_tcp):  # EFA needs all protocols
         return False
     if any(pair.get("GroupId") in ids for pair in rule.get("UserIdGroupPairs", ())):
         return True
     # Anywhere covers TCP between the hosts. EFA's traffic out needs the group itself, but who has opened all has TCP.
     ranges = [one["CidrIp"] for one in rule.get("IpRanges", ())]
-    return "0.0.0.0/0" in ranges and outbound
+    return "0.0.0.0/0" in ranges and (direction == "outbound" or not efa)
 
 
 def _check_subnets(job: TrainingJob, ec2: Any) -> Finding:

@@ -57,6 +57,23 @@ def test_an_open_security_group_passes_and_one_of_another_vpc_fails(aws: Aws, sc
     assert "they lie in different VPCs" in line(run, "subnets")
 
 
+@pytest.mark.parametrize(
+    ("kind", "rule", "level"),
+    [
+        ("ml.g5.xlarge", {"FromPort": 0, "ToPort": 65535, "UserIdGroupPairs": "itself"}, "ok"),
+        ("ml.m5.large", {"FromPort": 0, "ToPort": 65535, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}, "ok"),
+        ("ml.g5.xlarge", {"FromPort": 7777, "ToPort": 7777, "UserIdGroupPairs": "itself"}, "fail"),
+        ("ml.p4d.24xlarge", {"FromPort": 0, "ToPort": 65535, "UserIdGroupPairs": "itself"}, "fail"),  # EFA
+        ("ml.p4d.24xlarge", {"FromPort": 0, "ToPort": 65535, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}, "fail"),
+    ],
+)
+def test_hosts_without_efa_need_no_more_than_tcp(aws: Aws, script: Path, kind: str, rule: Any, level: str) -> None:
+    rule = json.dumps([rule | {"IpProtocol": "tcp"}]).replace('"itself"', "[{'GroupId': group}]")
+    subnet, group = aws.boto3(f"{VPC}ec2.authorize_security_group_ingress(GroupId=group, IpPermissions={rule})\n")
+    run = check(aws, script, "--subnet", subnet, "--security-group", group, "--instance-type", kind)
+    assert line(run, "security groups").startswith(level)
+
+
 def test_a_group_without_outbound_rules_fails(aws: Aws, script: Path) -> None:
     anywhere = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
     shut = f"ec2.revoke_security_group_egress(GroupId=group, IpPermissions={anywhere})\n"
