@@ -114,7 +114,11 @@ class Job:
     @property
     def cost(self) -> float | None:
         """Cost of the hosts so far in USD, at the on-demand price; ``None`` if the price is unknown."""
-        if self.billable_seconds is None or any(group.type not in self.prices for group in self.instances):
+        if (
+            self.billable_seconds is None
+            or not self.instances
+            or any(group.type not in self.prices for group in self.instances)
+        ):
             return None
         return sum(self.prices[group.type] * group.count for group in self.instances) * self.billable_seconds / 3600
 
@@ -228,8 +232,8 @@ def _cost(job: Job) -> str:
     if job.billable_seconds is None:
         return "nothing" if job.has_ended else "nothing yet"
     so_far = "" if job.has_ended else " so far, without spot's discount" if job.spot else " so far"
-    time = f"{job.billable_seconds} s x {job.hosts} host(s)"
+    time = f"{job.billable_seconds} s x {job.hosts or 'unknown'} host(s)"
     if job.cost is None:
-        return f"{time}{so_far}; the price is unknown: {job.price_unknown}"
+        return f"{time}{so_far}; the price is unknown: {job.price_unknown or 'AWS names no instance type'}"
     prices = ", ".join(f"{kind} ${price:.4g}/h" for kind, price in job.prices.items())
     return f"${job.cost:,.2f}{so_far} ({time}, on demand: {prices})"

@@ -137,7 +137,7 @@ class _Printed:
         if not is_complete:
             ending.append(f"The last lines of the log were not read. HINT: `lightning-sagemaker jobs logs {job.name}`.")
         if job.billable_seconds:
-            ending.append(f"billed: {job.billable_seconds} s x {job.hosts} instance(s)")
+            ending.append(f"billed: {job.billable_seconds} s x {job.hosts or 'unknown'} instance(s)")
         write("".join(f"{line}\n" for line in ending), self.out)
         return 0 if job.status == "Completed" else 1
 

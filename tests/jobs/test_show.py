@@ -179,6 +179,13 @@ def test_a_job_without_hosts_and_places_of_its_own_has_no_such_rows() -> None:
     assert "\nmodel" not in serverless
 
 
+def test_the_cost_of_a_job_without_an_instance_type_is_unknown(world: World, jobs: Any) -> None:
+    told = page(world, jobs, ResourceConfig={"VolumeSizeInGB": 30}, **TIMES)["cost"]
+    assert told == "1800 s x unknown host(s); the price is unknown: AWS names no instance type"
+    assert json.loads(jobs("show", "digits", "--json").out)["cost"] is None
+    assert jobs("logs", "digits", "--follow").out.splitlines()[-1] == "billed: 1800 s x unknown instance(s)"
+
+
 @pytest.mark.parametrize(
     ("region", "domain"),
     [
