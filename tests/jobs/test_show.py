@@ -124,6 +124,26 @@ def test_the_cost_is_billable_seconds_times_hosts_times_the_price_of_training(wo
     assert (found["cost"], found["prices"], found["duration"]) == (30.0, {KIND: 30.0}, 3600)
 
 
+@pytest.mark.parametrize(
+    ("pool", "kept", "cost"),
+    [
+        (
+            {"Status": "Reused", "ResourceRetainedBillableTimeInSeconds": 600},
+            "Reused, kept for 10m 00s",
+            "$40.00 (2400 s",
+        ),
+        ({"Status": "Available"}, "Available, kept for -", "$30.00 so far (1800 s"),
+    ],
+)
+def test_the_time_in_a_warm_pool_is_told_and_costs_as_much(
+    world: World, jobs: Any, pool: dict[str, Any], kept: str, cost: str
+) -> None:
+    world.products = [product(KIND, "30.00")]
+    told = page(world, jobs, WarmPoolStatus=pool, **TIMES)
+    assert told["warm pool"] == kept
+    assert told["cost"] == f"{cost} x 2 host(s), on demand: {KIND} $30/h)"
+
+
 def test_a_cluster_of_several_types_costs_the_sum(world: World, jobs: Any) -> None:
     world.products = [product(KIND, "30.00"), product("ml.c5.xlarge", "0.25")]
     groups = [{"InstanceType": KIND, "InstanceCount": 2}, {"InstanceType": "ml.c5.xlarge", "InstanceCount": 4}]
