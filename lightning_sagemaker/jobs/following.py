@@ -68,8 +68,6 @@ def follow(
         ValueError: There is no such job, or no such host in it.
     """
     session, out = session or aws.session(), out or sys.stdout
-    from botocore.exceptions import BotoCoreError, ClientError
-
     job = find(name, session)
     log = Log(job, session, host=host, since=since)
     profile = "" if session.profile_name == "default" else f" --profile {session.profile_name}"
@@ -80,7 +78,7 @@ def follow(
         stop = f"lightning-sagemaker jobs stop {job.name} {where}"
         write(f"No longer following: the job continues. HINT: `{stop}` ends it.\n", out)
         return _INTERRUPTED
-    except (BotoCoreError, ClientError):  # credentials that expire, a network that is gone
+    except aws.errors():  # credentials that expire, a network that is gone
         again = f"lightning-sagemaker jobs logs {job.name} --follow {where}"
         write(f"No longer following, which does not end the job. HINT: `{again}` goes on.\n", out)
         raise
@@ -99,8 +97,6 @@ class _Printed:
 
     def go_on(self) -> bool:
         """Print the lines that are new; false where they could not be read, but may be later."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         if not self.is_readable:
             return True
         try:
@@ -108,8 +104,8 @@ class _Printed:
                 write(f"{self.log.text(line)}\n", self.out)
                 if metrics.BEGIN in line.text:
                     self.values |= dict(_VALUES.findall(line.text))
-        except (BotoCoreError, ClientError) as error:  # the state can be followed all the same
-            self.is_readable = not (isinstance(error, ClientError) and aws.code_of(error) in aws.DENIED)
+        except aws.errors() as error:  # the state can be followed all the same
+            self.is_readable = aws.code_of(error) not in aws.DENIED
             if self.problem != (problem := redact(one_line(str(error)))):
                 again = "; it is asked for again" if self.is_readable else ""
                 write(f"The log cannot be read{again}: {problem}\n", self.out)
@@ -187,15 +183,13 @@ def stop(*names: str, wait: bool = False, every: float = EVERY, session: Any = N
         ValueError: One of them is not there, or there are several.
     """
     session = session or aws.session()
-    from botocore.exceptions import BotoCoreError, ClientError
-
     found = [find(name, session) for name in names]
     stops = [Stop(job.name, job.status, asked=False) if job.has_ended else _ask(job, session) for job in found]
 
     def ended(one: Stop) -> Stop:
         try:
             return replace(one, status=deque(states(one.name, session, every), maxlen=1)[0].status)
-        except (BotoCoreError, ClientError) as error:
+        except aws.errors() as error:
             return replace(one, problem=redact(one_line(str(error))))
 
     return [ended(one) if wait and one.asked else one for one in stops]
@@ -203,14 +197,12 @@ def stop(*names: str, wait: bool = False, every: float = EVERY, session: Any = N
 
 def _ask(job: Job, session: Any) -> Stop:
     """Ask SageMaker to stop one job, which may end before the request arrives, or stop already."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     client, status, problem = aws.client(session, "sagemaker"), job.status, ""
     try:
         client.stop_training_job(TrainingJobName=job.name)
-    except (BotoCoreError, ClientError) as error:
+    except aws.errors() as error:
         problem = redact(one_line(str(error)))
-    with suppress(BotoCoreError, ClientError):
+    with suppress(*aws.errors()):
         status = client.describe_training_job(TrainingJobName=job.name)["TrainingJobStatus"]
     asked = not problem or status == "Stopping"
     return Stop(job.name, status, asked, "" if asked or status in ENDED else problem)

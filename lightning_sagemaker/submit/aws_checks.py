@@ -77,8 +77,8 @@ def check_region(session: Any) -> Finding | None:
 
 def check_identity(session: Any) -> Finding:
     """Check the credentials, and say whose they are."""
-    (found,) = asked("identity", "sts:GetCallerIdentity", _check_identity, session)
-    return found  # type: ignore[no-any-return] # that is what `_check_identity` returns
+    found: Finding = asked("identity", "sts:GetCallerIdentity", _check_identity, session)[0]
+    return found
 
 
 def check(job: TrainingJob, session: Any, kind: Instance | Finding) -> list[Finding]:
