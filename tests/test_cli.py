@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 import lightning_sagemaker
 from lightning_sagemaker.cli import main
@@ -85,6 +86,11 @@ MISTAKES: list[tuple[BaseException, int, str]] = [
     (ImportError("No SDK is installed. HINT: pip install 'sagemaker<3'."), 2, "error: No SDK is installed. HINT:"),
     (KeyError("Arn"), 2, "error: KeyError: 'Arn'. HINT: --debug shows where it comes from."),
     (RuntimeError("line 1\nline 2 \x1b[2J token=abcdefgh12345678"), 2, "error: RuntimeError: line 1 line 2 \\x1b[2J"),
+    (
+        ReadTimeoutError(endpoint_url="https://x"),
+        2,
+        'error: Read timeout on endpoint URL: "https://x"',
+    ),
     (KeyboardInterrupt(), 130, "interrupted."),
 ]
 

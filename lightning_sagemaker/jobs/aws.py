@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _RETRIES = {"mode": "standard", "total_max_attempts": 10}
 _MISSING = (
     *("404", "NoSuchBucket", "NoSuchEntity", "NoSuchKey", "ResourceNotFound", "ResourceNotFoundException"),
+    "InvalidInstanceType",
     *("InvalidGroup.NotFound", "InvalidGroupId.Malformed", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed"),
 )
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
@@ -49,15 +50,23 @@ def client(session: Any, service: str) -> Any:
     return session.client(service, config=Config(retries=_RETRIES))
 
 
+def errors() -> tuple[type[Exception], ...]:
+    """What calls of boto3 raise: AWS refuses, or gives no answer."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return BotoCoreError, ClientError
+
+
 def lacks_login(error: Exception) -> bool:
     """Whether there are no credentials, or they have expired, or AWS refuses them."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & _NO_LOGIN) or ("ClientError" in names and code_of(error) in _REFUSED)
+    return bool(names & _NO_LOGIN) or code_of(error) in _REFUSED
 
 
 def code_of(error: Any) -> str:
-    """The code of a ``ClientError``."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+    """The code of a ``ClientError``; empty for another error."""
+    response = getattr(error, "response", None)  # that of a time-out is None
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def is_missing(error: Any) -> bool:
@@ -78,7 +87,6 @@ def prices(instance_types: Iterable[str], session: Any) -> tuple[dict[str, float
     Nothing is guessed: a price that may not be asked for, is not there, or is there twice, is unknown.
     """
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
 
     found: dict[str, float] = {}
     if session.region_name.startswith(("cn-", "us-gov-")):
@@ -90,7 +98,7 @@ def prices(instance_types: Iterable[str], session: Any) -> tuple[dict[str, float
             if len(offers) != 1:
                 return found, f"the price API has {len(offers) or 'no'} prices of {kind} in {session.region_name}"
             found[kind] = offers.pop()
-    except (BotoCoreError, ClientError) as error:
+    except errors() as error:
         return found, f"pricing:GetProducts, {error}"
     return found, ""
 

@@ -27,7 +27,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _KINDS = ("model", "output", "checkpoints")
 _EPILOG = """\
 a NAME may be the beginning of a job's name, if it fits no other job.
-exit code: 0, with `logs --follow` 1 for a job that has not completed, 2 for bad input, 130 after Ctrl-C
+exit code: 0, 1 where `logs --follow` ends with a job that has not completed or AWS refuses a `stop`, 2 for bad input,
+130 after Ctrl-C
 """
 
 
@@ -118,8 +119,10 @@ def _logs(given: argparse.Namespace, session: Any) -> int | None:
     return None
 
 
-def _stop(given: argparse.Namespace, session: Any) -> None:
-    _print(*stop(*given.names, wait=given.wait, every=given.interval, session=session))
+def _stop(given: argparse.Namespace, session: Any) -> int:
+    stops = stop(*given.names, wait=given.wait, every=given.interval, session=session)
+    _print(*stops)
+    return int(any(one.problem for one in stops))
 
 
 def _download(given: argparse.Namespace, session: Any) -> None:

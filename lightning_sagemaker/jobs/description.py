@@ -64,6 +64,8 @@ class Job:
         duration: Seconds from `started` to `ended`, or to now.
         billable_seconds: Seconds for which each host is billed, as AWS says at the end, with spot's discount; until
             then `duration`.
+        warm_pool: State of the warm pool that keeps the hosts afterwards, for example ``Available``; ``None`` for none.
+        kept_seconds: Seconds for which it has kept each host, which are billed too; ``None`` where AWS does not say.
         instances: Hosts of each type.
         spot: Whether these are managed spot instances.
         image: The container's image.
@@ -88,6 +90,8 @@ class Job:
     ended: datetime | None
     duration: int | None
     billable_seconds: int | None
+    warm_pool: str | None
+    kept_seconds: int | None
     instances: tuple[Instances, ...]
     spot: bool
     image: str | None
@@ -114,9 +118,14 @@ class Job:
     @property
     def cost(self) -> float | None:
         """Cost of the hosts so far in USD, at the on-demand price; ``None`` if the price is unknown."""
-        if self.billable_seconds is None or any(group.type not in self.prices for group in self.instances):
+        if (
+            self.billable_seconds is None
+            or not self.instances
+            or any(group.type not in self.prices for group in self.instances)
+        ):
             return None
-        return sum(self.prices[group.type] * group.count for group in self.instances) * self.billable_seconds / 3600
+        hourly = sum(self.prices[group.type] * group.count for group in self.instances)
+        return hourly * (self.billable_seconds + (self.kept_seconds or 0)) / 3600
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {self.status} ({self.secondary_status})", *failure(self)]
@@ -124,6 +133,7 @@ class Job:
             "created": when(self.created),
             "duration": seconds(self.duration),
             "hosts": hosts(self) + (", spot" if self.spot else ""),
+            "warm pool": f"{self.warm_pool}, kept for {seconds(self.kept_seconds)}" if self.warm_pool else None,
             "cost": _cost(self),
             "image": self.image,
             "checkpoints": self.checkpoints,
@@ -152,7 +162,7 @@ def read(found: Mapping[str, Any], region: str) -> Job:
     groups = resources.get("InstanceGroups") or ([resources] if "InstanceType" in resources else [])
     started, ended = found.get("TrainingStartTime"), found.get("TrainingEndTime")
     duration = None if started is None else _between(started, ended)
-    name = found["TrainingJobName"]
+    name, pool = found["TrainingJobName"], found.get("WarmPoolStatus", {})
     return Job(
         name=name,
         arn=found["TrainingJobArn"],
@@ -164,6 +174,8 @@ def read(found: Mapping[str, Any], region: str) -> Job:
         ended=ended,
         duration=duration,
         billable_seconds=found.get("BillableTimeInSeconds", duration),
+        warm_pool=pool.get("Status"),
+        kept_seconds=pool.get("ResourceRetainedBillableTimeInSeconds"),
         instances=tuple(Instances(group["InstanceType"], group.get("InstanceCount", 1)) for group in groups),
         spot=bool(found.get("EnableManagedSpotTraining")),
         image=found.get("AlgorithmSpecification", {}).get("TrainingImage"),
@@ -227,9 +239,11 @@ def _between(begin: datetime, end: datetime | None) -> int:
 def _cost(job: Job) -> str:
     if job.billable_seconds is None:
         return "nothing" if job.has_ended else "nothing yet"
-    so_far = "" if job.has_ended else " so far, without spot's discount" if job.spot else " so far"
-    time = f"{job.billable_seconds} s x {job.hosts} host(s)"
+    so_far = " so far, without spot's discount" if job.spot else " so far"
+    if job.has_ended and job.warm_pool != "Available":
+        so_far = ""
+    time = f"{job.billable_seconds + (job.kept_seconds or 0)} s x {job.hosts or 'unknown'} host(s)"
     if job.cost is None:
-        return f"{time}{so_far}; the price is unknown: {job.price_unknown}"
+        return f"{time}{so_far}; the price is unknown: {job.price_unknown or 'AWS names no instance type'}"
     prices = ", ".join(f"{kind} ${price:.4g}/h" for kind, price in job.prices.items())
     return f"${job.cost:,.2f}{so_far} ({time}, on demand: {prices})"

@@ -32,6 +32,7 @@ class Download:
         size: Bytes.
         fetched: Whether it was fetched now; it was not if it was here already.
         unpacked: Folder with its content, where it is an archive.
+        gone: Whether it was deleted after it was listed, as old checkpoints of a running job are.
     """
 
     uri: str
@@ -39,12 +40,14 @@ class Download:
     size: int
     fetched: bool = False
     unpacked: Path | None = None
+    gone: bool = False
     _modified: float = field(default=0.0, compare=False)  # in seconds of the epoch
     _s3: Any = field(default=None, compare=False)  # until it is fetched
 
     def __str__(self) -> str:
         unpacked = "" if self.unpacked is None else f", unpacked in {self.unpacked}"
-        return printable(f"{size(self.size)}  {self.path}{unpacked}{'' if self.fetched else '  (was there already)'}")
+        how = "  (deleted meanwhile)" if self.gone else "" if self.fetched else "  (was there already)"
+        return printable(f"{size(self.size)}  {self.path}{unpacked}{how}")
 
     __repr__ = __str__
 
@@ -58,6 +61,18 @@ class Download:
 
     def fetch(self, *, force: bool) -> Download:
         """Download the file unless it exists, and unpack it; what else lies there is replaced by force only."""
+        try:
+            return self._fetch(force=force)
+        except OSError as error:
+            if error.errno and error.filename is None:  # a full disk's names no file
+                error.filename = str(self.path)
+            raise
+        except self._s3.exceptions.ClientError as error:
+            if self.unpacked is None and aws.is_missing(error):
+                return replace(self, gone=True, _s3=None)
+            raise
+
+    def _fetch(self, *, force: bool) -> Download:
         fetched = not self.is_here
         if fetched:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@ import re
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lightning_sagemaker import metrics
@@ -67,8 +68,6 @@ def follow(
         ValueError: There is no such job, or no such host in it.
     """
     session, out = session or aws.session(), out or sys.stdout
-    from botocore.exceptions import BotoCoreError, ClientError
-
     job = find(name, session)
     log = Log(job, session, host=host, since=since)
     profile = "" if session.profile_name == "default" else f" --profile {session.profile_name}"
@@ -79,7 +78,7 @@ def follow(
         stop = f"lightning-sagemaker jobs stop {job.name} {where}"
         write(f"No longer following: the job continues. HINT: `{stop}` ends it.\n", out)
         return _INTERRUPTED
-    except (BotoCoreError, ClientError):  # credentials that expire, a network that is gone
+    except aws.errors():  # credentials that expire, a network that is gone
         again = f"lightning-sagemaker jobs logs {job.name} --follow {where}"
         write(f"No longer following, which does not end the job. HINT: `{again}` goes on.\n", out)
         raise
@@ -98,8 +97,6 @@ class _Printed:
 
     def go_on(self) -> bool:
         """Print the lines that are new; false where they could not be read, but may be later."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         if not self.is_readable:
             return True
         try:
@@ -107,8 +104,8 @@ class _Printed:
                 write(f"{self.log.text(line)}\n", self.out)
                 if metrics.BEGIN in line.text:
                     self.values |= dict(_VALUES.findall(line.text))
-        except (BotoCoreError, ClientError) as error:  # the state can be followed all the same
-            self.is_readable = not (isinstance(error, ClientError) and aws.code_of(error) in aws.DENIED)
+        except aws.errors() as error:  # the state can be followed all the same
+            self.is_readable = aws.code_of(error) not in aws.DENIED
             if self.problem != (problem := redact(one_line(str(error)))):
                 again = "; it is asked for again" if self.is_readable else ""
                 write(f"The log cannot be read{again}: {problem}\n", self.out)
@@ -137,7 +134,7 @@ class _Printed:
         if not is_complete:
             ending.append(f"The last lines of the log were not read. HINT: `lightning-sagemaker jobs logs {job.name}`.")
         if job.billable_seconds:
-            ending.append(f"billed: {job.billable_seconds} s x {job.hosts} instance(s)")
+            ending.append(f"billed: {job.billable_seconds} s x {job.hosts or 'unknown'} instance(s)")
         write("".join(f"{line}\n" for line in ending), self.out)
         return 0 if job.status == "Completed" else 1
 
@@ -149,19 +146,22 @@ class Stop:
     Attributes:
         name: Complete name of the job.
         status: Its status then.
-        asked: Whether it was asked to stop; it was not if it had ended already.
+        asked: Whether it was asked to stop; it was not if it had ended already, or for the `problem`.
+        problem: What AWS refused, in its words: to stop the job, or to tell its status.
     """
 
     name: str
     status: str
     asked: bool
+    problem: str = ""
 
     def __str__(self) -> str:
+        problem = f": {self.problem}. HINT: the message is AWS's: check permissions and login." if self.problem else ""
         if not self.asked:
-            return f"{self.name}: not stopped, it has ended already: {self.status}"
+            return f"{self.name}: not stopped, it {'is' if problem else 'has ended already:'} {self.status}{problem}"
         # SageMaker sends SIGTERM, and SIGKILL 120 seconds later; AWS's images do not pass it on (docs/ending.md).
         saving = "" if self.status in ENDED else "; its last checkpoint stays, as AWS's images do not tell the script"
-        return f"{self.name}: asked to stop, {self.status}{saving}"
+        return f"{self.name}: asked to stop, {self.status}{saving}{problem}"
 
     __repr__ = __str__
 
@@ -176,33 +176,33 @@ def stop(*names: str, wait: bool = False, every: float = EVERY, session: Any = N
         session: Session of boto3; by default a new one.
 
     Returns:
-        What became of each.
+        What became of each, with the ``problem`` where AWS has refused.
 
     Raises:
         ImportError: boto3 is not installed.
         ValueError: One of them is not there, or there are several.
     """
     session = session or aws.session()
-    client = aws.client(session, "sagemaker")
     found = [find(name, session) for name in names]
-    stops = [Stop(job.name, job.status, asked=False) if job.has_ended else _ask(client, job.name) for job in found]
-    if not wait:
-        return stops
+    stops = [Stop(job.name, job.status, asked=False) if job.has_ended else _ask(job, session) for job in found]
 
     def ended(one: Stop) -> Stop:
-        return Stop(one.name, deque(states(one.name, session, every), maxlen=1)[0].status, one.asked)
+        try:
+            return replace(one, status=deque(states(one.name, session, every), maxlen=1)[0].status)
+        except aws.errors() as error:
+            return replace(one, problem=redact(one_line(str(error))))
 
-    return [ended(one) if one.asked else one for one in stops]
+    return [ended(one) if wait and one.asked else one for one in stops]
 
 
-def _ask(client: Any, name: str) -> Stop:
+def _ask(job: Job, session: Any) -> Stop:
     """Ask SageMaker to stop one job, which may end before the request arrives, or stop already."""
-    refused = None
+    client, status, problem = aws.client(session, "sagemaker"), job.status, ""
     try:
-        client.stop_training_job(TrainingJobName=name)
-    except client.exceptions.ClientError as error:
-        refused = error
-    status = client.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
-    if refused is not None and status not in ("Stopping", *ENDED):
-        raise refused
-    return Stop(name, status, asked=refused is None or status == "Stopping")
+        client.stop_training_job(TrainingJobName=job.name)
+    except aws.errors() as error:
+        problem = redact(one_line(str(error)))
+    with suppress(*aws.errors()):
+        status = client.describe_training_job(TrainingJobName=job.name)["TrainingJobStatus"]
+    asked = not problem or status == "Stopping"
+    return Stop(job.name, status, asked, "" if asked or status in ENDED else problem)

@@ -59,10 +59,19 @@ def jobs(
     session = session or aws.session()
     client = aws.client(session, "sagemaker")
     chosen = {"StatusEquals": status, "NameContains": name_contains and _checked(name_contains)}
-    names = islice(_names(client, **{key: value for key, value in chosen.items() if value}), limit)
+    summaries = islice(_summaries(client, **{key: value for key, value in chosen.items() if value}), limit)
+
+    def described(summary: Any) -> Any:
+        try:
+            return _describe(client, summary["TrainingJobName"])
+        except client.exceptions.ClientError as error:
+            if aws.code_of(error) not in aws.DENIED:  # as a policy may do for some names
+                raise
+            return summary
+
     # The listing lacks instance types. Whoever deletes a job meanwhile makes it disappear from here.
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(lambda name: _describe(client, name), names)
+        found = pool.map(described, summaries)
         return Jobs(read(one, session.region_name) for one in found if one is not None)
 
 
@@ -118,10 +127,14 @@ def _checked(name: str) -> str:
 
 def _names(client: Any, **chosen: str) -> Iterator[str]:
     """Names of jobs, newest first."""
+    return (one["TrainingJobName"] for one in _summaries(client, **chosen))
+
+
+def _summaries(client: Any, **chosen: str) -> Iterator[Any]:
     pages = client.get_paginator("list_training_jobs").paginate(
         SortBy="CreationTime", SortOrder="Descending", PaginationConfig={"PageSize": _PAGE}, **chosen
     )
-    return (one["TrainingJobName"] for page in pages for one in page["TrainingJobSummaries"])
+    return (one for page in pages for one in page["TrainingJobSummaries"])
 
 
 def _describe(client: Any, name: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import importlib
+import itertools
 import os
 import sys
 from contextlib import redirect_stdout, suppress
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lightning_sagemaker.findings import Finding, fail, ok, unknown, warn
-from lightning_sagemaker.instances import Instance
+from lightning_sagemaker.instances import Instance, instance
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.options import one_line
 from lightning_sagemaker.settings import RESUME
@@ -35,7 +36,7 @@ _IMAGES = ("sagemaker.image_uris", "sagemaker.core.image_uris")  # v2's, v3's
 _SESSION = ("sagemaker.session", "sagemaker.core.helper.session_helper")
 
 
-def asked(name: str, action: str, ask: Callable[..., Finding | list[Finding]], *given: Any) -> list[Finding]:
+def asked(name: str, action: str, ask: Callable[..., Any], *given: Any) -> list[Any]:
     """What a question to AWS or the SDK finds, or why there is no answer; the action is what it must be allowed."""
     try:
         found = ask(*given)
@@ -76,19 +77,22 @@ def check_region(session: Any) -> Finding | None:
 
 def check_identity(session: Any) -> Finding:
     """Check the credentials, and say whose they are."""
-    return asked("identity", "sts:GetCallerIdentity", _check_identity, session)[0]
+    found: Finding = asked("identity", "sts:GetCallerIdentity", _check_identity, session)[0]
+    return found
 
 
-def check(job: TrainingJob, session: Any) -> list[Finding]:
-    """All checks that ask AWS; each only reads."""
+def check(job: TrainingJob, session: Any, kind: Instance | Finding) -> list[Finding]:
+    """All checks that ask AWS of a job, whose instance type was `described`; each only reads."""
     found = []
     if job.subnets and job.security_groups:
         ec2 = session.client("ec2")
-        found += asked("security groups", "ec2:DescribeSecurityGroups", _check_groups, job, ec2)
+        found += asked("security groups", "ec2:DescribeSecurityGroups", _check_groups, job, ec2, kind)
         found += asked("subnets", "ec2:DescribeSubnets", _check_subnets, job, ec2)
     uris = {*(channel.uri for channel in job.inputs.values()), *filter(None, (job.checkpoint_uri, job.output_uri))}
     for uri in sorted(uris):
         found += asked(uri, "s3:ListBucket", _check_prefix, job, uri, session.client("s3"))
+    if job.training_plan:
+        return [*found, ok("quota", "hosts and price are those of the training plan.")]
     return [
         *found,
         _check_cost(job, session),
@@ -96,13 +100,16 @@ def check(job: TrainingJob, session: Any) -> list[Finding]:
     ]
 
 
-def described(job: TrainingJob, session: Any) -> Instance | None:
-    """EC2's description of the job's instance type; ``None`` if it may not be asked or does not know the type."""
+def described(job: TrainingJob, session: Any) -> Instance | Finding:
+    """The job's instance type as EC2 describes it, or else the table; or why neither does."""
+    (found,) = asked("instance type", "ec2:DescribeInstanceTypes", _described, job, session)
+    known = instance(job.launched.instance_type)
+    return known if known and isinstance(found, Finding) and found.level == "unknown" else found
+
+
+def _described(job: TrainingJob, session: Any) -> Instance:
     kind = job.launched.instance_type.removeprefix("ml.")
-    try:
-        (found,) = session.client("ec2").describe_instance_types(InstanceTypes=[kind])["InstanceTypes"]
-    except (BotoCoreError, ClientError, ValueError):
-        return None
+    (found,) = session.client("ec2").describe_instance_types(InstanceTypes=[kind])["InstanceTypes"]
     gpus = sum(gpu["Count"] for gpu in found.get("GpuInfo", {}).get("Gpus", ()))
     return Instance(gpus, efa=found["NetworkInfo"]["EfaSupported"], rdma=False)
 
@@ -128,14 +135,15 @@ def _check_cost(job: TrainingJob, session: Any) -> Finding:
 
 def _check_quota(job: TrainingJob, session: Any) -> list[Finding]:
     """Check how many instances this account may use at once: a new account may use none of the large ones."""
-    use = "spot training job usage" if job.spot else "training job usage"
+    uses = ["spot training job usage" if job.spot else "training job usage"]
+    uses += ["training warm pool usage"] * bool(job.keep_alive)
     wanted: dict[str, int] = {}
     for group in job.groups.values():
         wanted[group.instance_type] = wanted.get(group.instance_type, 0) + group.instance_count
     pages = session.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
     quotas = {one["QuotaName"]: int(one["Value"]) for page in pages for one in page["Quotas"]}
     found = []
-    for kind, count in wanted.items():
+    for (kind, count), use in itertools.product(wanted.items(), uses):
         quota = quotas.get(f"{kind} for {use}")
         if quota is None:
             found.append(unknown("quota", f"Service Quotas has none for {kind} for {use}. HINT: look in the console."))
@@ -147,37 +155,38 @@ def _check_quota(job: TrainingJob, session: Any) -> list[Finding]:
     return found
 
 
-def _check_groups(job: TrainingJob, ec2: Any) -> Finding:
+def _check_groups(job: TrainingJob, ec2: Any, kind: Instance | Finding) -> Finding:
     groups = ec2.describe_security_groups(GroupIds=list(job.security_groups))["SecurityGroups"]
     ids = {group["GroupId"] for group in groups}
     names = ", ".join(sorted(ids))
     if sum(group.instance_count for group in job.groups.values()) == 1:
         return ok("security groups", f"{names}: one instance needs no rule for traffic between hosts.")
-    wrong = []
+    wrong, efa = [], isinstance(kind, Finding) or kind.efa
     for direction, key in (("inbound", "IpPermissions"), ("outbound", "IpPermissionsEgress")):
         # All groups are attached to all hosts, so it suffices that one lets one of them in, and one out.
-        if not any(_allows(rule, ids, outbound=direction == "outbound") for group in groups for rule in group[key]):
+        if not any(_allows(rule, ids, efa, direction) for group in groups for rule in group[key]):
             wrong.append(direction)
     if not wrong:
-        return ok("security groups", f"{names}: all traffic between them.")
+        return ok("security groups", f"{names}: all traffic between them{'' if efa else ' by TCP'}.")
     fixes = "; ".join(
         f"aws ec2 authorize-security-group-{'ingress' if direction == 'inbound' else 'egress'} --group-id {min(ids)}"
         f" --ip-permissions IpProtocol=-1,UserIdGroupPairs=[{{GroupId={min(ids)}}}]"
         for direction in wrong
     )
     what = f"{names}: no rule allows all {' and '.join(wrong)} traffic between them"
-    why = "security groups must allow all traffic from and to themselves (EFA needs both directions)"
+    why = f"security groups must allow all {'traffic' if efa else 'TCP'} from and to themselves"
     return fail("security groups", f"{what}: {why}. HINT: {fixes}.")
 
 
-def _allows(rule: dict[str, Any], ids: set[str], *, outbound: bool) -> bool:
-    if rule["IpProtocol"] != "-1":  # all
+def _allows(rule: dict[str, Any], ids: set[str], efa: bool, direction: str) -> bool:
+    all_tcp = rule["IpProtocol"] == "tcp" and rule["FromPort"] <= 1 and rule["ToPort"] == 65535  # noqa: PLR2004
+    if rule["IpProtocol"] != "-1" and (efa or not all_tcp):  # EFA needs all protocols
         return False
     if any(pair.get("GroupId") in ids for pair in rule.get("UserIdGroupPairs", ())):
         return True
     # Anywhere covers TCP between the hosts. EFA's traffic out needs the group itself, but who has opened all has TCP.
     ranges = [one["CidrIp"] for one in rule.get("IpRanges", ())]
-    return "0.0.0.0/0" in ranges and outbound
+    return "0.0.0.0/0" in ranges and (direction == "outbound" or not efa)
 
 
 def _check_subnets(job: TrainingJob, ec2: Any) -> Finding:
@@ -198,9 +207,16 @@ def _check_subnets(job: TrainingJob, ec2: Any) -> Finding:
 
 def _check_prefix(job: TrainingJob, uri: str, s3: Any) -> Finding:
     bucket, prefix = aws.place(uri)
-    found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0)
-    if not found and uri in {channel.uri for channel in job.inputs.values()}:
-        return fail(uri, "nothing is stored under this channel's prefix. HINT: check the prefix.")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    # The console makes an object for an empty folder.
+    found = any(not one["Key"].endswith("/") for page in pages for one in page.get("Contents", ()))
+    if uri in {channel.uri for channel in job.inputs.values()}:
+        region = s3.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        if region and region != (own := s3.meta.region_name):  # stores that are like S3 do not say
+            what = f"its bucket lies in {region}; a channel's must lie in the job's region, {own}."
+            return fail(uri, what, "HINT: copy the data into a bucket there, or --region.")
+        if not found:
+            return fail(uri, "no file is stored under this channel's prefix. HINT: check the prefix.")
     if found and uri == job.checkpoint_uri and RESUME in job.env:
         what = "the checkpoint folder is not empty: training continues from the newest checkpoint in it."
         return warn(uri, what, "HINT: another prefix starts from the beginning.")

@@ -83,6 +83,10 @@ def full_version(torch: str) -> str:
 
 def repository_and_tag(torch: str, instance_type: str) -> str:
     """``repository:tag`` of the image for a version of torch and an instance type."""
+    if re.match(r"ml\.(trn|inf)\d", instance_type):
+        raise ValueError(
+            f"The image for {instance_type} is none of AWS's for CPUs and GPUs. HINT: --image with one for Neuron."
+        )
     place, gpu = _TAGS[full_version(torch)]
     with_gpu = re.match(r"ml\.[gp][a-z]*\d", instance_type) is not None  # families of EC2 with NVIDIA GPUs
     return place.format(gpu if with_gpu else "cpu")

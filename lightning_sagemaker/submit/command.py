@@ -46,7 +46,8 @@ def run(given: argparse.Namespace) -> int:
 
         whole = complete(job)
         image = image_uri(whole, session.region_name or "us-east-1")
-        write(notebook(whole, options.as_notebook, image), sys.stdout)
+        code = notebook(whole, options.as_notebook, image, region=options.region, profile=options.profile)
+        write(code, sys.stdout)
         return 0
     prepared = prepare(job, session)
     findings = prepared.findings

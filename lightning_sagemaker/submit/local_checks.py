@@ -30,20 +30,27 @@ KNOWN = (
 )
 
 
-def check(job: TrainingJob, known: Instance | None = None) -> list[Finding]:
-    """All checks of a completed job that need only its description, and what is ``known`` of its instance type."""
-    known = known or instance(job.launched.instance_type)
-    return [*_check_hosts(job, known), _check_strategy(job), _check_smddp(job), *_check_options(job)]
+def check(job: TrainingJob, told: Instance | Finding | None = None) -> list[Finding]:
+    """All checks of a completed job that need only its description, and what is ``told`` of its instance type."""
+    return [
+        *_check_hosts(job, told or instance(job.launched.instance_type)),
+        _check_strategy(job),
+        _check_smddp(job),
+        *_check_options(job),
+    ]
 
 
-def _check_hosts(job: TrainingJob, known: Instance | None) -> Iterator[Finding]:
+def _check_hosts(job: TrainingJob, told: Instance | Finding | None) -> Iterator[Finding]:
     kind, count = job.launched.instance_type, job.launched.instance_count
+    known = None if isinstance(told, Finding) else told
     processes = job.processes_per_host or (max(known.gpus, 1) if known else None)
-    if known is None:
+    if isinstance(told, Finding):
+        yield told
+    elif known is None:
         yield unknown(
             "instance type",
-            f"{kind} is not in the table of GPU instance types (November 2026). HINT: allow ec2:DescribeInstanceTypes"
-            " to ask EC2; on an instance without GPUs, training runs on the CPU.",
+            f"{kind} is not in the table of GPU instance types (November 2026). HINT: EC2 knows more, where"
+            " it may be asked; on an instance without GPUs, training runs on the CPU.",
         )
     elif count > 1 and not known.efa:
         yield warn(
@@ -113,6 +120,9 @@ def _check_options(job: TrainingJob) -> Iterator[Finding]:
         yield fail("spot", text, "HINT: --checkpoint-uri s3://bucket/prefix.")
     else:
         yield ok("spot", "continues from checkpoints." if job.spot else "on-demand instances.")
+    if job.keep_alive and (job.spot or job.instance_groups):
+        what = f"--keep-alive {job.keep_alive} with {'spot instances' if job.spot else 'instance groups'}"
+        yield fail("warm pool", f"{what}, which SageMaker keeps in no warm pool.", "HINT: leave one of them out.")
     if bool(job.subnets) != bool(job.security_groups):
         missing = "security groups" if job.subnets else "subnets"
         yield fail("VPC", f"a VPC without {missing}. HINT: give --subnet and --security-group.")

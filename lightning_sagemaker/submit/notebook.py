@@ -30,7 +30,9 @@ class _Code(str):
         return str(self)
 
 
-def notebook(job: TrainingJob, sdk: Literal["v2", "v3"], image: str) -> str:
+def notebook(
+    job: TrainingJob, sdk: Literal["v2", "v3"], image: str, *, region: str | None = None, profile: str | None = None
+) -> str:
     """Code that sends a job, which has been completed, with an image; a ``ValueError`` if the SDK cannot express it."""
     carried = carry(job.arguments)
     if not carried.in_pairs:
@@ -52,10 +54,14 @@ def notebook(job: TrainingJob, sdk: Literal["v2", "v3"], image: str) -> str:
         }
     if any(isinstance(one, _Code) for one in (*made["HyperParameters"].values(), *made["Environment"].values())):
         head.append("import os  # secrets stand in variables where this runs")
-    return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, made), ""])
+    session = _given("boto3.Session", region_name=region, profile_name=profile)
+    if session is not None:
+        head.append("import boto3")
+    return "\n".join([*head, *(_v2 if sdk == "v2" else _v3)(job, made, session), ""])
 
 
-def _v2(job: TrainingJob, made: dict[str, Any]) -> list[str]:
+def _v2(job: TrainingJob, made: dict[str, Any], boto: _Code | None) -> list[str]:
+    session = boto and _call("sagemaker.Session", boto_session=boto)
     distribution = MODES[str(job.launcher)].v2
     if job.processes_per_host is not None:
         if job.launcher != "mpirun":
@@ -68,7 +74,7 @@ def _v2(job: TrainingJob, made: dict[str, Any]) -> list[str]:
         "entry_point": job.entry,
         "source_dir": str(job.source_dir or job.path.parent),
         "image_uri": made["AlgorithmSpecification"]["TrainingImage"],
-        "role": job.role or _Code("sagemaker.get_execution_role()"),
+        "role": job.role or _call("sagemaker.get_execution_role", sagemaker_session=session),
         "volume_size": job.volume_gb,
         "distribution": distribution,
         "hyperparameters": made["HyperParameters"] or None,
@@ -88,6 +94,7 @@ def _v2(job: TrainingJob, made: dict[str, Any]) -> list[str]:
         "enable_network_isolation": job.network_isolation or None,
         "encrypt_inter_container_traffic": job.encrypt_traffic or None,
         "disable_profiler": True,
+        "sagemaker_session": session,
     }
     channels = {
         name: _call("TrainingInput", s3_data=one.uri, distribution=one.distribution, input_mode=one.input_mode)
@@ -104,7 +111,7 @@ def _v2(job: TrainingJob, made: dict[str, Any]) -> list[str]:
     ]
 
 
-def _v3(job: TrainingJob, made: dict[str, Any]) -> list[str]:
+def _v3(job: TrainingJob, made: dict[str, Any], boto: _Code | None) -> list[str]:
     mode = MODES[str(job.launcher)]
     if mode.v3 is None and job.launcher != "none":
         raise ValueError(f"SDK v3 starts no {job.launcher}. HINT: --as-notebook v2, or let `submit` send the job.")
@@ -137,7 +144,7 @@ def _v3(job: TrainingJob, made: dict[str, Any]) -> list[str]:
         "base_job_name": job.name,
         "role": job.role,
         "tags": [{"key": key, "value": value} for key, value in job.tags.items()] or None,
-        "sagemaker_session": _call("Session", default_bucket=bucket) if bucket else None,
+        "sagemaker_session": _given("Session", default_bucket=bucket, boto_session=boto),
     }
     definitions = [_shape("MetricDefinition", one) for one in made["AlgorithmSpecification"]["MetricDefinitions"]]
     channels = [_shape("Channel", one) for one in made.get("InputDataConfig", ()) if one["ChannelName"] in job.inputs]

@@ -60,10 +60,11 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
         if who.level == "fail" or who.fix == aws_checks.UNREACHABLE:  # every other question would wait for nothing
             found += [*local_checks.check(job), who]
         else:
-            found += local_checks.check(job, aws_checks.described(job, session))
+            kind = aws_checks.described(job, session)
+            found += local_checks.check(job, kind)
             resolved, more = aws_checks.resolve(job, session)
             found += [who, *more]
-            of_aws = aws_checks.check(job, session)
+            of_aws = aws_checks.check(job, session, kind)
     made = request(job, resolved)
     if of_aws and _is_incomplete(made, resolved):
         fix = "HINT: --role with an ARN, --image, --output-uri: what is given need not be asked."

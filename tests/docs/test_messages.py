@@ -37,6 +37,7 @@ PASSED_ON = {
     "checkpoint/transfer.py": (1, "the other host, in the words of `Server`"),
     "distributed/reachability.py": (2, "the words of `blocked`"),
     "distributed/wait_for_ranks.py": (2, "another host, in the words of `blocked`"),
+    "jobs/following.py": (1, "what AWS answers"),
     "patches/checkpoints.py": (1, "the system's error, as in stock"),
     "patches/launched.py": (1, "raises an exit code"),
     "patches/same_checkpoint.py": (1, "Lightning, and the words of `fetch`"),

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import threading
 import time
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -163,6 +164,48 @@ def test_an_older_checkpoint_of_the_same_size_does_not_pass_for_the_newer_one(pl
     assert f"{place.name}/checkpoints/last.ckpt exists, and differs from the job's file or is older." in run.err
     assert place.fetch("--checkpoints", "--force").code == 0
     assert place.files() == {"checkpoints/last.ckpt": "epoch 2"}
+
+
+FETCH = """
+import boto3
+from lightning_sagemaker.jobs.downloads import find_files
+found = find_files({name!r}, None, {{"checkpoints"}})
+boto3.client("s3").delete_object(Bucket={bucket!r}, Key="{prefix}/checkpoints/a.ckpt")
+for one in found:
+    print(one.fetch(force=False))
+"""
+
+
+def test_a_checkpoint_that_the_running_job_deletes_meanwhile_is_told_and_the_others_are_fetched(place: Place) -> None:
+    place.put(**{"checkpoints/a.ckpt": b"old", "checkpoints/b.ckpt": b"newer"})
+    run = place.python(FETCH.format(name=place.name, bucket=BUCKET, prefix=place.prefix))
+    assert run.code == 0, run.err
+    folder = f"{place.name}/checkpoints"
+    assert run.out == f"3 B  {folder}/a.ckpt  (deleted meanwhile)\n5 B  {folder}/b.ckpt\n"
+    assert place.files() == {"checkpoints/b.ckpt": "newer"}
+
+
+FULL = """
+import resource, sys
+sys.dont_write_bytecode = True  # half a file
+limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, limit[1]))
+try:
+{command}
+finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    sys.dont_write_bytecode = False
+"""
+
+
+@pytest.mark.parametrize("room", [100, 1000])  # too little for the archive, or for what is in it
+def test_where_there_is_no_room_the_file_is_named(place: Place, room: int) -> None:
+    place.put(**{"output/model.tar.gz": packed(("zeros", "0" * 100_000))})  # packed: about 300 B
+    run = place.python(FULL.format(size=room, command=indent(command("download", place.name, "--model"), "    ")))
+    assert run.code == 2
+    assert run.err.startswith(
+        f"lightning-sagemaker jobs download: error: File too large: {place.name}/model.tar.gz. HINT: "
+    )
 
 
 @pytest.mark.nightly

@@ -286,12 +286,37 @@ def test_a_job_that_stops_already_holds_up_no_other_if_sagemaker_refuses_to_stop
     ]
 
 
-def test_who_may_not_stop_a_job_is_told(world: World, jobs: Any) -> None:
-    world.jobs[NAME] = [running("Training")]
-    world.refusals = {"StopTrainingJob": [DENIED]}
-    run = jobs("stop", NAME)
-    assert (run.code, run.out) == (2, "")
-    assert "not authorized" in run.err
+def test_where_one_of_several_jobs_may_not_be_stopped_each_has_its_line(world: World, jobs: Any) -> None:
+    world.jobs = {name: [described(name, "InProgress")] for name in ("one", "two", "three")}
+    failing(world, "StopTrainingJob", 2, DENIED)
+    run = jobs("stop", "one", "two", "three")
+    assert (run.code, run.err) == (1, "")
+    one, two, three = run.out.splitlines()
+    assert one.startswith("one: asked to stop, Stopping; ")
+    assert two.startswith("two: not stopped, it is InProgress: An error occurred (AccessDeniedException)")
+    assert two.endswith(" HINT: the message is AWS's: check permissions and login.")
+    assert "123456789012" not in two
+    assert three.startswith("three: asked to stop, Stopping; ")
+
+
+def test_a_wait_that_fails_leaves_no_stopped_job_untold(world: World, jobs: Any) -> None:
+    world.jobs = {name: [described(name, "InProgress")] for name in ("one", "two")}
+    failing(world, "DescribeTrainingJob", 5, DENIED)  # each was found, and asked for after the stop
+    run = jobs("stop", "one", "two", "--wait", "--interval", 0.05)
+    assert (run.code, run.err) == (1, "")
+    one, two = run.out.splitlines()
+    assert one.startswith("one: asked to stop, Stopping; ")
+    assert "(AccessDeniedException)" in one
+    assert two == "two: asked to stop, Stopped"
+
+
+@pytest.mark.parametrize("rest", [["two"], ["--wait"]])
+def test_what_follows_two_dashes_stops_nothing(world: World, jobs: Any, rest: list[str]) -> None:
+    world.jobs = {name: [described(name, "InProgress")] for name in ("one", "two")}
+    run = jobs("stop", "one", "--", *rest)
+    assert run.code == 2
+    assert f"error: unrecognized arguments after --: {rest[0]}. HINT: leave the -- out." in run.err
+    assert world.asked == []
 
 
 def test_of_several_jobs_all_or_none_are_stopped(world: World, jobs: Any) -> None:

@@ -12,7 +12,7 @@ from lightning_sagemaker.cli import main
 from lightning_sagemaker.jobs.description import STATUSES
 
 from .conftest import command
-from .service import NOON, NOT_FOUND, THROTTLED, World, described
+from .service import DENIED, NOON, NOT_FOUND, THROTTLED, World, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +81,14 @@ def test_a_job_that_is_deleted_meanwhile_is_left_out(world: World, jobs: Any) ->
     world.add(described("digits"), described("other"))
     world.refusals = {"DescribeTrainingJob": [NOT_FOUND]}
     assert len(jobs("list").out.splitlines()) == 2
+
+
+def test_a_job_that_may_not_be_described_is_listed_with_what_the_list_says(world: World, jobs: Any) -> None:
+    world.add(described("digits"))
+    world.refusals = {"DescribeTrainingJob": [DENIED]}
+    run = jobs("list")
+    assert (run.code, run.err) == (0, "")
+    assert run.out.splitlines()[1].split() == ["digits", "Completed", "2026-05-28", "20:26:40", "UTC", "-", "-"]
 
 
 def test_the_beginning_of_a_name_is_enough_where_no_other_begins_so(world: World, jobs: Any) -> None:

@@ -124,6 +124,26 @@ def test_the_cost_is_billable_seconds_times_hosts_times_the_price_of_training(wo
     assert (found["cost"], found["prices"], found["duration"]) == (30.0, {KIND: 30.0}, 3600)
 
 
+@pytest.mark.parametrize(
+    ("pool", "kept", "cost"),
+    [
+        (
+            {"Status": "Reused", "ResourceRetainedBillableTimeInSeconds": 600},
+            "Reused, kept for 10m 00s",
+            "$40.00 (2400 s",
+        ),
+        ({"Status": "Available"}, "Available, kept for -", "$30.00 so far (1800 s"),
+    ],
+)
+def test_the_time_in_a_warm_pool_is_told_and_costs_as_much(
+    world: World, jobs: Any, pool: dict[str, Any], kept: str, cost: str
+) -> None:
+    world.products = [product(KIND, "30.00")]
+    told = page(world, jobs, WarmPoolStatus=pool, **TIMES)
+    assert told["warm pool"] == kept
+    assert told["cost"] == f"{cost} x 2 host(s), on demand: {KIND} $30/h)"
+
+
 def test_a_cluster_of_several_types_costs_the_sum(world: World, jobs: Any) -> None:
     world.products = [product(KIND, "30.00"), product("ml.c5.xlarge", "0.25")]
     groups = [{"InstanceType": KIND, "InstanceCount": 2}, {"InstanceType": "ml.c5.xlarge", "InstanceCount": 4}]
@@ -177,6 +197,13 @@ def test_a_job_without_hosts_and_places_of_its_own_has_no_such_rows() -> None:
     assert "\nhosts        -\n" in serverless
     assert "\noutput" not in serverless
     assert "\nmodel" not in serverless
+
+
+def test_the_cost_of_a_job_without_an_instance_type_is_unknown(world: World, jobs: Any) -> None:
+    told = page(world, jobs, ResourceConfig={"VolumeSizeInGB": 30}, **TIMES)["cost"]
+    assert told == "1800 s x unknown host(s); the price is unknown: AWS names no instance type"
+    assert json.loads(jobs("show", "digits", "--json").out)["cost"] is None
+    assert jobs("logs", "digits", "--follow").out.splitlines()[-1] == "billed: 1800 s x unknown instance(s)"
 
 
 @pytest.mark.parametrize(

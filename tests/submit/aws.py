@@ -179,14 +179,20 @@ class Aws:
 
     def requests(self) -> list[dict[str, Any]]:
         """Bodies of all `CreateTrainingJob` requests so far."""
-        found = []
+        return [body for _, body in self._created()]
+
+    def signed(self) -> str:
+        """By whom the last one was signed, and for which region."""
+        return [*self._created()][-1][0]
+
+    def _created(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for line in self._recording.read_text().splitlines():
             request = json.loads(line)
             headers = {name.lower(): value for name, value in request["headers"].items()}
             if headers.get("x-amz-target") == "SageMaker.CreateTrainingJob":
                 body = request["body"]
-                found.append(json.loads(base64.b64decode(body) if request["body_encoded"] else body))
-        return found
+                body = json.loads(base64.b64decode(body) if request["body_encoded"] else body)
+                yield headers["authorization"], body
 
     def download(self, uri: str, folder: Path) -> list[Path]:
         """Fetch all objects under an S3 URI; where they lie now."""
@@ -263,6 +269,7 @@ class Quotas(JsonAnswers):
             "Quotas": [
                 {"QuotaName": "ml.p4d.24xlarge for training job usage", "Value": 8.0},
                 {"QuotaName": "ml.p4d.24xlarge for spot training job usage", "Value": 4.0},
+                {"QuotaName": "ml.p4d.24xlarge for training warm pool usage", "Value": 1.0},
             ]
         },
     )

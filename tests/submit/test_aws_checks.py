@@ -57,6 +57,23 @@ def test_an_open_security_group_passes_and_one_of_another_vpc_fails(aws: Aws, sc
     assert "they lie in different VPCs" in line(run, "subnets")
 
 
+@pytest.mark.parametrize(
+    ("kind", "rule", "level"),
+    [
+        ("ml.g5.xlarge", {"FromPort": 0, "ToPort": 65535, "UserIdGroupPairs": "itself"}, "ok"),
+        ("ml.m5.large", {"FromPort": 0, "ToPort": 65535, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}, "ok"),
+        ("ml.g5.xlarge", {"FromPort": 7777, "ToPort": 7777, "UserIdGroupPairs": "itself"}, "fail"),
+        ("ml.p4d.24xlarge", {"FromPort": 0, "ToPort": 65535, "UserIdGroupPairs": "itself"}, "fail"),  # EFA
+        ("ml.p4d.24xlarge", {"FromPort": 0, "ToPort": 65535, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}, "fail"),
+    ],
+)
+def test_hosts_without_efa_need_no_more_than_tcp(aws: Aws, script: Path, kind: str, rule: Any, level: str) -> None:
+    rule = json.dumps([rule | {"IpProtocol": "tcp"}]).replace('"itself"', "[{'GroupId': group}]")
+    subnet, group = aws.boto3(f"{VPC}ec2.authorize_security_group_ingress(GroupId=group, IpPermissions={rule})\n")
+    run = check(aws, script, "--subnet", subnet, "--security-group", group, "--instance-type", kind)
+    assert line(run, "security groups").startswith(level)
+
+
 def test_a_group_without_outbound_rules_fails(aws: Aws, script: Path) -> None:
     anywhere = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
     shut = f"ec2.revoke_security_group_egress(GroupId=group, IpPermissions={anywhere})\n"
@@ -107,10 +124,19 @@ def test_a_trust_policy_may_have_any_legal_form(aws: Aws, script: Path, name: st
     assert line(run, "role").startswith(found), run.out + run.err
 
 
-def test_the_hosts_that_are_kept_after_the_job_are_in_its_highest_cost(aws: Aws, script: Path) -> None:
-    assert "at most 130.00 USD: 26 h (--max-run and --keep-alive)" in line(
-        check(aws, script, "--keep-alive", "7200"), "cost"
-    )
+def test_the_hosts_that_are_kept_after_the_job_are_in_its_highest_cost_and_have_a_quota(aws: Aws, script: Path) -> None:
+    run = check(aws, script, "--keep-alive", "7200")
+    assert "at most 130.00 USD: 26 h (--max-run and --keep-alive)" in line(run, "cost")
+    assert "fail     quota" in run.out
+    assert "this account may use 1 ml.p4d.24xlarge for training warm pool usage at once, not 2." in run.out
+
+
+def test_hosts_of_a_training_plan_need_no_quota_and_have_no_on_demand_price(aws: Aws, script: Path) -> None:
+    plan = "arn:aws:sagemaker:us-east-1:123456789012:training-plan/mine"
+    run = check(aws, script, "--instance-count", "9", "--training-plan", plan)
+    assert run.code == 0, run.out + run.err
+    assert line(run, "quota").endswith("hosts and price are those of the training plan.")
+    assert "on-demand price" not in run.out
 
 
 def test_on_one_instance_no_rule_is_said_to_let_hosts_reach_each_other(aws: Aws, script: Path) -> None:
@@ -128,10 +154,33 @@ def test_an_empty_channel_fails_and_a_used_checkpoint_folder_of_a_spot_job_warns
         aws, script, "--channel", f"train=s3://{BUCKET}/nothing", "--spot", "--checkpoint-uri", f"s3://{BUCKET}/used"
     )
     assert run.code == 1
-    assert "nothing is stored under this channel's prefix" in line(run, f"s3://{BUCKET}/nothing")
+    assert "no file is stored under this channel's prefix" in line(run, f"s3://{BUCKET}/nothing")
     used = line(run, f"s3://{BUCKET}/used")
     assert used.startswith("warn")
     assert "training continues from the newest checkpoint" in used
+
+
+@pytest.mark.parametrize(
+    ("key", "region", "told"),
+    [
+        ("data/", "us-east-1", "no file is stored under this channel's prefix"),  # the console's empty folder
+        ("data/sub/", "us-east-1", "no file is stored under this channel's prefix"),
+        ("data/a.csv", "eu-west-1", "its bucket lies in eu-west-1; a channel's must lie in the job's region, us"),
+    ],
+)
+def test_a_channel_that_sagemaker_refuses_fails(aws: Aws, script: Path, key: str, region: str, told: str) -> None:
+    bucket = f"channel-{region}-{key.count('/')}"
+    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    aws.boto3(
+        f"s3 = boto3.client('s3', region_name={region!r})\ns3.create_bucket(Bucket={bucket!r}, **{where})\n"
+        f"s3.put_object(Bucket={bucket!r}, Key={key!r}, Body=b'')"
+    )
+    run = check(aws, script, "--channel", f"train=s3://{bucket}/data")
+    assert run.code == 1
+    found = line(run, f"s3://{bucket}/data")
+    assert found.startswith("fail")
+    assert told in found
+    assert "HINT: " in found
 
 
 def test_what_may_not_be_asked_is_unknown_with_the_permission_that_is_missing(aws: Aws, script: Path) -> None:
@@ -147,6 +196,7 @@ def test_what_may_not_be_asked_is_unknown_with_the_permission_that_is_missing(aw
             aws,
             script,
             *("--subnet", subnet, "--security-group", group, "--role", ROLE, "--output-uri", f"s3://{BUCKET}/out"),
+            *("--instance-type", "ml.g7e.12xlarge"),  # which the table lacks
             AWS_ACCESS_KEY_ID=secret[0],
             AWS_SECRET_ACCESS_KEY=secret[1],
         )
@@ -154,6 +204,7 @@ def test_what_may_not_be_asked_is_unknown_with_the_permission_that_is_missing(aw
         aws.authorize(after=None)
     assert run.code == 0, run.out + run.err
     for name, action in (
+        ("instance type", "ec2:DescribeInstanceTypes"),
         ("security groups", "ec2:DescribeSecurityGroups"),
         ("role", "iam:GetRole"),
         (f"s3://{BUCKET}/out", "s3:ListBucket"),
@@ -172,6 +223,20 @@ def test_the_sdk_s_defaults_are_asked_for_and_what_it_lacks_fails(aws: Aws, scri
     for name, fix in (("image", "--image with a URI"), ("role", "--role"), ("outputs", "--output-uri")):
         assert line(absent, name).startswith("fail")
         assert f"HINT: {fix}, or pip install sagemaker." in line(absent, name)
+
+
+@pytest.mark.parametrize("kind", ["ml.trn1.32xlarge", "ml.inf2.xlarge"])
+def test_an_instance_type_of_neuron_needs_an_image_that_is_given(aws: Aws, script: Path, kind: str) -> None:
+    plain = (script, "--instance-type", kind, "--role", ROLE, "--output-uri", f"s3://{BUCKET}/out")
+    dry, code, own = aws.submit(
+        "v2", (*plain, "--dry-run"), (*plain, "--as-notebook", "v2"), (*plain, "--dry-run", "--image", "mine:1")
+    )
+    told = f"The image for {kind} is none of AWS's for CPUs and GPUs. HINT: --image with one for Neuron."
+    assert line(dry, "image").startswith("fail")
+    assert told in line(dry, "image")
+    assert (code.code, code.out) == (2, "")
+    assert told in code.err
+    assert line(own, "image").startswith("unknown")
 
 
 @pytest.mark.parametrize("sdk", SDKS)
@@ -202,6 +267,15 @@ def test_an_instance_type_that_the_table_lacks_is_known_from_ec2(aws: Aws, scrip
     run = check(aws, script, "--instance-type", "ml.g7e.12xlarge", "--instance-count", "1", "--launcher", "torchrun")
     assert line(run, "instance type").startswith("ok")
     assert "ml.g7e.12xlarge: 2 GPU(s)" in line(run, "instance type")
+
+
+def test_an_instance_type_that_ec2_does_not_have_in_the_region_fails(aws: Aws, script: Path) -> None:
+    run = check(aws, script, "--instance-type", "ml.c5.huge")
+    assert run.code == 1
+    assert line(run, "instance type").startswith("fail")
+    assert "not found: The following supplied instance types do not exist" in line(run, "instance type")
+    assert "c5.huge" in line(run, "instance type")
+    assert line(run, "instance type").endswith("HINT: check the name, and the region.")
 
 
 def test_a_good_job_passes_and_says_who_sends_what(aws: Aws, script: Path) -> None:

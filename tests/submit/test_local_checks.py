@@ -66,6 +66,13 @@ def test_a_good_job_passes_every_check(script: Path) -> None:
             "Input channel(s) train are ShardedByS3Key: each of the 2 hosts",
         ),
         ({"spot": True}, "spot", "fail", "an interruption loses the run"),
+        ({"spot": True, "keep_alive": 60}, "warm pool", "fail", "--keep-alive 60 with spot instances"),
+        (
+            {"instance_type": None, "instance_count": 1, "instance_groups": {"a": "ml.g5.xlarge"}, "keep_alive": 60},
+            "warm pool",
+            "fail",
+            "--keep-alive 60 with instance groups",
+        ),
         ({"subnets": ["subnet-1"]}, "VPC", "fail", "without security groups"),
     ],
 )

@@ -19,6 +19,9 @@ def test_the_code_names_the_requirements_and_the_notebook_s_own_role(script: Pat
     assert "#     lightning==" in code
     assert "role=sagemaker.get_execution_role()" in code
     compile(code, "notebook", "exec")
+    elsewhere = notebook(complete(TrainingJob(script, **GOOD)), "v2", "image", region="eu-west-1")
+    assert "role=sagemaker.get_execution_role(" in elsewhere
+    assert elsewhere.count("boto_session=boto3.Session(") == 2, "the role is that of the session"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -270,3 +271,23 @@ def test_the_request_is_what_the_sdk_sends_for_the_same_job_as_a_notebook(aws: A
         unexpected = {path: values for path, values in found.items() if not f"{path}.".startswith(allowed)}
         assert unexpected == {}, options
         assert {name: ours["HyperParameters"][name] for name in ("epochs", "lr")} == {"epochs": "30", "lr": '"1e-3"'}
+
+
+@pytest.mark.xdist_group("aws")
+@pytest.mark.parametrize("sdk", CASES)
+def test_the_code_for_a_notebook_sends_the_job_by_the_command_s_profile_to_its_region(
+    aws: Aws, script: Path, tmp_path: Path, sdk: str
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("[profile other]\naws_access_key_id = of-profile\naws_secret_access_key = of-profile\n")
+    plain = ("--instance-type", "ml.g5.xlarge", "--image", "mine:1", "--role", ROLE)
+    where = ("--region", "eu-west-1", "--profile", "other")
+    (script.parent / "requirements.txt").touch()
+    (code,) = aws.run(
+        (script, *plain, *where, "--output-uri", f"s3://{BUCKET}/out", "--as-notebook", sdk),
+        AWS_CONFIG_FILE=str(config),
+    )
+    assert code.code == 0, code.err
+    (ran,) = aws.programs(sdk, [code.out], environ={"AWS_CONFIG_FILE": str(config)})
+    assert ran.code == 0, ran.out + ran.err
+    assert re.search(r"Credential=of-profile/\d+/eu-west-1/sagemaker/", aws.signed())
