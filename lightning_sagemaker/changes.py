@@ -164,7 +164,8 @@ CHANGES = (
         "job",
         "checkpoints stay where the script puts them, and training restarts from the beginning",
         "checkpoints that would be lost with the container go below the job's checkpoint folder instead (a `dirpath`"
-        " becomes a link to it), and each `fit` continues from the newest complete checkpoint in its own place",
+        " becomes a link to it), and each `fit` continues from the newest complete checkpoint in its own place, loaded"
+        " with torch's `weights_only=False`",
         only="with LIGHTNING_SAGEMAKER_RESUME=1, which `submit --spot` sets",
         line="training continues from ...",
         variable=RESUME,

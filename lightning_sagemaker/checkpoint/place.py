@@ -142,7 +142,7 @@ def candidate_places(trainer: Any) -> Iterator[Place]:
     for dirpath in given or [None]:
         place = _named(trainer, dirpath)
         # What SIGTERM left lies below the job's folder, wherever the others are.
-        for found in (place, *([] if "://" in place.folder else [persistent_place(place)])):
+        for found in (place, persistent_place(place)):
             if found not in seen:
                 seen.add(found)
                 yield found

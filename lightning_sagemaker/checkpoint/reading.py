@@ -84,9 +84,9 @@ def _check_shards(folder: Path) -> None:
     torch writes ``.metadata``, which lists each file's parts, after all shards; Lightning writes ``meta.pt`` after
     that. A copy to S3, or back, may still lack some of the files.
     """
-    if (folder / "latest").is_file():
-        raise ValueError("it is DeepSpeed's, which tells neither its step nor its end. HINT: `fit(ckpt_path=...)`")
     missing = [name for name in (".metadata", "meta.pt") if not (folder / name).is_file()]
+    if missing and (folder / "latest").is_file():
+        raise ValueError("it is DeepSpeed's, which tells neither its step nor its end. HINT: `fit(ckpt_path=...)`")
     if missing:
         raise ValueError(
             f"it is a folder without {' and '.join(missing)}: a sharded checkpoint whose writing did not end, or none"

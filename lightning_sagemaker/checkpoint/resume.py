@@ -64,8 +64,7 @@ def is_asked_for() -> bool:
 def begin(trainer: Any) -> None:
     """Count a Trainer among those that fit in its place; a second call does nothing."""
     if trainer not in _owners:
-        place = next(candidate_places(trainer))
-        pattern = place.pattern if "://" in place.folder else persistent_place(place).pattern
+        pattern = persistent_place(next(candidate_places(trainer))).pattern
         root = checkpoint_folder()
         key = str(Path(pattern).relative_to(root)) if root and Path(pattern).is_relative_to(root) else pattern
         _trainings[key] += 1
@@ -171,7 +170,10 @@ def _nothing(trainer: Any) -> str:
         )
     places = sorted({re.sub(r"\*", "...", place.pattern) for place in candidate_places(trainer)})
     if urls := [place for place in places if "://" in place]:
-        return f"no checkpoint is looked for in {urls[0]}. HINT: `fit(ckpt_path=...)` resumes from a URL."
+        from lightning_sagemaker.redaction import redact  # its patterns take long, and few have a URL
+
+        where = redact(urls[0], os.environ)
+        return f"no checkpoint is looked for in {where}. HINT: `fit(ckpt_path=...)` resumes from a URL."
     return f"there is no complete checkpoint of it in {' or '.join(places)}"
 
 

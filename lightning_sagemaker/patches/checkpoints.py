@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +111,9 @@ def _load_whole() -> Iterator[None]:
         return
     os.environ[_WHOLE] = "1"
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", f"Environment variable {_WHOLE}")
+            yield
     finally:
         os.environ.pop(_WHOLE, None)
 

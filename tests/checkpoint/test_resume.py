@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from lightning_sagemaker.checkpoint import resume
+from lightning_sagemaker.checkpoint.place import candidate_places, persistent_place
 from lightning_sagemaker.checkpoint.reading import MARK
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytorch: Any = pytest.importorskip("lightning.pytorch", reason="the other distribution has the same attributes")
 
@@ -51,6 +50,14 @@ def test_the_newest_of_its_own_place_is_taken_moved_or_not(job: Path, tmp_path: 
     write(tmp_path / "checkpoints" / "a.ckpt", 3)
     newest = write(job / "checkpoints" / "a.ckpt", 7)
     assert resume.checkpoint_to_resume(fitting()) == newest
+
+
+def test_what_sigterm_left_below_the_job_s_folder_is_taken_where_others_lie_at_a_url(job: Path) -> None:
+    made = fitting(callbacks=[pytorch.callbacks.ModelCheckpoint("memory://mine")])
+    place = persistent_place(next(candidate_places(made)))  # where `patches.signals` writes
+    left = write(Path(place.folder) / "sigterm-epoch=0-step=9.checkpoint", 9)
+    assert left.startswith(str(job))
+    assert resume.checkpoint_to_resume(made) == left
 
 
 def test_what_sigterm_left_is_taken_too(job: Path) -> None:
