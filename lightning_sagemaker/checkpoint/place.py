@@ -166,10 +166,9 @@ def _is_below(folder: str, *parents: Path) -> bool:
 
 
 def _below(root: Path, folder: str) -> str:
-    path, base = _real(folder), base_dir(os.environ)
-    # The source's folder, of the toolkit and of SDK v3's drivers, before the working directory, which Hydra changes.
-    heads = [_real(head) for head in (root, base / "code", base / "input" / "data" / "code", ".")]
-    above = next((above for above in heads if path.is_relative_to(above)), Path(path.anchor))
+    path = _real(folder)
+    # Below the working directory, as that may be named by the time of this start (Hydra).
+    above = next(above for above in (_real(root), _real("."), Path(path.anchor)) if path.is_relative_to(above))
     return str(root / path.relative_to(above))
 
 

@@ -28,6 +28,7 @@ DEFAULT_TIMEOUT = 1800.0  # seconds, as torch.distributed's own patience with a 
 # try at level DEBUG.
 _POLL, _LONGEST_POLL = 0.01, 0.2
 _REPORT = 30.0  # seconds between two lines of a waiter
+_SERIAL = "_lightning_sagemaker_serial"  # mark of a `setup` that is ours
 _inside: set[int] = set()  # ids of objects whose `setup` runs in this process
 _held: dict[Path, Lock] = {}  # by this process, or by its parent when that forked it
 
@@ -84,8 +85,9 @@ class SerialSetup:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "setup" in vars(cls):
-            cls.setup = _serial(vars(cls)["setup"])  # type: ignore[attr-defined]
+        setup = getattr(cls, "setup", None)  # its own, or that of another base
+        if setup is not None and not hasattr(setup, _SERIAL):
+            cls.setup = _serial(setup)  # type: ignore[attr-defined]
 
 
 def _serial(setup: Callable[..., None]) -> Callable[..., None]:
@@ -100,6 +102,7 @@ def _serial(setup: Callable[..., None]) -> Callable[..., None]:
             finally:
                 _inside.discard(id(self))
 
+    setattr(one_at_a_time, _SERIAL, True)
     return one_at_a_time
 
 

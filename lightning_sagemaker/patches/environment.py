@@ -26,7 +26,7 @@ from lightning_sagemaker.job.launchers import lightning_local_rank
 from lightning_sagemaker.messages import say, warn_once
 from lightning_sagemaker.patches import rank_zero, wrap
 from lightning_sagemaker.patches.chosen_world import check_chosen_world
-from lightning_sagemaker.patches.trainer import given
+from lightning_sagemaker.patches.trainer import given, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,12 @@ def patch_connector(module: Any) -> None:
 
 
 def patch_fabric(module: Any) -> None:
-    """Say why ``launch()`` is needed now: Lightning's error speaks of more than one device."""
+    """Record the explicit arguments; say why ``launch()`` is needed, as Lightning's error speaks of many devices."""
+
+    @wrap(module.Fabric, "__init__", always=True)
+    def __init__(initialize: Any, fabric: Any, /, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        with recorded(kwargs):
+            initialize(fabric, *args, **kwargs)
 
     @wrap(module.Fabric, "_validate_launched", always=True)
     def _validate_launched(validate: Any, fabric: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,9 @@ from lightning_sagemaker.patches.checkpoints import is_trial
 from lightning_sagemaker.settings import EXPORT, word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-# By name; empty for Fabric.
-given: ContextVar[dict[str, Any]] = ContextVar("arguments of the Trainer that is being made")
+given: ContextVar[dict[str, Any]] = ContextVar("arguments of the Trainer or Fabric that is being made")  # by name
 
 
 def patch_arguments(module: Any) -> None:
@@ -29,11 +29,18 @@ def patch_arguments(module: Any) -> None:
     def __init__(initialize: Any, trainer: Any, /, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         if is_training_job(os.environ) and is_on("export"):
             word(EXPORT)  # a bad value is an error here, and not when the training is over
-        token = given.set(kwargs)
-        try:
+        with recorded(kwargs):
             initialize(trainer, *args, **kwargs)
-        finally:
-            given.reset(token)
+
+
+@contextmanager
+def recorded(kwargs: dict[str, Any]) -> Iterator[None]:
+    """Record the explicit arguments while something is made."""
+    token = given.set(kwargs)
+    try:
+        yield
+    finally:
+        given.reset(token)
 
 
 def patch_run(module: Any) -> None:

@@ -80,16 +80,14 @@ def test_below_the_job_s_folder_it_has_the_same_relative_path(job: Path, code: P
         assert persistent_place(Place(folder, folder)).folder == str(kept)
 
 
-def test_the_same_folder_of_two_working_folders_stays_two(
+def test_a_working_folder_that_is_named_by_the_time_of_the_start_is_no_part_of_the_place(
     job: Path, code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Hydra has them, one for each run."""
-    kept = []
-    for run in ("outputs/0", "outputs/1"):
+    """As Hydra's `chdir` makes it, a new one in each start."""
+    for run in ("outputs/2026-12-02/20-48-11", "outputs/2026-12-02/20-51-30"):
         (code / run).mkdir(parents=True)
         monkeypatch.chdir(code / run)
-        kept.append(persistent_place(Place("mine", "mine")).folder)
-    assert kept == [str(job / "outputs/0/mine"), str(job / "outputs/1/mine")]
+        assert persistent_place(Place("mine", "mine")).folder == str(job / "mine")
 
 
 def test_only_what_the_container_takes_along_is_lost(job: Path, code: Path, base: Path) -> None:

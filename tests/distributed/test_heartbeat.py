@@ -183,9 +183,10 @@ def store() -> TCPStore:
 
 
 @pytest.fixture
-def start(job: SageMakerJob) -> Iterator[Callable[..., Heartbeat]]:
+def start(job: SageMakerJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Heartbeat]]:
     """Start heartbeats that are stopped in the end."""
     started: list[Heartbeat] = []
+    monkeypatch.setattr(heartbeat, "_progress", lambda: (None, True))  # of no Trainer of another test
 
     def start(limit: float, sibling: int | None = None, hosts: Hosts | None = None) -> Heartbeat:
         told, ranks = HashStore(), [] if sibling is None else [1]

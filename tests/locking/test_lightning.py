@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from lightning_sagemaker.environment import SageMakerEnvironment
-from lightning_sagemaker.locking import SerialSetup
+from lightning_sagemaker.locking import SerialSetup, lock
 from lightning_sagemaker.patches.preparation import patch_data_connector, tell_failure
 
 if TYPE_CHECKING:
@@ -121,6 +121,19 @@ def test_setup_waits_as_long_as_the_class_says() -> None:
         Data().setup("fit")
     first.join(10)
     Data().setup("fit")
+
+
+def test_setup_of_a_data_module_that_is_there_already_is_guarded_too() -> None:
+    class Ready:
+        def setup(self, stage: str) -> None:
+            held.append((stage, len(lock._held)))
+
+    class Data(SerialSetup, Ready):
+        pass
+
+    held: list[tuple[str, int]] = []
+    Data().setup("fit")
+    assert held == [("fit", 1)]
 
 
 def test_setup_that_fails_can_be_called_again() -> None:

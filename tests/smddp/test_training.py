@@ -192,4 +192,4 @@ def test_a_failed_prepare_data_reaches_every_rank_with_its_text(
     assert job.returncode != 0
     caught = [line for line in job.stdout.splitlines() if "CAUGHT" in line]
     assert len(caught) == 4, job.stdout + job.stderr
-    assert all("the bucket is not readable" in line for line in caught)
+    assert all("the bucket is not readable" in line for line in caught), caught

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
+from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
@@ -86,7 +87,9 @@ def one_device_test_after_a_fit_on_two_hosts(_start: int) -> Any:
     found = None
     if t.is_global_zero:
         one = Trainer(**QUIET, devices=1, num_nodes=1)
-        found = [_tested(one, m), one.world_size]
+        fabric = Fabric(accelerator="cpu", devices=1, num_nodes=1)
+        fabric.setup(Model())
+        found = [_tested(one, m), one.world_size, fabric.world_size]
     t.strategy.barrier()
     return fitted(m, t) | {"tested": found}
 
