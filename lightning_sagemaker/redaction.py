@@ -109,12 +109,9 @@ _SHAPES = (
 
 def is_credential(name: str) -> bool:
     """Whether a variable's name suggests a secret; its value is then printed under no circumstances."""
-    plain = _plain(name)
-    if name.startswith("SM_CHANNEL_") or _ORDINARY_NAME.search(plain):  # a channel's folder
+    if name.startswith("SM_CHANNEL_"):  # holds a folder
         return False
-    if name.startswith("SM_HP_"):  # any hyperparameter: a `text_key` or `token_mixer` stands in many an error
-        return bool(_STRONG_NAME.search(plain) or _WEAK_NAME.search(plain))
-    return _CREDENTIAL.search(name) is not None
+    return _CREDENTIAL.search(name) is not None and not _ORDINARY_NAME.search(_plain(name))
 
 
 def redact(text: str, environ: Mapping[str, str] = _NONE) -> str:
@@ -187,7 +184,7 @@ def _plain(name: str) -> str:
 
 def _values(environ: Mapping[str, str]) -> list[str]:
     """What variables with a secret's name hold, as it may stand in texts, the longest first."""
-    lines = (line.strip() for name, value in environ.items() if is_credential(name) for line in value.splitlines())
+    lines = (line.strip() for name, value in environ.items() if _is_secret(name, value) for line in value.splitlines())
     secrets = {
         spelled
         for line in lines
@@ -195,6 +192,15 @@ def _values(environ: Mapping[str, str]) -> list[str]:
         for spelled in (line, quote(line, safe=""), json.dumps(line)[1:-1])
     }
     return sorted(secrets, key=len, reverse=True)
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Whether a variable holds a secret; a word in a hyperparameter `text_key` is none, and stands in many an error."""
+    if not is_credential(name):
+        return False
+    plain = _plain(name)
+    is_called_so = not name.startswith("SM_HP_") or _STRONG_NAME.search(plain) or _WEAK_NAME.search(plain)
+    return bool(is_called_so) or (len(value) >= _LONG and any(map(str.isdigit, value)))
 
 
 def _without_beginnings(text: str, secrets: Sequence[str]) -> str:

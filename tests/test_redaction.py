@@ -245,12 +245,23 @@ def test_a_vocabulary_s_tokens_and_counts_of_them_are_no_secrets(name: str) -> N
     assert not is_credential(name)
 
 
-def test_a_job_s_own_variables_are_secret_only_if_the_hyperparameter_is_called_one() -> None:
-    ordinary = ("SM_CHANNEL_KEYPOINTS", "SM_CHANNEL_TOKENIZED", "SM_HP_TEXT_KEY", "SM_HP_TOKEN_MIXER", "SM_HP_AUTHORS")
-    assert not any(map(is_credential, ordinary))
-    assert redact("KeyError: 'question'", {"SM_HP_TEXT_KEY": "question"}) == "KeyError: 'question'"
-    assert all(map(is_credential, ("SM_HP_HF_TOKEN", "SM_HP_WANDB_API_KEY", "SM_HP_DB_PASSWORD", "SM_HP_SECRET")))
-    assert redact("401 for plain words", {"SM_HP_AUTH_TOKEN": "plain words"}) == f"401 for {MASK}"
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SM_CHANNEL_KEYPOINTS", "/opt/ml/input/data/keypoints2"),
+        ("SM_CHANNEL_TOKENIZED", "/opt/ml/input/data/tokenized"),
+        ("SM_HP_TEXT_KEY", "question"),
+        ("SM_HP_TOKEN_MIXER", "attention"),
+    ],
+)
+def test_a_channel_s_folder_and_a_hyperparameter_s_word_stay(name: str, value: str) -> None:
+    assert redact(f"KeyError: '{value}'", {name: value}) == f"KeyError: '{value}'"
+
+
+@pytest.mark.parametrize("name", ["SM_HP_HF_TOKEN", "SM_HP_DB_PASSWORD", "SM_HP_API_KEY_2", "SM_HP_TOKEN_OF_TEAM"])
+def test_a_hyperparameter_that_is_called_a_secret_or_looks_like_one_is_found(name: str) -> None:
+    value = "plain words" if name in ("SM_HP_HF_TOKEN", "SM_HP_DB_PASSWORD") else f"plain words {HEX[:8]}2"
+    assert redact(f"401 for {value}", {name: value}) == f"401 for {MASK}"
 
 
 ADVERSARIAL = (

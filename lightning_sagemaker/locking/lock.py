@@ -124,9 +124,9 @@ class Lock:
         self._stem = lock_directory() / file_stem(f"{caller} {name}")
         self._record = self.beside(".holder")
         self._me: Process | None = None
-        # Never the mere existence of a file in its place, which two processes can hold at once.
         self._thread = 0
-        # An executor may leave a block in another thread than it was entered in.
+        # Never the mere existence of a file in its place, which two processes can hold at once. Of no thread's own, as
+        # an executor may leave a block in another one than it was entered in.
         self._lock = filelock.UnixFileLock(self.beside(".lock"), thread_local=False, fallback_to_soft=False)
 
     def beside(self, suffix: str) -> Path:

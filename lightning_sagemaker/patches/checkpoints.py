@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _RESUMED = "_lightning_sagemaker_resumed"
-_WHOLE, _WEIGHTS = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's, from 2.6 on
+_WHOLE, _WEIGHTS = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's
 
 
 def patch_model_checkpoint(module: Any) -> None:
