@@ -19,7 +19,7 @@ import torch.distributed as dist
 from lightning_sagemaker.checkpoint.contents import Content, local, progress_in_words
 from lightning_sagemaker.checkpoint.other_hosts import OtherHosts, fetch_if_missing
 from lightning_sagemaker.distributed.store import Arrival, PrefixStore, default_store, read, write, write_first
-from lightning_sagemaker.distributed.waiting import Wait
+from lightning_sagemaker.distributed.waiting import Wait, leave_store
 from lightning_sagemaker.messages import log, say
 from lightning_sagemaker.redaction import redact
 
@@ -105,13 +105,16 @@ class Comparison:
             return all_ranks.outcome()
 
         self._wait(lambda: f"all ranks to have {first}: {all_ranks.arrived} of {size} have it", outcome)
-        if lack := read(self._store, "lack", str):
+        lack, dispute = read(self._store, "lack", str), read(self._store, "dispute", str)
+        if lack or (dispute and self._is_fit):
+            leave_store(self._store, size, self._me, has_server=self._hosts.rank == 0)
+        if lack:
             raise FileNotFoundError(
                 f"The ranks cannot load {first}: {lack[0]}. HINT: hosts have disks of their own. A file that rank"
                 " 0's host has is sent to the others; make room for it there, or put the checkpoint where all hosts"
                 " find it."
             )
-        if dispute := read(self._store, "dispute", str):
+        if dispute:
             if self._is_fit:
                 raise ValueError(f"The ranks would continue from different checkpoints: {dispute[0]}. {_HINT}")
             if self._hosts.rank == 0:  # to evaluate several at a time is a script's right

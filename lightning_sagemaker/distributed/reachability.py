@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from lightning_sagemaker.distributed.interface import is_loopback
 from lightning_sagemaker.distributed.store import LONGEST, Arrival, decode, encode, read, write
-from lightning_sagemaker.distributed.waiting import Wait
+from lightning_sagemaker.distributed.waiting import Wait, leave_store
 from lightning_sagemaker.job.values import some
 from lightning_sagemaker.messages import log
 from lightning_sagemaker.settings import REACHABILITY
@@ -165,6 +165,7 @@ def check_peer_connections(job: SageMakerJob, store: Store, address: str, limit:
             except ConnectionError as error:
                 all_hosts.fail(str(error))
         if failure := wait.until(all_hosts.outcome):
+            leave_store(store, job.world_size or 1, job.current_host, has_server=job.rank == 0)
             raise ConnectionError(failure)
 
 

@@ -22,7 +22,6 @@ import itertools
 import os
 import threading
 import time
-from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from functools import partial
@@ -37,14 +36,13 @@ from lightning_sagemaker.distributed.participants import HostStore, Participants
 from lightning_sagemaker.distributed.shutdown import at_exit
 from lightning_sagemaker.distributed.store import (
     Arrival,
-    PrefixStore,
     end_of_group,
     read,
     server_of_group,
     write,
     write_first,
 )
-from lightning_sagemaker.distributed.waiting import Wait
+from lightning_sagemaker.distributed.waiting import Wait, leave_store
 from lightning_sagemaker.messages import log, say
 
 if TYPE_CHECKING:
@@ -209,11 +207,8 @@ class StopAgreement:
             store.path.unlink(missing_ok=True)
         if self._hosts is None or self.has_ended():
             return
-        others = Arrival(PrefixStore("left", self._hosts.store), len(self._hosts.ranks))
-        others.arrive()
-        if self._hosts.number == 0:
-            with suppress(TimeoutError):
-                Wait(self.where, lambda: "the other hosts to end", limit=_GOODBYE).until(others.outcome)
+        hosts, has_server = self._hosts, self._hosts.number == 0
+        leave_store(hosts.store, len(hosts.ranks), self.where, has_server=has_server, limit=_GOODBYE)
 
     def _decide(self) -> tuple[Any, ...]:
         """Where all stop; called on the first rank of each host."""

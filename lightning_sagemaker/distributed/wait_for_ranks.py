@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lightning_sagemaker.distributed import reachability
 from lightning_sagemaker.distributed.interface import is_loopback
 from lightning_sagemaker.distributed.store import Arrival, write_first
-from lightning_sagemaker.distributed.waiting import Wait
+from lightning_sagemaker.distributed.waiting import Wait, leave_store
 from lightning_sagemaker.job.values import some
 from lightning_sagemaker.messages import log
 
@@ -47,6 +47,7 @@ def wait_for_ranks(job: SageMakerJob, store: Store, timeout: float) -> None:
     what = lambda: f"all processes of the job. Missing: {missing}"  # noqa: E731 - as in the other waits
     wait_for_all = Wait(job.current_host, what, limit=timeout, hint=f"{hint} `timeout`.", speaks=job.local_rank == 0)
     if clash := wait_for_all.until(poll):
+        leave_store(store, world_size, job.current_host, has_server=job.rank == 0)
         raise ValueError(
             f"{clash}, in a world of {world_size} processes. HINT: NODE_RANK must be a different number on each host,"
             " from 0; or remove it from the job's environment and from your entry script: it is derived from the job."

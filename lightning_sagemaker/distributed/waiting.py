@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from lightning_sagemaker.distributed.store import Arrival, PrefixStore
 from lightning_sagemaker.messages import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lightning_sagemaker.distributed.store import Store
+
     Found = TypeVar("Found")
 
 EVERY = 30.0  # seconds between lines while anyone waits
+_GOODBYE = 5.0  # seconds that the process with the store waits for the others at its end
 
 
 @dataclass
@@ -62,3 +67,12 @@ class Wait:
         self._due, self._has_spoken = now + EVERY, True
         if self.speaks:
             log.warning("%s has waited %.0f s for %s", self.who, now - self._start, self.what())
+
+
+def leave_store(store: Store, size: int, who: str, *, has_server: bool, limit: float = _GOODBYE) -> None:
+    """Let the process with the store's server end last of so many: the others would learn of a lost connection only."""
+    others = Arrival(PrefixStore("left", store), size)
+    with suppress(RuntimeError, TimeoutError):  # the former of a store that has ended already
+        others.arrive()
+        if has_server:
+            Wait(who, lambda: "the others to end", limit=limit).until(others.outcome)

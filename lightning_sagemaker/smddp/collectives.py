@@ -14,7 +14,7 @@ from torch.distributed import ReduceOp
 
 from lightning_sagemaker.distributed.failure_file import describe
 from lightning_sagemaker.distributed.store import Arrival, PrefixStore, default_store
-from lightning_sagemaker.distributed.waiting import Wait
+from lightning_sagemaker.distributed.waiting import Wait, leave_store
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.smddp.availability import BACKEND
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from torch import Tensor
+
+    from lightning_sagemaker.distributed.store import Store
 
 # torch's operation, and what does the same with the tensors of two ranks.
 _OPERATIONS: dict[str, tuple[Any, Callable[[Tensor, Tensor], Tensor] | None]] = {
@@ -168,17 +170,26 @@ class StoreBarrier:
 
     def wait(self) -> None:
         """Wait until all ranks have called this as often."""
-        size, here, self._passed = dist.get_world_size(), self._arrival(), self._passed + 1
+        size, place, self._passed = dist.get_world_size(), self._place(), self._passed + 1
+        here = Arrival(place, size)
         number = here.arrive()
         what = lambda: f"all ranks to reach the same point: {here.arrived} of {size} have"  # noqa: E731
         # The first one speaks: rank 0 may be the one that works while the others wait.
         if failure := Wait(f"Rank {dist.get_rank()}", what, speaks=number == 1).until(here.outcome):
+            self._leave(place)
             raise RuntimeError(failure)
 
     def fail(self, error: BaseException) -> None:
         """Make all ranks at the next barrier raise an error with the text of this rank's error."""
         what = redact(describe(error), os.environ)  # for the logs of the others
-        self._arrival().fail(f"rank {dist.get_rank()} failed while the others waited for it: {what}")
+        place, size = self._place(), dist.get_world_size()
+        Arrival(place, size).fail(f"rank {dist.get_rank()} failed while the others waited for it: {what}")
+        self._leave(place)
 
-    def _arrival(self) -> Arrival:
-        return Arrival(PrefixStore(str(self._passed), self._store), dist.get_world_size())
+    def _place(self) -> Store:
+        return PrefixStore(str(self._passed), self._store)
+
+    @staticmethod
+    def _leave(place: Store) -> None:
+        rank = dist.get_rank()
+        leave_store(place, dist.get_world_size(), f"Rank {rank}", has_server=rank == 0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from torch.distributed import HashStore  # type: ignore[attr-defined] # missing in torch's own list
 
 from lightning_sagemaker.distributed import waiting
-from lightning_sagemaker.distributed.waiting import Wait
+from lightning_sagemaker.distributed.waiting import Wait, leave_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,3 +89,24 @@ def test_a_wait_polls_often_at_first_and_rarely_later() -> None:
 
     Wait("algo-1", lambda: "algo-2").until(poll)
     assert 5 < len(polls) < 20
+
+
+def test_the_process_with_the_store_s_server_ends_after_the_others_which_wait_for_nobody() -> None:
+    store, ended = HashStore(), list[int]()
+
+    def leave(number: int) -> None:
+        leave_store(store, 3, f"rank {number}", has_server=number == 0, limit=60)
+        ended.append(number)
+
+    first = threading.Thread(target=leave, args=(0,))
+    first.start()
+    leave(2)
+    first.join(0.5)
+    assert ended == [2]
+    leave(1)
+    first.join(60)
+    assert ended == [2, 1, 0]
+
+
+def test_who_does_not_leave_is_waited_for_no_longer_than_the_limit() -> None:
+    leave_store(HashStore(), 2, "rank 0", has_server=True, limit=0.1)
