@@ -12,7 +12,8 @@ WORKERS ?= 4
 MAKEFLAGS += --jobs=3  # environments are set up beside each other
 VERSION ?= 2.2.5
 DISTRIBUTION ?= lightning
-PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
+# A worker that dies ends the run: xdist waits for ever for another in its place (seen with pytest-xdist 3.8).
+PYTEST := -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart=0
 INSTALL := install -q -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -131,6 +131,28 @@ RECIPE = (
 )
 
 
+DIES = """
+import os, time
+import pytest
+
+@pytest.mark.parametrize("number", range(24))
+def test_number(number):
+    time.sleep(0.1)
+    if number == 17:  # the others have nothing left to be given
+        os._exit(1)
+"""
+
+
+def test_a_worker_that_dies_ends_the_run_with_the_name_of_its_test(run: Path) -> None:
+    make = ["make", "--eval=options:\n\t@echo $(PYTEST)", "options"]
+    options = subprocess.run(make, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True).stdout
+    (run / "test_it.py").write_text(DIES)
+    dies = start(run, "test_number", *options.split()[2:])
+    output, _ = dies.communicate(timeout=120)
+    assert dies.returncode == pytest.ExitCode.TESTS_FAILED, output
+    assert "crashed while running 'test_it.py::test_number[17]'" in output
+
+
 def test_make_that_is_ended_ends_what_its_recipe_has_started(tmp_path: Path) -> None:
     told = tmp_path / "told"
     recipe = RECIPE.format(python=sys.executable, folder=tmp_path / "temporary", told=told)

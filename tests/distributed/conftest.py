@@ -1,8 +1,10 @@
-"""Ports of this machine that answer, refuse, or drop what comes."""
+"""Ports of this machine that answer, refuse, or drop what comes; ends of the process that are written down."""
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -40,3 +42,15 @@ def silent_port() -> Iterator[int]:
 def store() -> TCPStore:
     """A store as rank 0 has it."""
     return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=20))
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Exit codes with which a heartbeat would have ended the process, for as long as one may: it has threads."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    yield codes
+    for thread in threading.enumerate():
+        if thread.name.startswith("heartbeat"):
+            thread.join(60)
+            assert not thread.is_alive(), "a heartbeat would end the run of the tests"

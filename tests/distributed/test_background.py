@@ -73,14 +73,6 @@ def until(happens: Callable[[], bool], what: str) -> None:
 
 
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Exit codes with which the process would have been ended."""
-    codes: list[int] = []
-    monkeypatch.setattr("os._exit", codes.append)
-    return codes
-
-
-@pytest.fixture
 def store() -> TCPStore:
     return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=20))
 
@@ -90,7 +82,12 @@ def connect(store: TCPStore) -> TCPStore:
 
 
 @pytest.fixture
-def start(make_job: MakeJob, store: TCPStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Heartbeat]]:
+def start(
+    make_job: MakeJob,
+    store: TCPStore,
+    ended: list[int],  # noqa: ARG001 - it waits until the threads have ended
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[], Heartbeat]]:
     """Start the heartbeat of the first host; what it tells of the step can be changed."""
     started: list[Heartbeat] = []
     monkeypatch.setattr(heartbeat, "_progress", lambda: (None, True))  # of no Trainer of another test

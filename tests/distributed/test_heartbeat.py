@@ -158,14 +158,6 @@ def test_an_exception_of_a_forked_rank_is_reported_with_its_host_rank_and_place(
 
 
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Exit codes with which the process would have been ended."""
-    codes: list[int] = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    return codes
-
-
-@pytest.fixture
 def sleeper() -> Iterator[int]:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         yield process.pid
@@ -183,7 +175,11 @@ def store() -> TCPStore:
 
 
 @pytest.fixture
-def start(job: SageMakerJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Heartbeat]]:
+def start(
+    job: SageMakerJob,
+    ended: list[int],  # noqa: ARG001 - it waits until the threads have ended
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., Heartbeat]]:
     """Start heartbeats that are stopped in the end."""
     started: list[Heartbeat] = []
     monkeypatch.setattr(heartbeat, "_progress", lambda: (None, True))  # of no Trainer of another test
