@@ -70,6 +70,11 @@ def start(folder: Path, test: str, *options: str) -> subprocess.Popen[str]:
     )
 
 
+def without_make() -> dict[str, str]:
+    """Variables in which a make that runs the tests does not tell another one what to do."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+
+
 def started(folder: Path) -> list[str]:
     found = psutil.process_iter(["cmdline"])
     commands = [" ".join(process.info["cmdline"] or ()) for process in found]
@@ -126,11 +131,6 @@ def test_a_run_that_is_ended_while_it_starts_leaves_nothing(
     assert [path.name.partition("-")[0] for path in tmp_path.glob("temporary/*")] in ([], ["pytest"])
 
 
-RECIPE = (
-    "drill:\n\ttrue\n\tsh -c '{python} -c \"import time; time.sleep(600)\" {folder} & echo $$TMPDIR>{told}; wait'\n"
-)
-
-
 DIES = """
 import os, time
 import pytest
@@ -144,21 +144,28 @@ def test_number(number):
 
 
 def test_a_worker_that_dies_ends_the_run_with_the_name_of_its_test(run: Path) -> None:
-    make = ["make", "--eval=options:\n\t@echo $(PYTEST)", "options"]
-    options = subprocess.run(make, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True).stdout
+    make = ["/usr/bin/env", "make", "--eval=options:\n\t@echo $(PYTEST)", "options"]
+    options = subprocess.check_output(make, cwd=Path(__file__).parents[1], env=without_make(), text=True).split()
     (run / "test_it.py").write_text(DIES)
-    dies = start(run, "test_number", *options.split()[2:])
-    output, _ = dies.communicate(timeout=120)
+    dies = start(run, "test_number", *options[options.index("pytest") + 1 :])
+    try:
+        output, _ = dies.communicate(timeout=120)
+    finally:
+        dies.kill()
     assert dies.returncode == pytest.ExitCode.TESTS_FAILED, output
     assert "crashed while running 'test_it.py::test_number[17]'" in output
+
+
+RECIPE = (
+    "drill:\n\ttrue\n\tsh -c '{python} -c \"import time; time.sleep(600)\" {folder} & echo $$TMPDIR>{told}; wait'\n"
+)
 
 
 def test_make_that_is_ended_ends_what_its_recipe_has_started(tmp_path: Path) -> None:
     told = tmp_path / "told"
     recipe = RECIPE.format(python=sys.executable, folder=tmp_path / "temporary", told=told)
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     make = ["/usr/bin/env", "make", f"--eval={recipe}", "drill"]
-    ended = subprocess.Popen(make, cwd=Path(__file__).parents[1], env=plain, stderr=subprocess.DEVNULL)
+    ended = subprocess.Popen(make, cwd=Path(__file__).parents[1], env=without_make(), stderr=subprocess.DEVNULL)
     while not (told.exists() and told.read_text().endswith("\n") and started(tmp_path)):
         assert ended.poll() is None
         time.sleep(0.02)

@@ -170,11 +170,6 @@ def job(make_job: Callable[..., SageMakerJob]) -> SageMakerJob:
 
 
 @pytest.fixture
-def store() -> TCPStore:
-    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=20))
-
-
-@pytest.fixture
 def start(
     job: SageMakerJob,
     ended: list[int],  # noqa: ARG001 - it waits until the threads have ended
