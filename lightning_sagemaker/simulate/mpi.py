@@ -50,33 +50,33 @@ def find(hosts: int) -> tuple[tuple[str, int] | None, str]:
     return (path, int(version[1])), ""
 
 
-def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> list[str]:
-    """What the launcher passes with ``-x``: ``NAME=VALUE``, or ``NAME`` for a value of the leader's environment."""
+def forwarded(cluster: Cluster, leader: Mapping[str, str]) -> dict[str, str | None]:
+    """Variables that the launcher passes with ``-x``, ``None`` for a value of the leader's environment."""
     job, names = cluster.job, ["LD_LIBRARY_PATH", "PATH"]
-    entries, efa = [f"NCCL_SOCKET_IFNAME={INTERFACE}"], ["FI_PROVIDER=efa"]
+    found: dict[str, str | None] = {"NCCL_SOCKET_IFNAME": INTERFACE}
     if job.sdk == "v2":
         debug = re.search(r"--NCCL_DEBUG[= ](\S+)", " ".join(job.mpi_options))  # the one option that it reads itself
-        entries.append(f"NCCL_DEBUG={debug[1] if debug else 'INFO'}")
+        found["NCCL_DEBUG"] = debug[1] if debug else "INFO"
     if job.asks_for_smddp:
-        alone = job.hosts == 1
-        entries += [f"SMDATAPARALLEL_USE_{'SINGLENODE' if alone else 'HOMOGENEOUS'}=1", *efa, "RDMAV_FORK_SAFE=1"]
-        if not alone:
-            entries += [f"SMDATAPARALLEL_SERVER_ADDR={ADDRESS}", "SMDATAPARALLEL_SERVER_PORT=7592"]
-            entries.append(f"SAGEMAKER_INSTANCE_TYPE={job.instance_type}")
-        efa = []
+        found |= {"FI_PROVIDER": "efa", "RDMAV_FORK_SAFE": "1"}
+        if job.hosts == 1:
+            found["SMDATAPARALLEL_USE_SINGLENODE"] = "1"
+        else:
+            found |= {"SMDATAPARALLEL_USE_HOMOGENEOUS": "1", "SAGEMAKER_INSTANCE_TYPE": job.instance_type}
+            found |= {"SMDATAPARALLEL_SERVER_ADDR": ADDRESS, "SMDATAPARALLEL_SERVER_PORT": "7592"}
     elif job.sdk == "v2":
-        entries.append("NCCL_MIN_NRINGS=4")
+        found["NCCL_MIN_NRINGS"] = "4"
     if job.instance_type in EFA_TYPES:
-        entries += [*efa, "NCCL_PROTO=simple"]
+        found |= {"FI_PROVIDER": "efa", "NCCL_PROTO": "simple"}
     if job.instance_type in RDMA_TYPES:
-        entries.append("FI_EFA_USE_DEVICE_RDMA=1")
+        found["FI_EFA_USE_DEVICE_RDMA"] = "1"
     if job.distribution == "mpi":
         names += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
         if job.sdk == "v2":
             # The leader's own description of itself, sent to every host: the toolkit's doing, not ours.
             names += [name for name in leader if name.startswith("SM_") and name != "SM_DLC_TORCH_VERSION"]
             names.append("PYTHONPATH")
-    return entries + [name for name in names if name in leader]
+    return found | {name: None for name in names if name in leader}
 
 
 def command(path: str, major: int, cluster: Cluster, leader: Mapping[str, str], agent: str) -> list[str]:
@@ -105,8 +105,8 @@ def command(path: str, major: int, cluster: Cluster, leader: Mapping[str, str], 
         arguments += ["--bind-to", "none"]
     for name, value in parameters.items():
         arguments += ["-mca", name, value]
-    for entry in forwarded(cluster, leader):
-        arguments += ["-x", entry]
+    for name, own in forwarded(cluster, leader).items():
+        arguments += ["-x", name if own is None else f"{name}={own}"]
     return arguments + options
 
 

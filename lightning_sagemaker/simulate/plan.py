@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lightning_sagemaker.arguments import launcher_line
@@ -15,6 +13,7 @@ from lightning_sagemaker.simulate import mpi, own_disk, source, toolkit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from lightning_sagemaker.simulate.container import Cluster
 
@@ -42,7 +41,7 @@ def make(cluster: Cluster, pipes: Path, *, own_disks: bool = False) -> Plan:
     """Decide what to start, and write the small scripts that it needs into ``pipes``."""
     job = cluster.job
     devices = toolkit.share_devices(job)
-    notes = [*([] if devices else ["ranks run on the CPU (fewer GPUs than ranks on this machine)"]), *_notes(cluster)]
+    notes = list(_notes(cluster, on_gpus=devices is not None))
     # What stands before each command that is run on a host.
     on = {host: own_disk.on(str(cluster.root), host) if own_disks else [] for host in job.host_names}
     environments = {
@@ -54,21 +53,20 @@ def make(cluster: Cluster, pipes: Path, *, own_disks: bool = False) -> Plan:
         return Plan(launches, ranks, pipes, notes, patience=10.0)
     ranks = range(0)
     if job.distribution == "torch_distributed":
-        ranks = range(job.hosts * job.processes_per_host)
+        ranks = range(job.world_size)
         # torchrun starts the workers with PYTHON_EXEC; its own arguments stay exactly the toolkit's.
         worker = _rank_script(cluster, pipes, "RANK", environments)
         environments = {host: {**environment, "PYTHON_EXEC": worker} for host, environment in environments.items()}
-    elif job.processes_per_host > 1:
-        for environment in environments.values():
-            site = Path(__file__).with_name("site")
-            environment["PYTHONPATH"] = toolkit.path_of(environment.get("PYTHONPATH"), site)
     launches = [Launch(host, on[host] + toolkit.command(cluster, host), environments[host]) for host in environments]
     # torchrun's agents wait for each other, 300 s at most, longer than seconds on a busy machine.
     return Plan(launches, ranks, pipes, notes, patience=330.0)
 
 
-def _notes(cluster: Cluster) -> Iterator[str]:
+def _notes(cluster: Cluster, *, on_gpus: bool) -> Iterator[str]:
     job = cluster.job
+    slots = job.hosts * job.processes_per_host
+    if not on_gpus:
+        yield "ranks run on the CPU (fewer GPUs than ranks on this machine)"
     if job.has_smddp:
         yield "the image has SMDDP: a fake with its documented limits, not AWS's library. HINT: --no-smddp"
     if job.carried.by_entry_script:
@@ -80,11 +78,10 @@ def _notes(cluster: Cluster) -> Iterator[str]:
         empty = [host for host in job.host_names if not any((cluster.base(host) / "input/data" / name).iterdir())]
         if empty:
             yield f"channel {name} has fewer files than hosts: {', '.join(empty)} get none, as on SageMaker"
-    if job.uses_mpirun and job.world_size < job.hosts * job.processes_per_host:
+    if job.uses_mpirun and job.world_size < slots:
         yield (
-            f"mpirun starts {job.world_size} of {job.hosts * job.processes_per_host} ranks (-np); SDK v3 passes the"
-            " processes of one host. HINT: mpi_additional_options=['-np', '<hosts x processes>']; here"
-            " --mpi-option=-np --mpi-option=<n>"
+            f"mpirun starts {job.world_size} of {slots} ranks (-np); SDK v3 passes the processes of one host. HINT:"
+            " mpi_additional_options=['-np', '<hosts x processes>']; here --mpi-option=-np --mpi-option=<n>"
         )
     yield from source.notes(job, cluster.sent)
 
@@ -110,8 +107,8 @@ def _mpirun(
         command = [*mpi.command(*program, cluster, environments[leader], agent), *wrapper, worker, *script]
         return [Launch(leader, command, environments[leader])], range(job.world_size)
     notes.append(f"{missing}: ranks are started directly, with the variables that mpirun would set")
-    entries = [entry.partition("=") for entry in mpi.forwarded(cluster, environments[leader])]
-    same = {name: value if equals else environments[leader][name] for name, equals, value in entries}
+    passed = mpi.forwarded(cluster, environments[leader])
+    same = {name: environments[leader][name] if value is None else value for name, value in passed.items()}
     launches = []
     for rank in range(job.world_size):
         host = job.launcher_hosts[rank // job.processes_per_host]
@@ -140,7 +137,7 @@ def _rank_script(cluster: Cluster, pipes: Path, variable: str, environments: Map
         added = " ".join(name for name in ("OLDPWD", "PWD", "SHLVL") if name not in environment)
         # mpirun starts all ranks in the leader's folder, which has the same name on the others of a real cluster.
         text = f'cd {shlex.quote(str(cluster.source(host)))}\nunset {added}\nset -- {shlex.join(program)} "$@"\n'
-        (pipes / f"{host}.sh").write_bytes(os.fsencode(text))
+        mpi.write_script(pipes / f"{host}.sh", text)
     script = pipes / "python"
     mpi.write_script(
         script,

@@ -39,6 +39,7 @@ RDMA_TYPES = (
 EFA_TYPES = (*RDMA_TYPES, "ml.g4dn.8xlarge", "ml.g4dn.12xlarge", "ml.g5.48xlarge", "ml.p3dn.24xlarge")
 
 FAKE_SMDDP = Path(__file__).with_name("fake_smddp")  # for the folder of an image's SMDDP library
+_SITE = Path(__file__).with_name("site")
 
 # Set by launchers, schedulers and SageMaker. A simulation started inside one of them must not inherit its world.
 _FOREIGN_PREFIXES = (
@@ -80,6 +81,8 @@ def environment(cluster: Cluster, host: str, devices: str) -> dict[str, str]:
     if job.has_smddp:  # installed in the image: after whatever the user puts on the path
         for name, folder in (("PYTHONPATH", FAKE_SMDDP), ("PATH", FAKE_SMDDP / "bin")):
             found[name] = path_of(found.get(name), folder)
+    if job.distribution == "none" and job.processes_per_host > 1:  # whose lines come through one pipe
+        found["PYTHONPATH"] = path_of(found.get("PYTHONPATH"), _SITE)
     described = (_v2_described if job.sdk == "v2" else _v3_described)(cluster, host)
     if job.sdk == "v2":
         found |= _v2_variables(cluster, host, found.get("PYTHONPATH"))
