@@ -44,7 +44,8 @@ class Cluster:
     region: str  # that the job believes in
     sent: Source  # what of the source folder each host gets
     place: CheckpointPlace | None = None  # of the checkpoints, if the job has a checkpoint configuration
-    mark: str = field(default_factory=lambda: secrets.token_hex(16))  # in the environment of this run's processes alone
+    # In the environment of this start's processes alone: a copy for a second start has another one.
+    mark: str = field(init=False, default_factory=lambda: secrets.token_hex(16))
 
     def base(self, host: str) -> Path:
         """Folder in place of ``/opt/ml`` on a host."""
@@ -105,7 +106,7 @@ def hyperparameters(cluster: Cluster, host: str) -> dict[str, str]:
     """Content of ``hyperparameters.json``: every value a string, JSON in v2, plain text in v3."""
     job = cluster.job
     if job.sdk == "v3":
-        return {k: v if isinstance(v, str) else json.dumps(v) for k, v in job.hyperparameters.items()}
+        return {name: str(value) for name, value in job.hyperparameters.items()}
     launcher = toolkit(job.entry, str(cluster.source(host)), cluster.name, cluster.region)
     return {k: json.dumps(v) for k, v in {**job.hyperparameters, **framework_parameters(job), **launcher}.items()}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
 import signal
 import sys
@@ -82,8 +81,7 @@ def run(job: Simulation) -> Result:
                 _remove(root / host)
                 if (root / host).exists():
                     raise OSError(f"{root / host} could not be removed, so the job was not started again.")
-            again, port = job.started_again(), container.free_port()
-            cluster = replace(cluster, job=again, port=port, mark=secrets.token_hex(16))
+            cluster = replace(cluster, job=job.started_again(), port=container.free_port())
             console.note("the job is started again on new hosts, with its checkpoints and nothing else")
             code, failure, _ = _start(cluster, console, apart=apart)
 
