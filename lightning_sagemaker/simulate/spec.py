@@ -36,9 +36,6 @@ INTERRUPTIONS = {
     "sigterm": (signal.SIGTERM, 120.0),
 }
 
-# The type that SMDDP was made for: a script sees every variable that the toolkit can set, EFA's included.
-DEFAULT_INSTANCE_TYPE = "ml.p4d.24xlarge"
-
 
 class SimulationError(ValueError):
     """A simulation was described wrongly; nothing was started."""
@@ -101,7 +98,8 @@ class Simulation(Script):
     environment: Mapping[str, str] = field(default_factory=dict)
     channels: Mapping[str, str | Path] = field(default_factory=dict)
     sharded: Sequence[str] = ()
-    instance_type: str = DEFAULT_INSTANCE_TYPE
+    # The type that SMDDP was made for: a script sees every variable that the toolkit can set, EFA's included.
+    instance_type: str = "ml.p4d.24xlarge"
     smddp: bool | None = None
     mpi_options: Sequence[str] = ()
     work_dir: str | Path | None = None

@@ -19,7 +19,7 @@ import lightning_sagemaker.jobs
 import lightning_sagemaker.submit
 from lightning_sagemaker import cli
 from lightning_sagemaker.settings import SETTINGS
-from lightning_sagemaker.simulate.spec import DISTRIBUTIONS
+from lightning_sagemaker.simulate.spec import DISTRIBUTIONS, Simulation
 
 if TYPE_CHECKING:
     import argparse
@@ -175,7 +175,7 @@ def test_commands_parse(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
             assert words[:2] == ["pip", "install"], "a command that nobody has checked"
     for arguments in parsed:
         if "distribution" in arguments:
-            assert arguments.distribution in DISTRIBUTIONS[arguments.sdk or "v2"]
+            assert arguments.distribution in DISTRIBUTIONS[getattr(arguments, "sdk", Simulation.sdk)]
 
 
 def test_extras_exist() -> None:
