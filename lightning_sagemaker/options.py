@@ -17,24 +17,26 @@ BAD_INPUT = 2  # exit code of every subcommand, as argparse's
 def pairs(texts: Sequence[str], usage: str) -> dict[str, str]:
     """Read ``NAME=VALUE`` texts of a repeatable option; ``usage`` is the option and what it takes, for the error."""
     found: dict[str, str] = {}
+    option = usage.split(maxsplit=1)[0]
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            option = usage.split(maxsplit=1)[0]
             raise ValueError(f"{option} is {text!r}, expected a name, =, and a value. HINT: {usage}")
         if found.setdefault(name, value) != value:
-            option = usage.split(maxsplit=1)[0]
             raise ValueError(f"{option} has {name!r} twice, with two values. HINT: one of them, or another name.")
     return found
 
 
 def variables(texts: Sequence[str], usage: str) -> dict[str, str]:
     """Read ``NAME=VALUE`` texts, and ``NAME`` alone: a value of this process, which then stands in no command line."""
-    if missing := [text for text in texts if "=" not in text and text not in os.environ]:
-        option = usage.split(maxsplit=1)[0]
-        raise ValueError(f"{option} is {missing[0]!r}, which is not set in this environment. HINT: {usage}")
-    whole = [text if "=" in text else f"{text}={os.environ[text]}" for text in texts]
-    return dict(item for text in whole for item in pairs([text], usage).items())  # the last of a name counts
+    found: dict[str, str] = {}
+    option = usage.split(maxsplit=1)[0]
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals and name not in os.environ:
+            raise ValueError(f"{option} is {text!r}, which is not set in this environment. HINT: {usage}")
+        found[name] = value if equals else os.environ[name]  # the last of a name counts
+    return found
 
 
 def channels(texts: Sequence[str], usage: str) -> tuple[dict[str, str], tuple[str, ...]]:
