@@ -242,14 +242,14 @@ def _check_options(job: Simulation) -> None:
 
 
 def _check_files(job: Simulation) -> None:
-    work_dir = None if job.work_dir is None else Path(job.work_dir)
-    if work_dir is not None and work_dir.exists() and not work_dir.is_dir():
-        raise SimulationError(f"work-dir is {str(job.work_dir)!r}, which is not a folder. HINT: name a new folder.")
-    if work_dir is not None and work_dir.exists() and any(work_dir.iterdir()):
-        raise SimulationError(
-            f"work-dir is {str(job.work_dir)!r}, which is not empty, and a job begins with empty folders. HINT:"
-            " name a new folder, or leave --work-dir out for a temporary one."
-        )
+    if job.work_dir is not None and Path(job.work_dir).exists():
+        if not Path(job.work_dir).is_dir():
+            raise SimulationError(f"work-dir is {str(job.work_dir)!r}, which is not a folder. HINT: name a new folder.")
+        if any(Path(job.work_dir).iterdir()):
+            raise SimulationError(
+                f"work-dir is {str(job.work_dir)!r}, which is not empty, and a job begins with empty folders. HINT:"
+                " name a new folder, or leave --work-dir out for a temporary one."
+            )
     if unknown := [name for name in job.sharded if name not in job.channels]:
         raise SimulationError(
             f"sharded channel {unknown[0]!r} is none of the channels ({', '.join(job.channels)}). HINT: --channel"
@@ -281,11 +281,11 @@ def _check_interruption(job: Simulation) -> None:
             f"interrupt-after is {job.interrupt_after}, expected more than 0 seconds. HINT: a time at which the script"
             " has written a checkpoint: --interrupt-after 30."
         )
-    if job.checkpoints is not None and Path(job.checkpoints).exists() and not Path(job.checkpoints).is_dir():
-        raise SimulationError(
-            f"checkpoints is {str(job.checkpoints)!r}, which is not a folder. HINT: name a folder, or a new one."
-        )
-    if job.checkpoints is not None and Path(job.checkpoints).is_dir():
+    if job.checkpoints is not None and Path(job.checkpoints).exists():
+        if not Path(job.checkpoints).is_dir():
+            raise SimulationError(
+                f"checkpoints is {str(job.checkpoints)!r}, which is not a folder. HINT: name a folder, or a new one."
+            )
         try:
             tempfile.TemporaryFile(dir=job.checkpoints).close()
         except OSError as error:  # before the training, which would be lost
