@@ -63,9 +63,9 @@ class Failure:
 class Diagnosis(NamedTuple):
     """A launcher's message that its job is failing; ``None`` for what it does not name."""
 
-    code: int | None  # negative for a signal
-    local_rank: int | None
-    rank: int | None
+    code: int | None = None  # negative for a signal
+    local_rank: int | None = None
+    rank: int | None = None
 
 
 def read(line: str) -> Diagnosis | None:
@@ -73,7 +73,7 @@ def read(line: str) -> Diagnosis | None:
     found = _FAILING.search(line)
     if found is None:
         return None
-    return Diagnosis(*(None if text is None else int(text) for text in found.group("code", "local_rank", "rank")))
+    return Diagnosis(**{name: int(text) for name, text in found.groupdict().items() if text})
 
 
 class HeldErrors:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning_sagemaker.simulate import failures, processes
-from lightning_sagemaker.simulate.failures import Failure, HeldErrors
+from lightning_sagemaker.simulate.failures import Diagnosis, Failure, HeldErrors
 from lightning_sagemaker.simulate.output import Stream
 from lightning_sagemaker.simulate.spec import INTERRUPTIONS
 
@@ -44,12 +44,12 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._ranks: list[Stream] = []  # outputs of the ranks that a launcher starts
-        self._word: tuple[str, failures.Diagnosis] | None = None
+        self._word: tuple[str, Diagnosis] | None = None
         self._failed: _Child | None = None
         self._received: list[int] = []
-        self._deadline: float | None = None
+        self._deadline: float | None = None  # of what is left of a job that ends, whatever ends it
         self._gone: float | None = None
-        self._started = 0.0
+        self._started = time.monotonic()
         self._tracebacks: list[Stream] = []
         self._errors = HeldErrors(verbose=self._job.verbose)
 
@@ -77,7 +77,6 @@ class Supervisor:
         return code, failure
 
     def _start(self) -> None:
-        self._started = time.monotonic()
         for rank in self._plan.ranks:
             for error, suffix in ((False, "out"), (True, "err")):
                 self._watch(Stream.named(self._plan.pipes / f"{rank}.{suffix}", rank, error=error), self._ranks)
@@ -158,10 +157,9 @@ class Supervisor:
             if self.interrupted and not self._received:  # nothing fails: what a script says of its end is to be seen
                 self._tell_held(ended_well=True)
             else:
-                failing = self._failed is not None or self._deadline is not None
-                lines = self._errors.shown(stream, lines, failing=failing)
+                lines = self._errors.shown(stream, lines, failing=self._deadline is not None)
             self._write(stream, lines)
-        if self._failed is None and self._deadline is None:
+        if self._deadline is None:
             self._tell_held()
 
     def _write(self, stream: Stream, lines: list[str]) -> None:
@@ -178,9 +176,9 @@ class Supervisor:
             self._tracebacks.append(stream)
         if stream.rank is None and stream.host is not None and self._plan.ranks:
             for line in lines:
-                word, (host, known) = failures.read(line), self._word or ("", None)
-                # The later one tells, if that of this host named no rank.
-                if word and (known is None or (host == stream.host and (known.rank, known.local_rank) == (None, None))):
+                word = failures.read(line)
+                # The first one tells, or the later one, if that of this host named nothing.
+                if word and self._word in (None, (stream.host, Diagnosis())):
                     self._word = (stream.host, word)
                     # The launcher ends its own ranks; those that do not listen are given this long.
                     self._deadline = self._deadline or time.monotonic() + self._job.grace
@@ -230,15 +228,14 @@ class Supervisor:
             here = [stream.rank for stream in self._ranks if stream.host == host and not stream.error]
             if word.local_rank is not None and word.local_rank < len(here):
                 rank = here[word.local_rank]
-        of_rank = [stream for stream in self._ranks if stream.rank == rank]
-        of_host = sorted(child.streams, key=lambda stream: not stream.error)
-        # A launcher that did not name a rank: the first that showed a traceback.
-        guessed = [stream for stream in self._tracebacks if stream.rank is not None and rank is None]
-        told = [*(stream for stream in of_rank if stream.error), *guessed, *of_host]
+        if rank is None:  # a launcher that did not name it: the first that showed a traceback
+            of_ranks = [stream for stream in self._tracebacks if stream.rank is not None]
+        else:
+            of_ranks = [stream for stream in self._ranks if stream.rank == rank and stream.error]
+        told = [*of_ranks, *sorted(child.streams, key=lambda stream: not stream.error)]
         source = next((stream for stream in told if any(stream.tail)), told[-1])
-        if rank is None and source.rank is not None:
-            rank, of_rank = source.rank, [source]
-        host = next((stream.host for stream in of_rank if stream.host), host)
+        rank = source.rank if rank is None else rank
+        host = next((stream.host for stream in self._ranks if stream.rank == rank and stream.host), host)
         return Failure(host, rank, 128 - code if code < 0 else code, failures.error_text(list(source.tail)))
 
     def _receive(self, number: int, _frame: Any) -> None:
