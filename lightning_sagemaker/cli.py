@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import shlex
 import sys
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker.doctor import command as doctor
 from lightning_sagemaker.jobs import command as jobs
 from lightning_sagemaker.jobs.aws import LOG_IN, lacks_login
-from lightning_sagemaker.options import BAD_INPUT, one_line, write
+from lightning_sagemaker.options import BAD_INPUT, installed_version, one_line, write
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import command as simulate
 from lightning_sagemaker.submit import command as submit
@@ -45,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 2 for bad input, 130 after Ctrl-C, otherwise the subcommand's.
     """
+    version = installed_version("lightning-sagemaker") or "(from its source)"
     parser = argparse.ArgumentParser(prog="lightning-sagemaker", description="PyTorch Lightning on Amazon SageMaker.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Subcommand)
     for command in _COMMANDS:
         command.add_parser(subparsers)
@@ -75,13 +75,6 @@ class _Subcommand(argparse.ArgumentParser):
         unset = argparse.SUPPRESS
         self.add_argument("--debug", action="store_true", default=unset, help="show where an error comes from")
         self.set_defaults(parser=self)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("lightning-sagemaker")
-    except importlib.metadata.PackageNotFoundError:
-        return "(from its source)"
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
-"""What several subcommands do alike: exit codes, options, output."""
+"""What several subcommands do alike: exit codes, options, output, versions."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 from typing import TYPE_CHECKING, TextIO
 
@@ -66,3 +67,11 @@ def write(text: str, stream: TextIO) -> None:
     """Write a text; characters that the stream's encoding lacks, as errors of libraries have them, are escaped."""
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def installed_version(distribution: str) -> str | None:
+    """Version of a distribution in this environment; ``None`` if it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

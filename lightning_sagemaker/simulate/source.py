@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker import source_folder
-from lightning_sagemaker.options import some
+from lightning_sagemaker.options import installed_version, some
 from lightning_sagemaker.simulate.spec import SimulationError
 from lightning_sagemaker.source_folder import REQUIREMENTS, link_within
 
@@ -82,10 +81,8 @@ def _absent(folder: Path) -> Iterator[str]:
             continue
         if wanted.marker is not None and not wanted.marker.evaluate():
             continue
-        try:
-            version = importlib.metadata.version(wanted.name)
-        except importlib.metadata.PackageNotFoundError:
+        version = installed_version(wanted.name)
+        if version is None:
             yield str(wanted)
-        else:
-            if not wanted.specifier.contains(version, prereleases=True):
-                yield f"{wanted} ({version} is here)"
+        elif not wanted.specifier.contains(version, prereleases=True):
+            yield f"{wanted} ({version} is here)"

@@ -7,7 +7,6 @@ host lacks TRAINING_JOB_ARN, as local mode does, and LD_PRELOAD: the image's lib
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import json
 import multiprocessing
@@ -22,6 +21,7 @@ from lightning_sagemaker.arguments import launcher_line
 from lightning_sagemaker.environment import RANK_PROCESS
 from lightning_sagemaker.job import FOREIGN_RANK
 from lightning_sagemaker.launch_modes import LOG_LEVEL
+from lightning_sagemaker.options import installed_version
 from lightning_sagemaker.simulate import container
 from lightning_sagemaker.simulate.container import ADDRESS, GROUP, INTERFACE, Cluster
 from lightning_sagemaker.simulate.processes import MARK
@@ -140,8 +140,8 @@ def _v2_variables(cluster: Cluster, host: str, python_path: str | None) -> dict[
         # The toolkit writes out its whole sys.path; beyond the source folder that is the interpreter's own.
         "PYTHONPATH": path_of(cluster.source(host), python_path),
     }
-    with suppress(importlib.metadata.PackageNotFoundError):
-        found["SM_DLC_TORCH_VERSION"] = importlib.metadata.version("torch")
+    if version := installed_version("torch"):
+        found["SM_DLC_TORCH_VERSION"] = version
     return found
 
 

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from lightning_sagemaker.arguments import carry
 from lightning_sagemaker.findings import fail, finding, ok, warn
-from lightning_sagemaker.options import one_line, printable, some
+from lightning_sagemaker.options import installed_version, one_line, printable, some
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.source_folder import IGNORE_FILES, REQUIREMENTS, link_within, requirements, text_of
 from lightning_sagemaker.submit.choices import full_version
@@ -159,9 +159,10 @@ def needed(job: TrainingJob, wheel_names: Sequence[str]) -> list[str]:
     named = {name_of(line) for line in [*requirements(job.folder), *given, *(f"./{name}" for name in wheel_names)]}
     lines = [*(f"./{name}" for name in wheel_names), *given]
     if not named & {*_LIGHTNING}:
-        lines.append(next((f"{name}=={version}" for name in _LIGHTNING if (version := _version(name))), ANY_LIGHTNING))
+        here = ((name, installed_version(name)) for name in _LIGHTNING)
+        lines.append(next((f"{name}=={version}" for name, version in here if version), ANY_LIGHTNING))
     if OURS not in named:
-        version = _version(OURS)
+        version = installed_version(OURS)
         lines.append(f"{OURS}=={version}" if version else OURS)
     return lines
 
@@ -223,10 +224,3 @@ def built(source: Path, folder: Path) -> Path:
             " one and name it with --requirement, or install the package from an index."
         )
     return next(folder.glob("lightning_sagemaker-*.whl"))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
