@@ -8,12 +8,12 @@ import re
 from typing import TYPE_CHECKING
 
 from lightning_sagemaker.distributed.interface import VARIABLES, has_interface
-from lightning_sagemaker.doctor.situation import LEVELS, LIGHTNINGS, OF_COMMANDS, SHARED_MEMORY, TORCH, is_on, problem
+from lightning_sagemaker.doctor.situation import LIGHTNINGS, OF_COMMANDS, SHARED_MEMORY, TORCH, is_on, problem
 from lightning_sagemaker.findings import Finding, fail, finding, ok, warn
 from lightning_sagemaker.instances import instance
 from lightning_sagemaker.job import in_training_job
 from lightning_sagemaker.job.channels import dropped_rows
-from lightning_sagemaker.settings import AUTOLOAD, ON_MISSING, PREFIX, RESUME, SETTINGS
+from lightning_sagemaker.settings import AUTOLOAD, DISABLE, ON_MISSING, PREFIX, RESUME, SETTINGS
 from lightning_sagemaker.simulate.toolkit import EFA_TYPES
 from lightning_sagemaker.smddp.availability import advice, launcher_problem, request_all_gather, sharding_of
 
@@ -245,7 +245,8 @@ def settings(situation: Situation) -> Iterator[Finding]:
         setting = SETTINGS.get(name)
         if setting and value and (text := problem(name, situation.environ)):
             fix = f"HINT: leave {name} out for the default, {setting.default}."
-            yield finding("setting-malformed", LEVELS.get(name, "fail"), text, fix)
+            # What these two would switch off stays on where they cannot be read.
+            yield finding("setting-malformed", "warn" if name in (AUTOLOAD, DISABLE) else "fail", text, fix)
         elif setting is None and name.startswith(PREFIX) and not name.startswith(tuple(OF_COMMANDS)):
             similar = difflib.get_close_matches(name, SETTINGS, 1) or sorted(SETTINGS)
             yield warn("setting-unknown", f"{name} is not a setting of this version.", f"HINT: {similar[0]}?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from lightning_sagemaker.options import one_line
 from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from lightning_sagemaker.doctor.situation import Machine
@@ -68,29 +69,28 @@ def examine(environ: Mapping[str, str], base: Path, machine: Machine) -> Report:
     findings: list[Finding] = []
     sections: dict[str, tuple[str, tuple[Fact, ...]]] = {}
     for key, (title, look) in SECTIONS.items():
-        try:
+        sections[key] = title, ()
+        with _telling_errors(findings, title):
             facts = tuple(replace(fact, value=masked(fact.value), why=masked(fact.why)) for fact in look(situation))
-        except Exception as error:  # noqa: BLE001 - what cannot be said must not hide the rest
-            facts = ()
-            findings.append(_stumbled(title, error))
-        sections[key] = title, facts
+            sections[key] = title, facts
     for check in CHECKS:
-        try:
+        with _telling_errors(findings, check.__name__):
             findings += check(situation)
-        except Exception as error:  # noqa: BLE001, PERF203
-            findings.append(_stumbled(check.__name__, error))
     if all(finding.level == "ok" for finding in findings):
         findings.append(ok("healthy", "nothing wrong was found."))
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return Report(tuple(replace(one, what=masked(one.what), fix=masked(one.fix)) for one in findings), sections)
 
 
-def _stumbled(where: str, error: Exception) -> Finding:
-    return fail(
-        "doctor-stumbled",
-        f"the doctor could not examine {where}: {type(error).__name__}: {error}",
-        "HINT: a variable or file has an unexpected value; please report it with this page.",
-    )
+@contextmanager
+def _telling_errors(findings: list[Finding], where: str) -> Iterator[None]:
+    """A part of the examination whose error becomes a finding: what cannot be said must not hide the rest."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        what = f"the doctor could not examine {where}: {type(error).__name__}: {error}"
+        fix = "HINT: a variable or file has an unexpected value; please report it with this page."
+        findings.append(fail("doctor-stumbled", what, fix))
 
 
 def _line(fact: Fact) -> str:

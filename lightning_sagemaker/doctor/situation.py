@@ -24,12 +24,10 @@ from lightning_sagemaker.job import FOREIGN_RANK, SageMakerJob
 from lightning_sagemaker.job.channels import sharded_channels
 from lightning_sagemaker.job.resources import Resources, read_resources
 from lightning_sagemaker.locking.directory import base_folder
-from lightning_sagemaker.settings import AUTOLOAD, DISABLE, LOCK_DIR, PREFIX, SETTINGS, check, switch
+from lightning_sagemaker.settings import DISABLE, LOCK_DIR, PREFIX, SETTINGS, check, switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from lightning_sagemaker.findings import Level
 
 Answer = TypeVar("Answer")
 
@@ -49,7 +47,6 @@ OF_COMMANDS = {
     FOREIGN_RANK: "the same: a RANK that no launcher has set",
 }
 _READERS: dict[str, Callable[[Mapping[str, str]], object]] = {DISABLE: disabled, LOCK_DIR: base_folder}
-LEVELS: dict[str, Level] = {AUTOLOAD: "warn", DISABLE: "warn"}  # what they would switch off stays on
 _LOOPBACKS = ("lo", "lo0")  # of Linux and macOS
 
 
