@@ -106,11 +106,11 @@ def prices(instance_types: Iterable[str], session: Any) -> tuple[dict[str, float
 def _offers(api: Any, kind: str, region: str) -> Iterator[float]:
     wanted = {"regionCode": region, "instanceName": kind}
     filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
-    for page in api.get_paginator("get_products").paginate(ServiceCode="AmazonSageMaker", Filters=filters):
-        for product in map(json.loads, page["PriceList"]):
-            # Notebooks and endpoints have prices of their own; training's usage type is such as USE1-Train:ml.m5.large.
-            if re.search(rf"(?:^|-)Train:{re.escape(kind)}$", product["product"]["attributes"].get("usagetype", "")):
-                for term in product.get("terms", {}).get("OnDemand", {}).values():
-                    for dimension in term["priceDimensions"].values():
-                        if dimension["unit"] == "Hrs" and "USD" in dimension["pricePerUnit"]:
-                            yield float(dimension["pricePerUnit"]["USD"])
+    pages = api.get_paginator("get_products").paginate(ServiceCode="AmazonSageMaker", Filters=filters)
+    for product in map(json.loads, pages.search("PriceList[]")):
+        # Notebooks and endpoints have prices of their own; training's usage type is such as USE1-Train:ml.m5.large.
+        if re.search(rf"(?:^|-)Train:{re.escape(kind)}$", product["product"]["attributes"].get("usagetype", "")):
+            for term in product.get("terms", {}).get("OnDemand", {}).values():
+                for dimension in term["priceDimensions"].values():
+                    if dimension["unit"] == "Hrs" and "USD" in dimension["pricePerUnit"]:
+                        yield float(dimension["pricePerUnit"]["USD"])

@@ -111,8 +111,7 @@ def _logs(given: argparse.Namespace, session: Any) -> int | None:
         return follow(given.name, session, tail=given.tail, every=given.interval, **chosen)
     found = find(given.name, session)
     log, number = Log(found, session, **chosen), 0
-    lines = log.new() if given.tail is None else log.last(given.tail)
-    for number, line in enumerate(lines, 1):  # noqa: B007 - how many there were is told below
+    for number, line in enumerate(log.new(given.tail), 1):  # noqa: B007 - how many there were is told below
         _print(log.text(line))
     if not number:
         sys.stderr.write(f"No line yet: {found.name} is {found.status} ({found.secondary_status}).\n")

@@ -100,7 +100,7 @@ class _Printed:
         if not self.is_readable:
             return True
         try:
-            for line in self.log.new() if self.tail is None else self.log.last(self.tail):
+            for line in self.log.new(self.tail):
                 write(f"{self.log.text(line)}\n", self.out)
                 if metrics.BEGIN in line.text:
                     self.values |= dict(_VALUES.findall(line.text))

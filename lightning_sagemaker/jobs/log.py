@@ -15,7 +15,7 @@ from lightning_sagemaker.jobs.listing import find
 from lightning_sagemaker.options import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from lightning_sagemaker.jobs.description import Job
 
@@ -68,7 +68,7 @@ def logs(
     """
     session = session or aws.session()
     log = Log(find(name, session), session, host=host, since=since)
-    return Lines(log.new() if tail is None else log.last(tail))
+    return Lines(log.new(tail))
 
 
 class Log:
@@ -82,17 +82,15 @@ class Log:
         self._begin = None if since is None else max(int(since.timestamp() * 1000), 0)
         self._streams: dict[str, _Stream] = {}
 
-    def new(self) -> Iterator[Line]:
-        """Lines written since the last call, by time; the caller must read all of them."""
+    def new(self, tail: int | None = None) -> Iterable[Line]:
+        """Lines written since the last call, by time, or only the last of all; the caller must read all of them."""
+        if tail is not None and tail < 1:
+            raise ValueError(f"`tail` is {tail}; expected a number of lines, 1 or more.")
         self._look_for_streams()
-        return heapq.merge(*(stream.new() for stream in self._streams.values()), key=_TIME)
-
-    def last(self, count: int) -> list[Line]:
-        """The last lines; `new` continues after them."""
-        if count < 1:
-            raise ValueError(f"`tail` is {count}; expected a number of lines, 1 or more.")
-        self._look_for_streams()
-        return sorted((line for stream in self._streams.values() for line in stream.last(count)), key=_TIME)[-count:]
+        streams = self._streams.values()
+        if tail is None:
+            return heapq.merge(*(stream.new() for stream in streams), key=_TIME)
+        return sorted((line for stream in streams for line in stream.last(tail)), key=_TIME)[-tail:]
 
     def text(self, line: Line) -> str:
         """A line as it is printed: with its host where there are several."""
@@ -103,7 +101,7 @@ class Log:
             logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._job.name}/"
         )
         try:
-            found = [one["logStreamName"] for page in pages for one in page["logStreams"]]
+            found = list(pages.search("logStreams[].logStreamName"))
         except self._client.exceptions.ResourceNotFoundException:  # the account's first job has written nothing yet
             return
         for name in found:
