@@ -50,20 +50,18 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
     source = read(job.folder)
     job = complete(job, source)
     resolved = Resolved(str(job.name), getattr(session, "region_name", None) or UNKNOWN)
-    found, of_aws = [*check_source(job, source)], []
+    of_source, kind, of_aws = [*check_source(job, source)], None, []
     if session is None:
-        found += [*local_checks.check(job), unknown("AWS", _NO_SESSION)]
+        answers = [unknown("AWS", _NO_SESSION)]
     else:
         from lightning_sagemaker.submit import aws_checks
 
         who = aws_checks.check_region(session) or aws_checks.check_identity(session)
-        if who.level == "fail" or who.fix == aws_checks.UNREACHABLE:  # every other question would wait for nothing
-            found += [*local_checks.check(job), who]
-        else:
+        answers = [who]
+        if who.level != "fail" and who.fix != aws_checks.UNREACHABLE:  # else every other question waits for nothing
             kind = aws_checks.described(job, session)
-            found += local_checks.check(job, kind)
             resolved, more = aws_checks.resolve(job, session)
-            found += [who, *more]
+            answers += more
             of_aws = aws_checks.check(job, session, kind)
     made = request(job, resolved)
     if of_aws and _is_incomplete(made, resolved):
@@ -71,7 +69,8 @@ def prepare(job: TrainingJob, session: Any) -> Prepared:
         of_aws.append(
             fail("request", "it is not complete, and so would not be sent: see role, image and outputs.", fix)
         )
-    return Prepared(job, source, resolved, made, [*found, *check_limits(made), *of_aws])
+    findings = [*of_source, *local_checks.check(job, kind), *answers, *check_limits(made), *of_aws]
+    return Prepared(job, source, resolved, made, findings)
 
 
 def start(job: TrainingJob, session: Any) -> str:
