@@ -116,20 +116,18 @@ def _launcher(job: TrainingJob) -> Launcher:
 
 
 def _variables(job: TrainingJob) -> dict[str, str]:
-    variables = {METRICS: "1"}
-    if job.strategy is not None:
-        variables["PL_TRAINER_STRATEGY"] = job.strategy
     hosts = job.launched
-    known = instance(hosts.instance_type)
-    if hosts.instance_count > 1 and known is not None and known.efa:
-        variables |= {"FI_PROVIDER": "efa", "RDMAV_FORK_SAFE": "1"}
-        if known.rdma:
-            variables["FI_EFA_USE_DEVICE_RDMA"] = "1"
-    if job.spot:
-        variables[RESUME] = "1"
-    if job.export is not None:
-        variables[EXPORT] = job.export
-    return variables
+    known = instance(hosts.instance_type) if hosts.instance_count > 1 else None  # one host has no use for EFA
+    variables = {
+        METRICS: "1",
+        "PL_TRAINER_STRATEGY": job.strategy,
+        "FI_PROVIDER": "efa" if known and known.efa else None,
+        "RDMAV_FORK_SAFE": "1" if known and known.efa else None,
+        "FI_EFA_USE_DEVICE_RDMA": "1" if known and known.rdma else None,
+        RESUME: "1" if job.spot else None,
+        EXPORT: job.export,
+    }
+    return {name: value for name, value in variables.items() if value is not None}
 
 
 def _logged_names(script: Path) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_sagemaker.arguments import carry
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.redaction import redact
@@ -34,7 +33,7 @@ def notebook(
     job: TrainingJob, sdk: Literal["v2", "v3"], image: str, *, region: str | None = None, profile: str | None = None
 ) -> str:
     """Code that sends a job, which has been completed, with an image; a ``ValueError`` if the SDK cannot express it."""
-    carried = carry(job.arguments)
+    carried = job.carried
     if not carried.in_pairs:
         raise ValueError(
             f"The script's arguments are {list(job.arguments)}; the hyperparameters of an estimator become options of"

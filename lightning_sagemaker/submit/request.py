@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lightning_sagemaker import metrics
-from lightning_sagemaker.arguments import ENTRY, carry
+from lightning_sagemaker.arguments import ENTRY
 from lightning_sagemaker.findings import Finding, fail, ok, unknown
 from lightning_sagemaker.job.channels import SHARDED
 from lightning_sagemaker.launch_modes import MODES, PROCESSES, flags, toolkit
@@ -117,7 +117,7 @@ def request(job: TrainingJob, resolved: Resolved) -> dict[str, Any]:
 
 
 def _hyperparameters(job: TrainingJob, resolved: Resolved) -> dict[str, object]:
-    carried = carry(job.arguments)
+    carried = job.carried
     source = f"/opt/ml/input/data/{_CODE}/{ARCHIVE}" if job.network_isolation else resolved.source
     own: dict[str, object] = {
         **carried.hyperparameters,

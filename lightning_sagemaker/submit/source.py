@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from lightning_sagemaker.arguments import carry
 from lightning_sagemaker.findings import fail, finding, ok, warn
 from lightning_sagemaker.options import installed_version, one_line, printable, some
 from lightning_sagemaker.redaction import redact
@@ -72,7 +71,6 @@ def check_source(job: TrainingJob, source: Source) -> Iterator[Finding]:
 
 def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) -> None:
     """Write the archive that is sent, with wheels beside ``requirements.txt``; the user's folder is not changed."""
-    carried = carry(job.arguments)
     with tarfile.open(target, "w:gz") as tar, tempfile.TemporaryDirectory() as folder:
         for name in (name for name in source.files if name != REQUIREMENTS):
             with suppress(FileNotFoundError):  # one that has gone since the folder was read, an editor's
@@ -82,8 +80,8 @@ def archive(job: TrainingJob, source: Source, target: Path, wheels: list[Path]) 
                     tar.addfile(member)
                 else:
                     tar.add(job.folder / name, name)
-        if carried.by_entry_script:
-            carried.write(Path(folder), job.entry)
+        if job.carried.by_entry_script:
+            job.carried.write(Path(folder), job.entry)
         lines = [*text_of(job.folder / REQUIREMENTS).splitlines(), *needed(job, [wheel.name for wheel in wheels])]
         text = "".join(f"{line}\n" for line in lines)
         Path(folder, REQUIREMENTS).write_text(text, encoding="utf-8", errors="surrogateescape")
