@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_sagemaker.doctor import command as doctor
 from lightning_sagemaker.jobs import command as jobs
 from lightning_sagemaker.jobs.aws import LOG_IN, lacks_login
-from lightning_sagemaker.options import BAD_INPUT, installed_version, one_line, write
+from lightning_sagemaker.options import BAD_INPUT, INTERRUPTED, installed_version, one_line, write
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.simulate import command as simulate
 from lightning_sagemaker.submit import command as submit
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # Each adds its subcommand with a default `run`, which takes the parsed arguments and returns the exit code. What
 # follows -- on the command line is in `rest`.
 _COMMANDS = (simulate, doctor, submit, jobs)
-_INTERRUPTED = 130  # as a shell's, 128 and the signal's number
 # Errors of botocore, which no command imports before it needs it, by name: what to do.
 _FIXES = {
     "ProfileNotFound": "`aws configure list-profiles` lists them; see AWS_PROFILE.",
@@ -83,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
         code = int(arguments.run(arguments))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        text, code = "interrupted.", _INTERRUPTED
+        text, code = "interrupted.", INTERRUPTED
     except BrokenPipeError:  # who reads, such as `head`, has gone; the interpreter's own end writes too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _SHARDED = ":sharded"  # behind the place of a channel that is ShardedByS3Key
 BAD_INPUT = 2  # exit code of every subcommand, as argparse's
+INTERRUPTED = 130  # exit code after Ctrl-C, as a shell's: 128 and the signal's number
 
 
 def pairs(texts: Sequence[str], usage: str) -> dict[str, str]:

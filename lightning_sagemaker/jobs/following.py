@@ -15,7 +15,7 @@ from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.jobs.description import ENDED, Job, failure, read
 from lightning_sagemaker.jobs.listing import find
 from lightning_sagemaker.jobs.log import Log
-from lightning_sagemaker.options import one_line, printable, write
+from lightning_sagemaker.options import INTERRUPTED, one_line, printable, write
 from lightning_sagemaker.redaction import redact
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 EVERY = 10.0  # seconds between two questions; SageMaker allows few
 _LATE = 5.0  # seconds by which a line may arrive behind the job's end
-_INTERRUPTED = 130  # exit code after Ctrl-C, as a shell's: 128 and the signal's number
 _VALUES = re.compile(r"(?<=[:;] )([^=;]+)=([^;]+)(?=;)")
 
 
@@ -77,7 +76,7 @@ def follow(
     except KeyboardInterrupt:
         stop = f"lightning-sagemaker jobs stop {job.name} {where}"
         write(f"No longer following: the job continues. HINT: `{stop}` ends it.\n", out)
-        return _INTERRUPTED
+        return INTERRUPTED
     except aws.errors():  # credentials that expire, a network that is gone
         again = f"lightning-sagemaker jobs logs {job.name} --follow {where}"
         write(f"No longer following, which does not end the job. HINT: `{again}` goes on.\n", out)

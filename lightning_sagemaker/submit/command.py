@@ -11,7 +11,7 @@ from lightning_sagemaker.findings import Finding, fail, ok, table, unknown
 from lightning_sagemaker.jobs import aws
 from lightning_sagemaker.jobs.description import console_link
 from lightning_sagemaker.jobs.following import follow
-from lightning_sagemaker.options import one_line, pairs, write
+from lightning_sagemaker.options import INTERRUPTED, one_line, pairs, write
 from lightning_sagemaker.simulate import Simulation, SimulationError
 from lightning_sagemaker.simulate.run import run as run_simulation
 from lightning_sagemaker.submit import parser
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lightning_sagemaker.submit.training_job import TrainingJob
 
-_KILLED, _INTERRUPTED = 137, 130  # exit codes after SIGKILL and SIGINT, as a shell's
+_KILLED = 137  # exit code after SIGKILL, as a shell's
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -107,7 +107,7 @@ def simulate(job: TrainingJob, channels: Mapping[str, str | Path], timeout: floa
         # All of the error stands above, where the script's output does; the last line is what was raised.
         what = one_line(" ".join([ended.failure.happened(), *ended.failure.error[-1:]]))
         return Finding("simulation", "fail", f"{hosts} simulated host(s): {what}", f"{hint}.")
-    if ended.exit_code == _INTERRUPTED:
+    if ended.exit_code == INTERRUPTED:
         raise KeyboardInterrupt
     if ended.exit_code != _KILLED:  # another signal to this process
         raise SystemExit(ended.exit_code)
