@@ -124,7 +124,7 @@ def _check_cost(job: TrainingJob, session: Any) -> Finding:
     """Check the highest cost of the job, by the price list: its longest time on all its hosts, also those kept."""
     hours = (job.max_run + (job.keep_alive or 0)) / 3600
     why = "--max-run and --keep-alive" if job.keep_alive else "--max-run"
-    known, missing = aws.prices({group.instance_type for group in job.groups.values()}, session)
+    known, missing = aws.prices(dict.fromkeys(group.instance_type for group in job.groups.values()), session)
     if missing:
         fix = f"HINT: each host is billed for at most {hours:g} h ({why})."
         return unknown("cost", f"the price is unknown: {missing}.", fix)

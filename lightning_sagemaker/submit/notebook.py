@@ -10,7 +10,7 @@ from lightning_sagemaker.launch_modes import MODES
 from lightning_sagemaker.redaction import redact
 from lightning_sagemaker.source_folder import REQUIREMENTS
 from lightning_sagemaker.submit.request import UNKNOWN, Resolved, is_secret, request
-from lightning_sagemaker.submit.source import needed
+from lightning_sagemaker.submit.source import described_wheels, needed
 
 if TYPE_CHECKING:
     from lightning_sagemaker.submit.training_job import TrainingJob
@@ -43,8 +43,11 @@ def notebook(
         raise ValueError(
             "`set` and `instance_groups` cannot be written as code. HINT: leave them out, and add them to the code."
         )
-    lines = [redact(f"#     {line}") for line in needed(job, [])]
+    wheels, origins = described_wheels(job)
+    lines = [redact(f"#     {line}") for line in needed(job, wheels)]
     head = [f"# {job.folder}/{REQUIREMENTS} needs these lines, if it has none for them:", *lines]
+    if wheels:  # which `submit` would send itself
+        head.append(redact(f"# and {job.folder} needs these wheels, under those names: {origins}"))
     # The request in the API's words has most of the values; what only a session knows is left to the SDK.
     made = request(job, Resolved(str(job.name), "", image, output=job.output_uri or UNKNOWN))
     for part, given in (("HyperParameters", carried.hyperparameters), ("Environment", job.env)):

@@ -96,11 +96,8 @@ def listing(job: TrainingJob, source: Source) -> str:
     if len(order) > _SHOWN:
         rest = sum(size for _, size in order[_SHOWN:])
         lines.append(f"{rest / 1e3:10.1f} kB  in {len(order) - _SHOWN} more files")
-    paths = wheels(job)
-    names = [path.name if path.suffix == ".whl" else "lightning_sagemaker-*.whl" for path in paths]
-    told = ", ".join(str(path) if path.suffix == ".whl" else f"one built from {path}" for path in paths)
-    told = f" (wheels: {told})" if told else ""
-    added = redact(f"{REQUIREMENTS} gets: {', '.join(needed(job, names))}{told}\n")
+    names, told = described_wheels(job)
+    added = redact(f"{REQUIREMENTS} gets: {', '.join(needed(job, names))}{f' (wheels: {told})' if told else ''}\n")
     return "\n".join([f"{job.folder}: {len(order)} files, {source.size / 1e6:.1f} MB", *lines, added])
 
 
@@ -136,8 +133,9 @@ def _check_requirements(job: TrainingJob) -> Iterator[Finding]:
         if not fits:
             what = f"{line.strip()!r} replaces torch {version} of the image, which is built for its CUDA and network."
             yield fail("requirements", what, "HINT: remove it, or choose the image with --torch.")
-            return
-    yield ok("requirements", "torch stays the image's.")
+            break
+    else:
+        yield ok("requirements", "torch stays the image's.")
     lines = [*requirements(job.folder), *needed(job, [path.name for path in wheels(job)])]
     absent = {name: line.strip() for line in lines if not line.startswith("./") and (name := name_of(line)) != "torch"}
     absent.pop("", None)
@@ -170,6 +168,13 @@ def wheels(job: TrainingJob) -> list[Path]:
     named = {name_of(line) for line in [*requirements(job.folder), *job.requirements]}
     own = None if OURS in named else local_source()
     return [*job.wheels, *([own] if own is not None else [])]
+
+
+def described_wheels(job: TrainingJob) -> tuple[list[str], str]:
+    """Names of the wheels that are sent, as far as they are known before one is built, and where they come from."""
+    paths = wheels(job)
+    names = [path.name if path.suffix == ".whl" else "lightning_sagemaker-*.whl" for path in paths]
+    return names, ", ".join(str(path) if path.suffix == ".whl" else f"one built from {path}" for path in paths)
 
 
 def local_source() -> Path | None:

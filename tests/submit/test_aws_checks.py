@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lightning_sagemaker.submit import TrainingJob, aws_checks, complete
+
 from .aws import BUCKET, ROLE, SDKS, Aws, Run
 
 if TYPE_CHECKING:
@@ -35,6 +37,16 @@ def check(aws: Aws, script: Path, *arguments: str, **environ: str) -> Run:
 def line(run: Run, name: str) -> str:
     (found,) = [text for text in run.out.splitlines() if text[9:].startswith(name)]
     return found
+
+
+def test_prices_are_asked_for_in_the_order_of_the_groups(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [f"ml.g5.{size}xlarge" for size in ("48", "12", "24", "8", "4", "2", "16")]
+    asked: list[str] = []
+    monkeypatch.setattr(aws_checks.aws, "prices", lambda kinds, _session: (asked.extend(kinds), "none")[1:] * 2)
+    groups = {f"group-{number}": kind for number, kind in enumerate(kinds)}
+    finding = aws_checks._check_cost(complete(TrainingJob(script, instance_groups=groups)), None)
+    assert asked == kinds  # the first without a price is named
+    assert finding.level == "unknown"
 
 
 def test_a_security_group_that_shuts_itself_out_fails_with_the_command_that_mends_it(aws: Aws, script: Path) -> None:

@@ -124,6 +124,13 @@ def test_what_pip_cannot_fetch_over_an_isolated_network_is_named(script: Path, t
     assert found(requirements=[str(wheel) for wheel in wheels]).level == "ok"
 
 
+def test_a_torch_that_does_not_fit_hides_nothing_that_an_isolated_network_lacks(script: Path) -> None:
+    made = job(script, network_isolation=True, requirements=["torch==2.0", "einops"])
+    first, second = [one for one in source.check_source(made, source_folder.read(made.folder)) if one.level == "fail"]
+    assert "'torch==2.0' replaces torch" in first.what
+    assert "the image must have einops" in second.what
+
+
 def test_what_is_large_or_secret_or_leads_elsewhere_is_named(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_folder, "LARGE", 1000)
     folder = script.parent

@@ -24,6 +24,30 @@ def test_the_code_names_the_requirements_and_the_notebook_s_own_role(script: Pat
     assert elsewhere.count("boto_session=boto3.Session(") == 2, "the role is that of the session"
 
 
+@pytest.mark.parametrize("source", [None, "wheel", "folder"])
+def test_the_code_names_the_wheels_that_submit_would_send(
+    script: Path, monkeypatch: pytest.MonkeyPatch, source: str | None
+) -> None:
+    wheel, ours = script.parent / "mine-1.0-py3-none-any.whl", script.parent / "lightning_sagemaker-9.0-py3-none-any.whl"
+    wheel.touch()
+    places = {None: None, "wheel": ours, "folder": script.parent}
+    monkeypatch.setattr("lightning_sagemaker.submit.source.local_source", lambda: places[source])
+    code = notebook(complete(TrainingJob(script, **GOOD, requirements=[str(wheel), "einops"])), "v3", "image")
+    lines = [line.removeprefix("#     ") for line in code.splitlines() if line.startswith("#     ")]
+    assert lines[0] == f"./{wheel.name}"
+    assert "einops" in lines
+    assert f"# and {script.parent} needs these wheels, under those names: {wheel}" in code
+    sent = {None: None, "wheel": f"./{ours.name}", "folder": "./lightning_sagemaker-*.whl"}[source]
+    assert ("lightning-sagemaker==" in code) is (sent is None)
+    assert sent is None or sent in lines
+    assert source != "folder" or f", one built from {script.parent}" in code
+
+
+def test_code_without_wheels_speaks_of_none(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_sagemaker.submit.source.local_source", lambda: None)
+    assert "needs these wheels" not in notebook(complete(TrainingJob(script, **GOOD)), "v2", "image")
+
+
 @pytest.mark.parametrize(
     ("sdk", "changes", "error"),
     [
