@@ -28,7 +28,8 @@ def test_the_code_names_the_requirements_and_the_notebook_s_own_role(script: Pat
 def test_the_code_names_the_wheels_that_submit_would_send(
     script: Path, monkeypatch: pytest.MonkeyPatch, source: str | None
 ) -> None:
-    wheel, ours = script.parent / "mine-1.0-py3-none-any.whl", script.parent / "lightning_sagemaker-9.0-py3-none-any.whl"
+    wheel = script.parent / "mine-1.0-py3-none-any.whl"
+    ours = script.parent / "lightning_sagemaker-9.0-py3-none-any.whl"
     wheel.touch()
     places = {None: None, "wheel": ours, "folder": script.parent}
     monkeypatch.setattr("lightning_sagemaker.submit.source.local_source", lambda: places[source])
