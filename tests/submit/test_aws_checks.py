@@ -12,6 +12,7 @@ from lightning_sagemaker.submit import TrainingJob, aws_checks, complete
 from .aws import BUCKET, ROLE, SDKS, Aws, Run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("aws")
@@ -42,7 +43,12 @@ def line(run: Run, name: str) -> str:
 def test_prices_are_asked_for_in_the_order_of_the_groups(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = [f"ml.g5.{size}xlarge" for size in ("48", "12", "24", "8", "4", "2", "16")]
     asked: list[str] = []
-    monkeypatch.setattr(aws_checks.aws, "prices", lambda kinds, _session: (asked.extend(kinds), "none")[1:] * 2)
+
+    def prices(wanted: Iterable[str], _session: Any) -> tuple[dict[str, float], str]:
+        asked.extend(wanted)
+        return {}, "none"
+
+    monkeypatch.setattr("lightning_sagemaker.jobs.aws.prices", prices)
     groups = {f"group-{number}": kind for number, kind in enumerate(kinds)}
     finding = aws_checks._check_cost(complete(TrainingJob(script, instance_groups=groups)), None)
     assert asked == kinds  # the first without a price is named
