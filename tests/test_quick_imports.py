@@ -127,3 +127,26 @@ def test_the_compiler_and_shapes_are_loaded_once_and_not_by_eager_code(load: str
         "output": True,
         "not compiled": [False, False],
     }
+
+
+MODELS = """
+import json, os, sys
+import botocore.session
+sessions = [botocore.session.get_session() for _ in range(2)]
+first, second = (each.get_service_data("sts") for each in sessions)
+path = os.path.join(sys.argv[1], "mine.json")
+read = sessions[0].get_component("data_loader").file_loader.load_file
+absent = read(path[:-5])
+with open(path, "w") as file:
+    json.dump({"here": 1}, file)
+print(json.dumps([first is second, first["metadata"]["serviceId"], absent, read(path[:-5])]))
+"""
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_model_of_botocore_is_read_once_and_one_that_comes_later_is_seen(tmp_path: Path, quick: bool) -> None:
+    path = os.pathsep.join([str(HERE), *sys.path])
+    code = "\n".join([*(["import quick_imports"] if quick else []), MODELS])
+    command = [sys.executable, "-S", "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == [quick, "STS", None, {"here": 1}]
