@@ -15,6 +15,7 @@ from lightning_sagemaker import metrics
 from tests.aside import RICH
 from tests.simulate.helpers import require
 
+pytestmark = pytest.mark.xdist_group("bars")  # the job is shared by all tests
 SCRIPT = """
 import json, os
 os.environ["COLUMNS"] = "100"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("fake SMDDP")  # the worlds are shared by all tests
 SCRIPTS = Path(__file__).parent
 Worlds = Callable[..., Any]
 

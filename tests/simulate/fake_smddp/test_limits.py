@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("fake SMDDP")  # the worlds are shared by all tests
 Worlds = Callable[..., Any]
 
 
