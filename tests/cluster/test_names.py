@@ -6,9 +6,12 @@ each such lookup goes to a resolver: to one that refuses at once, or to one that
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.beside_stock.registry import ABORTED
 
 from . import faults
 from .launch import Job
@@ -59,7 +62,11 @@ def test_training_begins_and_ends_as_in_stock_whatever_the_resolver_does(
         if resolver == "is silent":
             for host in job.world:
                 faults.silence_resolver(host)
-        assert set(job.start().wait(280).values()) == {0}, job.text
+        codes = {*job.start().wait(280).values()}
+        if arm == "stock" and ABORTED in job.text:  # after its script has ended; `quiet_end` mends that
+            codes.discard(256 - signal.SIGABRT)
+        assert codes <= {0}, job.text
+        assert job.text.count("script ended") == 2
 
         def since(text: str, job: Job = job) -> list[float]:
             """Seconds before the end of each host at which it said so."""
