@@ -28,10 +28,25 @@ def refused(root: str, host: str) -> str:
     """Why this system gives hosts no disks of their own; empty where it does."""
     if not sys.platform.startswith("linux"):
         return f"{sys.platform} has no mount namespaces"
-    import subprocess  # not at every start of a host's process
+    import signal  # not at every start of a host's process, nor what follows
+    import subprocess
 
-    tried = subprocess.run([*on(root, host), "true"], capture_output=True, text=True, check=False)  # noqa: S603
-    told = tried.stderr.strip().rpartition("\n")[2] or f"exit code {tried.returncode}"
+    from lightning_sagemaker.simulate.processes import SIGNALS
+
+    # A signal that raises while Popen starts the child would leave it behind, and it makes files in the root.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        command, pipe = [*on(root, host), "true"], subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as tried:  # noqa: S603
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                errors = tried.communicate()[1]
+            except BaseException:
+                tried.kill()
+                raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    told = errors.strip().rpartition("\n")[2] or f"exit code {tried.returncode}"
     return told if tried.returncode else ""
 
 

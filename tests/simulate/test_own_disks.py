@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -229,3 +230,33 @@ def test_one_host_that_starts_again_finds_nothing_of_its_first_start(
     done = run_cli("--interrupt-after", "5", "--restart", "--checkpoints", str(tmp_path / "kept"), str(script(text)))
     assert done.stdout == "[algo-1] False\n" * 2, done.stderr
     assert not path.exists()
+
+
+ASKING = """\
+import os, signal, subprocess, sys
+from lightning_sagemaker.simulate import own_disk, processes
+start, started = subprocess.Popen._execute_child, []
+def interrupted(self, *arguments, **options):  # once the child is there
+    start(self, *arguments, **options)
+    started.append(self.pid)
+    os.kill(os.getpid(), signal.SIGTERM)
+subprocess.Popen._execute_child = interrupted
+try:
+    with processes.handling_signals(processes.raise_signal):
+        own_disk.refused(sys.argv[1], "algo-1")
+except SystemExit as end:
+    print(end.code)
+print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+try:
+    os.kill(*started, 0)  # also one that has ended, and that nobody has waited for
+except ProcessLookupError:
+    print("gone")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/mnt").exists(), reason="mount namespaces are Linux's")
+def test_a_signal_while_the_system_is_asked_leaves_no_process(tmp_path: Path) -> None:
+    asked = subprocess.run(
+        [sys.executable, "-c", ASKING, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert asked.stdout.split("\n") == ["143", "set()", "gone", ""]
