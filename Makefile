@@ -16,6 +16,8 @@ DISTRIBUTION ?= lightning
 PYTEST := -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart=0
 INSTALL := install -q -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Most of what is installed is never imported; who imports the rest compiles it, unless nothing compiled may be kept.
+export PIP_COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),1,0)
 
 demo: .venv/.demo
 	export PYTHONPATH=$(CURDIR)/.venv/aside
@@ -54,11 +56,11 @@ tables: .venv/.dev .venv/.bench
 	.venv/bin/python scripts/pictures.py --check
 	.venv/bench/bin/python -m benchmarks report docs/benchmarks/*.jsonl --output docs/benchmarks --check
 
-lint: .venv/.dev
+lint: .venv/.lint
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 
-types: .venv/.dev
+types: .venv/.lint
 	.venv/bin/mypy
 	.venv/bin/pyright --pythonpath .venv/bin/python
 
@@ -157,7 +159,7 @@ wheel-suite:
 	.venv/bin/python -m build --outdir "$$work/dist"
 	.venv/bin/pip uninstall -qy lightning-sagemaker
 	.venv/bin/pip $(INSTALL) coverage "$$work"/dist/*.whl
-	for line in v2 v3; do .venv/sdk/$$line/bin/pip $(INSTALL) --no-deps coverage "$$work"/dist/*.whl; done
+	for line in v2 v3; do $(PIP_SDK)$$line/bin/python $(INSTALL) --no-deps coverage "$$work"/dist/*.whl; done
 	rm -r lightning_sagemaker lightning_sagemaker.pth
 	export LIGHTNING_SAGEMAKER_DIST="$$work/dist"  # for the tests of the files themselves
 	package="$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lightning_sagemaker"
@@ -173,7 +175,7 @@ coverage: .venv/.dev .venv/.sdk
 	work=$(CURDIR)/build/coverage
 	rm -rf "$$work" && mkdir -p "$$work"
 	.venv/bin/pip $(INSTALL) coverage
-	for line in v2 v3; do .venv/sdk/$$line/bin/pip $(INSTALL) --no-deps coverage; done
+	for line in v2 v3; do $(PIP_SDK)$$line/bin/python $(INSTALL) --no-deps coverage; done
 	$(COUNT_BRANCHES) $(CURDIR)/lightning_sagemaker "$$work"
 	.venv/bin/python $(PYTEST) -m "not nightly"
 	count_no_branches
@@ -200,6 +202,7 @@ quick_imports() {
 quick_imports
 endef
 SDKS := .venv/sdk/v2 .venv/sdk/v3
+PIP_SDK := .venv/bin/pip --python .venv/sdk/
 
 # Arguments: the package's folder, and one for the data. Processes in containers, under mpirun and on test hosts inherit
 # nothing: the environments themselves start the counting.
@@ -267,20 +270,25 @@ endef
 	.venv/bin/pip $(INSTALL) --target .venv/rich --upgrade --no-deps --group rich
 	touch $@
 
-# What judges the benchmarks has an environment of its own: where scipy is, Lightning imports it.
-.venv/.bench: pyproject.toml constraints.txt | .venv/.pip
-	[ -x .venv/bench/bin/pip ] || $(PYTHON) -m venv .venv/bench
-	.venv/bench/bin/pip $(INSTALL) numpy scipy psutil pytest pytest-timeout pytest-randomly pytest-xdist
+# The type checkers see all that is installed.
+.venv/.lint: .venv/.dev
+	.venv/bin/pip $(INSTALL) --group lint
 	touch $@
 
-# Both lines of SageMaker's SDK, which no environment holds together, and a server that plays AWS. Of v3 what
-# ModelTrainer needs: the rest of these distributions weighs gigabytes.
+# What judges the benchmarks has an environment of its own: where scipy is, Lightning imports it.
+.venv/.bench: pyproject.toml constraints.txt | .venv/.pip
+	[ -x .venv/bench/bin/python ] || $(PYTHON) -m venv --without-pip .venv/bench
+	.venv/bin/pip --python .venv/bench/bin/python $(INSTALL) numpy scipy psutil pytest pytest-timeout pytest-randomly pytest-xdist
+	touch $@
+
+# Both lines of SageMaker's SDK, which no environment holds together, and a server that plays AWS: of both, the parts that
+# are used, since the rest of v3 weighs gigabytes, and moto's other services take as long to install as all else here.
 .venv/.sdk: constraints.txt | .venv/.pip
-	for line in v2 v3; do [ -x .venv/sdk/$$line/bin/pip ] || $(PYTHON) -m venv .venv/sdk/$$line; done
-	.venv/sdk/v2/bin/pip install -q 'sagemaker==2.257.7' 'moto[server]==5.2.5'
-	for line in v2 v3; do .venv/sdk/$$line/bin/pip $(INSTALL) 'jsonargparse[signatures]' pathspec; done
-	.venv/sdk/v3/bin/pip install -q 'sagemaker-core==2.27.0' 'graphene>=3,<4' nest_asyncio jinja2
-	.venv/sdk/v3/bin/pip install -q --no-deps 'sagemaker-train==1.27.0' 'sagemaker==3.27.0'
+	for line in v2 v3; do [ -x .venv/sdk/$$line/bin/python ] || $(PYTHON) -m venv --without-pip .venv/sdk/$$line; done
+	$(PIP_SDK)v2/bin/python install -q 'sagemaker==2.257.7' 'moto[ec2,iam,s3]==5.2.5' flask flask-cors
+	$(PIP_SDK)v3/bin/python install -q 'sagemaker-core==2.27.0' 'graphene>=3,<4' nest_asyncio jinja2
+	$(PIP_SDK)v3/bin/python install -q --no-deps 'sagemaker-train==1.27.0' 'sagemaker==3.27.0'
+	for line in v2 v3; do $(PIP_SDK)$$line/bin/python $(INSTALL) 'jsonargparse[signatures]' pathspec; done
 	touch $@
 
 # Neither torch nor Lightning: docs/conf.py does without.

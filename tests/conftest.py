@@ -81,7 +81,7 @@ _OTHER_DISTRIBUTION = "pytorch_lightning|lightning_fabric" if importlib.util.fin
 # of names as regular expressions; some tests have the marker `nightly` of their own.
 NIGHTLY = {
     "beside_stock/test_beside_stock.py": "spawned_ranks|own_torchrun_on_two_hosts",
-    "benchmarks/test_run.py": "faults",
+    "benchmarks/test_run.py": "faults|start-up|locking|lines|checkpoints",
     "checkpoint/test_trainer.py": _OTHER_DISTRIBUTION,
     "cluster/test_benchmark.py": "",
     "cluster/test_faults.py": "lost_packets|come_late|killed_rank|pulled_cable.*mpi|peer_ports",
@@ -100,7 +100,7 @@ NIGHTLY = {
     "learning_rate/test_callback.py": rf"a_job_of_two.*({_OTHER_DISTRIBUTION})",
     "locking/test_lightning.py": "ranks_that_lightning_starts",
     "metrics/test_jobs.py": rf"smddp|none|{_OTHER_DISTRIBUTION}",
-    "metrics/test_log_reduction.py": rf"-4[-\]]|{_OTHER_DISTRIBUTION}",
+    "metrics/test_log_reduction.py": rf"-4[-\]]|gloo-smddp|{_OTHER_DISTRIBUTION}",
     "patches/test_process_group.py": _OTHER_DISTRIBUTION,
     "patches/test_rank_zero.py": _OTHER_DISTRIBUTION,
     "simulate/fake_smddp/test_training.py": r"\[4\]|fp16 hook",

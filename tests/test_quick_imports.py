@@ -150,3 +150,27 @@ def test_a_model_of_botocore_is_read_once_and_one_that_comes_later_is_seen(tmp_p
     command = [sys.executable, "-S", "-c", code, str(tmp_path)]
     done = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout) == [quick, "STS", None, {"here": 1}]
+
+
+ENTRY_POINTS = """
+import json, os, sys
+from importlib.metadata import entry_points
+group = "lightning.pytorch.callbacks_factory"
+before = [entry_points(group=group) for _ in range(2)]
+for name in "ab":
+    os.makedirs(os.path.join(sys.argv[1], name + "-1.dist-info"))
+    with open(os.path.join(sys.argv[1], name + "-1.dist-info", "entry_points.txt"), "w") as file:
+        file.write(f"[{group}]\\n{name} = module:{name}\\n")
+    sys.path[:0] = {sys.argv[1]} - {*sys.path}
+    before += [entry_points(group=group) for _ in range(2)]
+again = [one is other for found in zip(before[::2], before[1::2]) for one, other in zip(*found)]
+print(json.dumps([[sorted(found.names) for found in before[::2]], again, bool(entry_points())]))
+"""
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_entry_points_are_read_once_and_those_that_come_later_are_seen(tmp_path: Path, quick: bool) -> None:
+    code = "\n".join([*(["import quick_imports"] if quick else []), ENTRY_POINTS])
+    command = [sys.executable, "-S", "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env={"PYTHONPATH": str(HERE)}, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[[], ["a"], ["a", "b"]], [quick] * 3, True]

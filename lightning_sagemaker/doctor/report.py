@@ -11,7 +11,7 @@ from lightning_sagemaker.doctor.sections import SECTIONS, Fact, Value
 from lightning_sagemaker.doctor.situation import Situation
 from lightning_sagemaker.findings import LEVELS, Finding, fail, ok
 from lightning_sagemaker.options import one_line
-from lightning_sagemaker.redaction import redact
+from lightning_sagemaker.redaction import is_credential, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,11 +59,12 @@ def examine(environ: Mapping[str, str], base: Path, machine: Machine) -> Report:
     """Report on a process: worst findings first, without secrets; base is its ``/opt/ml``. Raises nothing."""
     # Before anything quotes a value, perhaps half of it; and again where texts quote errors of others.
     presentable = {name: redact(value) for name, value in environ.items()}
+    credentials = {name: value for name, value in environ.items() if is_credential(name)}  # each text is searched for
 
     def masked(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(masked, value))
-        return redact(value, environ) if isinstance(value, str) else value
+        return redact(value, credentials) if isinstance(value, str) else value
 
     situation = Situation.of(presentable, base, machine)
     findings: list[Finding] = []

@@ -58,7 +58,8 @@ HUNG = 124
 _HELD = ("checkpoints", "model", "output/data")  # what the job keeps of a container
 
 
-def main() -> None:
+def main() -> bool:
+    """Run the situations; whether this is the process of one, in which it has run."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--job", required=True)
@@ -76,7 +77,8 @@ def main() -> None:
         for start in range(1, situations[name].starts + 1):
             count += 1
             if job.start(situations[name], start, count):
-                return  # this is the situation's process, and it ends as a script does
+                return True
+    return False
 
 
 def _ends(module: str) -> bool:
@@ -183,5 +185,5 @@ def _serve_store() -> tuple[int, int]:
     return keeper, port
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__" and not main():  # a situation's process ends as a script does
+    os._exit(0)
