@@ -288,7 +288,9 @@ endef
 	$(PIP_SDK)v2/bin/python install -q 'sagemaker==2.257.7' 'moto[ec2,iam,s3]==5.2.5' flask flask-cors
 	$(PIP_SDK)v3/bin/python install -q 'sagemaker-core==2.27.0' 'graphene>=3,<4' nest_asyncio jinja2
 	$(PIP_SDK)v3/bin/python install -q --no-deps 'sagemaker-train==1.27.0' 'sagemaker==3.27.0'
-	for line in v2 v3; do $(PIP_SDK)$$line/bin/python $(INSTALL) 'jsonargparse[signatures]' pathspec; done
+	for line in v2 v3; do  # `submit` builds this package's wheel with the pip beside it
+	    $(PIP_SDK)$$line/bin/python $(INSTALL) 'jsonargparse[signatures]' pathspec pip
+	done
 	touch $@
 
 # Neither torch nor Lightning: docs/conf.py does without.
