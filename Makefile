@@ -5,7 +5,7 @@ SHELL := $(PYTHON)
 .SHELLFLAGS := scripts/recipe_shell.py -eu -o pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: demo check test test-all tables lint types docs site lightning oldest python wheel-suite coverage bench bench-full bench-on-sagemaker gpu on-sagemaker clean
+.PHONY: demo check test test-package test-benchmarks test-all quick-imports tables lint types docs site lightning oldest python wheel-suite coverage bench bench-full bench-on-sagemaker gpu on-sagemaker clean
 
 # On two cores, since most tests wait for processes that they start.
 WORKERS ?= 4
@@ -13,7 +13,7 @@ MAKEFLAGS += --jobs=3  # environments are set up beside each other
 VERSION ?= 2.2.5
 DISTRIBUTION ?= lightning
 # A worker that dies ends the run: xdist waits for ever for another in its place (seen with pytest-xdist 3.8).
-PYTEST := -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart=0
+PYTEST = -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart=0
 INSTALL := install -q -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Most of what is installed is never imported; who imports the rest compiles it, unless nothing compiled may be kept.
@@ -25,19 +25,30 @@ demo: .venv/.demo
 	    examples/digits/train.py -- --epochs 5
 
 # Processes that share two cores need one thread each: others only spin.
-check test lightning coverage: export OMP_NUM_THREADS := 1
+check test-package test-benchmarks lightning coverage: export OMP_NUM_THREADS := 1
 
 # While you work: no training, two minutes.
 check: lint types tables .venv/.dev
 	$(QUICK_IMPORTS) on .venv
 	.venv/bin/python $(PYTEST) -m "not training and not nightly"
 
-# What a release must pass.
-test: tables .venv/.dev .venv/.sdk .venv/.bench
-	$(QUICK_IMPORTS) on .venv $(SDKS)
+# What a release must pass, side by side.
+test: tables test-package test-benchmarks
+
+test-package: quick-imports
 	.venv/bin/python $(PYTEST) -m "not nightly"
 	.venv/bin/python scripts/launch_table.py --check
-	PYTHONPATH=. .venv/bench/bin/python $(PYTEST) -m "not nightly" tests/benchmarks
+
+# Few lines, told in its end: those of the other are on the terminal.
+test-benchmarks: WORKERS := 2
+test-benchmarks: quick-imports .venv/.bench
+	mkdir -p build
+	PYTHONPATH=. .venv/bench/bin/python $(PYTEST) -q -m "not nightly" tests/benchmarks >build/test-benchmarks.log 2>&1 ||
+	    { code=$$?; cat build/test-benchmarks.log; exit $$code; }
+	tail -n 1 build/test-benchmarks.log
+
+quick-imports: .venv/.dev .venv/.sdk
+	$(QUICK_IMPORTS) on .venv $(SDKS)
 
 # Also the long drills, and the cases that differ from others in numbers only.
 test-all: .venv/.dev .venv/.sdk .venv/.bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -84,40 +85,48 @@ NIGHTLY = {
     "benchmarks/test_run.py": "faults|start-up|locking|lines|checkpoints",
     "checkpoint/test_trainer.py": _OTHER_DISTRIBUTION,
     "cluster/test_benchmark.py": "",
-    "cluster/test_faults.py": "lost_packets|come_late|killed_rank|pulled_cable.*mpi|peer_ports",
+    "cluster/test_faults.py": "lost_packets|come_late|killed_rank|pulled_cable|peer_ports",
     "cluster/test_glue.py": r"v3|\[none|in_stock\[mpi|torchrun",
-    "cluster/test_own_disks.py": rf"large_checkpoint|half|{_OTHER_DISTRIBUTION}",
-    "cluster/test_submitted.py": "v3|smdistributed",
+    "cluster/test_own_disks.py": "",
+    "cluster/test_submitted.py": "v3| as (torch_distributed|smdistributed|mpi)",
     "cluster/test_training.py": r"v3|two_hosts|four_hosts|spot_restart|world\[(none|mpi)",
-    "distributed/test_heartbeat.py": r"\[before it has told",
+    "distributed/test_failure_file.py": r"every_host.*\[exit",
+    "distributed/test_heartbeat.py": r"\[before it has told|of_a_single_host",
     "distributed/test_shutdown.py": r"code\[(exit|destroy)",
     "distributed/test_sigterm.py": "hosts=2, processes=1",
-    "gpu/test_gpu.py": "two_processes",
+    "distributed/test_strangers.py": "a_training_among",
+    "gpu/test_gpu.py": "",
+    "job/test_mark_alone.py": r"\[TRAINING_JOB_ARN",
     "launch/test_notebook.py": "two_hosts",
     "launch/test_remote.py": r"success.*\[v2|killed|raises",
     "launch/test_second_groups.py": r"\[2-1",
-    "launch/test_shards.py": r"\[none|by_itself",
+    "launch/test_shards.py": r"\[torchrun|by_itself",
     "learning_rate/test_callback.py": rf"a_job_of_two.*({_OTHER_DISTRIBUTION})",
-    "locking/test_lightning.py": "ranks_that_lightning_starts",
+    "locking/test_lightning.py": "ranks_that_lightning_starts|both_guards",
+    "locking/test_node_lock.py": r"inside\[64",
+    "locking/test_once_per_node.py": r"\[64",
     "metrics/test_jobs.py": rf"smddp|none|{_OTHER_DISTRIBUTION}",
-    "metrics/test_log_reduction.py": rf"-4[-\]]|gloo-smddp|{_OTHER_DISTRIBUTION}",
-    "patches/test_process_group.py": _OTHER_DISTRIBUTION,
+    "metrics/test_log_reduction.py": rf"-4[-\]]|\[gloo|{_OTHER_DISTRIBUTION}",
+    "patches/test_environment.py": rf"off_switch.*({_OTHER_DISTRIBUTION})",
+    "patches/test_fabric.py": _OTHER_DISTRIBUTION,
+    "patches/test_process_group.py": rf"imported after|{_OTHER_DISTRIBUTION}",
     "patches/test_rank_zero.py": _OTHER_DISTRIBUTION,
     "simulate/fake_smddp/test_training.py": r"\[4\]|fp16 hook",
     "simulate/test_interruption.py": "torchrun",
     "simulate/test_mpirun.py": r"any_distribution|variables\[v2-(mpi|pytorchddp)",
     "simulate/test_own_disks.py": "best_checkpoint",
-    "simulate/test_real_drivers.py": r"-1\]",
-    "simulate/test_real_toolkit.py": r"-1\]",
+    "simulate/test_real_drivers.py": r"torch_distributed-2\]",
+    "simulate/test_real_toolkit.py": r"none-1\]|torch_distributed-2\]",
     "simulate/test_rehearsal.py": r"weights\[[1-9]",
     "simulate/test_supervision.py": r"torch_distributed(\]|-raise|-2-130)",
+    "smddp/test_strategies.py": rf"fabric_run.*({_OTHER_DISTRIBUTION})",
     "smddp/test_training.py": rf"-4[-\]]|{_OTHER_DISTRIBUTION}",
     "submit/test_aws_checks.py": r"whichever_is_installed\[v2",
     "submit/test_examples.py": "",
     "submit/test_sending.py": r"is_sent\[v2",
-    "test_leftovers.py": r"\[15-test_(waits-one|ends_slowly-a)|\[2-test_(ends_slowly|waits-one)",
+    "test_leftovers.py": r"\[15-test_(waits|ends_slowly-a)|\[2-test_(ends_slowly|waits-one)",
     "test_on_sagemaker.py": "under_mpirun|what_is_broken",
-    "test_quick_imports.py": "import torch.distributed|trace_rules|FakeTensorMode|optimize_ddp|import torch._decomp",
+    "test_quick_imports.py": "import torch|trace_rules|FakeTensorMode|optimize_ddp|_meta_registrations",
     "test_autoload.py": r"every_order.*\[import (lightning[-.]|lightning, pyt|pytorch_lightning[.,]|torch, pyt)"
     r"|suffices.*lightning_fabric",
 }
@@ -128,13 +137,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     if gone := [name for name in (*TRAINING, *NIGHTLY) if not (here / name).exists()]:
         raise pytest.UsageError(f"tests/conftest.py names {gone}, which are not in tests/")
-    for item in items:
-        path = item.path.relative_to(here)
-        if any(path.is_relative_to(name) for name in TRAINING):
-            item.add_marker("training")
-        drill = NIGHTLY.get(path.as_posix())
-        if drill is not None and re.search(drill, item.name):
-            item.add_marker("nightly")
+    for path, of_file in itertools.groupby(items, lambda item: item.path):
+        name = path.relative_to(here).as_posix()
+        trains, drill = f"{name}/".startswith(tuple(f"{known}/" for known in TRAINING)), NIGHTLY.get(name)
+        for item in of_file:
+            if trains:
+                item.add_marker("training")
+            if drill is not None and re.search(drill, item.name):
+                item.add_marker("nightly")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -132,6 +132,8 @@ class _Compiler(ModuleType):
         self.trace_rules = _Part("trace_rules", clear_lru_cache=lambda: None)  # destroy_process_group
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # `inspect` asks each module for its file, and Lightning `inspect` where it loads
+            raise AttributeError(name)
         return getattr(_load_compiler(), name)
 
     @staticmethod

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from torch import nn
-from torch.distributed.fsdp.wrap import enable_wrap
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 HOSTS = 2 if os.environ.get("LIGHTNING_SAGEMAKER_FULL") == "1" else 1  # of `download`, with two processes each
@@ -80,7 +79,10 @@ class _Sharded(nn.Module):
         self.module = module
 
 
+@pytest.mark.xdist_group("torch's compiler")
 def test_fsdp_would_shard_the_gpt_and_each_of_its_blocks() -> None:
+    from torch.distributed.fsdp.wrap import enable_wrap  # noqa: PLC0415 - brings torch's compiler
+
     spec = importlib.util.spec_from_file_location("gpt", EXAMPLES / "gpt_fsdp" / "train.py")
     assert spec is not None
     assert spec.loader is not None

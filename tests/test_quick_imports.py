@@ -59,7 +59,7 @@ def test_a_script_that_has_switched_collections_off_keeps_them_off(tmp_path: Pat
 
 
 COMPILER = """
-import json, os, sys
+import inspect, json, os, sys
 import quick_imports
 import torch
 from lightning.pytorch import Trainer
@@ -77,6 +77,7 @@ model = Model()
 quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
 Trainer(accelerator="cpu", devices=1, strategy="ddp", max_steps=2, **quiet).fit(model)
 torch.distributed.destroy_process_group()
+inspect.stack()  # as Lightning does where it loads a checkpoint
 eager = torch.compiler.disable(lambda: torch.compiler.is_compiling())
 found = {"loaded by eager code": is_loaded(), "eager": [isinstance(model, OptimizedModule), eager()]}
 LOAD

@@ -145,7 +145,7 @@ def program(*jobs: JobName, reloads: bool = False) -> Callable[[Callable[[int], 
             functools.update_wrapper(named, run)
             named.__name__ = f"{run.__name__}_{job}"  # type: ignore[attr-defined]
             fails = reloads and job == "disks"
-            nightly = "two" in jobs and job != "two" and not fails
+            nightly = "two" in jobs and job != "two"
             situation(job, arms=ONCE, exit_code=int(fails), allowed=SENT if fails else None, nightly=nightly)(named)
         return run
 

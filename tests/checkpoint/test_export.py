@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from lightning_sagemaker.checkpoint.export import export
 from lightning_sagemaker.settings import EXPORT, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+pytestmark = pytest.mark.xdist_group("torch's compiler")  # which its sharded checkpoints load: once
 
 
 @pytest.fixture
@@ -51,6 +52,8 @@ def checkpoint(folder: Path, step: int = 3) -> Path:
 
 def sharded(folder: Path) -> Path:
     """A checkpoint of torch.distributed.checkpoint, with what Lightning adds."""
+    from torch.distributed.checkpoint.state_dict_saver import save  # noqa: PLC0415 - brings torch's compiler
+
     save({"w": torch.arange(1000.0)}, checkpoint_id=folder, no_dist=True)
     torch.save({"global_step": 3, "epoch": 0}, folder / "meta.pt")
     return folder

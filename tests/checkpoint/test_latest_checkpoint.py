@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
-from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 
 from lightning_sagemaker import latest_checkpoint
 from lightning_sagemaker.checkpoint import checkpoint_folder
@@ -17,6 +15,8 @@ from lightning_sagemaker.checkpoint.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.xdist_group("torch's compiler")  # which its sharded checkpoints load: once
 
 
 def save(path: Path, step: int | None, epoch: int = 0, age: float = 0.0) -> Path:
@@ -144,6 +144,9 @@ def test_nothing_in_a_checkpoint_is_executed(job: Path, tmp_path: Path, monkeypa
 @pytest.fixture
 def sharded(job: Path) -> Path:
     """A folder as Lightning's sharded strategies write it, by torch.distributed.checkpoint itself."""
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter  # noqa: PLC0415 - brings torch's compiler
+    from torch.distributed.checkpoint.state_dict_saver import save as save_sharded  # noqa: PLC0415
+
     folder = job / "epoch=1-step=8.ckpt"
     state = {"model": {"weight": torch.ones(100, 10), "bias": torch.zeros(10)}, "optimizer_0": {"state": {"lr": 0.1}}}
     save_sharded(state, storage_writer=FileSystemWriter(folder, single_file_per_rank=True), no_dist=True)

@@ -207,7 +207,7 @@ def test_a_job_of_two_hosts_has_one_writer(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    written = [str(path.relative_to(tmp_path / "job")) for path in (tmp_path / "job").rglob("*.ckpt")]
+    written = [str(path.relative_to(tmp_path / "job")) for path in (tmp_path / "job").glob("*/ml/**/*.ckpt")]
     resources = json.loads(next((tmp_path / "job").rglob("resourceconfig.json")).read_text())
     folder = f"{resources['hosts'][0]}/ml/checkpoints"
     assert [path.startswith(folder) for path in written] == [True]

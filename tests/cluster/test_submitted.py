@@ -68,6 +68,13 @@ class Case(NamedTuple):
 
 CLI = ("fit", "--trainer.max_steps=3", "--trainer.logger", "false", "--model.learning_rate=1e-3")
 CASES = [
+    Case(
+        "none",
+        ("--launcher", "none"),
+        PROGRAMS / "flags.py",
+        ("data", "--fast", "--sizes", "1", "2", "--tag", "a b", "--tag", ""),
+        "rank 3 of 4: {'data': 'data', 'fast': True, 'sizes': [1, 2], 'tag': ['a b', '']}",
+    ),
     Case("torch_distributed", ("--strategy", "ddp"), PROGRAMS / "lightning_cli.py", CLI, "rank 3 of 4: fit 3 0.001"),
     Case(
         "smdistributed",
@@ -85,13 +92,6 @@ if os.environ.get("LIGHTNING_SAGEMAKER_FULL") == "1":
             PROGRAMS / "hydra_app.py",
             ("+trainer.max_steps=3", "+name='a \"b\" c, d'"),
             'rank 3 of 4: 3 a "b" c, d',
-        ),
-        Case(
-            "none",
-            ("--launcher", "none"),
-            PROGRAMS / "flags.py",
-            ("data", "--fast", "--sizes", "1", "2", "--tag", "a b", "--tag", ""),
-            "rank 3 of 4: {'data': 'data', 'fast': True, 'sizes': [1, 2], 'tag': ['a b', '']}",
         ),
         Case("torch_distributed", ("--launcher", "torchrun"), DIGITS, ("--epochs", "1"), "world size: 4"),
     ]

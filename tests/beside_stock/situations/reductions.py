@@ -75,7 +75,7 @@ if torch.__version__ >= "2.6":  # has `fully_shard`, and the strategy since Ligh
             if not isinstance(self.net, fsdp.FSDPModule):
                 fsdp.fully_shard(self.net, mesh=self.device_mesh["data_parallel"])  # type: ignore[index]
 
-    @situation("two", arms=ARMS)
+    @situation("two", arms=ARMS, nightly=True)
     def every_value_logged_with_model_parallel(_start: int) -> Any:
         t, m = trainer(strategy=strategies.ModelParallelStrategy(), log_every_n_steps=1), Sharded()
         t.fit(m, loader(), loader(8))

@@ -318,7 +318,7 @@ def child_without_the_launcher_s_variables(_start: int) -> Any:
     return _fit_and_evaluate({"LOCAL_RANK": "", "NODE_RANK": "", "MASTER_ADDR": "", "MASTER_PORT": ""})
 
 
-@situation("two", arms=ONCE)
+@situation("two", arms=ONCE, nightly=True)
 def child_with_a_port_of_its_own(_start: int) -> Any:
     """Whose Trainer is to have a world of one, beside the rank's."""
     return _fit_and_evaluate({"MASTER_PORT": str(free_port())})
