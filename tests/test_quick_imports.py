@@ -175,3 +175,39 @@ def test_entry_points_are_read_once_and_those_that_come_later_are_seen(tmp_path:
     command = [sys.executable, "-S", "-c", code, str(tmp_path)]
     done = subprocess.run(command, env={"PYTHONPATH": str(HERE)}, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [[[], ["a"], ["a", "b"]], [quick] * 3, True]
+
+
+SCHEMAS = """
+import json
+from jsonschema import SchemaError, ValidationError, validate
+
+class Asked(dict):
+    asked = 0
+    def __contains__(self, key):
+        self.asked += 1
+        return super().__contains__(key)
+
+def raised(value, schema):
+    try:
+        validate(value, schema)
+    except (SchemaError, ValidationError) as error:
+        return type(error).__name__
+
+schema, other, broken = Asked(type="string"), Asked(type="string"), {"type": "nothing"}
+counts = []
+for each in (schema, schema, other):
+    each.asked = 0
+    assert raised("text", each) is None
+    counts.append(each.asked)
+errors = [raised(1, schema), raised(1, broken), raised(1, broken)]
+print(json.dumps([counts[1] < counts[0], counts[2] == counts[0], errors]))
+"""
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_schema_is_checked_once_and_values_and_other_schemas_each_time(quick: bool) -> None:
+    path = os.pathsep.join([str(HERE), *sys.path])
+    code = "\n".join([*(["import quick_imports"] if quick else []), SCHEMAS])
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == [quick, True, ["ValidationError", "SchemaError", "SchemaError"]]

@@ -197,7 +197,7 @@ def test_a_job_of_two_hosts_has_one_writer(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", "2", "--processes-per-host", "2"),
+            *(sys.executable, "-m", "lightning_sagemaker.cli", "simulate", "--hosts", "2"),
             *("--distribution", "none", "--work-dir", str(tmp_path / "job"), "--env", "LIGHTNING_SAGEMAKER_RESUME=1"),
             *("--checkpoints", str(tmp_path / "kept")),
             str(script),

@@ -56,8 +56,8 @@ class Model(pl.LightningModule):  # type: ignore[misc]
             self.log("inference", self.net(batch[0]).mean(), sync_dist=True)
             self.look()
             self.log("inference, read later", self.net(batch[0]).mean(), sync_dist=True)
-        if self.global_step == 0:
-            for _ in range(300):  # more than may wait at a time
+        if self.global_step == 0 and self.automatic_optimization and self.reads is READERS["none"]:
+            for _ in range(300):  # more than may wait at a time; one training shows it
                 self.log("again", self.value(), sync_dist=True)
         self.by_hand = self.trainer.strategy.reduce(self.value(), reduce_op="sum")
         self.log("by hand", self.by_hand)

@@ -122,7 +122,7 @@ def fabric_run_on_two_hosts(_start: int) -> Any:
     return _run(_FABRIC + _AT_ONCE, (*_FABRIC_RUN, *where, "train.py"))
 
 
-@situation(arms=ONCE)
+@situation(arms=ONCE, nightly=True)
 def processes_of_lightnings_launcher_that_inherit_a_rank(_start: int) -> Any:
     """``RANK=0``, left by an image: stock never reads it, and the processes that Lightning starts have it too."""
     os.environ["RANK"] = "0"
