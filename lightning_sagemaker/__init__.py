@@ -48,10 +48,12 @@ autoload()
 if not TYPE_CHECKING:  # else every misspelled name would have a type
 
     def __getattr__(name: str) -> object:
-        from importlib import import_module, metadata
+        from importlib import import_module
 
         if name == "__version__":
-            return metadata.version("lightning-sagemaker")
+            from importlib.metadata import version  # slow, and each `from lightning_sagemaker import ...` comes here
+
+            return version("lightning-sagemaker")
         for home, names in _HOMES.items():
             if name in names:
                 return getattr(import_module(f"lightning_sagemaker.{home}"), name)

@@ -8,20 +8,14 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lightning_sagemaker.doctor import command as doctor
-from lightning_sagemaker.jobs import command as jobs
-from lightning_sagemaker.jobs.aws import LOG_IN, lacks_login
 from lightning_sagemaker.options import BAD_INPUT, INTERRUPTED, installed_version, one_line, write
 from lightning_sagemaker.redaction import redact
-from lightning_sagemaker.simulate import command as simulate
-from lightning_sagemaker.submit import command as submit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
-# Each adds its subcommand with a default `run`, which takes the parsed arguments and returns the exit code. What
-# follows -- on the command line is in `rest`.
-_COMMANDS = (simulate, doctor, submit, jobs)
+_COMMANDS = ("simulate", "doctor", "submit", "jobs")
 # Errors of botocore, which no command imports before it needs it, by name: what to do.
 _FIXES = {
     "ProfileNotFound": "`aws configure list-profiles` lists them; see AWS_PROFILE.",
@@ -43,16 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 2 for bad input, 130 after Ctrl-C, otherwise the subcommand's.
     """
-    version = installed_version("lightning-sagemaker") or "(from its source)"
-    parser = argparse.ArgumentParser(prog="lightning-sagemaker", description="PyTorch Lightning on Amazon SageMaker.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Subcommand)
-    for command in _COMMANDS:
-        command.add_parser(subparsers)
     given = list(sys.argv[1:] if argv is None else argv)
     # What follows -- belongs to the user's script; argparse would take a second -- out of it.
     end = given.index("--") if "--" in given else len(given)
     own, rest = given[:end], given[end + 1 :]
+    version = (installed_version("lightning-sagemaker") or "(from its source)") if "--version" in own else ""
+    parser = argparse.ArgumentParser(prog="lightning-sagemaker", description="PyTorch Lightning on Amazon SageMaker.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Subcommand)
+    for name in [name for name in _COMMANDS if name in own[:1]] or _COMMANDS:
+        _command(name).add_parser(subparsers)
     arguments, unknown = parser.parse_known_args(own, argparse.Namespace(rest=rest, debug=False))
     if getattr(arguments, "reads_options_itself", False):
         arguments.options = unknown
@@ -63,6 +57,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not getattr(arguments, "takes_script", False):
         arguments.parser.error(f"unrecognized arguments after --: {shlex.join(rest)}. HINT: leave the -- out.")
     return _run(arguments)
+
+
+def _command(name: str) -> ModuleType:
+    """The module of a subcommand, imported where it is asked for: all of them would be half of each one's start.
+
+    It adds the subcommand with a default ``run``, which takes the parsed arguments and returns the exit code. What
+    follows -- on the command line is in ``rest``.
+    """
+    if name == "simulate":
+        from lightning_sagemaker.simulate import command as simulate
+
+        return simulate
+    if name == "doctor":
+        from lightning_sagemaker.doctor import command as doctor
+
+        return doctor
+    if name == "submit":
+        from lightning_sagemaker.submit import command as submit
+
+        return submit
+    from lightning_sagemaker.jobs import command as jobs
+
+    return jobs
 
 
 class _Subcommand(argparse.ArgumentParser):
@@ -98,6 +115,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _in_words(error: Exception) -> str:
     """One line on an error: what was found, and what to do."""
+    from lightning_sagemaker.jobs.aws import LOG_IN, lacks_login
+
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     elif isinstance(error, (ValueError, ImportError, OSError)):  # of this package: they say it all

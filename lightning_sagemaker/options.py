@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from typing import TYPE_CHECKING, TextIO
 
@@ -72,6 +71,8 @@ def write(text: str, stream: TextIO) -> None:
 
 def installed_version(distribution: str) -> str | None:
     """Version of a distribution in this environment; ``None`` if it is not installed."""
+    import importlib.metadata  # slow, and not needed by each command
+
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

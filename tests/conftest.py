@@ -82,7 +82,7 @@ _OTHER_DISTRIBUTION = "pytorch_lightning|lightning_fabric" if importlib.util.fin
 # of names as regular expressions; some tests have the marker `nightly` of their own.
 NIGHTLY = {
     "beside_stock/test_beside_stock.py": "spawned_ranks|own_torchrun_on_two_hosts",
-    "benchmarks/test_run.py": "faults|start-up|locking|lines|checkpoints|scale|rendezvous",
+    "benchmarks/test_run.py": "faults|start-up|locking|lines|checkpoints|scale|rendezvous|logging_is",
     "checkpoint/test_trainer.py": _OTHER_DISTRIBUTION,
     "cluster/test_benchmark.py": "",
     "cluster/test_faults.py": "lost_packets|come_late|killed_rank|pulled_cable|peer_ports",

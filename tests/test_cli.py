@@ -21,7 +21,8 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    assert "simulate" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("simulate", "doctor", "submit", "jobs"))
 
 
 def test_help_of_simulate_names_every_distribution(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,11 +58,29 @@ def test_options_of_the_script_without_dashes_before_them_are_an_error_with_a_hi
     assert told.startswith("usage: lightning-sagemaker simulate ")
 
 
+IMPORTED = """
+import contextlib, sys
+from lightning_sagemaker.cli import main
+with contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+"""
+
+
+def imported(*arguments: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", IMPORTED, *arguments], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
 def test_the_command_line_imports_neither_torch_nor_lightning() -> None:
-    code = "import sys, lightning_sagemaker.cli\nprint(*sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported = {name.partition(".")[0] for name in done.stdout.split()}
-    assert not imported & {"torch", "lightning", "pytorch_lightning", "numpy", "sagemaker_training"}
+    packages = {name.partition(".")[0] for name in imported("--help")}
+    assert not packages & {"torch", "lightning", "pytorch_lightning", "numpy", "sagemaker_training"}
+
+
+def test_a_command_imports_no_other_one_and_asks_for_no_version() -> None:
+    simulate, *others = (f"lightning_sagemaker.{name}.command" for name in ("simulate", "doctor", "submit", "jobs"))
+    assert imported("--help").issuperset([simulate, *others])
+    assert imported("simulate", "--help") & {simulate, *others, "importlib.metadata"} == {simulate}
 
 
 def test_the_version_is_told() -> None:

@@ -72,9 +72,11 @@ def notes(job: Simulation, found: Source) -> Iterator[str]:
 
 def _absent(folder: Path) -> Iterator[str]:
     """Requirements that are not met, each with what is here instead."""
-    from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it
+    if not (lines := source_folder.requirements(folder)):
+        return
+    from packaging.requirements import InvalidRequirement, Requirement  # Lightning requires it; slow to import
 
-    for line in source_folder.requirements(folder):
+    for line in lines:
         try:
             wanted = Requirement(line.partition(" #")[0].strip())
         except InvalidRequirement:  # an option, a path or a comment: pip's business

@@ -161,8 +161,8 @@ def test_commands_parse(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
         parsed.append(arguments)
         return 0
 
-    for command in cli._COMMANDS:
-        monkeypatch.setattr(command, "run", run)
+    for name in cli._COMMANDS:
+        monkeypatch.setattr(cli._command(name), "run", run)
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for words in _commands(block):
         if words[0] == "make":
