@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,15 +58,27 @@ def free_ports(count: int) -> list[str]:
 
 
 def finish(commands: Sequence[tuple[list[str], Mapping[str, str]]], folder: Path) -> tuple[list[str], list[int]]:
+    """What the processes wrote to stderr, and their exit codes; who waits for one that failed is ended soon."""
+    said = [tempfile.TemporaryFile("w+") for _ in commands]  # noqa: SIM115 - closed below
     processes = [
-        subprocess.Popen(command, env=dict(environ), cwd=folder, stderr=subprocess.PIPE, text=True)
-        for command, environ in commands
+        subprocess.Popen(command, env=dict(environ), cwd=folder, stderr=file)
+        for (command, environ), file in zip(commands, said, strict=True)
     ]
+    until = time.monotonic() + 280
     try:
-        errors = [process.communicate(timeout=280)[1] for process in processes]
+        while any(process.poll() is None for process in processes) and time.monotonic() < until:
+            if any(process.returncode for process in processes):
+                until = min(until, time.monotonic() + 20)
+            time.sleep(0.05)
     finally:
         for process in processes:
             process.kill()
+            process.wait()
+    errors = []
+    for file in said:
+        with file:
+            file.seek(0)
+            errors.append(file.read())
     return errors, [process.returncode for process in processes]
 
 
