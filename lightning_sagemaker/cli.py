@@ -41,11 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What follows -- belongs to the user's script; argparse would take a second -- out of it.
     end = given.index("--") if "--" in given else len(given)
     own, rest = given[:end], given[end + 1 :]
-    version = (installed_version("lightning-sagemaker") or "(from its source)") if "--version" in own else ""
+    asked = [name for name in _COMMANDS if name in own[:1]]
+    version = "" if asked else installed_version("lightning-sagemaker") or "(from its source)"
     parser = argparse.ArgumentParser(prog="lightning-sagemaker", description="PyTorch Lightning on Amazon SageMaker.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Subcommand)
-    for name in [name for name in _COMMANDS if name in own[:1]] or _COMMANDS:
+    for name in asked or _COMMANDS:
         _command(name).add_parser(subparsers)
     arguments, unknown = parser.parse_known_args(own, argparse.Namespace(rest=rest, debug=False))
     if getattr(arguments, "reads_options_itself", False):

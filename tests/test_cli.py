@@ -84,9 +84,10 @@ def test_a_command_imports_no_other_one_and_asks_for_no_version() -> None:
 
 
 def test_the_version_is_told() -> None:
-    for command in (["-m", "lightning_sagemaker"], [Path(sys.executable).with_name("lightning-sagemaker")]):
+    console = Path(sys.executable).with_name("lightning-sagemaker")
+    for command, option in ((["-m", "lightning_sagemaker"], "--version"), ([console], "--vers")):
         python = [sys.executable] if command[0] == "-m" else []
-        done = subprocess.run([*python, *command, "--version"], capture_output=True, text=True, check=True)
+        done = subprocess.run([*python, *command, option], capture_output=True, text=True, check=True)
         assert done.stdout == f"lightning-sagemaker {lightning_sagemaker.__version__}\n"
 
 
