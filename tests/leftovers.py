@@ -2,6 +2,8 @@
 
 Orphans of a test become children of the run (`prctl(2)`, PR_SET_CHILD_SUBREAPER), so they are found at its end. After
 an ordinary end they are a failure; after Ctrl-C or SIGTERM workers finish their fixtures first, and the rest is killed.
+Ranks of Open MPI that are killed leave their memory in /dev/shm, and killed jobs their locks: as root, a run has a
+/dev/shm of its own, which ends with it (mount_namespaces(7)).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SUBREAPER = 36
+_NEW_MOUNTS, _RECURSIVE, _PRIVATE = 0x20000, 0x4000, 0x40000  # unshare(2), mount(2)
 _GRACE = 15  # seconds in which what a test has ended may disappear
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # live as long as their process
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -39,6 +42,8 @@ def pytest_configure() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     if not _WORKER:
+        if sys.platform == "linux" and os.geteuid() == 0:
+            _have_own_shared_memory()
         os.environ["PYTEST_DEBUG_TEMPROOT"] = _ROOT
         tempfile.tempdir = os.environ["TMPDIR"] = str(_TEMPORARY)
         _TEMPORARY.mkdir(exist_ok=True)
@@ -53,6 +58,12 @@ def pytest_configure() -> None:
                 signal.default_int_handler(number, None)
 
         signal.signal(signal.SIGTERM, interrupt)
+
+
+def _have_own_shared_memory() -> None:
+    libc = ctypes.CDLL(None)
+    if libc.unshare(_NEW_MOUNTS) == 0 == libc.mount(b"none", b"/", None, _RECURSIVE | _PRIVATE, None):
+        libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"mode=1777")
 
 
 def pytest_keyboard_interrupt() -> None:
