@@ -112,11 +112,16 @@ class Launch:
         }
 
     def _exit_code(self, path: Path) -> int:
-        """Of a process; where it ended its script and gloo's threads aborted it then, which `quiet_end` mends, 0."""
+        """A process's; its script's where gloo's threads aborted it after the script's end, which `quiet_end` mends."""
         code = int(path.read_text())
-        aborted = code == -signal.SIGABRT and self.arm in (STOCK, "off")  # those without `quiet_end`
-        ended = aborted and path.with_suffix(".result").exists()
-        return 0 if ended and ABORTED in path.with_suffix(".stderr").read_text(errors="replace") else code
+        if code != -signal.SIGABRT or self.arm not in (STOCK, "off"):  # those without `quiet_end`
+            return code
+        error, aborted, _ = path.with_suffix(".stderr").read_text(errors="replace").partition(ABORTED)
+        if not aborted:
+            return code
+        if path.with_suffix(".result").exists():
+            return 0
+        return 1 if "Traceback (most recent call last):" in error else code
 
 
 def _described(value: Any) -> Any:

@@ -52,15 +52,28 @@ def test_an_allowance_by_no_row_is_an_error() -> None:
         situation(allowed={"no_row": {"exit code": 1}})
 
 
+TRACEBACK = "[rank1]: Traceback (most recent call last):\n[rank1]: FileNotFoundError: a\n"
+
+
 @pytest.mark.parametrize(
-    ("arm", "has_ended", "code"), [("stock", True, 0), ("off", True, 0), ("plugin", True, -6), ("stock", False, -6)]
+    ("arm", "has_ended", "before", "code"),
+    [
+        ("stock", True, "", 0),
+        ("off", True, "", 0),
+        ("plugin", True, "", -6),
+        ("stock", False, "", -6),
+        ("stock", False, TRACEBACK, 1),
+        ("plugin", False, TRACEBACK, -6),
+    ],
 )
-def test_an_abort_after_the_script_s_end_is_stock_s_alone(tmp_path: Path, arm: str, has_ended: bool, code: int) -> None:
+def test_an_abort_after_the_script_s_end_is_stock_s_alone(
+    tmp_path: Path, arm: str, has_ended: bool, before: str, code: int
+) -> None:
     launch = Launch.__new__(Launch)
     launch.arm = arm
     path = tmp_path / "0.exit"
     path.write_text("-6")
-    path.with_suffix(".stderr").write_text("terminate called without an active exception\n")
+    path.with_suffix(".stderr").write_text(f"{before}terminate called without an active exception\n")
     if has_ended:
         path.with_suffix(".result").write_text("{}")
     assert launch._exit_code(path) == code
